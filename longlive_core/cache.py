@@ -1,0 +1,137 @@
+"""The rolling key/value cache: [ sink | ring of chunks ], written in place.
+
+Layout. Per layer one tensor of keys and one of values, [B, slots * tokens of a frame, N, D]; a slot holds one latent
+frame. The first `sink` slots keep the shot's first frames for ever; the others are a ring that chunks go around. A
+chunk being denoised already occupies the ring slots of the chunk it will push out (which has left its window), so
+nothing is ever moved, cloned or concatenated, and a full cache has one shape.
+
+Protocol. One pass at a time:
+
+    span = cache.next_chunk()             # or cache.rebuild(frames, hold_sink) for a recache
+    for each layer: cache.write(layer, span, k, v); k, v = cache.visible(layer, span)
+    cache.commit(span)                    # after the clean pass or the recache only
+
+Denoising passes write and read but are never committed: the next pass takes the same span and overwrites them. A pass
+that is given up half-way therefore costs nothing. Committing a span that is not the one handed out last raises
+RuntimeError. All bookkeeping is Python ints.
+
+Slot order is not time order once the ring has turned. With absolute positions that does not matter, since attention
+is indifferent to the order of its keys; with relative positions `Span.positions` says where each slot stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one pass writes and what it sees, in slots.
+
+    Attributes:
+        start, frames: the slots written.
+        visible: the pass sees slots 0 to visible - 1.
+        positions: of each visible slot in time order inside the window (0: the oldest).
+        sink_count, ring_count: the cache's bookkeeping once this span is committed.
+    """
+
+    start: int
+    frames: int
+    visible: int
+    positions: tuple[int, ...]
+    sink_count: int
+    ring_count: int
+
+    @property
+    def own_positions(self) -> tuple[int, ...]:
+        """Positions of the slots written."""
+        return self.positions[self.start : self.start + self.frames]
+
+
+class RollingCache:
+    """Keys and values of one shot.
+
+    Args:
+        layers, batch, heads, head_dim: of the model.
+        window: slots in all, latent frames (without a window: the shot's length).
+        sink, chunk: latent frames; sink and window - sink are multiples of chunk.
+        tokens: tokens of a latent frame.
+    """
+
+    def __init__(self, *, layers: int, batch: int, window: int, sink: int, chunk: int, tokens: int, heads: int,
+                 head_dim: int, device: torch.device, dtype: torch.dtype):  # fmt: skip
+        assert sink % chunk == 0 and (window - sink) % chunk == 0 and window >= sink + chunk
+        self.window, self.sink, self.chunk, self.tokens = window, sink, chunk, tokens
+        shape = (layers, batch, window * tokens, heads, head_dim)
+        self._keys = torch.zeros(shape, device=device, dtype=dtype)
+        self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._expected: Span | None = None
+        self.reset()
+
+    @property
+    def ring(self) -> int:
+        """Slots of the ring."""
+        return self.window - self.sink
+
+    @property
+    def nbytes(self) -> int:
+        return self._keys.nbytes + self._values.nbytes
+
+    def reset(self) -> None:
+        """Forget everything: a new shot."""
+        self.sink_count = 0  # frames in the sink
+        self.ring_count = 0  # frames that ever entered the ring since it was last rebuilt
+        self._expected = None
+
+    def next_chunk(self) -> Span:
+        """The span of the next chunk's passes: the sink while it is not full, then around the ring."""
+        chunk = self.chunk
+        if self.sink_count < self.sink:
+            end = self.sink_count + chunk
+            span = Span(self.sink_count, chunk, end, tuple(range(end)), end, 0)
+        else:
+            turned = self.ring_count % self.ring
+            visible = self.sink + min(self.ring_count + chunk, self.ring)
+            # The slot after the new chunk holds the oldest of a full ring; an unfilled ring starts at slot 0.
+            oldest = (turned + chunk) % self.ring if visible == self.window else 0
+            ring = ((slot - oldest) % self.ring + self.sink for slot in range(visible - self.sink))
+            positions = (*range(self.sink), *ring)
+            span = Span(self.sink + turned, chunk, visible, positions, self.sink, self.ring_count + chunk)
+        self._expected = span
+        return span
+
+    def rebuild(self, frames: int, hold_sink: bool) -> Span:
+        """The span of a recache over the last frames of a shot, in one pass, oldest first.
+
+        Args:
+            frames: latent frames of the shot so far (at least 1).
+            hold_sink: keep the sink as it is. While the window still reaches back to the shot's start the sink is
+                rewritten all the same: its frames are part of the window (LongLive's behaviour).
+        """
+        held = hold_sink and frames > self.window
+        seen = min(frames, self.window)
+        sink = min(seen, self.sink)
+        start = self.sink if held else 0
+        self._expected = Span(start, seen - start, seen, tuple(range(seen)), sink, seen - sink)
+        return self._expected
+
+    def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> None:
+        """Put a layer's keys and values [B, span.frames * tokens, N, D] into the span's slots."""
+        place = slice(span.start * self.tokens, (span.start + span.frames) * self.tokens)
+        self._keys[layer, :, place].copy_(keys)
+        self._values[layer, :, place].copy_(values)
+
+    def visible(self, layer: int, span: Span) -> tuple[Tensor, Tensor]:
+        """What a pass over this span sees: keys and values [B, span.visible * tokens, N, D], as views."""
+        end = span.visible * self.tokens
+        return self._keys[layer, :, :end], self._values[layer, :, :end]
+
+    def commit(self, span: Span) -> None:
+        """Let what was written for this span stay."""
+        if span is not self._expected:
+            raise RuntimeError("commit of a span that is not the one handed out last; call next_chunk or rebuild first")
+        self.sink_count, self.ring_count = span.sink_count, span.ring_count
+        self._expected = None

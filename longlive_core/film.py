@@ -1,0 +1,26 @@
+"""From chunks of latents to pictures, one chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .rollout import Chunk
+from .vae import StreamingDecoder
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """Float pixels [1, 3, T, H, W] in about [-1, 1] -> uint8 frames [T, H, W, 3]; rounded where the pixels are."""
+    scaled = pixels[0].float().add(1).mul(127.5).round().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+
+def film_frames(chunks: Iterable[Chunk], decoder: StreamingDecoder) -> Iterator[tuple[Chunk, np.ndarray]]:
+    """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE."""
+    for chunk in chunks:
+        if chunk.first_of_shot:
+            decoder.reset()
+        yield chunk, to_frames(decoder.decode(chunk.latents))

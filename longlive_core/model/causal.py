@@ -1,0 +1,144 @@
+"""The causal forward, as a function over Wan's named submodules.
+
+It takes any module with Wan 2.1's names: the core's WanModel, ComfyUI's own WAN21 model from any of its loaders (with
+LoRA patches, offloading, fp8 or GGUF weights), or a quantised one. It calls the submodules' forwards and never reads
+a `.weight`; `modulation` is a bare parameter and is cast at each use.
+
+What makes the model causal is not here but in `attend`, which the caller gives: it receives each layer's queries, keys
+and values and decides what they are joined with. The rollout's `attend` writes them to the rolling cache, training's
+slices a clip into chunks; both share this forward.
+
+Shapes: B batch, C channels, T latent frames, h and w latent size, L = T * tokens of a frame, N heads of D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from .attention import Attention, default_attention
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v), each [B, L, N, D] and not yet rotated -> [B, L, N, D]."""
+
+PromptKeys = list[tuple[Tensor, Tensor]]
+"""Cross-attention keys and values of one prompt, one pair a layer, each [B * groups, text tokens, N, D]."""
+
+
+def sinusoidal_embedding(timesteps: Tensor, dim: int) -> Tensor:
+    """Wan's embedding of timesteps: [...] -> [..., dim], cosines then sines, float32."""
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float64, device=timesteps.device) / half
+    angles = timesteps.double()[..., None] * 10000.0**-exponents
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+
+
+class CausalWan:
+    """A Wan 2.1 transformer bound to an attention, a device and a dtype.
+
+    Args:
+        module: anything with Wan's named submodules.
+        config: its shape; read from the module's attributes when not given.
+        attention: see `attention.py`.
+        device, dtype: where and in what to compute; by default as the patch embedding's weight.
+    """
+
+    def __init__(self, module: Any, config: ModelConfig | None = None, attention: Attention = default_attention,
+                 device: torch.device | None = None, dtype: torch.dtype | None = None):  # fmt: skip
+        self.module = module
+        self.config = config or ModelConfig.from_module(module)
+        self.attention = attention
+        if device is None or dtype is None:
+            weight = next(module.patch_embedding.parameters())
+            device, dtype = device or weight.device, dtype or weight.dtype
+        self.device, self.dtype = torch.device(device), dtype
+
+    def prompt_keys(self, context: Tensor) -> PromptKeys:
+        """Cross-attention keys and values of text embeddings [B, text tokens, text_dim], padding included."""
+        text = self.module.text_embedding(context.to(self.device, self.dtype))
+        pairs = []
+        for block in self.module.blocks:
+            attn = block.cross_attn
+            pairs.append((self._heads(attn.norm_k(attn.k(text))), self._heads(attn.v(text))))
+        return pairs
+
+    def velocity(self, latents: Tensor, timestep: float | Tensor, prompt: PromptKeys, attend: Attend) -> Tensor:
+        """The model's velocity (noise - clean) for some latent frames.
+
+        Args:
+            latents: [B, C, T, h, w], any dtype.
+            timestep: in [0, 1000]; one for all, or [B, T] (training mixes clean and noisy frames).
+            prompt: from `prompt_keys`. With B * groups prompts, each of `groups` equal runs of frames has its own.
+            attend: joins self-attention's q, k, v; see the module's docstring.
+
+        Returns:
+            [B, C, T, h, w], float32.
+        """
+        x, grid = self._patch(latents)
+        time, modulation = self._time(timestep)
+        for layer, block in enumerate(self.module.blocks):
+            x = self._block(layer, block, x, modulation, prompt[layer], attend)
+        head = self.module.head
+        shift, scale = (head.modulation[:, None].to(x) + time.unsqueeze(2)).unbind(2)
+        x = head.head(_modulate(head.norm(x), shift, scale))
+        return self._unpatch(x, grid).float()
+
+    def _patch(self, latents: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        x = self.module.patch_embedding(latents.to(self.device, self.dtype))
+        return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])  # [B, L, dim]
+
+    def _unpatch(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        b, (t, h, w) = x.shape[0], grid
+        _, ph, pw = self.config.patch_size
+        x = x.view(b, t, h, w, ph, pw, self.config.out_dim)
+        return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(b, self.config.out_dim, t, h * ph, w * pw)
+
+    def _time(self, timestep: float | Tensor) -> tuple[Tensor, Tensor]:
+        """-> embedding [B or 1, T or 1, dim] for the head, modulation [B or 1, T or 1, 6, dim] for the blocks."""
+        if not isinstance(timestep, Tensor):
+            timestep = torch.full((1, 1), timestep, dtype=torch.float64)
+        embedding = sinusoidal_embedding(timestep.to(self.device), self.config.freq_dim).to(self.dtype)
+        time = self.module.time_embedding(embedding)
+        return time, self.module.time_projection(time).unflatten(-1, (6, -1))
+
+    def _block(self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor],
+               attend: Attend) -> Tensor:  # fmt: skip
+        shift1, scale1, gate1, shift2, scale2, gate2 = (block.modulation[:, None].to(x) + modulation).unbind(2)
+        x = _gated(x, self._self_attention(layer, block, _modulate(block.norm1(x), shift1, scale1), attend), gate1)
+        x = x + self._cross_attention(block, block.norm3(x), prompt)
+        return _gated(x, block.ffn(_modulate(block.norm2(x), shift2, scale2)), gate2)
+
+    def _self_attention(self, layer: int, block: Any, x: Tensor, attend: Attend) -> Tensor:
+        attn = block.self_attn
+        q, k = self._heads(attn.norm_q(attn.q(x))), self._heads(attn.norm_k(attn.k(x)))
+        return attn.o(attend(layer, q, k, self._heads(attn.v(x))).flatten(2))
+
+    def _cross_attention(self, block: Any, x: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
+        attn, (k, v) = block.cross_attn, prompt
+        q = self._heads(attn.norm_q(attn.q(x)))
+        groups = k.shape[0] // q.shape[0]
+        out = self.attention(q.unflatten(1, (groups, -1)).flatten(0, 1), k, v)  # [B * groups, L / groups, N, D]
+        return attn.o(out.reshape(x.shape))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, L, dim] -> [B, L, N, D]."""
+        return x.unflatten(-1, (self.config.num_heads, -1))
+
+
+def _frames(x: Tensor, like: Tensor) -> Tensor:
+    """[B, L, dim] -> [B, T, tokens of a frame, dim], to meet what is given per frame."""
+    return x.unflatten(1, (like.shape[1], -1))
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, L, dim]; shift and scale [B or 1, T or 1, dim]."""
+    return torch.addcmul(shift.unsqueeze(2), _frames(x, scale), 1 + scale.unsqueeze(2)).flatten(1, 2)
+
+
+def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    """x + gate * y; gate [B or 1, T or 1, dim]."""
+    return torch.addcmul(_frames(x, gate), _frames(y, gate), gate.unsqueeze(2)).flatten(1, 2)

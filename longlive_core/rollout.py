@@ -1,0 +1,236 @@
+"""The causal rollout: a generator of chunks (LongLive, sections 3.1 to 3.3; Self-Forcing, algorithm 1).
+
+For each chunk: a few denoising passes from noise, then one clean pass at timestep `context_noise`, which alone leaves
+keys and values behind. At a change of prompt the chunk before which it happens is preceded by the transition:
+
+- recache: the last frames of the window run once more under the new prompt and rebuild the cache (KV recache);
+- keep: the cache stays as the old prompt made it;
+- cut: a new shot. Cache, positions and noise addresses start again, so a shot is the film one would get alone.
+
+The rollout holds the cache and the window's latents, nothing that grows with the film (but without a window, which by
+definition keeps everything). It builds no autograd graph if the weights do not require gradients.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cache import RollingCache, Span
+from .config import MAX_ABSOLUTE_FRAMES, TRANSITIONS, StreamConfig, Transition
+from .model import CausalWan, Rotary
+from .model.rotary import apply as rotate
+from .noise import Noise
+from .schedule import add_noise, clean_sample, warp
+
+OnStep = Callable[[int, int], None]
+"""(chunk in the film, pass in the chunk); called before every pass, may raise to cancel."""
+
+
+@dataclass(frozen=True)
+class PromptSpan:
+    """A prompt from one chunk on.
+
+    Attributes:
+        start: chunk of the film, counting from 0.
+        context: text embeddings [B, text tokens, text_dim], padded as the model expects.
+        transition: how it takes over; the first span's is not looked at.
+    """
+
+    start: int
+    context: Tensor
+    transition: Transition = "recache"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What the rollout yields.
+
+    Attributes:
+        index: in the film.
+        index_in_shot: since the last cut.
+        span: index of the prompt span it was made under.
+        latents: [B, C, chunk, h, w], float32, normalised, on the model's device.
+    """
+
+    index: int
+    index_in_shot: int
+    span: int
+    latents: Tensor
+
+    @property
+    def first_of_shot(self) -> bool:
+        return self.index_in_shot == 0
+
+
+def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_size: tuple[int, int],
+            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None) -> Iterator[Chunk]:  # fmt: skip
+    """Generate a film chunk by chunk.
+
+    Args:
+        model: the transformer.
+        spans: prompts in order; the first starts at chunk 0.
+        chunks: length of the film.
+        latent_size: (h, w), pixels / 8, multiples of the patch size.
+        stream: window, sink, steps and so on.
+        noise: `AddressedNoise(seed)`, or a recording.
+        on_step: progress and cancellation.
+
+    Raises:
+        ValueError: on arguments that contradict each other, before anything is computed.
+    """
+    shots = _shot_lengths(spans, chunks)
+    _check(model, latent_size, stream, max(shots))
+    return _generate(model, spans, chunks, latent_size, stream, noise, on_step or (lambda chunk, step: None))
+
+
+def _generate(model, spans, chunks, latent_size, stream, noise, on_step) -> Iterator[Chunk]:
+    longest = max(_shot_lengths(spans, chunks)) * stream.chunk
+    shot = Shot(model, stream, latent_size, batch=spans[0].context.shape[0], capacity=longest)
+    starts = {span.start: number for number, span in enumerate(spans)}
+    current = 0
+    for index in range(chunks):
+        cancel_point = _bind(on_step, index)
+        if index in starts:
+            current = starts[index]
+            transition = "cut" if index == 0 else spans[current].transition
+            shot.switch(spans[current].context, transition, cancel_point)
+        in_shot = shot.chunks
+        yield Chunk(index, in_shot, current, shot.next_chunk(noise, cancel_point))
+
+
+def _bind(on_step: OnStep, index: int) -> Callable[[int], None]:
+    return lambda step: on_step(index, step)
+
+
+def _shot_lengths(spans: Sequence[PromptSpan], chunks: int) -> list[int]:
+    """Chunks of each shot; checks the spans on the way."""
+    if not spans or spans[0].start != 0:
+        raise ValueError("the first prompt must start at chunk 0")
+    for before, after in zip(spans, spans[1:]):  # noqa: B905 - pairs of neighbours
+        if not before.start < after.start < chunks:
+            raise ValueError(f"a prompt starts at chunk {after.start}: allowed here are chunks {before.start + 1} "
+                             f"to {chunks - 1}")  # fmt: skip
+        if after.transition not in TRANSITIONS:
+            raise ValueError(f"transition {after.transition!r}: allowed are {', '.join(TRANSITIONS)}")
+    cuts = [0, *(span.start for span in spans[1:] if span.transition == "cut"), chunks]
+    return [end - start for start, end in zip(cuts, cuts[1:])]  # noqa: B905 - pairs of neighbours
+
+
+def _check(model: CausalWan, latent_size: tuple[int, int], stream: StreamConfig, longest_shot: int) -> None:
+    _, ph, pw = model.config.patch_size
+    height, width = latent_size
+    if height < ph or width < pw or height % ph or width % pw:
+        raise ValueError(f"size {width * 8}x{height * 8}: width and height must be multiples of {8 * pw} and {8 * ph}")
+    frames = longest_shot * stream.chunk
+    if frames < 1:
+        raise ValueError("a film needs at least one chunk")
+    if stream.positions == "absolute" and frames > MAX_ABSOLUTE_FRAMES:
+        raise ValueError(f"a shot of {frames} latent frames: absolute positions end at {MAX_ABSOLUTE_FRAMES} (256 s); "
+                         "choose relative positions, which have no end, or put a {cut} into the timeline")  # fmt: skip
+
+
+class Shot:
+    """The state of one shot: its cache, its prompt, the latents a recache may need.
+
+    Args:
+        capacity: latent frames of the longest shot; the cache's size when there is no window.
+    """
+
+    def __init__(self, model: CausalWan, stream: StreamConfig, latent_size: tuple[int, int], batch: int, capacity: int):
+        config = model.config
+        self.model, self.stream = model, stream
+        self.window = capacity if stream.window == -1 else stream.window
+        self.shape = (batch, config.in_dim, stream.chunk, *latent_size)
+        self.timesteps = [warp(step, stream.shift) for step in stream.denoising_steps]
+        grid = (latent_size[0] // config.patch_size[1], latent_size[1] // config.patch_size[2])
+        self.own_rotary, self.window_rotary = (Rotary(config.head_dim, grid, model.device) for _ in range(2))
+        self.cache = RollingCache(
+            layers=config.num_layers, batch=batch, window=self.window, sink=stream.sink, chunk=stream.chunk,
+            tokens=grid[0] * grid[1], heads=config.num_heads, head_dim=config.head_dim,
+            device=model.device, dtype=model.dtype,
+        )  # fmt: skip
+        self.recent: deque[Tensor] = deque(maxlen=self.window // stream.chunk)
+        self.chunks = 0
+        self.prompt = None
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of the shot so far."""
+        return self.chunks * self.stream.chunk
+
+    def switch(self, context: Tensor, transition: Transition, on_step: Callable[[int], None]) -> None:
+        """Take over a new prompt before the next chunk."""
+        self.prompt = self.model.prompt_keys(context)
+        if transition == "cut":
+            self.cache.reset()
+            self.recent.clear()
+            self.chunks = 0
+        elif transition == "recache":
+            on_step(0)
+            self.recache()
+
+    def recache(self) -> None:
+        """Rebuild the cache from the window's latents under the present prompt, in one pass (section 3.2).
+
+        The frames of the pass see one another without a causal mask, as in the paper's code. With the sink held, the
+        window's frames that would fall on the sink are left out: their keys would not be written, so nothing would
+        ever read them.
+        """
+        span = self.cache.rebuild(self.frames, hold_sink=self.stream.sink_policy == "held")
+        window = torch.cat(list(self.recent), dim=2)
+        self._pass(window[:, :, -span.frames :], self.stream.context_noise, span, self.frames - span.frames)
+        self.cache.commit(span)
+
+    def next_chunk(self, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
+        """Denoise the next chunk and leave its clean keys and values behind. -> latents [B, C, chunk, h, w]."""
+        span = self.cache.next_chunk()
+        latents = self._noise(noise, 0)
+        for step, timestep in enumerate(self.timesteps):
+            if step:
+                latents = add_noise(latents, self._noise(noise, step), timestep)
+            on_step(step)
+            latents = clean_sample(latents, self._pass(latents, timestep, span, self.frames), timestep)
+        on_step(len(self.timesteps))
+        self._pass(latents, self.stream.context_noise, span, self.frames)
+        self.cache.commit(span)
+        self.recent.append(latents)
+        self.chunks += 1
+        return latents
+
+    def _noise(self, noise: Noise, step: int) -> Tensor:
+        return noise.draw(self.chunks, step, self.shape).to(self.model.device)
+
+    def _pass(self, latents: Tensor, timestep: float, span: Span, first_frame: int) -> Tensor:
+        """One forward over `span`; `first_frame` is the absolute position of its first latent frame."""
+        if self.stream.positions == "absolute":
+            attend = self._attend_absolute(span, range(first_frame, first_frame + span.frames))
+        else:
+            attend = self._attend_relative(span)
+        return self.model.velocity(latents, timestep, self.prompt, attend)
+
+    def _attend_absolute(self, span: Span, positions: range):
+        """Keys are rotated once, by their place in the shot, and cached so."""
+        table = self.own_rotary.table(positions)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self.cache.write(layer, span, rotate(k, table), v)
+            return self.model.attention(rotate(q, table), *self.cache.visible(layer, span))
+
+        return attend
+
+    def _attend_relative(self, span: Span):
+        """Keys are cached as they are and rotated at each use, by their place in the window."""
+        own = self.own_rotary.table(span.own_positions)
+        window = self.window_rotary.table(span.positions)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self.cache.write(layer, span, k, v)
+            keys, values = self.cache.visible(layer, span)
+            return self.model.attention(rotate(q, own), rotate(keys, window), values)
+
+        return attend

@@ -1,0 +1,181 @@
+"""Encode and decode in pieces that give exactly the frames of one whole pass.
+
+Protocol. Everything the VAE remembers of the past is one dictionary, `Memory`, from a causal convolution to the last
+frames it saw. A pass over a piece of a shot reads and replaces entries; starting from an empty memory starts a shot.
+Since each convolution is given exactly the frames it would have seen, the split into pieces changes nothing but the
+order of floating-point sums (tests: every partition equals the one-shot pass).
+
+Two rules of Wan 2.1 live here and nowhere else:
+- the first frame of a shot is never resampled in time: 1 latent frame <-> 1 pixel frame, every later one <-> 4;
+- the time convolutions of the decoder do not see that first frame either: their past starts as zeros after it.
+
+The walk reads names and calls layer forwards, as `model/causal.py` does, so `module` may be the core's WanVAE or
+ComfyUI's. Shapes: B batch, C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .module import LATENTS_MEAN, LATENTS_STD
+
+Memory = dict[nn.Module, Tensor]
+HISTORY = 2  # frames: every causal kernel of the VAE is 3 long in time
+ENCODE_GROUP = 4  # pixel frames that make one latent frame
+
+
+def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+    shape = (1, len(LATENTS_MEAN), 1, 1, 1)
+    return (like.new_tensor(LATENTS_MEAN).view(shape), like.new_tensor(LATENTS_STD).view(shape))
+
+
+def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
+    """Run a causal convolution on the frames x, given what it saw before."""
+    history = memory.get(conv)
+    y = conv(x, history)
+    if history is not None and x.shape[2] < HISTORY:
+        memory[conv] = torch.cat([history[:, :, -1:], x], dim=2)
+    else:
+        memory[conv] = x[:, :, -HISTORY:].clone()  # a view would keep all of x alive
+    return y
+
+
+def _layers(sequence: nn.Sequential, x: Tensor, memory: Memory) -> Tensor:
+    for layer in sequence:
+        x = _causal(layer, x, memory) if isinstance(layer, nn.Conv3d) else layer(x)
+    return x
+
+
+def _spatial(resample: nn.Module, x: Tensor) -> Tensor:
+    b, c, t, h, w = x.shape
+    y = resample(x.transpose(1, 2).reshape(b * t, c, h, w))
+    return y.reshape(b, t, *y.shape[1:]).transpose(1, 2)
+
+
+def _double_time(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
+    """[B, C, T, H, W] -> [B, C, 2T, H, W], but the shot's first frame passes through once."""
+    first = x[:, :, :0]
+    if conv not in memory:
+        first, x = x[:, :, :1], x[:, :, 1:]
+        memory[conv] = first.new_zeros(first.shape).expand(-1, -1, HISTORY, -1, -1)
+    if not x.shape[2]:
+        return first
+    b, c, t, h, w = x.shape
+    y = _causal(conv, x, memory).reshape(b, 2, c, t, h, w)
+    y = torch.stack((y[:, 0], y[:, 1]), dim=3).reshape(b, c, 2 * t, h, w)
+    return torch.cat([first, y], dim=2) if first.shape[2] else y
+
+
+def _halve_time(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
+    """[B, C, 2T, H, W] -> [B, C, T, H, W], but the shot's first frame passes through alone."""
+    first = x[:, :, :0]
+    if conv not in memory:
+        first, x = x[:, :, :1], x[:, :, 1:]
+        memory[conv] = first.clone()
+    if not x.shape[2]:
+        return first
+    y = conv(torch.cat([memory[conv], x], dim=2))
+    memory[conv] = x[:, :, -1:].clone()
+    return torch.cat([first, y], dim=2) if first.shape[2] else y
+
+
+def _block(block: nn.Module, x: Tensor, memory: Memory) -> Tensor:
+    if hasattr(block, "residual"):
+        return _layers(block.residual, x, memory) + block.shortcut(x)
+    if hasattr(block, "resample"):
+        if block.mode == "upsample3d":
+            return _spatial(block.resample, _double_time(block.time_conv, x, memory))
+        x = _spatial(block.resample, x)
+        return _halve_time(block.time_conv, x, memory) if block.mode == "downsample3d" else x
+    return block(x)  # attention inside a frame: no memory
+
+
+def _walk(blocks, x: Tensor, memory: Memory) -> Tensor:
+    for block in blocks:
+        x = _block(block, x, memory)
+    return x
+
+
+def _encode_piece(module: nn.Module, pixels: Tensor, memory: Memory) -> Tensor:
+    encoder = module.encoder
+    x = _causal(encoder.conv1, pixels, memory)
+    x = _walk([*encoder.downsamples, *encoder.middle], x, memory)
+    return module.conv1(_layers(encoder.head, x, memory))
+
+
+def _decode_piece(module: nn.Module, latents: Tensor, memory: Memory) -> Tensor:
+    decoder = module.decoder
+    x = _causal(decoder.conv1, module.conv2(latents), memory)
+    x = _walk([*decoder.middle, *decoder.upsamples], x, memory)
+    return _layers(decoder.head, x, memory)
+
+
+def encode(module: nn.Module, pixels: Tensor, group: int | None = ENCODE_GROUP) -> Tensor:
+    """Encode a shot's pixels to normalised latents (the posterior's mean).
+
+    Args:
+        module: the VAE, on the device and in the dtype of `pixels`.
+        pixels: [B, 3, T, H, W] in [-1, 1], T = 1 + 4 n, H and W multiples of 8.
+        group: pixel frames a pass after the first frame (a multiple of 4, bounds the memory); None: all at once.
+
+    Returns:
+        [B, 16, 1 + n, H / 8, W / 8], zero mean and unit variance over Wan's training data.
+    """
+    frames, height, width = pixels.shape[2:]
+    if frames % ENCODE_GROUP != 1 or height % 8 or width % 8:
+        raise ValueError(f"cannot encode {frames} frames of {width}x{height}: the VAE takes 1 + 4 n frames "
+                         "whose width and height are multiples of 8; trim or pad the clip")  # fmt: skip
+    memory: Memory = {}
+    pieces = [pixels] if group is None else [pixels[:, :, :1], *pixels[:, :, 1:].split(group, dim=2)]
+    encoded = torch.cat([_encode_piece(module, piece, memory) for piece in pieces if piece.shape[2]], dim=2)
+    mean, std = _statistics(encoded)
+    return (encoded.chunk(2, dim=1)[0] - mean) / std
+
+
+def decode(module: nn.Module, latents: Tensor) -> Tensor:
+    """Decode a whole shot in one pass: [B, 16, T, h, w] normalised -> [B, 3, 4T - 3, 8h, 8w] in about [-1, 1]."""
+    mean, std = _statistics(latents)
+    return _decode_piece(module, latents * std + mean, {})
+
+
+class StreamingDecoder:
+    """Decodes a shot piece by piece; owns what the VAE remembers in between.
+
+    Args:
+        module: the VAE (the core's WanVAE or ComfyUI's).
+        dtype: what to compute in; by default that of the module's weights. Latents may come in any dtype.
+        device: where the module computes; by default where its weights are.
+
+    The memory is one to two frames per causal convolution (1.9 GB in bf16 at 832x480 for Wan 2.1), whatever the
+    length of the film. `reset()` at a cut; dropping the decoder frees it.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype | None = None, device: torch.device | None = None):
+        weight = next(module.parameters())
+        self.module = module
+        self.dtype = dtype or weight.dtype
+        self.device = device or weight.device
+        self._memory: Memory = {}
+
+    def reset(self) -> None:
+        """Forget the past: the next latents begin a shot."""
+        self._memory = {}
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode the shot's next latent frames.
+
+        Args:
+            latents: [B, 16, T, h, w], normalised, T >= 1.
+
+        Returns:
+            Float pixels [B, 3, 4T (4T - 3 at the start of a shot), 8h, 8w], about [-1, 1], not clamped.
+
+        If a layer raises (an interrupt, no memory left), the memory is that of the last finished call.
+        """
+        mean, std = _statistics(latents.float())
+        raw = (latents.float().to(std.device) * std + mean).to(self.device, self.dtype)
+        memory = dict(self._memory)
+        pixels = _decode_piece(self.module, raw, memory)
+        self._memory = memory
+        return pixels
