@@ -84,9 +84,9 @@ def _build(tensors: Tensors, config: dict) -> CausalWan:
     weights = part(tensors, "model.")
     lora = part(tensors, "lora.")
     if lora:
-        from .checkpoints import merge_lora
+        from .checkpoints import merge_lora, parse_lora
 
-        weights = merge_lora(weights, lora, alpha=config["lora"]["alpha"])
+        weights = merge_lora(weights, parse_lora(lora, config["lora"]["alpha"]))
     model_config = ModelConfig.from_state_dict(weights, num_heads=config["arch"]["num_heads"])
     with torch.device("meta"):
         module = WanModel(model_config)

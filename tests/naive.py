@@ -26,7 +26,7 @@ class NaiveShot:
         order = sorted([*visible, *frames]) if self.stream.positions == "absolute" else [*visible, *frames]
         relative = self.stream.positions == "relative"
         place = {frame: (number if relative else frame) for number, frame in enumerate(order)}
-        rotary = Rotary(self.model.config.head_dim, self.grid, torch.device("cpu"))
+        rotary = Rotary(self.model.config.head_dim, self.grid, self.model.device)
 
         def attend(layer, q, k, v):
             for number, frame in enumerate(frames):
@@ -52,10 +52,11 @@ class NaiveShot:
         visible = self.seen_before(start)
         shape = (self.batch, 16, stream.chunk, *self.size)
         timesteps = [warp(step, stream.shift) for step in stream.denoising_steps]
-        latents = noise.draw(start // stream.chunk, 0, shape)
+        latents = noise.draw(start // stream.chunk, 0, shape).to(self.model.device)
         for step, timestep in enumerate(timesteps):
             if step:
-                latents = add_noise(latents, noise.draw(start // stream.chunk, step, shape), timestep)
+                fresh_noise = noise.draw(start // stream.chunk, step, shape).to(self.model.device)
+                latents = add_noise(latents, fresh_noise, timestep)
             latents = clean_sample(latents, self.run(latents, timestep, frames, visible)[0], timestep)
         _, fresh = self.run(latents, stream.context_noise, frames, visible)
         self.kept.update(fresh)

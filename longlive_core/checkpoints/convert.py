@@ -1,0 +1,73 @@
+"""Conversion into files that ComfyUI's own loaders read: UNETLoader for models, the LoRA loaders for LoRAs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from .files import CheckpointError, fingerprint, write_safetensors
+from .lora import load_lora, merge_lora
+from .models import build_model, load_state_dict
+
+COMFY_LORA_PREFIX = "diffusion_model."
+
+
+def convert_model(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    lora: str | os.PathLike | None = None,
+    lora_alpha: float | None = None,
+    strength: float = 1.0,
+    dtype: torch.dtype | None = torch.bfloat16,
+    prefer_ema: bool | None = None,
+) -> Path:
+    """Write any supported diffusion model as one safetensors file with bare Wan names.
+
+    Args:
+        target: ends in `.safetensors`; written whole or not at all.
+        lora, lora_alpha, strength: a LoRA to merge, before the weights are rounded to `dtype`.
+        dtype: None keeps the source's.
+        prefer_ema: as in `load_state_dict`.
+
+    Raises:
+        CheckpointError: whatever `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise.
+    """
+    for given in (source, lora):
+        _different(given, target)
+    state_dict = load_state_dict(source, prefer_ema=prefer_ema)
+    build_model(state_dict, device="meta", path=source)  # strict: names and shapes
+    metadata = {"format": "pt", **_origin("source", source)}
+    if lora is not None:
+        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength)
+        alpha = "rank, unless the file says otherwise" if lora_alpha is None else f"{lora_alpha:g}"
+        metadata |= {**_origin("lora", lora), "lora_strength": f"{strength:g}", "lora_alpha": alpha}
+    if dtype is not None:
+        state_dict = {name: tensor.to(dtype) for name, tensor in state_dict.items()}
+    return write_safetensors(target, state_dict, metadata)
+
+
+def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha: float | None = None) -> Path:
+    """Write a LoRA with the names ComfyUI's LoRA loaders know, alpha included; the factors keep their dtype.
+
+    `alpha` is for a source that states none, see `load_lora`.
+    """
+    _different(source, target)
+    tensors = {}
+    for layer, part in load_lora(source, alpha).items():
+        name = COMFY_LORA_PREFIX + layer
+        tensors[f"{name}.lora_A.weight"] = part.down
+        tensors[f"{name}.lora_B.weight"] = part.up
+        tensors[f"{name}.alpha"] = torch.tensor(part.alpha)
+    return write_safetensors(target, tensors, {"format": "pt", **_origin("source", source)})
+
+
+def _different(source: str | os.PathLike | None, target: str | os.PathLike) -> None:
+    if source is not None and Path(source).resolve() == Path(target).resolve():
+        raise CheckpointError(f"the output is the input ({target}); choose another name")
+
+
+def _origin(role: str, path: str | os.PathLike) -> dict[str, str]:
+    return {f"{role}_file": Path(path).name, f"{role}_sha256": fingerprint(path)}

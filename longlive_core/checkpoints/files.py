@@ -1,0 +1,162 @@
+"""Reading and writing files of tensors.
+
+What a file is follows from its first bytes, never from its name: people rename downloads. Pickles are read with
+`weights_only=True` without exception, so a file that carries code is refused and the code does not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+# First bytes of what is downloaded by accident -> what it is and what to do.
+LOOKALIKES = (
+    (b"GGUF", "a GGUF file; load it with ComfyUI-GGUF's own loader and connect its MODEL"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull` or download the file"),
+    (b"<", "a web page, not weights: the download failed (often a missing login); download the file again"),
+)
+HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used. The message names the file, what is wrong with it and what to do."""
+
+
+def sample(names: Iterable[str], count: int = 3) -> str:
+    """`3 (a, b, c)` or `14 (a, b, c, ...)`: how many names there are, and the first few of them, sorted."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:count]) + (", ..." if len(ordered) > count else "")
+    return f"{len(ordered)} ({shown})"
+
+
+def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
+    """Everything a file holds: (tensors by name, metadata) for safetensors, (the pickled object, {}) for a `.pt`.
+
+    Tensors stay on the CPU and are mapped from the file, not copied, where the format allows it.
+    Raises CheckpointError where the file is missing, cut short, of another format, or carries code.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; give the file of weights in it")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    with open(path, "rb") as file:
+        start = file.read(32)
+    # First, because a safetensors file begins with a number, whose bytes may be anyone's magic.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT:
+        return _read_safetensors(path)
+    for magic, what in LOOKALIKES:
+        if start.startswith(magic):
+            raise CheckpointError(f"{path} is {what}")
+    if start[:4] == b"PK\x03\x04":
+        return _read_zip(path), {}
+    if start[:1] == b"\x80":
+        return _load_pickle(path, mmap=False), {}
+    raise CheckpointError(
+        f"{path} ({path.stat().st_size} bytes) is neither a safetensors file nor a PyTorch file; "
+        "download it again, or check that it is the right file"
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        header = file.read(header_size)
+    damaged = f"{path} is damaged or cut short: download it again"
+    if len(header) < header_size:
+        raise CheckpointError(f"{damaged} ({size} bytes; its header alone needs {header_size + 8})")
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(f"{damaged} (its header cannot be read: {error})") from error
+    expected = 8 + header_size + max(ends, default=0)
+    if size < expected:
+        raise CheckpointError(f"{damaged} ({size} of {expected} bytes are there)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{damaged} ({error})") from error
+
+
+def _read_zip(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):  # the table of contents lies at the end
+        raise CheckpointError(
+            f"{path} is cut short ({path.stat().st_size} bytes, its end is missing): download it again"
+        )
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(f"{path} is an ordinary zip archive; unpack it and give the file of weights in it")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(f"{path} is refused: it contains code (a TorchScript program), not only weights")
+    return _load_pickle(path, mmap=True)
+
+
+# What PyTorch's restricted unpickler says when it meets something other than tensors and plain containers.
+_CODE = re.compile(
+    r"Unsupported (?:global: GLOBAL|class|operand) (\S+)|GLOBAL (\S+)|reduce for unrecognized function (.+)"
+)
+
+
+def _load_pickle(path: Path, mmap: bool) -> Any:
+    # torch.load can map a file only by its name, but newer ones open *.safetensors as such: then read it whole.
+    mmap = mmap and path.suffix.lower() != ".safetensors"
+    try:
+        if mmap:
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        with open(path, "rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = _CODE.search(str(error))
+        if found is None:
+            raise CheckpointError(f"{path} is damaged or cut short: download it again") from error
+        name = next(group for group in found.groups() if group)
+        raise CheckpointError(
+            f"{path} is refused: it contains code ({name}), not only weights; nothing in it was run. "
+            "Save its tensors alone in the program that made it, or get a safetensors file"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, IndexError, UnicodeDecodeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or cut short: download it again ({type(error).__name__})") from error
+
+
+def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
+    """Write a safetensors file in one step: PATH is either the old file or the whole new one, never half of it.
+
+    Raises CheckpointError where the name does not end in `.safetensors` (ComfyUI goes by that) or the folder is missing.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"the output {path} must end in .safetensors, because ComfyUI reads it by that name")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"the folder of the output {path} does not exist; make it first")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,166 @@
+"""Everything a film needs, loaded and placed: model, VAE decoder, text encoder and the settings they were made for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
+from .config import PRESETS, StreamConfig
+from .model import CausalWan
+from .pocket import DIT_FILE, VAE_FILE, weights_folder
+from .text import TextEncoder
+from .vae import StreamingDecoder
+
+POCKET = "pocket"
+WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
+DTYPES = {
+    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp32": torch.float32, "float32": torch.float32,
+    "fp16": torch.float16, "float16": torch.float16,
+}  # fmt: skip
+
+# Which file a missing argument wants, and where people get it.
+WANTED = {
+    "text_encoder": "models_t5_umt5-xxl-enc-bf16.pth (Wan-AI/Wan2.1-T2V-1.3B) or umt5_xxl_fp16.safetensors "
+    "(Comfy-Org/Wan_2.1_ComfyUI_repackaged)",
+    "vae": "Wan2.1_VAE.pth (Wan-AI/Wan2.1-T2V-1.3B) or wan_2.1_vae.safetensors (Comfy-Org/Wan_2.1_ComfyUI_repackaged)",
+}
+
+
+@dataclass
+class Pipeline:
+    """A loaded model with what belongs to it.
+
+    Attributes:
+        model: the causal model, on `device`.
+        decoder: the VAE's streaming decoder, on `device`.
+        text: the text encoder, at rest on the CPU.
+        stream: the settings the model was trained with.
+        default_size: (width, height) in pixels it was trained at.
+        device: where film is computed.
+    """
+
+    model: CausalWan
+    decoder: StreamingDecoder
+    text: TextEncoder
+    stream: StreamConfig
+    default_size: tuple[int, int]
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike = POCKET,
+        lora: str | os.PathLike | None = None,
+        text_encoder: str | os.PathLike | None = None,
+        vae: str | os.PathLike | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        *,
+        preset: str | None = None,
+        lora_strength: float = 1.0,
+        lora_alpha: float | None = None,
+        prefer_ema: bool | None = None,
+    ) -> Pipeline:
+        """Load a model by the path of its file, or the built-in "pocket", which brings its own VAE and text encoder.
+
+        Args:
+            lora: merged into the weights at load.
+            text_encoder, vae: paths; needed unless the model is "pocket" (then they replace the built-in ones).
+            dtype: of model and VAE. auto: bfloat16 on CUDA and on CPUs that compute in it, else float32.
+            device: auto: CUDA if there is one, else the CPU.
+            preset: a name in `PRESETS`; by default "pocket" or "longlive-1.3b". A file does not tell LongLive from
+                Self-Forcing, so say "self-forcing" for that.
+            lora_strength, lora_alpha, prefer_ema: see `merge_lora`, `load_lora` and `load_state_dict`.
+
+        Raises:
+            CheckpointError: a file is missing or is not what it should be. ValueError: unknown dtype or preset.
+        """
+        small = model == POCKET
+        if not small:
+            _require(model, text_encoder=text_encoder, vae=vae)
+        stream = _preset(preset or ("pocket" if small else "longlive-1.3b"))
+        device = _device(device)
+        dtype = _dtype(dtype, device)
+        model_path = weights_folder() / DIT_FILE if small else model
+        weights = load_state_dict(model_path, prefer_ema=prefer_ema)
+        if lora is not None:
+            weights = merge_lora(weights, load_lora(lora, lora_alpha), lora_strength)
+        return cls(
+            model=CausalWan(build_model(weights, device, dtype, path=model_path)),
+            decoder=StreamingDecoder(load_vae(vae or weights_folder() / VAE_FILE, device, dtype)),
+            text=_text_encoder(text_encoder),
+            stream=stream,
+            default_size=_pocket_size() if small else WAN_SIZE,
+            device=device,
+        )
+
+    def encode(self, texts: Iterable[str]) -> dict[str, Tensor]:
+        """The embedding [1, L, 4096] of each distinct text, float32 on the CPU.
+
+        The encoder visits the device for this and returns to the CPU: umt5-xxl is four times as big as the model.
+        """
+        distinct = list(dict.fromkeys(texts))
+        try:
+            contexts = self.text.to(self.device).encode(distinct)
+        finally:
+            self.text.to("cpu")
+        return {text: contexts[i : i + 1] for i, text in enumerate(distinct)}
+
+
+def _require(model, **paths) -> None:
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        wanted = "; ".join(f"{name}: {WANTED[name]}" for name in missing)
+        raise CheckpointError(f"the model {model} needs more files. Give {wanted}")
+    absent = [f"{name} ({path})" for name, path in paths.items() if not Path(path).exists()]
+    if absent:
+        raise CheckpointError(f"there is no file for {', '.join(absent)}")
+
+
+def _preset(name: str) -> StreamConfig:
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _pocket_size() -> tuple[int, int]:
+    from .pocket.world import HEIGHT, WIDTH
+
+    return WIDTH, HEIGHT
+
+
+def _text_encoder(path: str | os.PathLike | None) -> TextEncoder:
+    # The built-in encoder is small enough for full precision everywhere; a given one keeps the precision of its file.
+    return TextEncoder.load(POCKET, dtype=torch.float32) if path is None else TextEncoder.load(path)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" or cpu_computes_bf16() else torch.float32
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}: allowed are auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it is slower than float32.
+
+    Linear layers were 2.5 and 3D convolutions 8 times as fast as in float32 on one core of a CPU with AVX512-BF16.
+    PyTorch's probes have private names; without them the answer is no.
+    """
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
