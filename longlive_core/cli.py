@@ -1,0 +1,235 @@
+"""The command line: render a timeline, replay a recording, convert checkpoints.
+
+    python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
+
+Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C. Torch is imported by
+the commands, not here, so that `--help` and mistakes in a timeline answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .timeline import Script, parse
+
+if TYPE_CHECKING:
+    from .config import StreamConfig
+
+USER_ERROR, INTERRUPTED = 2, 130
+_TEXT_FILE = re.compile(r"\.(?:txt|text|json|jsonl|md|yaml|yml|csv|timeline|prompt)$", re.IGNORECASE)
+_PATH_START = re.compile(r"(?:/|\\|~|\.{1,2}[/\\]|[A-Za-z]:[/\\])")
+_ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: {message} (see --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors of the user's making end in one line on stderr."""
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # a console without the prompt's letters shows '?', not a traceback
+            output.reconfigure(errors="replace")
+    options = _build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m longlive_core", description="LongLive: films from a timeline of prompts.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_render(commands.add_parser("render", help="render a timeline to an MP4"))
+    replay = commands.add_parser("replay", help="run a recorded rollout again, for comparison")
+    replay.add_argument("source", metavar="IN.safetensors")
+    replay.add_argument("target", metavar="OUT.safetensors")
+    replay.set_defaults(run=_replay)
+    convert = commands.add_parser("convert", help="rewrite a checkpoint for ComfyUI's own loaders")
+    convert.add_argument("source", metavar="IN", help="diffusion model, or with --lora a LoRA")
+    convert.add_argument("target", metavar="OUT.safetensors")
+    convert.add_argument("--lora", action="store_true", help="IN is a LoRA")
+    convert.add_argument("--alpha", type=float, help="alpha of a LoRA whose file states none")
+    convert.add_argument("--merge", metavar="LORA", help="merge this LoRA into the model")
+    convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _add_render(render: argparse.ArgumentParser) -> None:
+    add = render.add_argument
+    add("timeline", metavar="TIMELINE", help="a file, '-' for standard input, or the text itself (docs/timeline.md)")
+    add("-o", "--output", required=True, metavar="FILM.mp4")
+    add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
+    files = render.add_argument_group("model")
+    files.add_argument("--model", default="pocket", help="'pocket' (built in) or a file (default: pocket)")
+    files.add_argument("--lora", metavar="PATH")
+    files.add_argument("--text-encoder", metavar="PATH")
+    files.add_argument("--vae", metavar="PATH")
+    files.add_argument("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    files.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
+    run = render.add_argument_group("run (defaults come with the model)")
+    run.add_argument("--width", type=int, metavar="PX")
+    run.add_argument("--height", type=int, metavar="PX")
+    run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
+    run.add_argument("--shift", type=float, help="of the flow-matching schedule")
+    run.add_argument("--window", type=int, metavar="N", help="latent frames a chunk sees; -1: all")
+    run.add_argument("--sink", type=int, metavar="N", help="first latent frames that stay visible")
+    run.add_argument("--sink-policy", choices=("held", "refreshed"))
+    run.add_argument("--chunk", type=int, metavar="N", help="latent frames denoised together")
+    run.add_argument("--positions", choices=("absolute", "relative"))
+    render.set_defaults(run=_render)
+
+
+def read_timeline(argument: str) -> str:
+    """The timeline's text from a file, standard input (`-`) or the argument itself.
+
+    What looks like a path but is no file is a ValueError: nobody wants a film of the words 'panda.txt'.
+    """
+    if argument == "-":
+        return _decode(sys.stdin.buffer.read(), "standard input")
+    if os.path.isfile(argument):  # False also for what no path can be: too long, or with a null character
+        return _decode(Path(argument).read_bytes(), f"'{argument}'")
+    one_line = argument.strip()
+    if "\n" in one_line or one_line.startswith(("{", "[", "*")):
+        return argument
+    if os.path.isdir(argument):
+        raise ValueError(f"'{argument}' is a folder; give a file with the timeline")
+    if _TEXT_FILE.search(one_line) or _PATH_START.match(one_line) or _ONE_WORD_PATH.fullmatch(one_line):
+        raise ValueError(f"there is no file '{argument}' (a timeline as text starts with a time: '0s A panda ...')")
+    return argument
+
+
+def _decode(data: bytes, where: str) -> str:
+    # PowerShell's '>' writes UTF-16 with a mark in front.
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def _render(options: argparse.Namespace) -> None:
+    from .video import check_writable
+
+    text = read_timeline(options.timeline)
+    script = parse(text)
+    script.plan(options.duration, chunk=options.chunk or 3)  # mistakes answer before the model is loaded
+    _check_outputs(options, check_writable)
+    _render_script(options, text, script)
+
+
+def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], None]) -> None:
+    if Path(options.output).suffix.lower() != ".mp4":
+        raise ValueError(f"the film is an MP4, so '{options.output}' must end in .mp4")
+    check_writable(options.output)
+    if options.contact_sheet is not None:
+        if Path(options.contact_sheet).suffix.lower() != ".png":
+            raise ValueError(f"the contact sheet is a PNG, so '{options.contact_sheet}' must end in .png")
+        check_writable(options.contact_sheet)
+
+
+def _render_script(options: argparse.Namespace, text: str, script: Script) -> None:
+    from tqdm import tqdm
+
+    from .pipeline import Pipeline
+    from .render import check_device, check_size, film_metadata, render_film
+    from .video import contact_sheet
+
+    check_device(options.device)
+    pipeline = Pipeline.load(
+        options.model,
+        lora=options.lora,
+        text_encoder=options.text_encoder,
+        vae=options.vae,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    stream = _stream(pipeline.stream, options)
+    plan = script.plan(options.duration, chunk=stream.chunk)
+    width, height = options.width or pipeline.default_size[0], options.height or pipeline.default_size[1]
+    check_size(width, height)
+    print(plan.describe(), flush=True)
+    metadata = film_metadata(text, plan, stream, options.seed, Path(options.model).name)
+    began = time.perf_counter()
+    with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
+
+        def show(done: int, frames: int) -> None:
+            bar.set_postfix_str(f"chunk {done}/{plan.chunks}", refresh=False)
+            bar.update(frames)
+
+        try:
+            render_film(
+                pipeline,
+                plan,
+                options.output,
+                stream=stream,
+                seed=options.seed,
+                size=(width, height),
+                metadata=metadata,
+                on_chunk=show,
+            )
+        except KeyboardInterrupt:
+            if bar.n:
+                print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)
+            raise
+        frames = int(bar.n)
+    seconds = time.perf_counter() - began
+    print(
+        f"{options.output}: {frames} frames, {width} x {height}, in {seconds:.1f} s ({frames / seconds:.1f} frames/s)"
+    )
+    if options.contact_sheet is not None:
+        captions = [(segment.start_seconds, segment.text) for segment in plan.segments]
+        count = contact_sheet(options.output, options.contact_sheet, captions=captions)
+        print(f"{options.contact_sheet}: {count} pictures")
+
+
+def _stream(preset: StreamConfig, options: argparse.Namespace) -> StreamConfig:
+    """The model's preset with what the user set; StreamConfig checks the whole."""
+    from dataclasses import replace
+
+    names = ("shift", "window", "sink", "sink_policy", "chunk", "positions")
+    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.steps is not None:
+        changes["denoising_steps"] = preset.even_steps(options.steps)
+    return replace(preset, **changes)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from .replay import replay
+
+    for name, difference in replay(options.source, options.target).items():
+        print(f"{name}: largest difference from the recording {difference:.3g}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .checkpoints import convert_lora, convert_model
+
+    if options.lora:
+        if options.merge is not None:
+            raise ValueError("--merge needs a diffusion model, but --lora says that IN is a LoRA")
+        target = convert_lora(options.source, options.target, alpha=options.alpha)
+    else:
+        target = convert_model(
+            options.source, options.target, lora=options.merge, lora_alpha=options.alpha, strength=options.strength
+        )
+    print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

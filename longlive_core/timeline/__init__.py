@@ -1,0 +1,28 @@
+"""The timeline: prompts over time, as text -> a script -> a plan in chunks and frames.
+
+    script = parse("0s A panda walks\\n12s The panda sits {keep}")
+    plan = script.plan(duration=20.0)
+    print(plan.describe())
+
+The language is described in docs/timeline.md. Everything a user can get wrong raises `TimelineError` (a `ValueError`)
+that names line and column; nothing is ignored and nothing falls back silently.
+"""
+
+from .parse import parse
+from .plan import DEFAULT_SEGMENT_SECONDS, MAX_SECONDS, Plan, PlannedSegment, shot_boundary
+from .script import Script
+from .syntax import TRANSITIONS, Segment, Time, TimelineError
+
+__all__ = [
+    "DEFAULT_SEGMENT_SECONDS",
+    "MAX_SECONDS",
+    "TRANSITIONS",
+    "Plan",
+    "PlannedSegment",
+    "Script",
+    "Segment",
+    "Time",
+    "TimelineError",
+    "parse",
+    "shot_boundary",
+]

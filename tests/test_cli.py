@@ -1,0 +1,270 @@
+"""The command line: what it reads, what it refuses and how, and a film rendered from end to end with a tiny model."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from longlive_core import cli
+from longlive_core.config import StreamConfig
+from longlive_core.pipeline import Pipeline
+from longlive_core.vae import StreamingDecoder, WanVAE
+from tests.conftest import TINY
+
+ANSWERS_AT_ONCE = "the model must not be loaded for this"
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Mistakes must be told before minutes of loading."""
+
+    def load(*arguments, **named):
+        raise AssertionError(ANSWERS_AT_ONCE)
+
+    monkeypatch.setattr(Pipeline, "load", load)
+
+
+@pytest.fixture
+def tiny_pipeline(monkeypatch, tiny_model):
+    """Random weights behind Pipeline.load; returns the list of what load was asked for."""
+    torch.manual_seed(0)
+    decoder = StreamingDecoder(WanVAE(dim=8).requires_grad_(False))
+    asked = []
+
+    def encode(texts):
+        return {
+            text: torch.randn(1, 5, TINY.text_dim, generator=torch.Generator().manual_seed(len(text))) for text in texts
+        }
+
+    def load(*arguments, **named):
+        asked.append((arguments, named))
+        return SimpleNamespace(
+            model=tiny_model, decoder=decoder, encode=encode, stream=StreamConfig(), default_size=(48, 32)
+        )
+
+    monkeypatch.setattr(Pipeline, "load", load)
+    return asked
+
+
+def run(capsys, *arguments):
+    """(exit code, stdout, stderr)"""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+# --- Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["render", "panda.txt"], "there is no file 'panda.txt'"),
+        (["render", "my timelines/the panda.txt"], "there is no file"),
+        (["render", "./the panda"], "there is no file"),
+        (["render", "timelines/panda"], "there is no file"),
+        (["render", r"C:\my films\panda"], "there is no file"),
+        (["render", "."], "is a folder"),
+        (["render", "0s a\n5s b {seed=7}"], "line 2, column 7: {seed=7} does not work yet"),
+        (["render", "0s a panda", "--duration", "-3"], "the duration is -3 s"),
+        (["render", "0s a panda", "-o", "film.mkv"], "must end in .mp4"),
+        (["render", "0s a panda", "-o", "none/film.mp4"], "does not exist"),
+        (["render", "0s a panda", "--contact-sheet", "sheet.jpg"], "must end in .png"),
+        (["render", "0s a panda", "--contact-sheet", "none/sheet.png"], "does not exist"),
+        (["render", "0s a panda", "--dtype", "int8"], "--dtype"),
+        (["render", "0s a panda", "--seed", "x"], "--seed"),
+        (["render", "0s a panda", "--device", "banana"], "no device 'banana' here"),
+        (["render", "0s a panda", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["replay", "none.safetensors", "out.safetensors"], "none.safetensors"),
+        (["convert", "none.pt", "out.safetensors"], "none.pt"),
+        (["convert", "none.pt", "out.safetensors", "--lora"], "none.pt"),
+        (["convert", "a.pt", "out.safetensors", "--lora", "--merge", "b.pt"], "--merge needs a diffusion model"),
+        (["fly"], "fly"),
+        ([], "COMMAND"),
+    ],
+)
+def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, no_model, arguments, words):
+    """Forbids tracebacks, walls of text, exit code 0 or 1, and a path rendered as a prompt."""
+    monkeypatch.chdir(tmp_path)
+    if arguments[:1] == ["render"] and "-o" not in arguments:
+        arguments = [*arguments, "-o", "film.mp4"]
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and not out
+    assert words in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--width", "50"], "must be multiples of 16, such as 48 x 32"),
+        (["--window", "4"], "window 4"),
+        (["--steps", "0"], "0 denoising steps"),
+        (["--seed", "-1"], "seed -1"),
+    ],
+)
+def test_bad_settings_leave_no_film(capsys, tmp_path, tiny_pipeline, arguments, words):
+    """Forbids settings that are silently changed to something that works."""
+    code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1", *arguments)
+    assert code == 2 and words in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+# --- Where the timeline comes from
+
+
+def test_timeline_from_a_file(tmp_path):
+    """Forbids a byte order mark, or Windows' UTF-16, in the first prompt."""
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path = tmp_path / "a timeline.txt"
+        path.write_bytes("0s \u718a\u732b".encode(encoding))
+        assert cli.read_timeline(str(path)) == "0s \u718a\u732b"
+    path.write_bytes(b"\xe4\xf6\xfc and more")
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        cli.read_timeline(str(path))
+
+
+def test_timeline_from_standard_input(monkeypatch):
+    """Forbids reading '-' as a prompt."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"0s a\n5s b")))
+    assert cli.read_timeline("-") == "0s a\n5s b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "panda",
+        "A panda walks in the snow.",
+        "0s a/b testing",
+        "a | b",
+        "0s a\n5s see panda.txt",
+        "A cup of coffee, f/1.8",
+        '{"prompts": ["a/b.txt"]}',
+        "[0s-5s: x.txt",
+        "x" * 5000,
+    ],
+)
+def test_timeline_as_text(text):
+    """Forbids refusing prompts that only resemble paths."""
+    assert cli.read_timeline(text) == text
+
+
+# --- Work
+
+
+def test_render_from_end_to_end(capsys, tmp_path, tiny_pipeline):
+    """Forbids films of the wrong length, plans that are not shown, and metadata that does not tell how it was made."""
+    film, sheet = tmp_path / "film.mp4", tmp_path / "sheet.png"
+    timeline = tmp_path / "timeline.txt"
+    timeline.write_text("* A red ball.\n0s It rolls\n1s It hops {keep}\n2s It stops {cut}\n", encoding="utf-8")
+    code, out, err = run(
+        capsys, "render", str(timeline), "-o", str(film), "--duration", "2.5", "--seed", "7", "--steps", "2",
+        "--contact-sheet", str(sheet), "--lora", "x.pt", "--dtype", "fp32",
+    )  # fmt: skip
+    assert code == 0, err
+    # shots of 3 and 1 chunks: 33 + 9 frames
+    assert "4 chunks, 42 frames, 2.62 s at 16 fps" in out and "frames/s" in out
+    assert "chunk 4/4" in err
+    frames = frames_of(film)
+    assert frames.shape == (42, 32, 48, 3)
+    with av.open(str(film)) as container:
+        made = json.loads(container.metadata["longlive"])
+        assert container.metadata["comment"].startswith("* A red ball.")
+    assert (made["seed"], made["denoising_steps"], made["model"]) == (7, [1000, 500], "pocket")
+    assert [segment["text"] for segment in made["segments"]][2] == "A red ball. It stops"
+    assert sheet.stat().st_size > 0
+    ((_, named),) = tiny_pipeline
+    assert (named["lora"], named["dtype"], named["vae"]) == ("x.pt", "fp32", None)
+
+
+def test_equal_commands_make_equal_films(capsys, tmp_path, tiny_pipeline):
+    """Forbids a seed that does nothing, and one that is not all there is to chance."""
+    files = []
+    for number, seed in enumerate(("1", "1", "2")):
+        path = tmp_path / f"{number}.mp4"
+        code, _, err = run(
+            capsys, "render", "a ball", "-o", str(path), "--duration", "1", "--steps", "1", "--seed", seed
+        )
+        assert code == 0, err
+        files.append(path.read_bytes())
+    assert files[0] == files[1] and files[0] != files[2]
+
+
+def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
+    """Forbids options that are parsed and dropped; frame-wise chunks also change the plan."""
+    code, out, err = run(
+        capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "1", "--steps", "1",
+        "--chunk", "1", "--window", "5", "--sink", "2", "--shift", "3", "--sink-policy", "refreshed",
+        "--positions", "relative", "--width", "32", "--height", "16",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "5 chunks, 17 frames" in out
+    assert frames_of(tmp_path / "film.mp4").shape == (17, 16, 32, 3)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        made = json.loads(container.metadata["longlive"])
+    wanted = {"chunk": 1, "window": 5, "sink": 2, "shift": 3.0, "sink_policy": "refreshed", "positions": "relative"}
+    assert {name: made[name] for name in wanted} == wanted
+
+
+def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):
+    """Forbids losing what was rendered when the user presses Ctrl-C."""
+    from longlive_core import render
+
+    original = render.film_frames
+
+    def stopped(chunks, decoder):
+        for chunk, frames in original(chunks, decoder):
+            if chunk.index == 2:
+                raise KeyboardInterrupt
+            yield chunk, frames
+
+    monkeypatch.setattr(render, "film_frames", stopped)
+    code, _, err = run(capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "3", "--steps", "1")
+    assert code == 130
+    assert "holds the first 21 frames" in err and "Traceback" not in err
+    assert len(frames_of(tmp_path / "film.mp4")) == 21
+
+
+def test_replay_runs_a_recording(capsys, tmp_path):
+    """Forbids a replay command that does not write the outputs."""
+    from pathlib import Path
+
+    source = Path(__file__).parent / "fidelity" / "vae.safetensors"
+    code, out, err = run(capsys, "replay", str(source), str(tmp_path / "out.safetensors"))
+    assert code == 0, err
+    assert "largest difference" in out and (tmp_path / "out.safetensors").exists()
+
+
+def test_convert_writes_what_comfyui_reads(capsys, tmp_path, tiny_model):
+    """Forbids a convert command that mixes up models and LoRAs, or drops the LoRA it was to merge."""
+    source, target, lora = tmp_path / "model.pt", tmp_path / "model.safetensors", tmp_path / "lora.safetensors"
+    torch.save(
+        {"generator": {f"model.{name}": value for name, value in tiny_model.module.state_dict().items()}}, source
+    )
+    layer = "blocks.0.self_attn.q"
+    factors = {"A": torch.ones(2, TINY.dim), "B": torch.ones(TINY.dim, 2)}
+    save_file({f"base_model.model.{layer}.lora_{side}.weight": value for side, value in factors.items()}, lora)
+
+    assert run(capsys, "convert", str(source), str(target))[0] == 0
+    plain = load_file(target)
+    assert run(capsys, "convert", str(source), str(target), "--merge", str(lora), "--alpha", "2")[0] == 0
+    merged = load_file(target)
+    changed = {name for name in plain if not torch.equal(plain[name], merged[name])}
+    assert changed == {f"{layer}.weight"}
+
+    assert run(capsys, "convert", str(lora), str(tmp_path / "out.safetensors"), "--lora", "--alpha", "2")[0] == 0
+    assert set(load_file(tmp_path / "out.safetensors")) == {
+        f"diffusion_model.{layer}.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha")
+    }
