@@ -1,0 +1,115 @@
+"""Sentences for the toybox: what a prompt may look like, and what it asks for.
+
+`caption` puts attributes into one of several wordings; `attributes_of` reads a sentence back. The tokenizer's
+vocabulary is made of the words here.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from .world import TABLES, Attributes
+
+COLOURS: dict[str, tuple[str, ...]] = {
+    "red": ("red", "crimson", "scarlet"),
+    "yellow": ("yellow", "golden"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "azure"),
+    "purple": ("purple", "violet"),
+    "white": ("white", "ivory"),
+}
+
+SHAPES: dict[str, tuple[str, ...]] = {
+    "ball": ("ball", "sphere", "disc"),
+    "square": ("square", "box", "cube"),
+    "triangle": ("triangle", "pyramid"),
+    "star": ("star",),
+}
+
+# (finite form, form in -ing) each
+ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "move": (("moves from side to side", "moving from side to side"),
+             ("slides left and right", "sliding left and right"),
+             ("glides back and forth", "gliding back and forth"),
+             ("moves left and right", "moving left and right")),
+    "bounce": (("bounces", "bouncing"), ("bounces up and down", "bouncing up and down"), ("hops", "hopping"),
+               ("jumps up and down", "jumping up and down")),
+    "circle": (("circles", "circling"), ("moves in a circle", "moving in a circle"),
+               ("goes around in circles", "going around in circles"), ("orbits", "orbiting")),
+    "spin": (("spins", "spinning"), ("spins in place", "spinning in place"), ("rotates", "rotating"),
+             ("turns around itself", "turning around itself")),
+    "rest": (("rests", "resting"), ("stays still", "staying still"), ("stands still", "standing still"),
+             ("does not move", "not moving")),
+}
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "meadow": ("on a meadow", "in a green meadow", "on the grass", "in a grassy field"),
+    "sea": ("on the sea", "on the blue sea", "on the ocean", "on the waves"),
+    "desert": ("in the desert", "on the sand", "in a sandy desert", "on yellow sand dunes"),
+    "night": ("at night", "in the night sky", "under the starry night sky", "in the dark night"),
+    "wall": ("in front of a brick wall", "by a wall of bricks", "before a grey brick wall", "in front of a wall"),
+    "snow": ("in the snow", "on a snowy field", "on white snow", "in a snowy land"),
+}
+
+TEMPLATES: tuple[str, ...] = (
+    "A {colour} {shape} {acts} {setting}.",
+    "A {colour} {shape} is {acting} {setting}.",
+    "A {colour} {shape} {acting} {setting}",
+    "The {colour} {shape} {acts} {setting}.",
+    "The {colour} {shape} {setting} {acts}.",
+    "{setting}, a {colour} {shape} {acts}.",
+    "{setting} there is a {colour} {shape}. It {acts}.",
+    "A video of a {colour} {shape} that {acts} {setting}.",
+    "There is a {shape} {setting}. It is {colour} and it {acts}.",
+    "{colour} {shape}, {acting}, {setting}",
+)
+
+WORDS = {"colour": COLOURS, "shape": SHAPES, "action": ACTIONS, "setting": SETTINGS}
+for _field, _table in TABLES.items():
+    assert list(WORDS[_field]) == list(_table), f"captions and world disagree about {_field}"
+
+
+def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> str:
+    """A sentence that asks for `attributes`: a random wording, or the plainest one without `rng`."""
+
+    def pick(options: Sequence):
+        return options[0] if rng is None else options[rng.integers(len(options))]
+
+    acts, acting = pick(ACTIONS[attributes.action])
+    article_free = pick(TEMPLATES).format(
+        colour=pick(COLOURS[attributes.colour]), shape=pick(SHAPES[attributes.shape]), acts=acts, acting=acting,
+        setting=pick(SETTINGS[attributes.setting]))  # fmt: skip
+    text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", article_free)
+    return text[0].upper() + text[1:]
+
+
+def _find(text: str, options: dict[str, Sequence[str]]) -> tuple[str | None, str]:
+    """The name of the longest option that occurs in `text` as whole words, and the text without it."""
+    found = [(len(words), name, words) for name, all_words in options.items() for words in all_words
+             if re.search(rf"\b{re.escape(words)}\b", text)]
+    if not found:
+        return None, text
+    _, name, words = max(found)
+    return name, re.sub(rf"\b{re.escape(words)}\b", " ", text)
+
+
+def attributes_of(text: str) -> Attributes:
+    """Read a sentence back. ValueError where it names no colour, shape, action or setting of the toybox."""
+    rest, found = text.lower(), {}
+    actions = {name: [form for pair in forms for form in pair] for name, forms in ACTIONS.items()}
+    # Settings first: they may hold colour words of their own.
+    for field, options in (("setting", SETTINGS), ("action", actions), ("colour", COLOURS), ("shape", SHAPES)):
+        found[field], rest = _find(rest, options)
+        if found[field] is None:
+            raise ValueError(f"no {field} of the toybox in {text!r}; there are: {', '.join(options)}")
+    return Attributes(**found)
+
+
+def vocabulary() -> list[str]:
+    """Every word and mark that a caption can hold, in a fixed order."""
+    texts = list(TEMPLATES) + [w for table in (COLOURS, SHAPES, SETTINGS) for words in table.values() for w in words]
+    texts += [form for pairs in ACTIONS.values() for pair in pairs for form in pair] + ["an"]
+    words = re.findall(r"\w+|[^\w\s{}]", " ".join(texts).lower().replace("{", " {").replace("}", "} "))
+    placeholders = {"colour", "shape", "acts", "acting", "setting"}
+    return sorted(set(words) - placeholders)

@@ -1,0 +1,145 @@
+"""Teacher forcing in parallel: one forward over the clean chunks of a clip and several noisy copies of its chunks.
+
+Noisy chunk i sees what it would see in a rollout: the sink chunk and the last clean chunks of the window, whose keys
+come from a clean pass at timestep 0, and itself. A change of prompt is trained as the rollout does it: the clean chunks
+before the switch run under the new prompt in one bidirectional pass (the recache); while the film is no longer than
+the window, the sink with them, otherwise the sink keeps the old prompt.
+
+Positions are those inside the window, so the sixth chunk and the six-hundredth look alike.
+
+Shapes: B clips, L tokens, N heads, D head dim. A slot is a place for a chunk in the window: 0 the sink, 1 and 2 the
+ring's older chunks, 3 the newest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..model.rotary import Rotary
+
+EARLIEST_SWITCH = 2  # chunk of a clip
+LAST_SLOT = 3  # a window of 12 latent frames holds four chunks
+
+
+def visible_chunks(chunk: int) -> list[int]:
+    """Clean chunks that a chunk sees beside itself, oldest first: the sink and the ring."""
+    if chunk <= LAST_SLOT:
+        return list(range(chunk))
+    return [0, *range(chunk - LAST_SLOT + 1, chunk)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attention: which runs of tokens ask, and which are seen at which slots."""
+
+    queries: tuple[int, ...]  # places in the sequence, counted in chunks
+    query_slots: tuple[int, ...]
+    keys: tuple[int, ...]
+    key_slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a clip of `chunks` chunks is laid out as one sequence: clean chunks first, then each noisy copy.
+
+    Attributes:
+        clean: chunk numbers of the clean part.
+        noisy: chunk numbers of one noisy copy; all copies are alike.
+        copies: number of noisy copies.
+        switch: chunk at which the prompt changes (0: none); `held`: the sink keeps the old prompt.
+    """
+
+    chunks: int
+    copies: int
+    switch: int = 0
+    held: bool = False
+
+    def __post_init__(self) -> None:
+        if self.held and self.switch != LAST_SLOT + 1:
+            raise ValueError(f"a held sink is trained at a switch at chunk {LAST_SLOT + 1}, not {self.switch}")
+
+    @property
+    def clean(self) -> range:
+        return range(self.chunks - 1)
+
+    @property
+    def noisy(self) -> range:
+        return range(self.switch, self.chunks)
+
+    @property
+    def length(self) -> int:
+        """Chunks of the sequence."""
+        return len(self.clean) + self.copies * len(self.noisy)
+
+    def noisy_place(self, copy: int, chunk: int) -> int:
+        return len(self.clean) + copy * len(self.noisy) + chunk - self.switch
+
+    def old_prompt(self) -> list[bool]:
+        """For each chunk of the sequence, whether it runs under the prompt before the clip's switch."""
+        if self.chunks <= EARLIEST_SWITCH:
+            return [True] * self.length
+        return [self.held and place == 0 for place in range(self.length)]
+
+    def runs(self) -> list[Run]:
+        """Every attention of a layer."""
+        runs = self._recache_runs()
+        for chunk in range(self.switch, self.chunks):
+            seen = visible_chunks(chunk)
+            slots, own = tuple(range(len(seen))), len(seen)
+            places = [chunk] if chunk in self.clean else []
+            places += [self.noisy_place(copy, chunk) for copy in range(self.copies)]
+            runs += [Run((place,), (own,), (*seen, place), (*slots, own)) for place in places]
+        return runs
+
+    def _recache_runs(self) -> list[Run]:
+        if not self.switch:
+            return []
+        before = tuple(range(self.switch))
+        if not self.held:
+            return [Run(before, before, before, before)]
+        return [Run((0,), (0,), (0,), (0,)), Run(before[1:], before[1:], before, before)]
+
+
+class ForcingAttention:
+    """The `attend` callback of `CausalWan.velocity` for a `Plan`."""
+
+    def __init__(self, plan: Plan, rotary: Rotary, chunk: int, dtype: torch.dtype):
+        self.plan, self.runs = plan, plan.runs()
+        tables = [rotary.table(range(slot * chunk, (slot + 1) * chunk)) for slot in range(LAST_SLOT + 1)]
+        # Interleaved cosines and signed sines [L, 1, D], so that rotating is two products and a swap of neighbours.
+        self.cos = [cos.repeat_interleave(2, dim=-1).to(dtype) for cos, _ in tables]
+        self.sin = [torch.stack((-sin, sin), dim=-1).flatten(-2).to(dtype) for _, sin in tables]
+
+    def _rotate(self, x: Tensor, slot: int) -> Tensor:
+        swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        return x * self.cos[slot] + swapped * self.sin[slot]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        qs, ks, vs = (t.chunk(self.plan.length, dim=1) for t in (q, k, v))
+        rotated: dict[tuple[int, int], Tensor] = {}
+        out: list[Tensor | None] = [None] * self.plan.length
+        for run in self.runs:
+            for pair in zip(run.keys, run.key_slots, strict=True):
+                if pair not in rotated:
+                    rotated[pair] = self._rotate(ks[pair[0]], pair[1])
+            asked = zip(run.queries, run.query_slots, strict=True)
+            query = _join([self._rotate(qs[place], slot) for place, slot in asked])
+            keys = _join([rotated[pair] for pair in zip(run.keys, run.key_slots, strict=True)])
+            values = _join([vs[place] for place in run.keys])
+            answer = _attention(query, keys, values)
+            for place, part in zip(run.queries, answer.chunk(len(run.queries), dim=1), strict=True):
+                out[place] = part
+        return torch.cat(out, dim=1)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as two products: twice as fast as PyTorch's fused one on a CPU without bfloat16 matrix tiles."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    return torch.matmul(scores.softmax(dim=-1), v).transpose(1, 2)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)

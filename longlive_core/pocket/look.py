@@ -1,0 +1,94 @@
+"""Look at the pocket model: `python -m longlive_core.pocket.look --out FOLDER` renders contact sheets as PNG.
+
+One row a film, frames from left to right in time: the twenty held-out prompts of `stories.py`, and its story with the
+prompt changes recached, one row a segment.
+
+Shapes: B films rendered together, T frames.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from ..film import to_frames
+from ..noise import AddressedNoise
+from ..pipeline import Pipeline
+from ..rollout import PromptSpan, rollout
+from ..timeline import parse
+from .stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
+from .world import FPS, HEIGHT, WIDTH
+
+CAPTION_HEIGHT = 12
+LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
+
+
+def films(pipeline: Pipeline, texts: list[str], chunks: int, seed: int) -> list[np.ndarray]:
+    """A film for each text, made in one batch: uint8 [T, H, W, 3] each. Text i has the noise of seed + i."""
+    contexts = torch.cat([pipeline.encode([text])[text] for text in texts])
+    noise = AddressedNoise([seed + i for i in range(len(texts))])
+    parts = rollout(pipeline.model, [PromptSpan(0, contexts)], chunks, LATENT_SIZE, pipeline.stream, noise)
+    latents = torch.cat([chunk.latents for chunk in parts], dim=2)
+    return [_decode(pipeline, latents[i:i + 1]) for i in range(len(texts))]
+
+
+def story(pipeline: Pipeline, text: str, seconds: float, seed: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """The film of a timeline, and (first frame, text) of its segments."""
+    plan = parse(text).plan(seconds, fps=FPS, chunk=pipeline.stream.chunk)
+    contexts = pipeline.encode(plan.texts)
+    spans = [PromptSpan(s.start_chunk, contexts[s.text], s.transition) for s in plan.segments]
+    parts = rollout(pipeline.model, spans, plan.chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seed))
+    latents = torch.cat([chunk.latents for chunk in parts], dim=2)
+    return _decode(pipeline, latents), [(s.start_frame, s.text) for s in plan.segments]
+
+
+def _decode(pipeline: Pipeline, latents: torch.Tensor) -> np.ndarray:
+    pipeline.decoder.reset()
+    return np.concatenate([to_frames(pipeline.decoder.decode(part)) for part in latents.split(3, dim=2)])
+
+
+def row(frames: np.ndarray, caption: str, columns: int) -> Image.Image:
+    """`columns` frames, evenly spaced, side by side under a caption."""
+    chosen = frames[np.linspace(0, len(frames) - 1, columns).round().astype(int)]
+    image = Image.new("RGB", (columns * WIDTH, HEIGHT + CAPTION_HEIGHT), "white")
+    image.paste(Image.fromarray(np.concatenate(list(chosen), axis=1)), (0, CAPTION_HEIGHT))
+    ImageDraw.Draw(image).text((2, 0), caption, fill="black")
+    return image
+
+
+def sheet(rows: list[Image.Image], path: Path) -> None:
+    image = Image.new("RGB", (rows[0].width, sum(r.height for r in rows)))
+    for place, part in enumerate(rows):
+        image.paste(part, (0, place * part.height))
+    image.save(path)
+
+
+@torch.no_grad()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Render contact sheets of the pocket model.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--chunks", type=int, default=8, help="length of the single-prompt films")
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--only", choices=("prompts", "story"))
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pipeline = Pipeline.load("pocket")
+    if options.only != "story":
+        made = films(pipeline, list(HELD_OUT_PROMPTS), options.chunks, options.seed)
+        captions = [f"{number}: {text}" for number, text in enumerate(HELD_OUT_PROMPTS, start=1)]
+        rows = [row(film, text, options.columns) for film, text in zip(made, captions, strict=True)]
+        for first in range(0, len(rows), 10):
+            sheet(rows[first:first + 10], options.out / f"prompts_{first + 1:02d}.png")
+    if options.only != "prompts":
+        frames, segments = story(pipeline, STORY, STORY_SECONDS, options.seed)
+        ends = [start for start, _ in segments[1:]] + [len(frames)]
+        rows = [row(frames[start:end], f"frame {start}: {text}", options.columns)
+                for (start, text), end in zip(segments, ends, strict=True)]  # fmt: skip
+        sheet(rows, options.out / "story.png")
+
+
+if __name__ == "__main__":
+    main()

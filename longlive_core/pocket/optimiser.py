@@ -1,0 +1,94 @@
+"""Training in bfloat16 with float32 master weights: twice the speed on a CPU that multiplies bfloat16, and no drift.
+
+The module holds bfloat16 weights and computes with them; Adam moves float32 copies, which are rounded back after each
+step. An exponential average of the master weights is kept for the export.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Learning rate at `step` of `steps`: linear warm-up to `peak`, then a cosine down to 2 % of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class MasterAdam:
+    """AdamW over float32 copies of bfloat16 parameters.
+
+    Args:
+        modules: what is trained, by name; every parameter of theirs is.
+        average: how much of the exponential average stays at each step (0: no averaging, `averaged` is the newest).
+    """
+
+    def __init__(self, modules: dict[str, nn.Module], betas=(0.9, 0.99), weight_decay: float = 0.0,
+                 average: float = 0.0, clip: float = 1.0):
+        named = [(f"{name}.{key}", p) for name, module in modules.items() for key, p in module.named_parameters()]
+        self.names = [name for name, _ in named]
+        self.params = [p for _, p in named]
+        # Plain contiguous copies: the fused step walks memory, so weight and gradient must lie alike.
+        self.master = [p.detach().float().clone(memory_format=torch.contiguous_format) for p in self.params]
+        self.ema = [m.clone() for m in self.master]
+        self.average, self.clip, self.steps = average, clip, 0
+        groups = [
+            {"params": [m for m in self.master if m.dim() >= 2], "weight_decay": weight_decay},
+            {"params": [m for m in self.master if m.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=betas, eps=1e-8, fused=True)
+
+    def step(self, rate: float) -> float:
+        """Apply the gradients that lie on the parameters, clear them, and return their norm."""
+        for master, p in zip(self.master, self.params, strict=True):
+            master.grad = torch.zeros_like(master) if p.grad is None else p.grad.float().contiguous()
+            p.grad = None
+        norm = float(torch.nn.utils.clip_grad_norm_(self.master, self.clip))
+        if math.isfinite(norm):
+            for group in self.adam.param_groups:
+                group["lr"] = rate
+            self.adam.step()
+        self.steps += 1
+        with torch.no_grad():
+            torch._foreach_copy_(self.params, self.master)
+            keep = min(self.average, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self.ema, self.master, 1 - keep)
+        return norm
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights, float32, by `module.parameter` name."""
+        return dict(zip(self.names, (value.clone() for value in self.ema), strict=True))
+
+    def newest(self) -> dict[str, Tensor]:
+        """The master weights themselves, float32, by `module.parameter` name."""
+        return dict(zip(self.names, self.master, strict=True))
+
+    def state(self) -> dict:
+        """All that `load` needs to go on."""
+        return {"master": self.master, "ema": self.ema, "adam": self.adam.state_dict(), "steps": self.steps}
+
+    def load(self, state: dict) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.master, state["master"])
+            torch._foreach_copy_(self.ema, state["ema"])
+            torch._foreach_copy_(self.params, self.master)
+        self.adam.load_state_dict(state["adam"])
+        self.steps = state["steps"]
+
+
+def submodule(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights under `name.`, without that prefix."""
+    return {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(name + ".")}
+
+
+def channels_last(modules: Iterable[nn.Module]) -> None:
+    """Lay convolution weights out channels-last, which is what CPU bfloat16 convolutions are fast in."""
+    for module in modules:
+        if isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)
+        elif isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)

@@ -1,0 +1,63 @@
+"""Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
+
+Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
+transformer; `export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones
+in the same folder. Progress goes to the log (standard error).
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from ..vae import WanVAE
+from . import train_dit, train_vae, weights_folder
+from .clips import ClipPool
+from .export import export
+from .optimiser import channels_last, submodule
+
+STAGES = ("vae", "dit", "export")
+log = logging.getLogger(__name__)
+
+
+def load_vae(folder: Path) -> WanVAE:
+    """The VAE of the stage `vae`, bfloat16, laid out for speed."""
+    vae = WanVAE.from_state_dict(torch.load(folder / "vae.pt", weights_only=True)).to(torch.bfloat16)
+    channels_last(vae.modules())
+    return vae
+
+
+def run_export(folder: Path, target: Path, note: str) -> int:
+    """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
+    weights = torch.load(folder / "dit.pt", weights_only=True)["weights"]
+    vae = torch.load(folder / "vae.pt", weights_only=True)
+    return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Train the pocket model.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--weights", type=Path, default=weights_folder(), help="folder for the exported files")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if "vae" in options.stages:
+        train_vae.train(options.out, options.seed)
+        log.info("vae: %s", train_vae.measure(load_vae(options.out), options.seed + 1))
+    if "dit" in options.stages:
+        recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
+        train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
+    if "export" in options.stages:
+        note = f"python -m longlive_core.pocket.train --seed {options.seed}"
+        log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)
+
+
+if __name__ == "__main__":
+    main()

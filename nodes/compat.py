@@ -1,0 +1,181 @@
+"""All that depends on ComfyUI's version or on its insides; the nodes themselves use `comfy_api.latest` only.
+
+Written against ComfyUI 0.3.75. Newer versions differ in arguments (looked up by signature), in the class of the
+model patcher and in the base class of the interrupt; nothing here names the latter two.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import comfy.ldm.modules.attention as comfy_attention
+import comfy.model_management as management
+import comfy.sd
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..longlive_core.checkpoints import CheckpointError, load_lora, load_state_dict, merge_lora, read_file
+from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
+from ..longlive_core.model import CausalWan
+from ..longlive_core.pipeline import cpu_computes_bf16
+from ..longlive_core.text import clean
+from ..longlive_core.vae import StreamingDecoder
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+LATENT_CHANNELS = 16
+WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
+
+# A name that only the one kind of file has.
+WAN21_VAE_KEY, WAN22_VAE_KEY = "decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.upsamples.0.residual.2.weight"
+UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
+COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"  # T5 has it in layer 0 only
+
+
+def supported(function: Callable, **arguments):
+    """Call with those arguments that this version of ComfyUI knows."""
+    known = inspect.signature(function).parameters
+    return function(**{name: value for name, value in arguments.items() if name in known})
+
+
+def schema(**arguments) -> io.Schema:
+    return supported(io.Schema, **arguments)
+
+
+def widget(kind, name: str, **arguments) -> io.Input:
+    """An input such as `widget(io.Int, "steps", default=4, advanced=True)`."""
+    return supported(kind.Input, id=name, **arguments)
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def _weight_dtype(name: str) -> torch.dtype | None:
+    """None: ComfyUI's own choice. It never picks bfloat16 on a CPU, where some are several times as fast in it."""
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if _on_cpu() and cpu_computes_bf16() else None
+
+
+def _on_cpu() -> bool:
+    return management.is_device_cpu(management.get_torch_device())
+
+
+def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = False):
+    """A file of any supported format as ComfyUI's own MODEL, with a LongLive LoRA merged in.
+
+    `disable_dynamic` is how newer versions ask a loader to do its work again.
+    """
+    weights = load_state_dict(path)
+    if lora is not None:
+        weights = merge_lora(weights, load_lora(lora))
+    wanted = _weight_dtype(dtype)
+    model = supported(
+        comfy.sd.load_diffusion_model_state_dict,
+        sd=weights, model_options={} if wanted is None else {"dtype": wanted}, disable_dynamic=disable_dynamic,
+    )  # fmt: skip
+    if model is None:
+        raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
+    if wanted is torch.bfloat16 and _on_cpu():
+        model.set_model_compute_dtype(wanted)  # else ComfyUI stores bfloat16 and computes in float32
+    model.cached_patcher_init = (load_model, (path, lora, dtype))
+    return model
+
+
+def load_vae(path: str, dtype: str):
+    """A Wan 2.1 VAE as ComfyUI's own VAE."""
+    weights, _ = read_file(path)
+    if WAN21_VAE_KEY not in weights or WAN22_VAE_KEY in weights:
+        raise CheckpointError(f"{path} is not a Wan 2.1 VAE; take wan_2.1_vae.safetensors or Wan2.1_VAE.pth")
+    vae = comfy.sd.VAE(sd=dict(weights), dtype=_weight_dtype(dtype))
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def load_clip(path: str, embeddings: Sequence[str]):
+    """A umt5-xxl text encoder in ComfyUI's format as ComfyUI's own CLIP."""
+    weights, _ = read_file(path)
+    width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
+    if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:
+        raise CheckpointError(
+            f"{path} is not a umt5-xxl text encoder in ComfyUI's format; take umt5_xxl_fp16.safetensors or "
+            "umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command line only)"
+        )
+    return comfy.sd.load_clip([path], embedding_directory=list(embeddings), clip_type=comfy.sd.CLIPType.WAN)
+
+
+def make_clip(model_class: type, tokenizer_class: type):
+    """A CLIP around classes of ours that answer as ComfyUI's text encoders do."""
+    return comfy.sd.CLIP(SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class))
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def encode_text(clip, text: str) -> Tensor:
+    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights."""
+    tokens = clip.tokenize(clean(text), disable_weights=True)
+    return clip.encode_from_tokens_scheduled(tokens)[0][0].float().cpu()
+
+
+def _compute_dtype(model) -> torch.dtype:
+    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
+
+
+def _attention(model):
+    """ComfyUI's attention, as the user's flags and patches of the model have it."""
+    options = model.model_options.get("transformer_options", {})
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        joined = (t.flatten(2) for t in (q, k, v))
+        out = comfy_attention.optimized_attention(*joined, heads=q.shape[2], transformer_options=options)
+        return out.unflatten(-1, q.shape[2:])
+
+    return attention
+
+
+def causal_model(model) -> CausalWan:
+    """The causal forward over a MODEL's own module, which stays ComfyUI's to patch, cast and offload."""
+    module = model.model.diffusion_model
+    config = ModelConfig.from_module(module)
+    if (config.in_dim, config.out_dim) != (LATENT_CHANNELS, LATENT_CHANNELS):
+        raise ValueError(f"the MODEL takes {config.in_dim} latent channels and gives {config.out_dim}: it is not a "
+                         "Wan 2.1 text-to-video model, which has 16; load LongLive's")  # fmt: skip
+    return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model))
+
+
+def preset_of(model) -> StreamConfig:
+    """How a MODEL wants to be rolled out. The pocket model is known by its width: no Wan 2.1 model is that narrow."""
+    narrow = ModelConfig.from_module(model.model.diffusion_model).dim < WAN_WIDTH
+    return PRESETS["pocket" if narrow else "longlive-1.3b"]
+
+
+def streaming_decoder(vae) -> StreamingDecoder:
+    """A decoder over a VAE's own module."""
+    decoder = getattr(vae.first_stage_model, "decoder", None)
+    parts = ("conv1", "middle", "upsamples", "head")
+    if vae.latent_channels != LATENT_CHANNELS or not all(hasattr(decoder, part) for part in parts):
+        raise ValueError("the VAE is not Wan 2.1's; connect the one of Load LongLive, or wan_2.1_vae.safetensors")
+    return StreamingDecoder(vae.first_stage_model, dtype=vae.vae_dtype, device=vae.device)
+
+
+def load_for_run(model, vae, frames: int, latent_size: tuple[int, int], reserve: int) -> None:
+    """Bring MODEL and VAE to their device and have ComfyUI keep memory free for the run.
+
+    Args:
+        frames: latent frames of the widest pass.
+        reserve: bytes that the caches will take, which ComfyUI does not see.
+    """
+    model_pass = model.memory_required([1, LATENT_CHANNELS, frames, *latent_size])
+    decoding = vae.memory_used_decode((1, LATENT_CHANNELS, 1, *latent_size), vae.vae_dtype)
+    management.load_models_gpu([model, vae.patcher], memory_required=max(model_pass, decoding) + reserve)
+
+
+def check_cancelled() -> None:
+    management.throw_exception_if_processing_interrupted()
+
+
+def release_memory() -> None:
+    management.soft_empty_cache()

@@ -1,0 +1,73 @@
+"""The built-in text encoder behind ComfyUI's CLIP, so that CLIP Text Encode and memory management work with it.
+
+ComfyUI's tokens are lists of (id, weight) by name of the encoder, its encoders take such lists; here both go through
+`longlive_core.text`. The encoder is small enough for float32 everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..longlive_core.text import CONTEXT_WIDTH, TextEncoder, encode_ids
+from . import compat
+
+NAME = "longlive_pocket"
+
+
+def load_pocket_clip():
+    """The pocket model's text encoder as a CLIP."""
+    encoder = TextEncoder.load("pocket", dtype=torch.float32)
+
+    class Model(PocketTextModel):
+        def __init__(self, device="cpu", dtype=None, model_options=None):
+            super().__init__(encoder, device)
+
+    class Tokenizer(PocketTokenizer):
+        def __init__(self, embedding_directory=None, tokenizer_data=None):
+            super().__init__(encoder)
+
+    return compat.make_clip(Model, Tokenizer)
+
+
+class PocketTokenizer:
+    def __init__(self, encoder: TextEncoder):
+        self.encoder = encoder
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options):
+        """Prompts are literal: every weight is 1. The padding is left out."""
+        ids, mask = self.encoder.tokenize([text])
+        tokens = [(int(i), 1.0) for i in ids[0, : int(mask.sum())]]
+        return {NAME: [[(*token, 0) for token in tokens] if return_word_ids else tokens]}
+
+    def untokenize(self, pair):
+        return [(pair, str(pair[0]))]
+
+    def state_dict(self):
+        return {}
+
+
+class PocketTextModel(nn.Module):
+    def __init__(self, encoder: TextEncoder, device):
+        super().__init__()
+        self.transformer = encoder.to(device).model
+        self.text_len = encoder.text_len
+        self.dtypes = {torch.float32}
+
+    def set_clip_options(self, options):
+        """There are no layers to skip and nothing is pooled."""
+
+    def reset_clip_options(self):
+        """See set_clip_options."""
+
+    def encode_token_weights(self, tokens):
+        """-> (embedding [1, text_len, 4096] with zeros after the prompt's end, no pooled output)."""
+        row = [token[0] for token in tokens[NAME][0]]
+        ids = torch.tensor([row + [0] * (self.text_len - len(row))])
+        mask = (torch.arange(self.text_len) < len(row)).long()[None]
+        context = encode_ids(self.transformer, ids, mask)
+        return F.pad(context, (0, CONTEXT_WIDTH - context.shape[-1])), None
+
+    def load_sd(self, sd):
+        return self.transformer.load_state_dict(sd, strict=False)

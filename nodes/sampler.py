@@ -1,0 +1,113 @@
+"""Stream Sampler: a timeline becomes a film, chunk by chunk, straight into a file."""
+
+from __future__ import annotations
+
+from comfy_api.latest import InputImpl, io, ui
+
+from ..longlive_core.config import POSITIONS, SINK_POLICIES, StreamConfig
+from ..longlive_core.noise import MAX_SEED
+from ..longlive_core.render import check_size
+from . import compat
+from .filming import Filming
+from .timeline import TimelineType
+
+AUTO = "auto"
+
+
+class LongLiveStreamSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return compat.schema(
+            node_id="LongLiveStreamSampler",
+            display_name="Stream Sampler",
+            category="LongLive",
+            description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
+            "next begins, so memory does not grow with the film.",
+            search_aliases=["LongLive sampler", "long video", "streaming video"],
+            inputs=[*_main_inputs(), *_advanced_inputs()],
+            outputs=[io.Video.Output(display_name="VIDEO")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width=None, height=None, window=None, sink=None, chunk=None):
+        try:
+            if None not in (width, height):
+                check_size(width, height)
+            if None not in (window, sink, chunk):
+                StreamConfig(window=window, sink=sink, chunk=chunk)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, model, vae, timeline, seed, width, height, steps, shift, window, sink, sink_policy, chunk,
+                positions) -> io.NodeOutput:  # fmt: skip
+        check_size(width, height)
+        stream = StreamConfig(
+            window=window, sink=sink, chunk=chunk, sink_policy=sink_policy, shift=shift,
+            denoising_steps=StreamConfig.even_steps(steps),
+            positions=compat.preset_of(model).positions if positions == AUTO else positions,
+        )  # fmt: skip
+        filming = Filming(model, vae, timeline, stream, seed, (width, height))
+        path, report = filming.run()
+        return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewText(report))
+
+
+def _main_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="A LongLive or Self-Forcing model, from Load LongLive or any other loader; "
+                       "LoRA loaders may lie in between."),
+        io.Vae.Input("vae", tooltip="Wan 2.1's VAE, or the pocket model's."),
+        TimelineType.Input("timeline", tooltip="What happens when, from Prompt Timeline."),
+        compat.widget(
+            io.Int, "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
+            tooltip="Equal seed and settings give an equal film. The film's beginning does not depend on its length "
+            "or on later prompts.",
+        ),
+        compat.widget(
+            io.Int, "width", default=832, min=16, max=2048, step=16,
+            tooltip="Pixels, a multiple of 16. LongLive was trained at 832, the pocket model at 128.",
+        ),
+        compat.widget(
+            io.Int, "height", default=480, min=16, max=2048, step=16,
+            tooltip="Pixels, a multiple of 16. LongLive was trained at 480, the pocket model at 80.",
+        ),
+    ]  # fmt: skip
+
+
+def _advanced_inputs() -> list[io.Input]:
+    return [
+        compat.widget(
+            io.Int, "steps", default=4, min=1, max=50, advanced=True,
+            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were trained with 4.",
+        ),
+        compat.widget(
+            io.Float, "shift", default=5.0, min=0.1, max=100.0, step=0.1, advanced=True,
+            tooltip="Of the flow-matching schedule; larger spends more steps on noise. The models were trained with 5.",
+        ),
+        compat.widget(
+            io.Int, "window", default=12, min=-1, max=1023, advanced=True,
+            tooltip="Latent frames (1/4 s each at 16 fps) a chunk sees, counting the sink and itself. -1: the whole "
+            "film so far, which needs memory without end. LongLive: 12; Self-Forcing: -1.",
+        ),
+        compat.widget(
+            io.Int, "sink", default=3, min=0, max=1020, advanced=True,
+            tooltip="First latent frames of a shot that stay in sight for ever; they hold subject and style "
+            "together. LongLive: 3. With window -1 it must be 0.",
+        ),
+        compat.widget(
+            io.Combo, "sink_policy", options=list(SINK_POLICIES), default="held", advanced=True,
+            tooltip="At a change of prompt later than the window: held keeps the sink as it was (LongLive), refreshed "
+            "takes it from the last frames.",
+        ),
+        compat.widget(
+            io.Combo, "chunk", options=[3, 1], default=3, advanced=True,
+            tooltip="Latent frames denoised together: 3 for LongLive and Self-Forcing, 1 for frame-wise models.",
+        ),
+        compat.widget(
+            io.Combo, "positions", options=[AUTO, *POSITIONS], default=AUTO, advanced=True,
+            tooltip="How frames are numbered for the model. absolute: from the shot's start, at most 256 s at 16 fps "
+            "(LongLive's training). relative: inside the window, no end. auto: relative for the pocket model, "
+            "absolute for all others.",
+        ),
+    ]  # fmt: skip

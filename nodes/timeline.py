@@ -1,0 +1,95 @@
+"""Prompt Timeline: prompts over time, parsed, snapped to chunks and encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..longlive_core.rollout import PromptSpan
+from ..longlive_core.timeline import Plan, Script, parse
+from . import compat
+
+TimelineType = io.Custom("LONGLIVE_TIMELINE")
+
+EXAMPLE = "0s A red ball bounces on a meadow.\n10s A red ball circles on a meadow."
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What travels from the timeline to the sampler; small, on the CPU.
+
+    Attributes:
+        text: as written. script: parsed. duration: seconds, or None for the script's own length. fps: frames a second.
+        contexts: the embedding [1, L, width] of each distinct prompt.
+        clip: the text encoder, for prompts that come later.
+    """
+
+    text: str
+    script: Script
+    duration: float | None
+    fps: float
+    contexts: dict[str, Tensor] = field(repr=False)
+    clip: Any = field(repr=False)
+
+    def plan(self, chunk: int) -> Plan:
+        """The film in chunks of `chunk` latent frames."""
+        return self.script.plan(self.duration, self.fps, chunk)
+
+    def spans(self, plan: Plan) -> list[PromptSpan]:
+        return [PromptSpan(s.start_chunk, self.contexts[s.text], s.transition) for s in plan.segments]
+
+
+class LongLivePromptTimeline(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return compat.schema(
+            node_id="LongLivePromptTimeline",
+            display_name="Prompt Timeline",
+            category="LongLive",
+            description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
+            "how long the film will be.",
+            search_aliases=["prompt schedule", "prompt travel", "storyboard"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder: the CLIP of Load LongLive, or of CLIPLoader (wan)."),
+                compat.widget(
+                    io.String, "text", default=EXAMPLE, multiline=True, dynamic_prompts=False,
+                    tooltip="One prompt a line, its time in front: 12s, 0:12 or 16c (chunks); the first at 0s. Or "
+                    "[0s-5s: text], or prompts without times, split evenly. At the end of a line {keep} keeps the "
+                    "old prompt's memory, {cut} starts a new shot. A line '* text' is put before every prompt.",
+                ),
+                compat.widget(
+                    io.Float, "duration", default=20.0, min=0.0, max=86400.0, step=0.5,
+                    tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). "
+                    "0: as long as the timeline itself says.",
+                ),
+                compat.widget(
+                    io.Float, "fps", default=16.0, min=1.0, max=120.0, step=1.0,
+                    tooltip="Frames per second of the film. The models were trained at 16; other rates play faster "
+                    "or slower.",
+                ),
+            ],
+            outputs=[TimelineType.Output(display_name="TIMELINE")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, text=None, duration=None, fps=None):
+        if text is None:  # linked: known when it runs
+            return True
+        try:
+            script = parse(text)
+            if duration is not None and fps is not None:
+                script.plan(duration or None, fps)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, clip, text, duration, fps) -> io.NodeOutput:
+        script = parse(text)
+        plan = script.plan(duration or None, fps)
+        contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
+        timeline = Timeline(text, script, duration or None, fps, contexts, clip)
+        return io.NodeOutput(timeline, ui=ui.PreviewText(plan.describe()))

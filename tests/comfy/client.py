@@ -1,0 +1,157 @@
+"""A client of ComfyUI's own HTTP and websocket interface: queue a prompt, watch it, fetch what it made."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import websocket
+
+PREVIEW_IMAGE_WITH_METADATA = 4  # binary websocket messages begin with their type
+FINISHED = ("execution_success", "execution_error", "execution_interrupted")
+OnEvent = Callable[["Run", str, dict], None]
+
+
+class Rejected(Exception):
+    """The server refused a prompt before running anything.
+
+    Attributes: messages (by node id, the distinct messages), answer (the server's JSON).
+    """
+
+    def __init__(self, answer: dict):
+        self.answer = answer
+        self.messages = {
+            node: sorted({error["details"].partition(" - ")[2] or error["message"] for error in errors["errors"]})
+            for node, errors in (answer.get("node_errors") or {}).items()
+        }
+        super().__init__(json.dumps(self.messages or answer))
+
+
+@dataclass
+class Run:
+    """What became of a prompt.
+
+    Attributes:
+        status: one of FINISHED. error: the exception's message where it failed.
+        outputs: by node id, what nodes told the front end. events: (type, data) in order.
+        previews: (node id, JPEG bytes) in order.
+    """
+
+    prompt_id: str
+    status: str = ""
+    error: str = ""
+    outputs: dict[str, dict] = field(default_factory=dict)
+    events: list[tuple[str, dict]] = field(default_factory=list)
+    previews: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict]:
+        """The data of all events of a kind."""
+        return [data for name, data in self.events if name == kind]
+
+    @property
+    def cached(self) -> set[str]:
+        """Ids of the nodes that were not run again."""
+        return {node for data in self.of("execution_cached") for node in data["nodes"]}
+
+
+class ComfyClient:
+    """One websocket to one server; use as a context manager."""
+
+    def __init__(self, url: str):
+        self.url, self.id = url, uuid.uuid4().hex
+        self.socket = websocket.create_connection(f"{url.replace('http', 'ws', 1)}/ws?clientId={self.id}", timeout=30)
+        self.socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+
+    def __enter__(self) -> ComfyClient:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.socket.close()
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+            return response.read()
+
+    def post(self, path: str, body: dict) -> Any:
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code != 400:
+                raise
+            raise Rejected(json.loads(error.read())) from None
+
+    def run(self, prompt: dict, workflow: dict | None = None, on_event: OnEvent | None = None,
+            timeout: float = 600.0) -> Run:  # fmt: skip
+        """Queue a prompt (API format) and watch it to its end.
+
+        Args:
+            workflow: its UI form, which Save Video writes into the film.
+            on_event: called with every event of this prompt.
+            timeout: seconds without an end, after which it is interrupted and TimeoutError raised.
+        """
+        run = Run(str(uuid.uuid4()))
+        extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
+        self.post("/prompt", {"prompt": prompt, "client_id": self.id, "prompt_id": run.prompt_id, "extra_data": extra})
+        deadline = time.monotonic() + timeout
+        while not run.status:
+            self._receive(run, on_event, deadline)
+        self._read_history(run, deadline)
+        return run
+
+    def interrupt(self, run: Run) -> None:
+        self.post("/interrupt", {"prompt_id": run.prompt_id})
+
+    def view(self, file: dict) -> bytes:
+        """The content of a file that a node named: {filename, subfolder, type}."""
+        query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})
+        return self.read(f"/view?{query}")
+
+    def _receive(self, run: Run, on_event: OnEvent | None, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            self.interrupt(run)
+            raise TimeoutError(f"the prompt did not end in time; last event: {run.events[-1:]}")
+        try:
+            message = self.socket.recv()
+        except websocket.WebSocketTimeoutException:
+            return
+        if isinstance(message, bytes):
+            self._take_preview(run, message)
+            return
+        event = json.loads(message)
+        kind, data = event["type"], event.get("data") or {}
+        if data.get("prompt_id") != run.prompt_id:
+            return
+        run.events.append((kind, data))
+        if kind in FINISHED:
+            run.status, run.error = kind, data.get("exception_message", "").strip()
+        if on_event is not None:
+            on_event(run, kind, data)
+
+    @staticmethod
+    def _take_preview(run: Run, message: bytes) -> None:
+        kind, length = struct.unpack(">II", message[:8])
+        if kind == PREVIEW_IMAGE_WITH_METADATA:
+            header = json.loads(message[8 : 8 + length])
+            run.previews.append((header["node_id"], message[8 + length :]))
+
+    def _read_history(self, run: Run, deadline: float) -> None:
+        """It is written just after the last event; the server announces that with a `status` message."""
+        while run.prompt_id not in (history := self.get(f"/history/{run.prompt_id}")):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the prompt ended, but its history does not appear")
+            self._receive(Run(""), None, deadline)
+        run.outputs = history[run.prompt_id]["outputs"]

@@ -1,0 +1,33 @@
+"""The shipped workflows, and small graphs made from one of them, in API format."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in the shipped workflows
+
+TEXT = "0s A red ball bounces on a meadow.\n1.5s A blue ball bounces on a meadow."
+SECONDS = 2.0  # 3 chunks, 33 frames
+
+
+def ui(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def api(name: str) -> dict:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def film(**inputs) -> dict:
+    """A short film of two prompts; every keyword replaces the input of that name, wherever it is."""
+    graph = copy.deepcopy(api("one_prompt"))
+    for name, value in {"text": TEXT, "duration": SECONDS, **inputs}.items():
+        owners = [node for node in graph.values() if name in node["inputs"]]
+        assert owners, f"no node has an input {name}"
+        for node in owners:
+            node["inputs"][name] = value
+    return graph

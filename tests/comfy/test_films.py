@@ -1,0 +1,121 @@
+"""Films through a real server: what is shipped, what comes out, what ComfyUI's other nodes do to it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from longlive_core.pocket import DIT_FILE, VAE_FILE
+from longlive_core.timeline import parse
+
+from . import films, graphs
+from .conftest import LORA
+from .graphs import LOAD, SAMPLER, SAVE, TIMELINE
+
+pytestmark = pytest.mark.comfy
+
+
+def saved(client, run) -> films.Film:
+    assert run.status == "execution_success", run.error
+    return films.read(client.view(run.outputs[SAVE]["images"][0]))
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_shipped_workflow_makes_its_film(client, server, name):
+    """Forbids workflows that do not run, films of the wrong length, lost metadata and a Save Video that re-encodes."""
+    graph, workflow = graphs.api(name), graphs.ui(name)
+    run = client.run(graph, workflow)
+    film = saved(client, run)
+    inputs = graph[TIMELINE]["inputs"]
+    plan = parse(inputs["text"]).plan(inputs["duration"])
+    assert film.size == (128, 80)
+    assert len(film.frames) == plan.frames
+    assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
+    assert film.looks_alive()
+    assert json.loads(film.tags["workflow"]) == workflow
+    assert json.loads(film.tags["prompt"])[SAMPLER]["class_type"] == "LongLiveStreamSampler"
+    assert film.tags["comment"] == inputs["text"]
+    assert film.packets in {films.packets(path.read_bytes()) for path in (server.base / "temp").glob("*.mp4")}
+    assert len(run.previews) == plan.chunks
+    assert {node for node, _ in run.previews} == {SAMPLER}
+
+
+def test_reports(short_film):
+    """Forbids nodes that keep snapped times and figures to themselves."""
+    run, _ = short_film
+    assert "chunk    2" in run.outputs[TIMELINE]["text"][0]
+    report = json.loads(run.outputs[SAMPLER]["text"][0])
+    assert (report["frames"], report["chunks"], report["positions"]) == (33, 3, "relative")
+    assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]
+
+
+def test_progress_counts_every_pass(short_film):
+    """Forbids a bar that stands still within a chunk, runs backwards or does not reach its end."""
+    run, _ = short_film
+    values = [data["value"] for data in run.of("progress") if data["node"] == SAMPLER]
+    assert values == sorted(values)
+    assert set(values) == set(range(3 * 5 + 1))
+
+
+def test_equal_inputs_give_an_equal_film(client, short_film):
+    """Forbids noise, threads or the clock in a film; the second one is rendered after everything was unloaded."""
+    _, content = short_film
+    client.post("/free", {"unload_models": True, "free_memory": True})
+    run = client.run(graphs.film(), graphs.ui("one_prompt"))
+    assert LOAD not in run.cached
+    assert client.view(run.outputs[SAVE]["images"][0]) == content
+
+
+def test_later_seed_reuses_the_timeline(client, short_film):
+    """Forbids a node that makes ComfyUI load and encode again when only the seed changes; other seed, other film."""
+    run = client.run(graphs.film(seed=99))
+    assert {LOAD, TIMELINE} <= run.cached
+    assert not np.array_equal(saved(client, run).frames, films.read(short_film[1]).frames)
+
+
+def test_lora_changes_the_film(client, short_film):
+    """Forbids a sampler that reads weights past ComfyUI's patches."""
+    graph = graphs.film()
+    graph["9"] = {"class_type": "LoraLoaderModelOnly",
+                  "inputs": {"model": [LOAD, 0], "lora_name": LORA, "strength_model": 1.0}}  # fmt: skip
+    graph[SAMPLER]["inputs"]["model"] = ["9", 0]
+    with_lora = saved(client, client.run(graph)).frames
+    without = films.read(short_film[1]).frames
+    assert np.abs(with_lora.astype(int) - without).mean() > 1
+    again = saved(client, client.run(graphs.film(filename_prefix="after_lora"))).frames
+    assert np.array_equal(again, without)
+
+
+def test_comfyui_loaders_give_the_same_film(client):
+    """Forbids a Load LongLive whose MODEL and VAE are not ComfyUI's own."""
+    own = saved(client, client.run(graphs.film(dtype="fp32"))).frames
+    graph = graphs.film(dtype="fp32")
+    graph["8"] = {"class_type": "UNETLoader", "inputs": {"unet_name": DIT_FILE, "weight_dtype": "default"}}
+    graph["9"] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE_FILE}}
+    graph[SAMPLER]["inputs"].update(model=["8", 0], vae=["9", 0])
+    assert np.array_equal(saved(client, client.run(graph)).frames, own)
+
+
+def test_pocket_clip_works_in_clip_text_encode(client):
+    """Forbids a CLIP that only our own node can use."""
+    graph = {LOAD: graphs.film()[LOAD]}
+    graph["8"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": [LOAD, 1], "text": "A red ball"}}
+    graph["9"] = {"class_type": "PreviewAny", "inputs": {"source": ["8", 0]}}
+    run = client.run(graph)
+    assert run.status == "execution_success", run.error
+    assert "tensor" in run.outputs["9"]["text"][0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"chunk": 1, "window": 6, "sink": 2}, {"window": -1, "sink": 0, "positions": "absolute"},
+     {"sink_policy": "refreshed", "steps": 2, "fps": 24.0}],
+    ids=["frame-wise", "no window", "refreshed"],
+)  # fmt: skip
+def test_advanced_settings(client, settings):
+    """Forbids settings that nobody reads: each combination renders, at its own length."""
+    run = client.run(graphs.film(**settings))
+    film = saved(client, run)
+    plan = parse(graphs.TEXT).plan(graphs.SECONDS, settings.get("fps", 16), settings.get("chunk", 3))
+    assert len(film.frames) == plan.frames
+    assert film.seconds == pytest.approx(plan.seconds, abs=0.01)

@@ -1,0 +1,117 @@
+"""What goes wrong: cancelling, bad inputs, bad files. After each of them the server still renders."""
+
+import numpy as np
+import pytest
+
+from longlive_core.pocket import TEXT_ENCODER_FILE, VAE_FILE
+
+from . import films, graphs
+from .client import Rejected
+from .conftest import PICKLED, TRUNCATED
+from .graphs import SAMPLER, SAVE, TIMELINE
+
+pytestmark = pytest.mark.comfy
+
+
+@pytest.fixture(autouse=True)
+def still_renders(client, short_film):
+    """Forbids trouble that lasts: the short film comes out afterwards as it did before."""
+    yield
+    run = client.run(graphs.film(filename_prefix="afterwards"))
+    assert run.status == "execution_success", run.error
+    frames = films.read(client.view(run.outputs[SAVE]["images"][0])).frames
+    assert np.array_equal(frames, films.read(short_film[1]).frames)
+
+
+def test_cancel_acts_within_a_step_and_leaves_no_file(client, server):
+    """Forbids a Cancel that waits for the chunk or the film, and half films in the temporary folder."""
+    before = set((server.base / "temp").iterdir())
+    seen = []
+
+    def cancel(run, kind, data):
+        if kind == "progress" and data["node"] == SAMPLER:
+            seen.append(data["value"])
+            if data["value"] == 2:
+                client.interrupt(run)
+
+    # Large, so that a pass takes long beside the way from here to the server.
+    run = client.run(graphs.film(width=512, height=320, duration=6.0, seed=5), on_event=cancel)
+    assert run.status == "execution_interrupted"
+    assert max(seen) <= 3
+    assert set((server.base / "temp").iterdir()) == before
+
+
+BAD_TIMELINES = {
+    "empty": ("", "line 1"),
+    "segment without text": ("0s A red ball\n2s", "line 2"),
+    "times backwards": ("0s A red ball\n3s A blue ball\n1s A star", "line 3"),
+    "past the end": ("0s A red ball\n30s A blue ball", "past the end"),
+    "option to come": ("0s A red ball {blend=1s}", "line 1"),
+}
+
+
+@pytest.mark.parametrize("text, message", BAD_TIMELINES.values(), ids=BAD_TIMELINES)
+def test_bad_timeline_is_refused_before_anything_runs(client, text, message):
+    """Forbids a timeline that fails after minutes of loading, or without saying where."""
+    with pytest.raises(Rejected) as refusal:
+        client.run(graphs.film(text=text, duration=5.0))
+    assert message in " ".join(refusal.value.messages[TIMELINE])
+
+
+def test_bad_linked_timeline_says_where(client):
+    """Forbids a timeline from another node that fails without line and column."""
+    graph = graphs.film()
+    graph["9"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "0s A red ball\n2s"}}
+    graph[TIMELINE]["inputs"]["text"] = ["9", 0]
+    run = client.run(graph)
+    assert run.status == "execution_error"
+    assert "line 2" in run.error
+
+
+BAD_SETTINGS = {
+    "size": ({"width": 100}, "100"),
+    "window too small": ({"window": 4, "sink": 3}, "window 4, sink 3, chunk 3"),
+    "sink no multiple": ({"sink": 2}, "sink 2"),
+    "sink without window": ({"window": -1, "sink": 3}, "sink must be 0"),
+}
+
+
+@pytest.mark.parametrize("inputs, message", BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_impossible_settings_are_refused_with_their_numbers(client, inputs, message):
+    """Forbids settings that fail deep inside PyTorch."""
+    with pytest.raises(Rejected) as refusal:
+        client.run(graphs.film(**inputs))
+    assert message in " ".join(refusal.value.messages[SAMPLER])
+
+
+def test_model_without_its_parts_is_refused(client):
+    """Forbids a real model that silently gets the pocket model's text encoder and VAE."""
+    with pytest.raises(Rejected) as refusal:
+        client.run(graphs.film() | {"1": _load(TRUNCATED, text_encoder="from the model", vae="from the model")})
+    message = " ".join(refusal.value.messages["1"])
+    assert "umt5_xxl_fp16.safetensors" in message
+    assert "wan_2.1_vae.safetensors" in message
+
+
+BAD_FILES = {"truncated": TRUNCATED, "another kind": VAE_FILE, "with code": PICKLED}
+
+
+@pytest.mark.parametrize("file", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_model_file_is_named(client, server, file):
+    """Forbids tracebacks for a broken download, a VAE in the wrong place, and pickles that run code."""
+    run = client.run(graphs.film() | {"1": _load(file)})
+    assert run.status == "execution_error"
+    assert file in run.error
+    assert not (server.base / "code-was-run").exists()
+
+
+def test_wrong_text_encoder_is_named(client):
+    """Forbids a text encoder that ComfyUI would take for another model and fill with noise."""
+    run = client.run(graphs.film(text_encoder=TEXT_ENCODER_FILE))
+    assert run.status == "execution_error"
+    assert TEXT_ENCODER_FILE in run.error
+
+
+def _load(model: str, text_encoder: str = TEXT_ENCODER_FILE, vae: str = VAE_FILE) -> dict:
+    inputs = {"model": model, "lora": "none", "text_encoder": text_encoder, "vae": vae, "dtype": "auto"}
+    return {"class_type": "LongLiveLoad", "inputs": inputs}

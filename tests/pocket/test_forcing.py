@@ -1,0 +1,72 @@
+"""Parallel teacher forcing against the rollout it stands for."""
+
+import pytest
+import torch
+
+from longlive_core.config import PRESETS, ModelConfig
+from longlive_core.model import CausalWan, Rotary, WanModel
+from longlive_core.pocket.forcing import ForcingAttention, Plan
+from longlive_core.rollout import Shot
+
+CHUNKS, HEIGHT, WIDTH, TIME = 6, 4, 4, 625.0
+
+
+def _model() -> CausalWan:
+    torch.manual_seed(0)
+    config = ModelConfig(dim=64, ffn_dim=64, num_heads=2, num_layers=2, text_dim=16, freq_dim=32)
+    return CausalWan(WanModel(config), config)
+
+
+def _chunk(latents, index):
+    return latents[:, :, 3 * index:3 * index + 3]
+
+
+def _in_parallel(model, plan, clean, noisy, contexts):
+    rotary = Rotary(model.config.head_dim, (HEIGHT // 2, WIDTH // 2), model.device)
+    sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.switch * 3:]], dim=2)
+    times = torch.cat([torch.zeros(1, 15), torch.full((1, sequence.shape[2] - 15), TIME)], dim=1)
+    pick = torch.tensor([0 if old else 1 for old in plan.old_prompt()])
+    prompt = [(k[pick], v[pick]) for k, v in model.prompt_keys(contexts)]
+    attend = ForcingAttention(plan, rotary, 3, torch.float32)
+    return model.velocity(sequence, times, prompt, attend)[:, :, 15:]
+
+
+def _in_a_rollout(model, plan, clean, noisy, contexts):
+    shot = Shot(model, PRESETS["pocket"], (HEIGHT, WIDTH), batch=1, capacity=99)
+    shot.switch(contexts[:1] if plan.switch else contexts[1:], "cut", lambda step: None)
+    velocities = []
+
+    def feed(latents, noised=None):
+        span = shot.cache.next_chunk()
+        if noised is not None:
+            velocities.append(shot._pass(noised, TIME, span, shot.frames))
+        shot._pass(latents, 0, span, shot.frames)
+        shot.cache.commit(span)
+        shot.recent.append(latents)
+        shot.chunks += 1
+
+    for index in range(CHUNKS):
+        if plan.switch and index == plan.switch:
+            shot.switch(contexts[1:], "recache", lambda step: None)
+        if plan.held and index == 1:  # one chunk more, so that the recache falls past the window and holds the sink
+            feed(torch.randn(1, 16, 3, HEIGHT, WIDTH))
+        feed(_chunk(clean, index), _chunk(noisy, index) if index >= plan.switch else None)
+    return torch.cat(velocities, dim=2)
+
+
+@pytest.mark.parametrize("switch, held", [(0, False), (2, False), (3, False), (4, False), (4, True)])
+def test_training_sees_what_the_rollout_sees(switch, held):
+    """Forbids training on another context, position or prompt than the cache and recache give when a film is made."""
+    model, plan = _model(), Plan(CHUNKS, 1, switch, held)
+    clean, noisy = torch.randn(2, 1, 16, 3 * CHUNKS, HEIGHT, WIDTH)
+    contexts = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        parallel = _in_parallel(model, plan, clean, noisy, contexts)
+        rolled = _in_a_rollout(model, plan, clean, noisy, contexts)
+    assert (parallel - rolled).abs().max() < 1e-5
+
+
+def test_a_held_sink_needs_a_film_past_the_window():
+    """Forbids a training plan that no rollout ever meets."""
+    with pytest.raises(ValueError, match="chunk 4"):
+        Plan(CHUNKS, 1, switch=2, held=True)

@@ -1,0 +1,88 @@
+"""The toybox: what the pocket model was trained on, and what later tests judge its films by."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from longlive_core.pocket import world
+from longlive_core.pocket.world import Attributes
+
+MINUTES = 3 * 60 * world.FPS
+
+
+@pytest.mark.parametrize("action", world.ACTIONS)
+def test_motion_goes_on_for_minutes_and_stays_in_the_picture(action):
+    """Forbids an action that runs out of the picture, comes to rest by itself, or (rest) does not rest."""
+    states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], MINUTES, seed=3)
+    places = np.array([(s.x, s.y, s.angle) for s in states])
+    assert places[:, 0].min() >= 16 and places[:, 0].max() <= world.WIDTH - 16
+    assert places[:, 1].min() >= 16 and places[:, 1].max() <= world.HEIGHT - 16
+    last = places[-5 * world.FPS:]
+    assert (np.ptp(last, axis=0).max() > 0) == (action != "rest")
+
+
+def test_motion_is_continuous_over_changes_of_action():
+    """Forbids a subject that jumps when the prompt changes."""
+    rng = np.random.default_rng(1)
+    for seed in range(20):
+        script = [(0, world.random_attributes(rng))]
+        script += [(21 + 24 * i, world.random_attributes(rng)) for i in range(5)]
+        states = world.simulate(script, 160, seed)
+        steps = [np.hypot(b.x - a.x, b.y - a.y) for a, b in zip(states, states[1:], strict=False)]
+        assert max(steps) < 10
+
+
+def test_films_follow_from_the_seed():
+    """Forbids hidden randomness: a data set could not be made again."""
+    script = [(0, Attributes("red", "star", "spin", "night")), (9, Attributes("blue", "star", "move", "night"))]
+    one, masks = world.film(script, 33, seed=5)
+    two, _ = world.film(script, 33, seed=5)
+    assert one.shape == (33, 80, 128, 3) and one.dtype == np.uint8 and masks.shape == (33, 80, 128)
+    assert np.array_equal(one, two)
+    seeds = {world.start_state("move", np.random.default_rng(seed)) for seed in range(30)}
+    assert len(seeds) > 1
+
+
+def test_a_window_is_a_cut_out_of_the_whole_picture():
+    """Forbids crops whose ground or subject is shifted against the whole picture (the VAE is trained on crops)."""
+    script = [(0, Attributes("green", "triangle", "circle", "wall")), (4, Attributes("red", "square", "move", "snow"))]
+    states = world.simulate(script, 20, seed=2)
+    whole, _ = world.render(script, states)
+    part, _ = world.render(script, states[7:], 7, (16, 40, 48, 56))
+    assert np.array_equal(part, whole[7:, 16:64, 40:96])
+
+
+def test_the_mask_lies_on_the_subject():
+    """Forbids masks that miss the subject: its colour is found inside, and not outside."""
+    for colour, shape in itertools.product(world.COLOURS, world.SHAPES):
+        frames, masks = world.film([(0, Attributes(colour, shape, "bounce", "meadow"))], 5, seed=0)
+        near = np.abs(frames.astype(int) - np.array(world.COLOURS[colour])).max(axis=-1) < 8
+        assert near[masks > 0.9].mean() > 0.4 and near[masks == 0].mean() < 0.01
+
+
+def test_changes_of_look_fade_in():
+    """Forbids a hard cut where only the prompt changes."""
+    script = [(0, Attributes("red", "ball", "rest", "night")), (9, Attributes("red", "ball", "rest", "snow"))]
+    frames, _ = world.film(script, 25, seed=0)
+    steps = np.abs(np.diff(frames[:, 0, 0].astype(int), axis=0)).max(axis=-1)
+    assert steps.max() <= 210 / world.FADE + 2 and np.array_equal(frames[9 + world.FADE, 0, 0], frames[24, 0, 0])
+
+
+def test_every_pair_of_attributes_is_in_training():
+    """Forbids a hold-out rule that hides, say, every red ball from training."""
+    everything = [Attributes(*values) for values in itertools.product(*world.TABLES.values())]
+    seen = [a for a in everything if not world.is_held_out(a)]
+    assert 0.05 < 1 - len(seen) / len(everything) < 0.2
+    for one, two in itertools.combinations(world.TABLES, 2):
+        pairs = {(getattr(a, one), getattr(a, two)) for a in seen}
+        assert len(pairs) == len(world.TABLES[one]) * len(world.TABLES[two])
+
+
+def test_unknown_attributes_and_scripts_out_of_order_are_errors():
+    """Forbids silent fallbacks."""
+    with pytest.raises(ValueError, match="pink"):
+        Attributes("pink", "ball", "move", "sea")
+    look = Attributes("red", "ball", "move", "sea")
+    with pytest.raises(ValueError, match="increase"):
+        world.simulate([(0, look), (0, look)], 5, seed=0)

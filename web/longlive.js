@@ -1,0 +1,50 @@
+// Shows under a LongLive node what it reports when it has run: the snapped timeline, or the film's figures.
+import { app } from "../../scripts/app.js";
+
+const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler"]);
+const WIDGET = "longlive_report";
+
+function readable(text) {
+  try {
+    const film = JSON.parse(text);
+    return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
+      `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s`;
+  } catch {
+    return text; // the timeline's report is for people already
+  }
+}
+
+function reportWidget(node) {
+  const found = node.widgets?.find((widget) => widget.name === WIDGET);
+  if (found) return found;
+  const element = document.createElement("textarea");
+  element.readOnly = true;
+  element.style.cssText = "width:100%;height:100%;resize:none;white-space:pre;font:11px monospace;" +
+    "background:transparent;color:inherit;border:none;opacity:.85";
+  const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
+    serialize: false,
+    getMinHeight: () => 64,
+    getValue: () => element.value,
+    setValue: (value) => { element.value = value; },
+  });
+  widget.serialize = false; // not part of the workflow file either
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  return widget;
+}
+
+app.registerExtension({
+  name: "LongLive.Report",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!NODES.has(nodeData.name)) return;
+    const onExecuted = nodeType.prototype.onExecuted;
+    nodeType.prototype.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      const text = output?.text?.[0];
+      if (text) {
+        reportWidget(this).value = readable(text);
+        this.setDirtyCanvas?.(true, true);
+      }
+    };
+  },
+});
