@@ -268,7 +268,7 @@ def _shapes(weights: Mapping[str, Tensor], path) -> dict:
 
 
 def _stated_config(metadata: Mapping[str, str]) -> dict:
-    """UMT5Config's fields that shapes do not tell, from a safetensors file's metadata (the built-in encoder has them)."""
+    """UMT5Config's fields that no shape tells, from the metadata (the built-in encoder has them)."""
     stated = json.loads(metadata.get("config", "{}"))
     return {name: stated[name] for name in STATED if name in stated}
 

@@ -13,7 +13,7 @@ POCKET = "pocket (built-in)"
 FROM_MODEL = "from the model"
 NONE = "none"
 WANTED = {
-    "text_encoder": "a text encoder, such as umt5_xxl_fp16.safetensors in models/text_encoders",
+    "text_encoders": "a text encoder, such as umt5_xxl_fp16.safetensors in models/text_encoders",
     "vae": "a VAE, such as wan_2.1_vae.safetensors in models/vae",
 }
 
@@ -65,11 +65,15 @@ class LongLiveLoad(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model=None, text_encoder=None, vae=None):
-        if model in (None, POCKET):
+        # ComfyUI leaves it to this method whether the inputs it names are among the choices.
+        chosen = {"diffusion_models": model, "text_encoders": text_encoder, "vae": vae}
+        gone = [f"{name} in models/{folder}" for folder, name in chosen.items() if _is_gone(folder, name)]
+        if gone:
+            return f"there is no {' and no '.join(gone)}; press R to read the folders again"
+        missing = [WANTED[folder] for folder in WANTED if chosen[folder] == FROM_MODEL]
+        if model in (None, POCKET) or not missing:
             return True
-        chosen = {"text_encoder": text_encoder, "vae": vae}
-        missing = [WANTED[name] for name, file in chosen.items() if file == FROM_MODEL]
-        return f"{model} brings none of its own: choose {' and '.join(missing)}" if missing else True
+        return f"{model} brings none of its own: choose {' and '.join(missing)}"
 
     @classmethod
     def execute(cls, model, lora, text_encoder, vae, dtype) -> io.NodeOutput:
@@ -87,3 +91,7 @@ class LongLiveLoad(io.ComfyNode):
 def _path(folder: str, name: str) -> str | None:
     """The file chosen, or None for the choices that are no files."""
     return None if name in (POCKET, FROM_MODEL, NONE) else folder_paths.get_full_path_or_raise(folder, name)
+
+
+def _is_gone(folder: str, name: str | None) -> bool:
+    return name not in (None, POCKET, FROM_MODEL) and folder_paths.get_full_path(folder, name) is None

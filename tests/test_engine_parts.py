@@ -182,7 +182,8 @@ def test_each_run_of_frames_can_have_its_own_prompt(tiny_model, contexts):
     tokens = TINY.tokens_per_frame(LATENT_SIZE)
 
     def apart(layer, q, k, v):
-        return torch.cat([sdpa(*(t[:, part] for t in (q, k, v))) for part in (slice(0, tokens), slice(tokens, None))], 1)
+        parts = slice(0, tokens), slice(tokens, None)
+        return torch.cat([sdpa(*(t[:, part] for t in (q, k, v))) for part in parts], 1)
 
     both = tiny_model.velocity(latents, 500.0, tiny_model.prompt_keys(torch.cat(contexts[:2])), apart)
     for frame in range(2):

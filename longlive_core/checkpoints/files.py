@@ -137,7 +137,7 @@ def _load_pickle(path: Path, mmap: bool) -> Any:
 def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
     """Write a safetensors file in one step: PATH is either the old file or the whole new one, never half of it.
 
-    Raises CheckpointError where the name does not end in `.safetensors` (ComfyUI goes by that) or the folder is missing.
+    Raises CheckpointError where the name does not end in `.safetensors` (ComfyUI goes by it) or its folder is missing.
     """
     path = Path(path)
     if path.suffix != ".safetensors":

@@ -6,7 +6,8 @@ whole clip in one causal pass, which is what a streaming encoder gives as well.
 Shapes: N clips, C = 16 channels, T latent frames, h, w latent size.
 """
 
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..vae import WanVAE, encode
 from . import world
 from .train_vae import pixels_of
+from .world import Attributes
 
 CHUNK = 3  # latent frames
 CHUNKS = 6
@@ -36,7 +38,7 @@ class Clip:
         weight: float16 [T, h, w], in [0, 1], where the subject is.
         before, after: what is asked before and from the switch on (the same without a switch).
         switch: chunk at which the prompt changes, 0 for none.
-        guesses: the model's own predictions of the chunks, float16 [C, T, h, w], once there are any.
+        guesses: the clip's first chunks as the model filmed them itself, float16 [C, T', h, w], once it did.
     """
 
     latents: Tensor
@@ -45,7 +47,6 @@ class Clip:
     after: world.Attributes
     switch: int
     guesses: Tensor | None = None
-    guessed: list[bool] = field(default_factory=lambda: [False] * CHUNKS)
 
 
 class ClipPool:
@@ -54,6 +55,7 @@ class ClipPool:
     def __init__(self, vae: WanVAE, seed: int, switch_rate: float = 0.55):
         self.vae, self.seed, self.switch_rate = vae, seed, switch_rate
         self.clips: list[Clip] = []
+        self.starts: list[Clip] = []
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -62,6 +64,22 @@ class ClipPool:
         """Encode clips until there are `size`."""
         while len(self.clips) < size:
             self.clips.append(self._make(len(self.clips)))
+
+    @torch.no_grad()
+    def encode_starts(self, count: int, rng: np.random.Generator) -> None:
+        """Encode the first chunks of `count` combinations that are in training."""
+        looks = [Attributes(*values) for values in itertools.product(*world.TABLES.values())]
+        looks = [look for look in looks if not world.is_held_out(look)]
+        rng.shuffle(looks)
+        looks = looks[:count]
+        dtype = next(self.vae.parameters()).dtype
+        for first in range(0, len(looks), 8):
+            group = looks[first:first + 8]
+            films = [world.film([(0, look)], boundary(1)) for look in group]
+            latents = encode(self.vae, pixels_of(np.stack([frames for frames, _ in films])).to(dtype), group=None)
+            for look, (_, masks), encoded in zip(group, films, latents, strict=True):
+                weight = latent_weight(torch.from_numpy(masks)).half()
+                self.starts.append(Clip(encoded.half(), weight, look, look, 0))
 
     def of_switch(self, switch: int) -> list[int]:
         """Numbers of the clips that switch at this chunk (0: that do not)."""
@@ -76,7 +94,7 @@ class ClipPool:
             switch = int(rng.choice([2, 3, 4], p=[0.2, 0.2, 0.6]))
             after = world.changed_attributes(before, rng)
             script.append((boundary(switch), after))
-        frames, masks = world.film(script, FRAMES, int(rng.integers(2**31)))
+        frames, masks = world.film(script, FRAMES)
         dtype = next(self.vae.parameters()).dtype
         latents = encode(self.vae, pixels_of(frames[None]).to(dtype), group=None)[0]
         return Clip(latents.half(), latent_weight(torch.from_numpy(masks)).half(), before, after, switch)

@@ -5,7 +5,7 @@ step. An exponential average of the master weights is kept for the export.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,32 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values of about one, [N, rows, columns] (Newton-Schulz, five rounds; Muon)."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.to(torch.bfloat16)
+    x = x.transpose(1, 2) if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = x @ x.transpose(1, 2)
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.transpose(1, 2) if tall else x).float()
+
+
 class MasterAdam:
-    """AdamW over float32 copies of bfloat16 parameters.
+    """AdamW over float32 copies of bfloat16 parameters, and Muon over those chosen by `matrix`.
+
+    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal one; a short training of a
+    transformer gets further with it than with Adam in the same number of steps.
 
     Args:
         modules: what is trained, by name; every parameter of theirs is.
+        matrix: whether the parameter of this name is a matrix that Muon moves.
         average: how much of the exponential average stays at each step (0: no averaging, `averaged` is the newest).
     """
 
     def __init__(self, modules: dict[str, nn.Module], betas=(0.9, 0.99), weight_decay: float = 0.0,
-                 average: float = 0.0, clip: float = 1.0):
+                 average: float = 0.0, clip: float = 1.0, matrix: Callable[[str], bool] = lambda name: False):
         named = [(f"{name}.{key}", p) for name, module in modules.items() for key, p in module.named_parameters()]
         self.names = [name for name, _ in named]
         self.params = [p for _, p in named]
@@ -36,13 +52,18 @@ class MasterAdam:
         self.master = [p.detach().float().clone(memory_format=torch.contiguous_format) for p in self.params]
         self.ema = [m.clone() for m in self.master]
         self.average, self.clip, self.steps = average, clip, 0
+        self.matrices: dict[tuple[int, ...], list[Tensor]] = {}
+        rest = []
+        for name, master in zip(self.names, self.master, strict=True):
+            (self.matrices.setdefault(tuple(master.shape), []) if matrix(name) else rest).append(master)
+        self.momentum = {shape: torch.zeros(len(group), *shape) for shape, group in self.matrices.items()}
         groups = [
-            {"params": [m for m in self.master if m.dim() >= 2], "weight_decay": weight_decay},
-            {"params": [m for m in self.master if m.dim() < 2], "weight_decay": 0.0},
+            {"params": [m for m in rest if m.dim() >= 2], "weight_decay": weight_decay},
+            {"params": [m for m in rest if m.dim() < 2], "weight_decay": 0.0},
         ]
         self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=betas, eps=1e-8, fused=True)
 
-    def step(self, rate: float) -> float:
+    def step(self, rate: float, matrix_rate: float = 0.0) -> float:
         """Apply the gradients that lie on the parameters, clear them, and return their norm."""
         for master, p in zip(self.master, self.params, strict=True):
             master.grad = torch.zeros_like(master) if p.grad is None else p.grad.float().contiguous()
@@ -52,12 +73,21 @@ class MasterAdam:
             for group in self.adam.param_groups:
                 group["lr"] = rate
             self.adam.step()
+            self._move_matrices(matrix_rate)
         self.steps += 1
         with torch.no_grad():
             torch._foreach_copy_(self.params, self.master)
             keep = min(self.average, (1 + self.steps) / (10 + self.steps))
             torch._foreach_lerp_(self.ema, self.master, 1 - keep)
         return norm
+
+    @torch.no_grad()
+    def _move_matrices(self, rate: float, keep: float = 0.95) -> None:
+        for shape, group in self.matrices.items():
+            gradient = torch.stack([master.grad for master in group])
+            momentum = self.momentum[shape].lerp_(gradient, 1 - keep)
+            update = orthogonalised(gradient.lerp(momentum, keep)) * max(1.0, shape[0] / shape[1]) ** 0.5
+            torch._foreach_add_(group, list(update.unbind(0)), alpha=-rate)
 
     def averaged(self) -> dict[str, Tensor]:
         """The averaged weights, float32, by `module.parameter` name."""
@@ -69,13 +99,15 @@ class MasterAdam:
 
     def state(self) -> dict:
         """All that `load` needs to go on."""
-        return {"master": self.master, "ema": self.ema, "adam": self.adam.state_dict(), "steps": self.steps}
+        return {"master": self.master, "ema": self.ema, "momentum": self.momentum, "adam": self.adam.state_dict(),
+                "steps": self.steps}  # fmt: skip
 
     def load(self, state: dict) -> None:
         with torch.no_grad():
             torch._foreach_copy_(self.master, state["master"])
             torch._foreach_copy_(self.ema, state["ema"])
             torch._foreach_copy_(self.params, self.master)
+        self.momentum = state["momentum"]
         self.adam.load_state_dict(state["adam"])
         self.steps = state["steps"]
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # (clips, frames) of a step, all about as many pixels
 CROP_BATCHES = ((16, 1), (6, 5), (4, 9), (4, 9), (3, 13))
 WIDE_BATCHES = ((1, 17), (1, 9))
+LONG_BATCHES = ((2, 37), (2, 37), (2, 25))
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class VaeRecipe:
     steps: int = 2600
     wide_steps: int = 250  # of those, the last ones, on whole pictures of more frames
     rate: float = 1.2e-3
+    long_steps: int = 400  # afterwards, on long clips: see `train`
+    long_rate: float = 8e-4
     warmup: int = 100
     noise: float = 0.25  # largest deviation of the noise on the latents, reached by and by
     noise_from: int = 200
@@ -71,10 +74,10 @@ def pixels_of(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def _batch(rng: np.random.Generator, recipe: VaeRecipe, wide: bool) -> tuple[Tensor, Tensor]:
-    batches = WIDE_BATCHES if wide else CROP_BATCHES
+def _batch(rng: np.random.Generator, batches: tuple[tuple[int, int], ...], crop: int) -> tuple[Tensor, Tensor]:
+    """Pixels [B, 3, T, H, W] and subject masks [B, 1, T, H, W] of one of the `batches` (clips, frames)."""
     clips, frames = batches[rng.integers(len(batches))]
-    parts = [_clip(rng, frames, 0 if wide else recipe.crop) for _ in range(clips)]
+    parts = [_clip(rng, frames, crop) for _ in range(clips)]
     masks = torch.from_numpy(np.stack([m for _, m in parts]))[:, None]
     return pixels_of(np.stack([f for f, _ in parts])), masks
 
@@ -103,44 +106,76 @@ def _initialise(vae: WanVAE) -> None:
             module.residual[-1].weight.data *= 0.3
 
 
+class _Trainer:
+    """The VAE with its optimiser, random numbers and log."""
+
+    def __init__(self, vae: WanVAE, recipe: VaeRecipe, seed: int):
+        torch.manual_seed(seed)
+        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self.vae, self.recipe = vae.to(torch.bfloat16), recipe
+        channels_last(vae.modules())
+        self.optimiser = MasterAdam({"vae": vae})
+        self.started, self.squares, self.steps = time.time(), [], 0
+
+    def step(self, batches: tuple[tuple[int, int], ...], crop: int, noise: float, rate: float) -> None:
+        pixels, masks = _batch(self.rng, batches, crop)
+        loss, error = _loss(self.vae, pixels, masks, self.recipe, noise, self.generator)
+        loss.backward()
+        norm = self.optimiser.step(rate)
+        self.steps += 1
+        self.squares.append(float(error.detach().square().mean()) / 4)
+        if self.steps % 50 == 0:
+            psnr = -10 * np.log10(np.mean(self.squares[-50:]))
+            log.info("vae step %d loss %.4f psnr %.2f grad %.3f %.0f s", self.steps, float(loss.detach()), psnr, norm,
+                     time.time() - self.started)  # fmt: skip
+
+    def weights(self) -> dict[str, Tensor]:
+        return submodule(self.optimiser.newest(), "vae")
+
+
 def train(folder: Path, seed: int, recipe: VaeRecipe = VaeRecipe()) -> Path:
     """Train from scratch and write `folder/vae.pt` (float32 weights under official names, statistics folded in)."""
     torch.manual_seed(seed)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     vae = WanVAE(recipe.dim)
     _initialise(vae)
-    vae.to(torch.bfloat16)
-    channels_last(vae.modules())
-    optimiser = MasterAdam({"vae": vae})
     log.info("vae: %.2f M parameters", sum(p.numel() for p in vae.parameters()) / 1e6)
-    started, squares = time.time(), []
+    trainer = _Trainer(vae, recipe, seed)
     for step in range(recipe.steps):
-        pixels, masks = _batch(rng, recipe, wide=step >= recipe.steps - recipe.wide_steps)
+        wide = step >= recipe.steps - recipe.wide_steps
         noise = recipe.noise * min(1.0, max(0.0, (step - recipe.noise_from) / recipe.noise_ramp))
-        loss, error = _loss(vae, pixels, masks, recipe, noise, generator)
-        loss.backward()
-        norm = optimiser.step(cosine_rate(step, recipe.steps, recipe.rate, recipe.warmup))
-        squares.append(float(error.detach().square().mean()) / 4)
+        trainer.step(WIDE_BATCHES if wide else CROP_BATCHES, 0 if wide else recipe.crop, noise,
+                     cosine_rate(step, recipe.steps, recipe.rate, recipe.warmup))  # fmt: skip
+    torch.save(trainer.weights(), folder / "vae_short.pt")
+    return train_long(folder, seed, recipe)
+
+
+def train_long(folder: Path, seed: int, recipe: VaeRecipe = VaeRecipe()) -> Path:
+    """The second part of the training: clips longer than the VAE's memory.
+
+    A VAE that has only seen short clips drifts after them: its causal layers still feel the shot's start for about ten
+    latent frames, so what comes later is unlike anything it was trained on.
+    """
+    vae = WanVAE.from_state_dict(torch.load(folder / "vae_short.pt", weights_only=True))
+    trainer = _Trainer(vae.requires_grad_(True), recipe, seed + 1)
+    for step in range(recipe.long_steps):
+        rate = cosine_rate(step, recipe.long_steps, recipe.long_rate, warmup=20)
+        trainer.step(LONG_BATCHES, recipe.crop, recipe.noise, rate)
         if step % 50 == 49:
-            psnr = -10 * np.log10(np.mean(squares[-50:]))
-            log.info("vae step %d loss %.4f psnr %.2f grad %.3f %.0f s", step + 1, float(loss.detach()), psnr, norm,
-                     time.time() - started)
-        if step % 300 == 299 or step + 1 == recipe.steps:
-            torch.save(submodule(optimiser.newest(), "vae"), folder / "vae_raw.pt")
-    fold_statistics(vae, optimiser, rng)
+            torch.save(trainer.weights(), folder / "vae_long.pt")
+    fold_statistics(trainer)
     path = folder / "vae.pt"
-    torch.save(submodule(optimiser.newest(), "vae"), path)
+    torch.save(trainer.weights(), path)
     return path
 
 
 @torch.no_grad()
-def fold_statistics(vae: WanVAE, optimiser: MasterAdam, rng: np.random.Generator, clips: int = 48) -> None:
+def fold_statistics(trainer: _Trainer, clips: int = 24) -> None:
     """Measure the latents' statistics on random clips and fold them into `conv1` and `conv2` of the master weights."""
-    weights = submodule(optimiser.newest(), "vae")
+    weights, optimiser = trainer.weights(), trainer.optimiser
     values = []
     for _ in range(clips):
-        pixels = pixels_of(_clip(rng, 17, 0)[0][None]).to(torch.bfloat16)
-        values.append(_encode_piece(vae, pixels, {}).float().chunk(2, dim=1)[0])
+        pixels = pixels_of(_clip(trainer.rng, 45, 0)[0][None]).to(torch.bfloat16)
+        values.append(_encode_piece(trainer.vae, pixels, {}).float().chunk(2, dim=1)[0])
     values = torch.cat(values)
     mean, std = values.mean(dim=(0, 2, 3, 4)), values.std(dim=(0, 2, 3, 4)).clamp_min(1e-3)
     log.info("latent mean %s", mean.tolist())
@@ -162,7 +197,7 @@ def measure(vae: WanVAE, seed: int, clips: int = 12, noise: float = 0.0) -> dict
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     whole, subject, latents = [], [], []
     for _ in range(clips):
-        frames, masks = _clip(rng, 33, 0)
+        frames, masks = _clip(rng, 69, 0)
         pixels = pixels_of(frames[None])
         coded = encode(vae, pixels.to(next(vae.parameters()).dtype), group=None)
         latents.append(coded.float())

@@ -232,20 +232,23 @@ def is_held_out(attributes: Attributes) -> bool:
     return sum(weight * place for weight, place in zip((1, 3, 5, 2), places, strict=True)) % 8 == 0
 
 
-def start_state(action: str, rng: np.random.Generator) -> State:
-    """The state at a film's first frame: one of a few places."""
-    x = (40.0, 64.0, 88.0)[rng.integers(3)]
-    direction = (-1.0, 1.0)[rng.integers(2)]
+def start_state(action: str, rng: np.random.Generator | None = None) -> State:
+    """The state at a film's first frame: in the middle, or one of a few places with `rng`."""
+    x, direction, quarter = WIDTH / 2, 1.0, 1
+    if rng is not None:
+        x = (40.0, 64.0, 88.0)[rng.integers(3)]
+        direction = (-1.0, 1.0)[rng.integers(2)]
+        quarter = int(rng.integers(4))
     if action == "bounce":
         return State(x, GROUND, direction, hop=0)
     if action == "circle":
-        angle = rng.integers(4) * math.pi / 2
+        angle = quarter * math.pi / 2
         return State(WIDTH / 2 + ORBIT * math.cos(angle), HEIGHT / 2 + ORBIT * math.sin(angle), direction)
     return State(x, LANE, direction)
 
 
-def simulate(script: Sequence[tuple[int, Attributes]], frames: int, seed: int) -> list[State]:
-    """The subject's state at each of `frames` frames.
+def simulate(script: Sequence[tuple[int, Attributes]], frames: int, seed: int | None = None) -> list[State]:
+    """The subject's state at each of `frames` frames; without a seed it starts in the middle.
 
     `script` is the prompts in order as (first frame, attributes); the first one starts at frame 0. ValueError where
     it does not, or where the frames do not increase.
@@ -253,7 +256,7 @@ def simulate(script: Sequence[tuple[int, Attributes]], frames: int, seed: int) -
     starts = [start for start, _ in script]
     if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
         raise ValueError(f"a script starts at frame 0 and its frames increase, got {starts}")
-    state = start_state(script[0][1].action, np.random.default_rng(seed))
+    state = start_state(script[0][1].action, None if seed is None else np.random.default_rng(seed))
     states = [state]
     for frame in range(1, frames):
         action = [attributes.action for start, attributes in script if start <= frame][-1]
@@ -314,7 +317,9 @@ def _render_part(attributes: Attributes, states: Sequence[State], window: tuple[
     return _look(attributes, dx * cos + dy * sin, dy * cos - dx * sin, ground)
 
 
-def film(script: Sequence[tuple[int, Attributes]], frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def film(
+    script: Sequence[tuple[int, Attributes]], frames: int, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """A film of the toybox: frames uint8 [T, 80, 128, 3] and subject masks float32 [T, 80, 128]."""
     return render(script, simulate(script, frames, seed))
 

@@ -95,7 +95,7 @@ class ComfyClient:
             raise Rejected(json.loads(error.read())) from None
 
     def run(self, prompt: dict, workflow: dict | None = None, on_event: OnEvent | None = None,
-            timeout: float = 600.0) -> Run:  # fmt: skip
+            timeout: float = 1800.0) -> Run:  # fmt: skip
         """Queue a prompt (API format) and watch it to its end.
 
         Args:

@@ -93,6 +93,13 @@ def test_model_without_its_parts_is_refused(client):
     assert "wan_2.1_vae.safetensors" in message
 
 
+def test_missing_file_is_refused(client):
+    """Forbids a workflow from somebody else's machine that fails deep in a loader."""
+    with pytest.raises(Rejected) as refusal:
+        client.run(graphs.film() | {"1": _load("elsewhere.safetensors")})
+    assert "no elsewhere.safetensors in models/diffusion_models" in " ".join(refusal.value.messages["1"])
+
+
 BAD_FILES = {"truncated": TRUNCATED, "another kind": VAE_FILE, "with code": PICKLED}
 
 
