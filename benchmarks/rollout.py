@@ -28,7 +28,7 @@ from longlive_core.film import to_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
 from longlive_core.rollout import PromptSpan, rollout
-from longlive_core.vae import StreamingDecoder, WanVAE
+from longlive_core.vae import StreamingDecoder, WanVAE, channels_last
 from longlive_core.video import FilmWriter
 from tests.naive import naive_rollout
 
@@ -78,7 +78,7 @@ def build(preset: Preset, device: str, dtype: torch.dtype) -> tuple[CausalWan, S
     with torch.device("meta"):
         transformer, vae = WanModel(preset.model), WanVAE(preset.vae_dim)
     transformer = random_weights(transformer, device, dtype)
-    vae = random_weights(vae, device, dtype).to(memory_format=torch.channels_last_3d)
+    vae = channels_last(random_weights(vae, device, dtype))
     return CausalWan(transformer, preset.model), StreamingDecoder(vae)
 
 

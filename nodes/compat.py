@@ -22,7 +22,7 @@ from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from ..longlive_core.model import CausalWan
 from ..longlive_core.pipeline import cpu_computes_bf16
 from ..longlive_core.text import clean
-from ..longlive_core.vae import StreamingDecoder
+from ..longlive_core.vae import StreamingDecoder, channels_last
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
@@ -158,6 +158,8 @@ def streaming_decoder(vae) -> StreamingDecoder:
     parts = ("conv1", "middle", "upsamples", "head")
     if vae.latent_channels != LATENT_CHANNELS or not all(hasattr(decoder, part) for part in parts):
         raise ValueError("the VAE is not Wan 2.1's; connect the one of Load LongLive, or wan_2.1_vae.safetensors")
+    if _on_cpu():
+        channels_last(vae.first_stage_model)
     return StreamingDecoder(vae.first_stage_model, dtype=vae.vae_dtype, device=vae.device)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..model import WanModel
-from ..vae import WanVAE
+from ..vae import WanVAE, channels_last
 from .files import CheckpointError, read_file, sample
 from .names import recognise, unwrap, wan_names
 
@@ -124,7 +124,7 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
         )
     _check_vae(tensors, path)
     placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
-    return WanVAE.from_state_dict(placed).eval().requires_grad_(False)
+    return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
 
 
 def _check_vae(tensors: Mapping[str, Tensor], path) -> None:

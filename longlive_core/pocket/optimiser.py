@@ -5,7 +5,7 @@ step. An exponential average of the master weights is kept for the export.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -115,12 +115,3 @@ class MasterAdam:
 def submodule(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The weights under `name.`, without that prefix."""
     return {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(name + ".")}
-
-
-def channels_last(modules: Iterable[nn.Module]) -> None:
-    """Lay convolution weights out channels-last, which is what CPU bfloat16 convolutions are fast in."""
-    for module in modules:
-        if isinstance(module, nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)
-        elif isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ..vae import WanVAE
+from ..vae import WanVAE, channels_last
 from . import train_dit, train_vae, weights_folder
 from .clips import ClipPool
 from .export import export
-from .optimiser import channels_last, submodule
+from .optimiser import submodule
 
 STAGES = ("vae", "dit", "export")
 log = logging.getLogger(__name__)
@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 def load_vae(folder: Path) -> WanVAE:
     """The VAE of the stage `vae`, bfloat16, laid out for speed."""
     vae = WanVAE.from_state_dict(torch.load(folder / "vae.pt", weights_only=True)).to(torch.bfloat16)
-    channels_last(vae.modules())
-    return vae
+    return channels_last(vae)
 
 
 def run_export(folder: Path, target: Path, note: str) -> int:

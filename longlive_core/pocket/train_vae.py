@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, decode, encode
+from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, encode
 from ..vae.module import ResidualBlock
 from ..vae.streaming import _decode_piece, _encode_piece
 from . import world
-from .optimiser import MasterAdam, channels_last, cosine_rate, submodule
+from .optimiser import MasterAdam, cosine_rate, submodule
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class _Trainer:
         torch.manual_seed(seed)
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self.vae, self.recipe = vae.to(torch.bfloat16), recipe
-        channels_last(vae.modules())
+        channels_last(vae)
         self.optimiser = MasterAdam({"vae": vae})
         self.started, self.squares, self.steps = time.time(), [], 0
 

@@ -1,6 +1,6 @@
 """Wan 2.1's causal 3D VAE: the module under its official names, and streaming encode and decode over it."""
 
-from .module import LATENTS_MEAN, LATENTS_STD, WanVAE
+from .module import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last
 from .streaming import StreamingDecoder, decode, encode
 
-__all__ = ["LATENTS_MEAN", "LATENTS_STD", "StreamingDecoder", "WanVAE", "decode", "encode"]
+__all__ = ["LATENTS_MEAN", "LATENTS_STD", "StreamingDecoder", "WanVAE", "channels_last", "decode", "encode"]
