@@ -65,6 +65,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--alpha", type=float, help="alpha of a LoRA whose file states none")
     convert.add_argument("--merge", metavar="LORA", help="merge this LoRA into the model")
     convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
+    convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     return parser
 
@@ -223,12 +224,28 @@ def _convert(options: argparse.Namespace) -> None:
     if options.lora:
         if options.merge is not None:
             raise ValueError("--merge needs a diffusion model, but --lora says that IN is a LoRA")
+        if options.int8:
+            raise ValueError("--int8 needs a diffusion model, but --lora says that IN is a LoRA")
         target = convert_lora(options.source, options.target, alpha=options.alpha)
     else:
         target = convert_model(
-            options.source, options.target, lora=options.merge, lora_alpha=options.alpha, strength=options.strength
+            options.source,
+            options.target,
+            lora=options.merge,
+            lora_alpha=options.alpha,
+            strength=options.strength,
+            int8=options.int8,
         )
-    print(f"wrote {target}")
+    print(f"wrote {target}{_int8_note(target) if options.int8 else ''}")
+
+
+def _int8_note(path: Path) -> str:
+    from .checkpoints import read_file
+    from .quant import block_linear_bytes, int8_layers
+
+    weights, _ = read_file(path)
+    size = block_linear_bytes(weights) / 2**20
+    return f" (INT8: {len(int8_layers(weights))} layers of the blocks, {size:.1f} MB)"
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def frames_of(path):
         (["convert", "none.pt", "out.safetensors"], "none.pt"),
         (["convert", "none.pt", "out.safetensors", "--lora"], "none.pt"),
         (["convert", "a.pt", "out.safetensors", "--lora", "--merge", "b.pt"], "--merge needs a diffusion model"),
+        (["convert", "a.pt", "out.safetensors", "--lora", "--int8"], "--int8 needs a diffusion model"),
         (["fly"], "fly"),
         ([], "COMMAND"),
     ],
@@ -268,3 +269,15 @@ def test_convert_writes_what_comfyui_reads(capsys, tmp_path, tiny_model):
     assert set(load_file(tmp_path / "out.safetensors")) == {
         f"diffusion_model.{layer}.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha")
     }
+
+
+def test_convert_makes_an_int8_file(capsys, tmp_path, tiny_model):
+    """Forbids an --int8 that does nothing, and a file that the engine does not load again."""
+    source, target = tmp_path / "model.safetensors", tmp_path / "int8.safetensors"
+    save_file(tiny_model.module.state_dict(), source)
+    code, out, err = run(capsys, "convert", str(source), str(target), "--int8")
+    assert code == 0, err
+    assert "INT8" in out and "20 layers" in out
+    written = load_file(target)
+    assert written["blocks.0.self_attn.q.weight"].dtype == torch.int8
+    assert written["head.head.weight"].dtype == torch.bfloat16

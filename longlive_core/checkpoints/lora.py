@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..quant import dequantise, quantise_rows
 from .files import CheckpointError, read_file, sample
 from .names import LORA_PREFIXES, unwrap
 
@@ -103,7 +104,8 @@ def merge_lora(
 ) -> dict[str, Tensor]:
     """A new state dictionary with the LoRA added; computed in float32, stored in each weight's dtype.
 
-    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is.
+    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is. INT8 layers get new
+    integers and new scales; merging before quantising loses less.
     Raises CheckpointError unless every layer of the LoRA has its weight, in the right shape.
     """
     orphans = [layer for layer in lora if f"{layer}.weight" not in state_dict]
@@ -122,7 +124,11 @@ def merge_lora(
         raise CheckpointError(f"the LoRA was made for a model of another size; layers that differ: {sample(misfits)}")
     merged = dict(state_dict)
     for layer, part in lora.items():
-        weight = state_dict[f"{layer}.weight"]
-        delta = part.delta().to(weight.device)
-        merged[f"{layer}.weight"] = torch.add(weight.float(), delta, alpha=strength).to(weight.dtype)
+        name, scale = f"{layer}.weight", f"{layer}.weight_scale"
+        weight, delta = state_dict[name], part.delta().to(state_dict[name].device)
+        if scale in state_dict:
+            exact = dequantise(weight, state_dict[scale])
+            merged[name], merged[scale] = quantise_rows(exact.add_(delta, alpha=strength))
+        else:
+            merged[name] = torch.add(weight.float(), delta, alpha=strength).to(weight.dtype)
     return merged

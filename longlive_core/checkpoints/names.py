@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..quant import canonical, int8_layers
 from .files import CheckpointError, sample
 
 # Put anywhere into a name by training wrappers (the reference strips the same three when it collects its parameters).
@@ -37,7 +38,8 @@ LORA_PREFIXES = (
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")
 
 # Entries that only quantised files have.
-QUANTISED = (".scale_weight", ".weight_scale", ".comfy_quant", ".scale_input", "scaled_fp8")
+QUANTISED = (".scale_weight", ".weight_scale", ".weight_scale_2", ".comfy_quant", ".scale_input", ".input_scale",
+             "scaled_fp8")  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -103,18 +105,12 @@ def recognise(names: Iterable[str]) -> Kind | None:
 
 
 def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
-    """A file's tensors under Wan's own names, without prefix and wrappers.
+    """A file's tensors under Wan's own names, without prefix and wrappers; INT8 layers as `quant.canonical` has them.
 
-    Raises CheckpointError where the file is something else (named, where it is known), is quantised, or belongs to
-    a Wan model that LongLive does not run on.
+    Raises CheckpointError where the file is something else (named, where it is known), is quantised in another way
+    than `int8_tensorwise`, or belongs to a Wan model that LongLive does not run on.
     """
-    tensors = {unwrap(name): tensor for name, tensor in tensors.items()}
-    quantised = [name for name in tensors if name.endswith(QUANTISED)]
-    if quantised:
-        raise CheckpointError(
-            f"{path} is quantised: it holds {sample(quantised)} scales. Load it with ComfyUI's own loader, "
-            "or give the bf16 or fp16 file"
-        )
+    tensors = _check_quantised({unwrap(name): tensor for name, tensor in tensors.items()}, path)
     prefix = next((p for p in MODEL_PREFIXES if f"{p}head.modulation" in tensors), None)
     kind = recognise(tensors) if prefix is None else None
     if kind is not None:
@@ -129,6 +125,20 @@ def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
     }
     _require_t2v(renamed, path)
     return renamed
+
+
+def _check_quantised(tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
+    known = {f"{layer}.{part}" for layer in int8_layers(tensors) for part in ("weight_scale", "comfy_quant")}
+    others = [name for name in tensors if name.endswith(QUANTISED) and name not in known]
+    try:
+        if others:
+            raise ValueError(f"it holds {sample(others)} scales")
+        return canonical(tensors)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is quantised, and not in the INT8 that LongLive reads: {error}. Load it with ComfyUI's own "
+            "loader, or give the bf16 or fp16 file"
+        ) from error
 
 
 def _require_t2v(tensors: Mapping[str, Tensor], path) -> None:
