@@ -1,7 +1,7 @@
 """All that depends on ComfyUI's version or on its insides; the nodes themselves use `comfy_api.latest` only.
 
 Written against ComfyUI 0.3.75. Newer versions differ in arguments (looked up by signature), in the class of the
-model patcher and in the base class of the interrupt; nothing here names the latter two.
+model patcher and in the base class of the interrupt; nothing here names the latter two. `compat_int8` is a part of it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from ..longlive_core.checkpoints import CheckpointError, load_lora, load_state_d
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from ..longlive_core.model import CausalWan
 from ..longlive_core.pipeline import cpu_computes_bf16
+from ..longlive_core.quant import int8_layers
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
+from .compat_int8 import Int8Operations, int8_weights, knows_int8, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
@@ -72,16 +74,51 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora))
     wanted = _weight_dtype(dtype)
-    model = supported(
-        comfy.sd.load_diffusion_model_state_dict,
-        sd=weights, model_options={} if wanted is None else {"dtype": wanted}, disable_dynamic=disable_dynamic,
-    )  # fmt: skip
+    model = model_of_weights(weights, wanted, disable_dynamic)
     if model is None:
         raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
     if wanted is torch.bfloat16 and _on_cpu():
         model.set_model_compute_dtype(wanted)  # else ComfyUI stores bfloat16 and computes in float32
     model.cached_patcher_init = (load_model, (path, lora, dtype))
     return model
+
+
+def model_of_weights(weights: dict[str, Tensor], dtype: torch.dtype | None, disable_dynamic: bool = False):
+    """Wan weights as ComfyUI's own MODEL; None where it does not recognise them.
+
+    INT8 layers are ComfyUI's own where it has some (0.27), else ours. Ours cannot follow dynamic VRAM, so it is
+    switched off for this model; where that is impossible, this raises ValueError.
+    """
+    options = {} if dtype is None else {"dtype": dtype}
+    ours = bool(int8_layers(weights)) and not knows_int8()
+    if ours:
+        options["custom_operations"] = Int8Operations
+    model = supported(
+        comfy.sd.load_diffusion_model_state_dict,
+        sd=dict(weights), model_options=options, disable_dynamic=disable_dynamic or ours,
+    )  # fmt: skip
+    if ours and model is not None and getattr(model, "is_dynamic", bool)():
+        raise ValueError("this version of ComfyUI moves weights in a way that INT8 layers cannot follow: start it with "
+                         "--disable-dynamic-vram, or update it to 0.27 or newer, which has INT8 layers of its own")
+    return model
+
+
+def quantise_model(model):
+    """A MODEL in INT8 with its LoRAs baked in, and its weights. The given MODEL stays as it is; see `compat_int8`."""
+    weights = int8_weights(model)
+    fresh = take_over(model_of_weights(weights, model.model.get_dtype()), model)
+    source = getattr(model, "cached_patcher_init", None)
+    fresh.cached_patcher_init = source and (_quantised_again, (source, dict(model.patches)))
+    return fresh, weights
+
+
+def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False):
+    """See `load_model`. source: how its own loader makes the unquantised MODEL again."""
+    load, arguments, *part = source
+    model = load(*arguments)
+    model = model[part[0]] if part else model
+    model.patches = dict(patches)
+    return model_of_weights(int8_weights(model), model.model.get_dtype(), disable_dynamic)
 
 
 def load_vae(path: str, dtype: str):
