@@ -94,6 +94,11 @@ def loaded(model, memory: int = 0, unload: int = 0) -> torch.Tensor:
     try:
         if unload:
             model.partially_unload(CPU, unload)
+        layers = [layer for layer in model.model.modules() if hasattr(layer, "prev_comfy_cast_weights")]
+        assert bool(layers) is bool(memory or unload), "ComfyUI did not offload anything, or not nothing"
+        if memory and not compat.knows_int8():
+            patched = any(layer.weight_function for layer in layers if hasattr(layer, "weight_scale"))
+            assert patched is bool(model.patches), "offloaded INT8 layers lack their LoRA, or have one"
         return latents(model.model.diffusion_model)
     finally:
         model.detach()
@@ -145,6 +150,9 @@ def lora_facts(model) -> dict:
     patches = {key: len(entries) for key, entries in patched.patches.items()}
     before, made = compat.quantise_model(patched)
     expected = quantise_state_dict(merge_lora(weights(), lora()))
+    patched.patch_model(CPU)  # in use, with the LoRA in its weights
+    while_loaded = compat.quantise_model(patched)[1]
+    patched.detach()
     after = with_lora(compat.quantise_model(model)[0])
     clean = state(after)
     facts = {
@@ -152,6 +160,7 @@ def lora_facts(model) -> dict:
         "before: weights": max(
             difference(made[name].float(), expected[name].float()) for name in expected if made[name].any()
         ),
+        "before: the same while in use": equal(while_loaded, made),
         "before: error": difference(loaded(before), exact),
         "before: input has its patches": patches == {key: len(v) for key, v in patched.patches.items()},
         "before: nothing is patched twice": not before.patches,

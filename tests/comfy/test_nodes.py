@@ -8,7 +8,7 @@ from . import graphs
 
 pytestmark = pytest.mark.comfy
 
-OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler")
+OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8")
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
