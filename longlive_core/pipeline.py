@@ -90,7 +90,7 @@ class Pipeline:
         model_path = weights_folder() / DIT_FILE if small else model
         weights = load_state_dict(model_path, prefer_ema=prefer_ema)
         if lora is not None:
-            weights = merge_lora(weights, load_lora(lora, lora_alpha), lora_strength)
+            weights = merge_lora(weights, load_lora(lora, lora_alpha), lora_strength, path=lora)
         return cls(
             model=CausalWan(build_model(weights, device, dtype, path=model_path)),
             decoder=StreamingDecoder(load_vae(vae or weights_folder() / VAE_FILE, device, dtype)),
