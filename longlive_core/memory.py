@@ -27,7 +27,6 @@ PASS_TENSORS = 3
 # Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
 ROTATION = 12
 PIXEL_FRAMES = 4  # of one latent frame
-GIGA = 1e9
 _CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError where main memory is short
 
 
@@ -83,7 +82,7 @@ class Need:
 
 
 def gigabytes(size: int) -> str:
-    return f"{size / GIGA:.1f} GB" if size >= 0.05 * GIGA else f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
@@ -93,7 +92,7 @@ def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: St
     weights: bytes of model and VAE that must be there; counted from their parameters by default (0 where they may be
     offloaded).
     """
-    longest = longest_shot(plan) * plan.chunk
+    longest = plan.longest_shot * plan.chunk
     frames = longest if stream.window == -1 else stream.window
     per_pixel = size[0] * size[1] * vae_width(decoder) * decoder.dtype.itemsize
     vae = int(VAE_MEMORY * per_pixel)
@@ -137,12 +136,6 @@ def _advice(stream: StreamConfig, dtype: torch.dtype) -> str:
     if dtype.itemsize > 2:
         advice.append("the dtype (bf16 takes half)")
     return ", or ".join(advice)
-
-
-def longest_shot(plan: Plan) -> int:
-    """Chunks of the longest shot."""
-    cuts = [0, *(segment.start_chunk for segment in plan.segments[1:] if segment.transition == "cut"), plan.chunks]
-    return max(end - start for start, end in zip(cuts, cuts[1:]))  # noqa: B905 - pairs of neighbours
 
 
 def vae_width(decoder: StreamingDecoder) -> int:

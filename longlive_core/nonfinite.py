@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from .model import CausalWan, PromptKeys
 
 OnPass = Callable[[int], None]
-FLOAT16_LARGEST = 65504
-FLOAT16_NEAR = FLOAT16_LARGEST / 4  # inputs this large multiply beyond it
 
 
 class NonFiniteError(ValueError):
@@ -125,13 +123,12 @@ _DAMAGED = "the file is damaged or a merged LoRA broke it: download it again, or
 def _reason(found: _Found, dtype: torch.dtype) -> str:
     if not is_finite(*found.layer.parameters(recurse=False), *found.layer.buffers(recurse=False)):
         return f"its weights hold NaN or infinity; {_DAMAGED}"
-    if dtype == torch.float16 and found.largest > FLOAT16_NEAR:
-        return f"its inputs reach {found.largest:.0f} and float16 ends at {FLOAT16_LARGEST}; choose bf16 or fp32"
     return f"its weights and inputs (up to {found.largest:.3g}) are finite; {_precision(dtype)}"
 
 
 def _precision(dtype: torch.dtype) -> str:
-    return f"the numbers outgrow {_name(dtype)}. {_other_precision(dtype)}, or a lower LoRA strength"
+    end = f", which ends at {torch.finfo(dtype).max:.0f}" if dtype == torch.float16 else ""
+    return f"the numbers outgrow {_name(dtype)}{end}. {_other_precision(dtype)}, or a lower LoRA strength"
 
 
 def _other_precision(dtype: torch.dtype) -> str:
