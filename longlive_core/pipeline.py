@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
 from .config import PRESETS, StreamConfig
+from .memory import free_memory, gigabytes, weight_bytes
 from .model import CausalWan
 from .pocket import DIT_FILE, VAE_FILE, weights_folder
 from .text import TextEncoder
 from .vae import StreamingDecoder
+
+logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
 WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
@@ -103,13 +107,24 @@ class Pipeline:
         """The embedding [1, L, 4096] of each distinct text, float32 on the CPU.
 
         The encoder visits the device for this and returns to the CPU: umt5-xxl is four times as big as the model.
+        Where it does not fit beside the model, it encodes on the CPU, and a warning says so.
         """
         distinct = list(dict.fromkeys(texts))
         try:
-            contexts = self.text.to(self.device).encode(distinct)
+            contexts = self.text.to(self._encoding_device()).encode(distinct)
         finally:
             self.text.to("cpu")
         return {text: contexts[i : i + 1] for i, text in enumerate(distinct)}
+
+    def _encoding_device(self) -> torch.device:
+        size, free = weight_bytes(self.text.model), free_memory(self.device)
+        if self.device.type == "cpu" or free is None or size <= free:
+            return self.device
+        logger.warning(
+            "the text encoder (%s) does not fit beside the model on %s (%s free): prompts are encoded on the CPU",
+            gigabytes(size), self.device, gigabytes(free),
+        )  # fmt: skip
+        return torch.device("cpu")
 
 
 def _require(model, **paths) -> None:

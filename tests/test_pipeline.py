@@ -36,6 +36,21 @@ def test_the_text_encoder_rests_on_the_cpu(files, monkeypatch):
     assert visited == ["meta", "cpu"] * 2
 
 
+def test_a_text_encoder_that_does_not_fit_stays_on_the_cpu(files, monkeypatch, caplog):
+    """Forbids that a GPU with room for the model fails for the prompts, and a slow detour that nobody is told of."""
+    pipe = Pipeline.load(**files, device="cpu")
+    visited = []
+    monkeypatch.setattr(pipe.text, "to", lambda device: visited.append(str(device)) or pipe.text)
+    pipe.device = torch.device("meta")
+    size = module.weight_bytes(pipe.text.model)
+    for free, device in ((size, "meta"), (size - 1, "cpu")):
+        monkeypatch.setattr(module, "free_memory", lambda device, free=free: free)
+        pipe.encode(["ball"])
+        assert visited[-2:] == [device, "cpu"]
+    (record,) = caplog.records
+    assert "does not fit beside the model on meta" in record.getMessage() and "on the CPU" in record.getMessage()
+
+
 def test_presets_and_sizes(files):
     """Forbids LongLive's window on a Self-Forcing model that asks for its own, and an unknown preset passed over."""
     assert Pipeline.load(**files).stream == PRESETS["longlive-1.3b"]
