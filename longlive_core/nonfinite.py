@@ -111,7 +111,8 @@ def _where(found: _Found, model: CausalWan, kept: Callable[[int], tuple[Tensor, 
         if not is_finite(*kept(block)):
             return f"self-attention of block {block}: the keys or values of this or earlier chunks are not finite"
         return f"self-attention of block {block}: finite keys and values, so suspect the attention kernel"
-    owners = [model.module.head] if block is None else [model.module.blocks[i] for i in (block - 1, block) if i >= 0]
+    blocks = list(model.module.blocks)
+    owners = [blocks[-1], model.module.head] if block is None else blocks[max(block - 1, 0) : block + 1]
     if not all(is_finite(*owner.parameters(recurse=False)) for owner in owners):
         return f"before layer {found.name}: the `modulation` weight there holds NaN or infinity; {_DAMAGED}"
     return f"between the layers before {found.name} (modulation, residual sum): {_precision(model.dtype)}"

@@ -36,7 +36,7 @@ class LongLiveStreamSampler(io.ComfyNode):
                 check_size(width, height)
             if None not in (window, sink, chunk):
                 if chunk not in CHUNKS:
-                    raise ValueError(f"chunk {chunk}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
+                    raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
                 StreamConfig(window=window, sink=sink, chunk=chunk)
         except ValueError as error:
             return str(error)

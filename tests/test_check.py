@@ -123,6 +123,28 @@ def test_a_model_that_is_not_whole_or_not_the_right_one(capsys, files, tmp_path,
     assert code == 1 and words in out and "no chunk was run" in out
 
 
+class Payload:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return open, (str(self.target), "w")
+
+
+def test_broken_and_dangerous_downloads(capsys, files, tmp_path):
+    """Forbids a traceback for half a file, and a .pt whose code runs."""
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(files["model"].read_bytes()[:5000])
+    evil = tmp_path / "evil.pt"
+    torch.save({"generator": Payload(tmp_path / "code-was-run")}, evil)
+    for path, words in ((half, "is damaged or cut short: download it again"), (evil, "is refused: it contains code")):
+        code, out = run(capsys, **{**files, "model": path})
+        assert code == 1 and f"WRONG: {path} {words}" in line(out, "model")
+    assert not (tmp_path / "code-was-run").exists()
+
+
 def test_nan_that_only_running_shows(capsys, files, tmp_path):
     """Forbids exit code 0 where weights are finite and the film is not."""
     weights = load_file(files["model"])

@@ -45,13 +45,17 @@ def test_a_broken_weight_is_named(model, contexts, layer):
     assert "its weights hold NaN or infinity; the file is damaged or a merged LoRA broke it" in text
 
 
-@pytest.mark.parametrize("block", [0, 1])
-def test_a_broken_modulation_is_named(model, contexts, block):
+@pytest.mark.parametrize(
+    ("block", "row", "place"),
+    [(0, 2, "blocks.0.norm3"), (1, 0, "blocks.1.self_attn.q"), (1, 5, "head.norm")],
+    ids=["gate of attention", "shift of attention", "gate of the last feed-forward"],
+)
+def test_a_broken_modulation_is_named(model, contexts, block, row, place):
     """Forbids missing the weights that belong to no layer."""
     with torch.no_grad():
-        model.module.blocks[block].modulation[0, 2, 0] = float("inf")
+        model.module.blocks[block].modulation[0, row, 0] = float("inf")
     text = message(model, contexts[0])
-    assert "the `modulation` weight there holds NaN or infinity" in text and f"before layer blocks.{block}." in text
+    assert f"before layer {place}: the `modulation` weight there holds NaN or infinity" in text
 
 
 def test_a_nan_that_comes_late_names_its_chunk_and_step(model, contexts):
