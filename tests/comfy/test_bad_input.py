@@ -17,7 +17,7 @@ from .test_trouble import still_renders  # noqa: F401 - runs after every test he
 
 pytestmark = pytest.mark.comfy
 
-BROKEN, VACE, CLIP = "broken.safetensors", "pocket_vace.safetensors", "clip_l.safetensors"
+BROKEN, VACE, CLIP = "broken.safetensors", "pocket_vace.safetensors", "sd_clip.safetensors"
 WIDTH = load_file(weights_folder() / DIT_FILE)["blocks.0.self_attn.q.weight"].shape[0]
 LORAS = wrong_files.loras(WIDTH)
 
@@ -34,6 +34,8 @@ def wrong(server):
     vace = {"vace_patch_embedding.weight": torch.zeros(WIDTH, 96, 1, 2, 2),
             "vace_blocks.0.before_proj.weight": torch.zeros(WIDTH, WIDTH)}  # fmt: skip
     save_file({**weights, **vace}, server.base / "models" / "diffusion_models" / VACE)
+    clip = {"text_model.encoder.layers.0.mlp.fc1.weight": torch.zeros(3072, 768)}  # enough for ComfyUI's loader
+    save_file(clip, server.base / "models" / "text_encoders" / CLIP)
     weights["blocks.1.ffn.2.weight"][0, 0] = float("nan")
     save_file(weights, server.base / "models" / "diffusion_models" / BROKEN)
 
