@@ -17,8 +17,18 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..longlive_core.checkpoints import CheckpointError, load_lora, load_state_dict, merge_lora, read_file
+from ..longlive_core.checkpoints import (
+    CheckpointError,
+    load_lora,
+    load_state_dict,
+    merge_lora,
+    read_file,
+    unsuitable,
+    vae_tensors,
+)
+from ..longlive_core.checkpoints.names import recognise
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
+from ..longlive_core.memory import free_memory
 from ..longlive_core.model import CausalWan
 from ..longlive_core.pipeline import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
@@ -30,9 +40,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
 WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
 
-# A name that only the one kind of file has.
-WAN21_VAE_KEY, WAN22_VAE_KEY = "decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.upsamples.0.residual.2.weight"
 UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
+UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"  # T5 has it in layer 0 only
 
 
@@ -72,7 +81,7 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     """
     weights = load_state_dict(path)
     if lora is not None:
-        weights = merge_lora(weights, load_lora(lora))
+        weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)
     model = model_of_weights(weights, wanted, disable_dynamic)
     if model is None:
@@ -123,10 +132,7 @@ def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False
 
 def load_vae(path: str, dtype: str):
     """A Wan 2.1 VAE as ComfyUI's own VAE."""
-    weights, _ = read_file(path)
-    if WAN21_VAE_KEY not in weights or WAN22_VAE_KEY in weights:
-        raise CheckpointError(f"{path} is not a Wan 2.1 VAE; take wan_2.1_vae.safetensors or Wan2.1_VAE.pth")
-    vae = comfy.sd.VAE(sd=dict(weights), dtype=_weight_dtype(dtype))
+    vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_weight_dtype(dtype))
     vae.throw_exception_if_invalid()
     return vae
 
@@ -136,9 +142,11 @@ def load_clip(path: str, embeddings: Sequence[str]):
     weights, _ = read_file(path)
     width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
     if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:
+        kind = recognise(map(str, weights))
         raise CheckpointError(
-            f"{path} is not a umt5-xxl text encoder in ComfyUI's format; take umt5_xxl_fp16.safetensors or "
-            "umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command line only)"
+            f"{path} is not a umt5-xxl text encoder in ComfyUI's format{f', but {kind.what}' if kind else ''}; take "
+            "umt5_xxl_fp16.safetensors or umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command "
+            "line only)"
         )
     return comfy.sd.load_clip([path], embedding_directory=list(embeddings), clip_type=comfy.sd.CLIPType.WAN)
 
@@ -154,6 +162,9 @@ def make_clip(model_class: type, tokenizer_class: type):
 def encode_text(clip, text: str) -> Tensor:
     """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights."""
     tokens = clip.tokenize(clean(text), disable_weights=True)
+    if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
+        raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
+                         f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
     return clip.encode_from_tokens_scheduled(tokens)[0][0].float().cpu()
 
 
@@ -177,9 +188,10 @@ def causal_model(model) -> CausalWan:
     """The causal forward over a MODEL's own module, which stays ComfyUI's to patch, cast and offload."""
     module = model.model.diffusion_model
     config = ModelConfig.from_module(module)
-    if (config.in_dim, config.out_dim) != (LATENT_CHANNELS, LATENT_CHANNELS):
-        raise ValueError(f"the MODEL takes {config.in_dim} latent channels and gives {config.out_dim}: it is not a "
-                         "Wan 2.1 text-to-video model, which has 16; load LongLive's")  # fmt: skip
+    parts = {name for name, _ in module.named_children()}
+    reason = unsuitable(parts, config.in_dim, config.dim, config.num_layers)
+    if reason is not None:
+        raise ValueError(f"the MODEL is {reason}. Load LongLive's with Load LongLive or Load Diffusion Model")
     return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model))
 
 
@@ -210,6 +222,17 @@ def load_for_run(model, vae, frames: int, latent_size: tuple[int, int], reserve:
     model_pass = model.memory_required([1, LATENT_CHANNELS, frames, *latent_size])
     decoding = vae.memory_used_decode((1, LATENT_CHANNELS, 1, *latent_size), vae.vae_dtype)
     management.load_models_gpu([model, vae.patcher], memory_required=max(model_pass, decoding) + reserve)
+
+
+def memory_for_run(model) -> int | None:
+    """Bytes that a run may take on the MODEL's device, with what ComfyUI can free by unloading; None: unknown."""
+    device = model.load_device
+    if device.type == "cpu":
+        return free_memory(device)
+    if device.type != "cuda":
+        return None
+    loaded = [entry for entry in management.current_loaded_models if entry.device == device and entry.model is not None]
+    return management.get_free_memory(device) + sum(entry.model_loaded_memory() for entry in loaded)
 
 
 def check_cancelled() -> None:

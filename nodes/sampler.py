@@ -12,6 +12,7 @@ from .filming import Filming
 from .timeline import TimelineType
 
 AUTO = "auto"
+CHUNKS = [3, 1]
 
 
 class LongLiveStreamSampler(io.ComfyNode):
@@ -34,6 +35,8 @@ class LongLiveStreamSampler(io.ComfyNode):
             if None not in (width, height):
                 check_size(width, height)
             if None not in (window, sink, chunk):
+                if chunk not in CHUNKS:
+                    raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
                 StreamConfig(window=window, sink=sink, chunk=chunk)
         except ValueError as error:
             return str(error)
@@ -101,7 +104,7 @@ def _advanced_inputs() -> list[io.Input]:
             "takes it from the last frames.",
         ),
         compat.widget(
-            io.Combo, "chunk", options=[3, 1], default=3, advanced=True,
+            io.Combo, "chunk", options=CHUNKS, default=3, advanced=True,
             tooltip="Latent frames denoised together: 3 for LongLive and Self-Forcing, 1 for frame-wise models.",
         ),
         compat.widget(

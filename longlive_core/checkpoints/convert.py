@@ -44,7 +44,7 @@ def convert_model(
     build_model(state_dict, device="meta", path=source)  # strict: names and shapes
     metadata = {"format": "pt", **_origin("source", source)}
     if lora is not None:
-        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength)
+        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength, path=lora)
         alpha = "rank, unless the file says otherwise" if lora_alpha is None else f"{lora_alpha:g}"
         metadata |= {**_origin("lora", lora), "lora_strength": f"{strength:g}", "lora_alpha": alpha}
     if int8:

@@ -115,7 +115,14 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
 
     Raises CheckpointError where the file is something else or incomplete.
     """
-    content, _ = read_file(path)
+    tensors = vae_tensors(read_file(path)[0], path)
+    _check_vae(tensors, path)
+    placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
+    return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
+
+
+def vae_tensors(content, path) -> dict[str, Tensor]:
+    """A VAE's weights out of a file's content; CheckpointError where it is not Wan 2.1's, with what it is instead."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     tensors = {unwrap(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -128,9 +135,7 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
         raise CheckpointError(
             f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
-    _check_vae(tensors, path)
-    placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
-    return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
+    return tensors
 
 
 def _check_vae(tensors: Mapping[str, Tensor], path) -> None:
