@@ -23,6 +23,7 @@ class LongLiveStreamSampler(io.ComfyNode):
             category="LongLive",
             description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
             "next begins, so memory does not grow with the film.",
+            has_intermediate_output=True,
             search_aliases=["LongLive sampler", "long video", "streaming video"],
             inputs=[*_main_inputs(), *_advanced_inputs()],
             outputs=[io.Video.Output(display_name="VIDEO")],

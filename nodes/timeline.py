@@ -51,6 +51,7 @@ class LongLivePromptTimeline(io.ComfyNode):
             category="LongLive",
             description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
             "how long the film will be.",
+            has_intermediate_output=True,
             search_aliases=["prompt schedule", "prompt travel", "storyboard"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder: the CLIP of Load LongLive, or of CLIPLoader (wan)."),
