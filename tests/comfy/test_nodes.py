@@ -1,11 +1,13 @@
 """What ComfyUI and its front end get to know of the nodes."""
 
+import re
 import urllib.error
 
 import pytest
 
 pytestmark = pytest.mark.comfy
 
+PICTURE_BYTES = 60_000
 OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler")
 
 
@@ -28,13 +30,19 @@ def test_node_is_there_and_every_input_has_a_tooltip(object_info, node):
 
 
 @pytest.mark.parametrize("node", OURS)
-def test_node_has_a_help_page(client, node):
-    """Forbids a web folder that is not served, and a node without its page."""
+def test_help_page_explains_every_input_and_shows_the_node(client, object_info, node):
+    """Forbids a web folder that is not served, a node without its page, inputs left out, pictures that do not load."""
+    folder = "/extensions/ComfyUI-LongLive/docs"
     try:
-        page = client.read(f"/extensions/ComfyUI-LongLive/docs/{node}.md").decode()
+        page = client.read(f"{folder}/{node}.md").decode()
+        pictures = [client.read(f"{folder}/{name}") for name in re.findall(r"!\[.*?\]\((.+?)\)", page)]
     except urllib.error.HTTPError as error:
-        pytest.fail(f"no help page: {error}")
+        pytest.fail(f"not served: {error.url}")
     assert page.startswith("# ")
+    names = [name for group in object_info[node]["input"].values() for name in group]
+    assert [name for name in names if f"**{name}**" not in page] == []
+    assert pictures
+    assert all(picture[:4] == b"RIFF" and len(picture) < PICTURE_BYTES for picture in pictures)
 
 
 def test_prompts_are_literal(object_info):
