@@ -87,14 +87,15 @@ class Patcher:
 
 
 class Interrupt:
-    """Counts the looks at the Cancel button and, told so, raises at one of them."""
+    """Counts the looks at the Cancel button and, told so, raises at one. `files`: what lay in temp just then."""
 
-    def __init__(self, kind: type[BaseException]):
-        self.kind, self.looks, self.at = kind, 0, None
+    def __init__(self, kind: type[BaseException], temp: Path):
+        self.kind, self.temp, self.looks, self.at, self.files = kind, temp, 0, None, []
 
     def check(self) -> None:
         self.looks += 1
         if self.looks == self.at:
+            self.files = [path.name for path in self.temp.iterdir()]
             raise self.kind()
 
 
@@ -107,7 +108,7 @@ class Host:
     def __init__(self, version: str, temp: Path):
         self.new, self.temp = version == NEW, temp
         base = BaseException if self.new else Exception
-        self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}))
+        self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}), temp)
         self.released, self.loaded = 0, []
 
     @contextmanager

@@ -1,5 +1,6 @@
 """The nodes in ComfyUIs of different versions, as stand-ins; tests/comfy runs them in a real one."""
 
+import ast
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from . import fakes
 
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
 SIZE = (48, 32)  # pixels
+PUBLIC = {"comfy_api.latest", "comfy.utils", "folder_paths"}  # of ComfyUI, for nodes; the rest is for compat.py alone
+COMFYUI = ("comfy", "comfy_api", "comfy_execution", "execution", "folder_paths", "latent_preview", "nodes", "server")
 TEXT = "0s one\n2.25s two\n3.75s three {cut}"
 
 
@@ -73,10 +76,11 @@ def test_cancel_leaves_nothing_behind(host, parts):
     """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
     with host.pack() as package:
         film = filming(package, parts)
-        host.interrupt.at = 5  # in the second chunk
+        host.interrupt.at = 21  # in the last chunk: only then has the encoder given anything to the file
         with pytest.raises(host.interrupt.kind):
             film.run()
-    assert host.interrupt.looks == 5
+    assert host.interrupt.looks == 21
+    assert [name.endswith(".part") for name in host.interrupt.files] == [True]
     assert list(host.temp.iterdir()) == []
     assert film.decoder._memory == {}
     assert host.released == 1
@@ -130,3 +134,19 @@ def test_the_oldest_host_is_not_asked_for_what_it_lacks(tmp_path):
         model = package.nodes.compat.load_model(str(weights_folder() / DIT_FILE), None, "fp32")
         package.nodes.pocket_clip.load_pocket_clip()
     assert not model.disable_dynamic
+
+
+def test_private_access_stays_in_one_file():
+    """Forbids that a change of ComfyUI's insides has to be looked for in every node."""
+    found = {}
+    for path in sorted((fakes.ROOT / "nodes").glob("*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module)
+        found[path.name] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
+    private = found.pop("compat.py")
+    assert private
+    assert {name: imports for name, imports in found.items() if imports} == {}
