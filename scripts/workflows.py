@@ -139,7 +139,7 @@ def _load(graph: Graph, source: Source) -> Node:
 
 def _note(graph: Graph, source: Source, name: str) -> None:
     text = source.notes.get(name, source.notes[""])
-    graph.add(NOTE, (COLUMNS[0], 560), (330, 120 + len(text) // 2), text=text)
+    graph.add(NOTE, (COLUMNS[0], 600), (330, 120 + len(text) // 2), text=text)
 
 
 def _timeline(graph: Graph, clip: Output, text: str, seconds: float, row: int = 0) -> Node:
