@@ -55,11 +55,26 @@ def make_environment(comfyui: Path) -> Path:
     if not stamp.is_file():
         print(f"making {folder}", flush=True)
         venv.create(folder, clear=True, with_pip=True)
-        packages = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
-        (Path(packages) / "base.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-        subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *wanted], check=True)
+        packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+        (packages / "base.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        pip(python, *wanted)
+        ensure_torchaudio(python, packages)
         stamp.touch()
     return python
+
+
+def pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    subprocess.run(command, check=True)
+
+
+def ensure_torchaudio(python: Path, packages: Path) -> None:
+    """Newer versions import it at their top. Its Python part does without the binary one, which may want CUDA."""
+    if bootstrap.ask(python, "import torchaudio") is None:
+        pip(python, "--no-deps", "torchaudio")
+    if bootstrap.ask(python, "import torchaudio") is None:
+        for binary in (packages / "torchaudio" / "lib").glob("*.so"):
+            binary.unlink()
 
 
 if __name__ == "__main__":
