@@ -1,7 +1,13 @@
 """All that depends on ComfyUI's version or on its insides; the nodes themselves use `comfy_api.latest` only.
 
-Written against ComfyUI 0.3.75. Newer versions differ in arguments (looked up by signature), in the class of the
-model patcher and in the base class of the interrupt; nothing here names the latter two. `compat_int8` is a part of it.
+Written against ComfyUI 0.3.75. What newer versions change, and why it does not matter here:
+- arguments: those of NEWER_ARGUMENTS are given where the signature has them;
+- the interrupt is a BaseException from 0.20 on: nothing catches it, everything is tidied up in `finally` and `with`;
+- weights may be absent, elsewhere or quantised until a module runs (dynamic VRAM, 0.12): only forwards are called, and
+  every patcher made here says how to make it again (`cached_patcher_init`);
+- the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
+
+`compat_int8` is a part of it.
 """
 
 from __future__ import annotations
@@ -44,11 +50,21 @@ UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
 UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"  # T5 has it in layer 0 only
 
+# Arguments that not every version has, and without which a node still does its work.
+NEWER_ARGUMENTS = {
+    "advanced",  # 0.10: a widget that is folded away
+    "search_aliases",  # 0.11: other words by which a node is found
+    "disable_dynamic",  # 0.12: all weights at once
+    "has_intermediate_output",  # 0.19: reports outlive a reload of the page
+}
+
 
 def supported(function: Callable, **arguments):
-    """Call with those arguments that this version of ComfyUI knows."""
+    """Call with the arguments given, but for those of NEWER_ARGUMENTS that this version of ComfyUI does not know."""
     known = inspect.signature(function).parameters
-    return function(**{name: value for name, value in arguments.items() if name in known})
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = set() if takes_all else NEWER_ARGUMENTS - set(known)
+    return function(**{name: value for name, value in arguments.items() if name not in unknown})
 
 
 def schema(**arguments) -> io.Schema:
@@ -134,7 +150,13 @@ def load_vae(path: str, dtype: str):
     """A Wan 2.1 VAE as ComfyUI's own VAE."""
     vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_weight_dtype(dtype))
     vae.throw_exception_if_invalid()
+    vae.patcher.cached_patcher_init = (_vae_patcher, (path, dtype))
     return vae
+
+
+def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
+    """The patcher alone, made again; ComfyUI itself decides for a VAE whether it is dynamic."""
+    return load_vae(path, dtype).patcher
 
 
 def load_clip(path: str, embeddings: Sequence[str]):
@@ -151,9 +173,16 @@ def load_clip(path: str, embeddings: Sequence[str]):
     return comfy.sd.load_clip([path], embedding_directory=list(embeddings), clip_type=comfy.sd.CLIPType.WAN)
 
 
-def make_clip(model_class: type, tokenizer_class: type):
-    """A CLIP around classes of ours that answer as ComfyUI's text encoders do."""
-    return comfy.sd.CLIP(SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class))
+def make_clip(model_class: type, tokenizer_class: type, again: Callable, disable_dynamic: bool = False):
+    """A CLIP around classes of ours that answer as ComfyUI's text encoders do. again(disable_dynamic) makes another."""
+    target = SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class)
+    clip = supported(comfy.sd.CLIP, target=target, disable_dynamic=disable_dynamic)
+    clip.patcher.cached_patcher_init = (_clip_patcher, (again,))
+    return clip
+
+
+def _clip_patcher(again: Callable, disable_dynamic: bool = False):
+    return again(disable_dynamic).patcher
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -207,7 +236,7 @@ def streaming_decoder(vae) -> StreamingDecoder:
     parts = ("conv1", "middle", "upsamples", "head")
     if vae.latent_channels != LATENT_CHANNELS or not all(hasattr(decoder, part) for part in parts):
         raise ValueError("the VAE is not Wan 2.1's; connect the one of Load LongLive, or wan_2.1_vae.safetensors")
-    if _on_cpu():
+    if management.is_device_cpu(vae.device):  # where weights are never dynamic
         channels_last(vae.first_stage_model)
     return StreamingDecoder(vae.first_stage_model, dtype=vae.vae_dtype, device=vae.device)
 

@@ -24,6 +24,7 @@ class LongLiveStreamSampler(io.ComfyNode):
             category="LongLive",
             description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
             "next begins, so memory does not grow with the film.",
+            has_intermediate_output=True,
             search_aliases=["LongLive sampler", "long video", "streaming video"],
             inputs=[*_main_inputs(), *_advanced_inputs()],
             outputs=[io.Video.Output(display_name="VIDEO")],
@@ -69,11 +70,13 @@ def _main_inputs() -> list[io.Input]:
         ),
         compat.widget(
             io.Int, "width", default=832, min=16, max=2048, step=16,
-            tooltip="Pixels, a multiple of 16. LongLive was trained at 832, the pocket model at 128.",
+            tooltip="Pixels, a multiple of 16. Width x height of LongLive: 832x480 as trained, 480x832 portrait, "
+            "624x352 for drafts. Pocket model: 128x80.",
         ),
         compat.widget(
             io.Int, "height", default=480, min=16, max=2048, step=16,
-            tooltip="Pixels, a multiple of 16. LongLive was trained at 480, the pocket model at 80.",
+            tooltip="Pixels, a multiple of 16. Width x height of LongLive: 832x480 as trained, 480x832 portrait, "
+            "624x352 for drafts. Pocket model: 128x80.",
         ),
     ]  # fmt: skip
 
@@ -82,16 +85,19 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         compat.widget(
             io.Int, "steps", default=4, min=1, max=50, advanced=True,
-            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were trained with 4.",
+            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were distilled to 4; 2 is a fast "
+            "draft. There is no CFG and no negative prompt: guidance was distilled into the model.",
         ),
         compat.widget(
             io.Float, "shift", default=5.0, min=0.1, max=100.0, step=0.1, advanced=True,
-            tooltip="Of the flow-matching schedule; larger spends more steps on noise. The models were trained with 5.",
+            tooltip="Of the flow-matching schedule, usually 3 to 8; larger spends more steps on noise. The models were "
+            "trained with 5.",
         ),
         compat.widget(
             io.Int, "window", default=12, min=-1, max=1023, advanced=True,
             tooltip="Latent frames (1/4 s each at 16 fps) a chunk sees, counting the sink and itself. -1: the whole "
-            "film so far, which needs memory without end. LongLive: 12; Self-Forcing: -1.",
+            "film so far, which needs memory without end. LongLive: 12; less saves memory and time and forgets sooner. "
+            "Self-Forcing: -1.",
         ),
         compat.widget(
             io.Int, "sink", default=3, min=0, max=1020, advanced=True,
