@@ -35,6 +35,7 @@ KINDS = {
     "CLIPLoader": Kind("Load CLIP", _same("CLIP"), (330, 110)),
     "VAELoader": Kind("Load VAE", _same("VAE"), (330, 60)),
     "LoraLoaderModelOnly": Kind("LoraLoaderModelOnly", _same("MODEL"), (330, 90)),
+    "LongLiveQuantizeINT8": Kind("Quantize INT8", _same("MODEL"), (330, 110)),
     NOTE: Kind("Note", (), (420, 200)),
 }
 SEED_CONTROL = "fixed"  # the widget that ComfyUI's browser puts behind a seed: what becomes of it after a run
