@@ -75,8 +75,8 @@ POCKET = Source(
         "encoder of the pocket model loads with Load LongLive only.",
         "lora": "Any LoRA loader goes between model and sampler. Choose a LoRA that was made for the model you load; "
         "none is shipped for the pocket model.",
-        "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. LoRAs "
-        "go before this node.",
+        "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
+        "LoRAs go before this node.",
         "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
         "set *control after generate* to `increment` and queue as often as you like.",
         "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
