@@ -13,8 +13,8 @@ import pytest
 
 from . import films, graphs
 from .client import ComfyClient
-from .conftest import LORA
 from .graphs import LOAD, SAMPLER, SAVE
+from .models import LORA
 from .server import ROOT, comfyui_path
 
 pytestmark = pytest.mark.comfy
