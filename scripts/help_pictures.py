@@ -29,7 +29,8 @@ from tests.comfy.server import ComfyServer  # noqa: E402
 
 PAGES = ROOT / "web" / "docs"
 WINDOW = {"width": 1700, "height": 1000}
-MARGIN, TITLE = 12, 30  # pixels around a node; height of its title bar, which lies above its origin
+MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
+SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
 # Each runs in the page; the workflow is the short film's, node ids as in tests/comfy/graphs.py.
@@ -87,15 +88,15 @@ def _workflow() -> dict:
     """one_prompt with the short film's text, which is of two segments."""
     workflow = graphs.ui("one_prompt")
     timeline = next(node for node in workflow["nodes"] if node["id"] == int(graphs.TIMELINE))
-    timeline["widgets_values"][:2] = [graphs.TEXT, graphs.SECONDS]
-    timeline["size"] = [480, 260]
+    timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
+    timeline["size"] = [640, 260]
     return workflow
 
 
 def _reports(server: ComfyServer) -> dict[str, dict]:
     """What the nodes say after a run, by node id."""
     with ComfyClient(server.url) as client:
-        run = client.run(graphs.film())
+        run = client.run(graphs.film(duration=SECONDS))
     if run.status != "execution_success":
         sys.exit(f"{run.error or run.status}; the server's log:\n{server.tail()}")
     return {node: run.outputs[node] for node in (graphs.TIMELINE, graphs.SAMPLER)}
