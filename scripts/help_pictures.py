@@ -33,6 +33,9 @@ MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which li
 SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
+# The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
+READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
+  && window.LiteGraph?.registered_node_types?.SaveVideo"""
 # Each runs in the page; the workflow is the short film's, node ids as in tests/comfy/graphs.py.
 LOAD_WORKFLOW = """async ([workflow, reports]) => {
   await window.app.loadGraphData(workflow);
@@ -64,8 +67,9 @@ def main() -> int:
             reports = _reports(server)
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport=WINDOW)
+            page.set_default_timeout(180_000)  # milliseconds
             page.goto(server.url)
-            page.wait_for_function("() => window.app?.graph && window.LiteGraph?.registered_node_types?.SaveVideo")
+            page.wait_for_function(READY)
             _photograph_nodes(page, reports)
             if options.templates:
                 _photograph_templates(page, options.templates)
@@ -119,7 +123,7 @@ def _photograph_nodes(page, reports: dict[str, dict]) -> None:
 def _photograph_templates(page, path: Path) -> None:
     """ComfyUI's template browser at this pack's templates."""
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("ComfyUI-LongLive").first.click(timeout=20_000)
+    page.get_by_text("ComfyUI-LongLive").first.click()
     page.wait_for_timeout(3000)
     page.screenshot(path=path)
 
