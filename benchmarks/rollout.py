@@ -46,7 +46,7 @@ class Preset:
 
 MODELS = {
     "longlive-1.3b": Preset(ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30), 96, 512, 832, 480),
-    "pocket": Preset(ModelConfig(dim=256, ffn_dim=1024, num_heads=2, num_layers=6), 16, 32, 128, 80),
+    "pocket": Preset(ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6), 16, 32, 128, 80),
 }
 
 

@@ -29,9 +29,13 @@ from tests.comfy.server import ComfyServer  # noqa: E402
 
 PAGES = ROOT / "web" / "docs"
 WINDOW = {"width": 1700, "height": 1000}
-MARGIN, TITLE = 12, 30  # pixels around a node; height of its title bar, which lies above its origin
+MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
+SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
+# The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
+READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
+  && window.LiteGraph?.registered_node_types?.SaveVideo"""
 # Each runs in the page; the workflow is the short film's, node ids as in tests/comfy/graphs.py.
 LOAD_WORKFLOW = """async ([workflow, reports]) => {
   await window.app.loadGraphData(workflow);
@@ -63,8 +67,9 @@ def main() -> int:
             reports = _reports(server)
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport=WINDOW)
+            page.set_default_timeout(180_000)  # milliseconds
             page.goto(server.url)
-            page.wait_for_function("() => window.app?.graph && window.LiteGraph?.registered_node_types?.SaveVideo")
+            page.wait_for_function(READY)
             _photograph_nodes(page, reports)
             if options.templates:
                 _photograph_templates(page, options.templates)
@@ -87,15 +92,15 @@ def _workflow() -> dict:
     """one_prompt with the short film's text, which is of two segments."""
     workflow = graphs.ui("one_prompt")
     timeline = next(node for node in workflow["nodes"] if node["id"] == int(graphs.TIMELINE))
-    timeline["widgets_values"][:2] = [graphs.TEXT, graphs.SECONDS]
-    timeline["size"] = [480, 260]
+    timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
+    timeline["size"] = [640, 260]
     return workflow
 
 
 def _reports(server: ComfyServer) -> dict[str, dict]:
     """What the nodes say after a run, by node id."""
     with ComfyClient(server.url) as client:
-        run = client.run(graphs.film())
+        run = client.run(graphs.film(duration=SECONDS))
     if run.status != "execution_success":
         sys.exit(f"{run.error or run.status}; the server's log:\n{server.tail()}")
     return {node: run.outputs[node] for node in (graphs.TIMELINE, graphs.SAMPLER)}
@@ -118,7 +123,7 @@ def _photograph_nodes(page, reports: dict[str, dict]) -> None:
 def _photograph_templates(page, path: Path) -> None:
     """ComfyUI's template browser at this pack's templates."""
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text("ComfyUI-LongLive").first.click(timeout=20_000)
+    page.get_by_text("ComfyUI-LongLive").first.click()
     page.wait_for_timeout(3000)
     page.screenshot(path=path)
 

@@ -1,6 +1,6 @@
 """The tests against any ComfyUI, each version in an environment of its own. Run it by scripts/test_host.
 
-COMFYUI_PATH=FOLDER test_host [arguments of pytest; tests/comfy and tests/hosts by default]
+COMFYUI_PATH=FOLDER test_host [arguments of pytest; where they name no file, tests/comfy and tests/hosts]
 
 The environment is made once, in .cache/hosts: it sees the packages of .venv, and what that ComfyUI's requirements.txt
 asks for beyond them is installed into it, PyTorch excepted. .venv stays as it is. HOST_PYTHON=PYTHON takes one that is
@@ -34,7 +34,9 @@ def main() -> int:
         sys.exit(f"COMFYUI_PATH is '{given}', where there is no main.py; give the folder of a ComfyUI")
     python = os.environ.get("HOST_PYTHON") or make_environment(comfyui)
     print(f"ComfyUI {version(comfyui)} in {comfyui}, {python}", flush=True)
-    command = [str(python), "-m", "pytest", *(sys.argv[1:] or TESTS)]
+    arguments = sys.argv[1:]
+    named = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments)
+    command = [str(python), "-m", "pytest", *arguments, *([] if named else TESTS)]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "COMFYUI_PATH": str(comfyui)}, check=False).returncode
 
 

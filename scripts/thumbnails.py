@@ -26,13 +26,13 @@ from tests.comfy.client import ComfyClient  # noqa: E402
 from tests.comfy.models import place_models  # noqa: E402
 from tests.comfy.server import ComfyServer  # noqa: E402
 
-SIZE = (480, 300)
+SIZE = (400, 400)  # cards are square
 STRIP = 26  # pixels at the bottom, for the words
 GAP = 4
 BACKGROUND, INK = (24, 24, 28), (225, 225, 230)
 WORDS = {"": "pocket model (built in)", LONGLIVE.suffix: "for LongLive 1.3B  -  pictures: pocket model"}
 MAX_BYTES = 40_000
-STORY_STILLS, FILM_STILLS, PORTRAIT_STILLS = 6, 4, 3
+STILLS = {1: 6, 2: 3, 3: 2}  # of each film, by the number of films; of more films one each
 
 
 def main() -> int:
@@ -70,13 +70,8 @@ def render(client: ComfyClient, name: str) -> list[np.ndarray]:
 
 
 def stills(frames: np.ndarray, siblings: int) -> list[np.ndarray]:
-    """Frames spread evenly over a film; of many films that differ as wholes (seeds) only one each."""
-    if siblings > 3:
-        count = 1
-    elif frames.shape[1] > frames.shape[2]:
-        count = PORTRAIT_STILLS
-    else:
-        count = FILM_STILLS if len(frames) < 500 else STORY_STILLS
+    """Frames spread evenly over a film; the more films a workflow makes, the fewer of each."""
+    count = STILLS.get(siblings, 1)
     return [frames[int((i + 0.5) / count * len(frames))] for i in range(count)]
 
 

@@ -56,11 +56,11 @@ POCKET = Source(
     texts={
         "one": "A red ball bounces on a meadow.",
         "story": "0s A yellow ball bounces in the snow.\n"
-        "8s A yellow ball moves right in the snow.\n"
-        "16s A blue ball moves right on a meadow.\n"
-        "24s A blue star moves right on a meadow.\n"
-        "32s A red star spins in place on a meadow.\n"
-        "40s A red star circles in the night sky.",
+        "8s A yellow ball grows and shrinks in the snow.\n"
+        "16s A blue ball grows and shrinks on a meadow.\n"
+        "24s A blue star rests on a meadow.\n"
+        "32s A red star bounces on a meadow.\n"
+        "40s A red star moves right in the night sky.",
         "change": "0s A red ball bounces on a meadow.\n3s A blue star circles in the night sky. {TRANSITION}",
         "portrait": "A white star circles in the night sky.",
         "seeds": "A yellow ball bounces in the snow.",

@@ -56,7 +56,7 @@ def test_thumbnail_is_small(name):
     path = graphs.WORKFLOWS / f"{name}.jpg"
     assert path.stat().st_size < THUMBNAIL_BYTES
     with Image.open(path) as picture:
-        assert (picture.format, picture.size) == ("JPEG", (480, 300))
+        assert (picture.format, picture.size) == ("JPEG", (400, 400))
 
 
 @pytest.mark.parametrize("name", graphs.REAL_NAMES)

@@ -13,10 +13,12 @@ from .world import TABLES, Attributes
 
 COLOURS: dict[str, tuple[str, ...]] = {
     "red": ("red", "crimson", "scarlet"),
+    "orange": ("orange", "amber"),
     "yellow": ("yellow", "golden"),
     "green": ("green", "emerald"),
     "blue": ("blue", "azure"),
     "purple": ("purple", "violet"),
+    "pink": ("pink", "rose"),
     "white": ("white", "ivory"),
 }
 
@@ -29,16 +31,23 @@ SHAPES: dict[str, tuple[str, ...]] = {
 
 # (finite form, form in -ing) each
 ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "move": (("moves from side to side", "moving from side to side"),
-             ("slides left and right", "sliding left and right"),
-             ("glides back and forth", "gliding back and forth"),
-             ("moves left and right", "moving left and right")),
+    "left": (("moves left", "moving left"), ("slides to the left", "sliding to the left"),
+             ("glides left", "gliding left"), ("travels to the left", "travelling to the left")),
+    "right": (("moves right", "moving right"), ("slides to the right", "sliding to the right"),
+              ("glides right", "gliding right"), ("travels to the right", "travelling to the right")),
+    "up": (("moves up", "moving up"), ("rises", "rising"), ("floats upwards", "floating upwards"),
+           ("glides up", "gliding up")),
+    "down": (("moves down", "moving down"), ("sinks", "sinking"), ("floats downwards", "floating downwards"),
+             ("glides down", "gliding down")),
     "bounce": (("bounces", "bouncing"), ("bounces up and down", "bouncing up and down"), ("hops", "hopping"),
                ("jumps up and down", "jumping up and down")),
     "circle": (("circles", "circling"), ("moves in a circle", "moving in a circle"),
                ("goes around in circles", "going around in circles"), ("orbits", "orbiting")),
     "spin": (("spins", "spinning"), ("spins in place", "spinning in place"), ("rotates", "rotating"),
              ("turns around itself", "turning around itself")),
+    "pulse": (("grows and shrinks", "growing and shrinking"), ("pulses", "pulsing"),
+              ("gets bigger and smaller", "getting bigger and smaller"),
+              ("swells and shrinks", "swelling and shrinking")),
     "rest": (("rests", "resting"), ("stays still", "staying still"), ("stands still", "standing still"),
              ("does not move", "not moving")),
 }

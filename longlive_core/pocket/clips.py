@@ -39,6 +39,7 @@ class Clip:
         before, after: what is asked before and from the switch on (the same without a switch).
         switch: chunk at which the prompt changes, 0 for none.
         guesses: the clip's first chunks as the model filmed them itself, float16 [C, T', h, w], once it did.
+        guessed_at: the step at which it did.
     """
 
     latents: Tensor
@@ -47,6 +48,7 @@ class Clip:
     after: world.Attributes
     switch: int
     guesses: Tensor | None = None
+    guessed_at: int = 0
 
 
 class ClipPool:
@@ -66,12 +68,10 @@ class ClipPool:
             self.clips.append(self._make(len(self.clips)))
 
     @torch.no_grad()
-    def encode_starts(self, count: int, rng: np.random.Generator) -> None:
-        """Encode the first chunks of `count` combinations that are in training."""
+    def encode_starts(self) -> None:
+        """Encode the first chunk of every combination that is in training."""
         looks = [Attributes(*values) for values in itertools.product(*world.TABLES.values())]
         looks = [look for look in looks if not world.is_held_out(look)]
-        rng.shuffle(looks)
-        looks = looks[:count]
         dtype = next(self.vae.parameters()).dtype
         for first in range(0, len(looks), 8):
             group = looks[first:first + 8]

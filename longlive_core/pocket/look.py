@@ -2,51 +2,20 @@
 
 One row a film, frames from left to right in time: the twenty held-out prompts of `stories.py`, and its story with the
 prompt changes recached, one row a segment.
-
-Shapes: B films rendered together, T frames.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
-from ..film import to_frames
-from ..noise import AddressedNoise
 from ..pipeline import Pipeline
-from ..rollout import PromptSpan, rollout
-from ..timeline import parse
+from .films import films, story
 from .stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
-from .world import FPS, HEIGHT, WIDTH
+from .world import HEIGHT, WIDTH
 
 CAPTION_HEIGHT = 12
-LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
-
-
-def films(pipeline: Pipeline, texts: list[str], chunks: int, seed: int) -> list[np.ndarray]:
-    """A film for each text, made in one batch: uint8 [T, H, W, 3] each. Text i has the noise of seed + i."""
-    contexts = torch.cat([pipeline.encode([text])[text] for text in texts])
-    noise = AddressedNoise([seed + i for i in range(len(texts))])
-    parts = rollout(pipeline.model, [PromptSpan(0, contexts)], chunks, LATENT_SIZE, pipeline.stream, noise)
-    latents = torch.cat([chunk.latents for chunk in parts], dim=2)
-    return [_decode(pipeline, latents[i:i + 1]) for i in range(len(texts))]
-
-
-def story(pipeline: Pipeline, text: str, seconds: float, seed: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """The film of a timeline, and (first frame, text) of its segments."""
-    plan = parse(text).plan(seconds, fps=FPS, chunk=pipeline.stream.chunk)
-    contexts = pipeline.encode(plan.texts)
-    spans = [PromptSpan(s.start_chunk, contexts[s.text], s.transition) for s in plan.segments]
-    parts = rollout(pipeline.model, spans, plan.chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seed))
-    latents = torch.cat([chunk.latents for chunk in parts], dim=2)
-    return _decode(pipeline, latents), [(s.start_frame, s.text) for s in plan.segments]
-
-
-def _decode(pipeline: Pipeline, latents: torch.Tensor) -> np.ndarray:
-    pipeline.decoder.reset()
-    return np.concatenate([to_frames(pipeline.decoder.decode(part)) for part in latents.split(3, dim=2)])
 
 
 def row(frames: np.ndarray, caption: str, columns: int) -> Image.Image:
@@ -65,7 +34,6 @@ def sheet(rows: list[Image.Image], path: Path) -> None:
     image.save(path)
 
 
-@torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Render contact sheets of the pocket model.")
     parser.add_argument("--out", type=Path, required=True)
@@ -77,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     pipeline = Pipeline.load("pocket")
     if options.only != "story":
-        made = films(pipeline, list(HELD_OUT_PROMPTS), options.chunks, options.seed)
+        seeds = [options.seed + number for number in range(len(HELD_OUT_PROMPTS))]
+        made = films(pipeline, [(0, list(HELD_OUT_PROMPTS))], options.chunks, seeds)
         captions = [f"{number}: {text}" for number, text in enumerate(HELD_OUT_PROMPTS, start=1)]
         rows = [row(film, text, options.columns) for film, text in zip(made, captions, strict=True)]
         for first in range(0, len(rows), 10):

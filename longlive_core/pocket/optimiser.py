@@ -86,8 +86,9 @@ class MasterAdam:
         for shape, group in self.matrices.items():
             gradient = torch.stack([master.grad for master in group])
             momentum = self.momentum[shape].lerp_(gradient, 1 - keep)
-            update = orthogonalised(gradient.lerp(momentum, keep)) * max(1.0, shape[0] / shape[1]) ** 0.5
-            torch._foreach_add_(group, list(update.unbind(0)), alpha=-rate)
+            matrix = gradient.lerp(momentum, keep).flatten(2)  # a convolution's: [out, in * kernel]
+            update = orthogonalised(matrix) * max(1.0, matrix.shape[1] / matrix.shape[2]) ** 0.5
+            torch._foreach_add_(group, list(update.view_as(gradient).unbind(0)), alpha=-rate)
 
     def averaged(self) -> dict[str, Tensor]:
         """The averaged weights, float32, by `module.parameter` name."""
@@ -96,20 +97,6 @@ class MasterAdam:
     def newest(self) -> dict[str, Tensor]:
         """The master weights themselves, float32, by `module.parameter` name."""
         return dict(zip(self.names, self.master, strict=True))
-
-    def state(self) -> dict:
-        """All that `load` needs to go on."""
-        return {"master": self.master, "ema": self.ema, "momentum": self.momentum, "adam": self.adam.state_dict(),
-                "steps": self.steps}  # fmt: skip
-
-    def load(self, state: dict) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self.master, state["master"])
-            torch._foreach_copy_(self.ema, state["ema"])
-            torch._foreach_copy_(self.params, self.master)
-        self.momentum = state["momentum"]
-        self.adam.load_state_dict(state["adam"])
-        self.steps = state["steps"]
 
 
 def submodule(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:

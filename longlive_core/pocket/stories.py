@@ -5,34 +5,34 @@ training. The story's combinations are ordinary ones; what counts there is that 
 """
 
 HELD_OUT_PROMPTS: tuple[str, ...] = (
-    "On a meadow, a golden box stays still.",
-    "There is a sphere in a snowy land. It is purple and it orbits.",
-    "At night there is an ivory disc. It hops.",
-    "There is a star by a wall of bricks. It is white and it circles.",
-    "An emerald disc rests in the snow.",
-    "A video of a purple square that spins in place on the ocean.",
-    "The white pyramid on the grass hops.",
-    "In the desert, an emerald disc circles.",
-    "A blue star is resting in front of a wall.",
-    "Crimson pyramid, gliding back and forth, on white snow",
-    "The violet star turns around itself on yellow sand dunes.",
-    "Golden cube, sliding left and right, on the sand",
-    "The red disc moves left and right before a grey brick wall.",
-    "A video of a blue pyramid that hops on white snow.",
-    "The violet pyramid in the night sky moves left and right.",
-    "A video of a red ball that goes around in circles in the night sky.",
-    "The golden star does not move on the waves.",
-    "A video of an emerald star that rotates in the night sky.",
-    "Under the starry night sky, a blue ball spins in place.",
-    "Scarlet box, jumping up and down, in a grassy field",
+    "A white star jumping up and down in the desert",
+    "On a meadow, an azure pyramid rotates.",
+    "The violet sphere on a meadow pulses.",
+    "The emerald star bounces up and down in front of a brick wall.",
+    "On the sand there is a green star. It stands still.",
+    "On a meadow there is a green square. It floats upwards.",
+    "An azure star glides down on the sand.",
+    "A purple sphere is circling in the snow.",
+    "An amber triangle is gliding right on the sand.",
+    "An ivory cube sliding to the left at night",
+    "At night there is an orange triangle. It grows and shrinks.",
+    "A yellow ball resting at night",
+    "A crimson triangle moves left on white snow.",
+    "On white snow there is a rose pyramid. It floats upwards.",
+    "The golden square moves in a circle on the blue sea.",
+    "A rose cube is travelling to the right on the blue sea.",
+    "A violet square is moving up under the starry night sky.",
+    "There is a sphere in front of a wall. It is yellow and it rotates.",
+    "A rose ball staying still on the sea",
+    "A crimson star is floating downwards in front of a wall.",
 )
 
 STORY = """\
 0s A yellow ball bounces in the snow.
-8s A yellow ball moves from side to side in the snow.
-16s A blue ball moves from side to side on a meadow.
-24s A blue star moves from side to side on a meadow.
-32s A red star spins in place on a meadow.
-40s A red star circles in the night sky.
+8s A yellow ball grows and shrinks in the snow.
+16s A blue ball grows and shrinks on a meadow.
+24s A blue star rests on a meadow.
+32s A red star bounces on a meadow.
+40s A red star moves right in the night sky.
 """
 STORY_SECONDS = 48.0

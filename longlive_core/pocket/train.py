@@ -4,7 +4,7 @@ Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool
 transformer; `export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones
 in the same folder. Progress goes to the log (standard error).
 
-The shipped weights came from several runs, each going on from the one before (`--start`): see `docs/pocket.md`.
+The shipped weights came from this command; `docs/pocket.md` has its log in short.
 """
 
 import argparse
@@ -44,7 +44,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
-    parser.add_argument("--start", type=Path, help="checkpoint of an earlier transformer to go on from")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         log.info("vae: %s", train_vae.measure(load_vae(options.out), options.seed + 1))
     if "dit" in options.stages:
         recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
-        train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe, options.start)
+        train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)

@@ -1,8 +1,9 @@
 """Stages `text` and `dit`: the text encoder and the diffusion transformer, trained from scratch on a pool of clips.
 
 The transformer learns clean-sample prediction at exactly the four noise levels its sampler visits, by teacher forcing
-(`forcing.py`). Two things keep long films from drifting: the clean context is spoilt with a little noise, and partly
-replaced by the model's own earlier predictions of those chunks.
+(`forcing.py`), with an auxiliary task that makes it read the prompt (`grounding.py`). Two things keep long films from
+drifting: the clean context is spoilt with a little noise, and partly replaced by the model's own earlier predictions of
+those chunks.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
 """
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
 from ..config import PRESETS, TRAIN_TIMESTEPS, ModelConfig
-from ..model import CausalWan, Rotary, WanModel
+from ..model import Rotary, WanModel
 from ..noise import AddressedNoise
 from ..rollout import PromptSpan, rollout
 from ..schedule import add_noise, warp
@@ -27,61 +28,63 @@ from . import world
 from .captions import caption
 from .clips import CHUNK, CHUNKS, Clip, ClipPool
 from .forcing import ForcingAttention, Plan
+from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_width, tokens_of
-from .optimiser import MasterAdam, cosine_rate, submodule
+from .optimiser import MasterAdam, cosine_rate
 
 log = logging.getLogger(__name__)
 
 STREAM = PRESETS["pocket"]
+GRID = (CHUNK, world.HEIGHT // 16, world.WIDTH // 16)  # tokens of a chunk
 ROLLED = 3  # first chunks of a clip that may come from the model's own film
 LEVELS = [warp(step, STREAM.shift) for step in STREAM.denoising_steps]
-# What a step may train, how many clips it takes and how often it is drawn. The start of a film is the hardest part, so
-# first chunks have steps of their own; short sequences carry more noisy copies.
-PLANS = (
-    (Plan(1, 4), 7, 0.35),
-    (Plan(CHUNKS, 2), 2, 0.42),
-    (Plan(CHUNKS, 2, switch=2), 2, 0.04),
-    (Plan(CHUNKS, 4, switch=3), 2, 0.04),
-    (Plan(CHUNKS, 4, switch=4), 2, 0.05),
-    (Plan(CHUNKS, 4, switch=4, held=True), 2, 0.10),
+# What a step may train, and how many clips it takes. The start of a film is the hardest part, where nothing but the
+# prompt tells what to draw, so first chunks have steps of their own; short sequences carry more noisy copies.
+FIRST_CHUNKS = (Plan(1, 2), 22)
+WHOLE_CLIPS = (  # with their share among steps on whole clips
+    (Plan(CHUNKS, 2), 2, 0.5),
+    (Plan(CHUNKS, 2, switch=2), 2, 0.1),
+    (Plan(CHUNKS, 4, switch=3), 2, 0.1),
+    (Plan(CHUNKS, 4, switch=4), 2, 0.1),
+    (Plan(CHUNKS, 4, switch=4, held=True), 2, 0.2),
 )
 
 
 @dataclass(frozen=True)
 class DitRecipe:
-    """How the transformer is trained.
-
-    The defaults are those of the last of the five runs behind the shipped weights (`docs/pocket.md`); from scratch,
-    give it some thousands of steps.
-    """
+    """How the transformer is trained; the defaults made the shipped weights."""
 
     dim: int = 256
     ffn_dim: int = 768
     layers: int = 6
-    steps: int = 390
+    steps: int = 2000
     rate: float = 1.2e-3
-    matrix_rate: float = 0.012  # of Muon, for the matrices of the blocks
-    warmup: int = 30
+    matrix_rate: float = 0.015  # of Muon, for the matrices of the blocks
+    warmup: int = 50
     average: float = 0.997
-    first_clips: int = 40  # in the pool before the first step
-    clips: int = 1200  # in the pool in the end
-    clips_per_step: float = 0.3
-    starts: int = 240  # first chunks
-    subject_weight: float = 8.0
+    first_clips: int = 60  # in the pool before the first step
+    clips_per_step: float = 0.25
+    first_chunks: tuple[float, float] = (0.6, 0.2)  # share of steps on first chunks alone, at the start and at the end
+    subject_weight: float = 3.0
     first_chunk_weight: float = 1.5
+    grounding: float = 1.0  # weight of the auxiliary task
     context_noise: float = 0.15  # largest deviation
-    guesses_from: int = 0  # step from which the model's own film serves as context
-    guess_rate: float = 0.8
-    roll_every: int = 12  # steps
-    rolled_clips: int = 10
-    text_steps: int = 500
+    guesses_from: int = 500  # step from which the model's own film serves as context
+    guess_age: int = 300  # steps after which a film is that of a worse model, and no longer used
+    guess_rate: float = 0.7
+    roll_every: int = 16  # steps
+    rolled_clips: int = 8
+    text_steps: int = 600
 
     def model_config(self) -> ModelConfig:
         return ModelConfig(dim=self.dim, ffn_dim=self.ffn_dim, num_heads=self.dim // 128, num_layers=self.layers)
 
 
 def pretrain_text(recipe: DitRecipe, rng: np.random.Generator) -> UMT5EncoderModel:
-    """Stage `text`: teach the encoder to tell the attributes of a sentence apart (mean of its output, linear heads)."""
+    """Stage `text`: teach every token of the encoder's output to tell the whole sentence's attributes (linear heads).
+
+    So cross-attention finds the colour wherever it looks, and the transformer need not first learn where to look.
+    """
     encoder = UMT5EncoderModel(encoder_config())
     for table in encoder.modules():
         if isinstance(table, nn.Embedding) and table.embedding_dim == encoder.config.d_model:
@@ -94,9 +97,12 @@ def pretrain_text(recipe: DitRecipe, rng: np.random.Generator) -> UMT5EncoderMod
             group["lr"] = cosine_rate(step, recipe.text_steps, 2e-3, 50)
         asked = [world.random_attributes(rng) for _ in range(32)]
         ids, mask = tokens_of(tokenizer, [caption(a, rng) for a in asked], 0.03, rng)
-        pooled = encode_tokens(encoder, ids, mask).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        loss = sum(F.cross_entropy(heads[f](pooled), torch.tensor([list(t).index(getattr(a, f)) for a in asked]))
-                   for f, t in world.TABLES.items())  # fmt: skip
+        every = encode_tokens(encoder, ids, mask)[mask.bool()]  # [tokens of all sentences, width]
+        sentence = torch.arange(len(asked)).repeat_interleave(mask.sum(dim=1))
+        loss = torch.zeros(())
+        for field, table in world.TABLES.items():
+            label = torch.tensor([list(table).index(getattr(look, field)) for look in asked])
+            loss = loss + F.cross_entropy(heads[field](every), label[sentence])
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -130,7 +136,8 @@ class Forcing:
     """Teacher forcing over batches of clips that share a plan."""
 
     def __init__(self, model: WanModel, encoder: UMT5EncoderModel, recipe: DitRecipe, seed: int):
-        self.wan = CausalWan(model, recipe.model_config())
+        self.wan = WatchedWan(model, recipe.model_config())
+        self.grounding = Grounding(recipe.dim, GRID).to(torch.bfloat16)
         self.encoder, self.recipe, self.tokenizer = encoder, recipe, build_tokenizer()
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self.attends: dict[Plan, ForcingAttention] = {}
@@ -145,12 +152,13 @@ class Forcing:
             self.attends[plan] = ForcingAttention(plan, rotary, CHUNK, self.wan.dtype)
         return self.attends[plan]
 
-    def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, use_guesses: bool) -> Tensor:
+    def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
         """The clean part of the sequence, spoilt a little: [B, C, 3 * clean chunks, h, w]."""
         clean = latents[:, :, :CHUNK * len(plan.clean)].clone()
         for row, clip in enumerate(clips):
             own = 0  # the clip's first chunks, up to this one, are taken from the model's own film
-            if use_guesses and clip.guesses is not None and self.rng.random() < self.recipe.guess_rate:
+            fresh = clip.guesses is not None and step - clip.guessed_at <= self.recipe.guess_age
+            if fresh and self.rng.random() < self.recipe.guess_rate:
                 own = int(self.rng.integers(1, ROLLED + 1))
             for chunk in plan.clean:
                 place = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
@@ -169,17 +177,17 @@ class Forcing:
         pick = torch.tensor([2 * row + (not old) for row in range(len(clips)) for old in plan.old_prompt()])
         return [(k[pick], v[pick]) for k, v in keys]
 
-    def step(self, clips: list[Clip], plan: Plan, use_guesses: bool) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one batch, and the error of the clean-sample prediction by noise level."""
+    def step(self, clips: list[Clip], plan: Plan, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of one batch at this step, and the error of the clean-sample prediction by noise level."""
         latents = torch.stack([clip.latents for clip in clips]).float()
         target, weight = latents[:, :, plan.switch * CHUNK:plan.chunks * CHUNK], self._weight(clips, plan)
         # Even copies are at one of the two high levels, odd ones at one of the two low levels. A first chunk alone is
-        # mostly at the high ones: nothing but the prompt tells its colour there.
-        highs = [copy % 2 == 0 or (plan.chunks == 1 and copy < 3) for copy in range(plan.copies)]
+        # always at the high ones: nothing but the prompt tells its colour there.
+        highs = [copy % 2 == 0 or plan.chunks == 1 for copy in range(plan.copies)]
         times = [self._times(len(clips), len(plan.noisy), high) for high in highs]
         noises = [self._noise(target) for _ in times]
         noisy = [add_noise(target, n, t[:, None, :, None, None]) for n, t in zip(noises, times, strict=True)]
-        clean = self._context(clips, latents, plan, use_guesses)
+        clean = self._context(clips, latents, plan, step)
         timesteps = torch.cat([torch.zeros(len(clips), clean.shape[2]), *times], dim=1)
         velocity = self.wan.velocity(torch.cat([clean, *noisy], dim=2), timesteps, self._prompts(clips, plan),
                                      self._attend(plan, latents))  # fmt: skip
@@ -189,7 +197,9 @@ class Forcing:
             loss = loss + (weight * (part - (noise - target)).square()).sum() / weight.sum() / target.shape[1]
             guess = (noised - t[:, None, :, None, None] / TRAIN_TIMESTEPS * part).detach()
             self._record(guess, target, t, weight, errors)
-        return loss / plan.copies, errors
+        asked = [clip.after for clip in clips]
+        told, errors["right"] = self.grounding(self.wan.watched, asked, clean.shape[2] * GRID[1] * GRID[2])
+        return loss / plan.copies + self.recipe.grounding * told, errors
 
     def _times(self, clips: int, chunks: int, high: bool) -> Tensor:
         """A random one of the two high (low) levels for each chunk: [B, T]."""
@@ -208,7 +218,7 @@ class Forcing:
             errors[f"{level:.0f}"] = float(per_frame[times == level].mean())
 
     @torch.no_grad()
-    def roll(self, clips: list[Clip]) -> None:
+    def roll(self, clips: list[Clip], step: int) -> None:
         """Let the model film the beginnings of these clips itself, and keep that as their context for later steps."""
         ids, mask = tokens_of(self.tokenizer, [caption(clip.before, self.rng) for clip in clips])
         context = to_wan_width(encode_tokens(self.encoder, ids, mask))
@@ -216,68 +226,70 @@ class Forcing:
         size = tuple(clips[0].latents.shape[-2:])
         parts = [part.latents for part in rollout(self.wan, [PromptSpan(0, context)], ROLLED, size, STREAM, noise)]
         for clip, latents in zip(clips, torch.cat(parts, dim=2), strict=True):
-            clip.guesses = latents.half()
+            clip.guesses, clip.guessed_at = latents.half(), step
 
 
 def _is_block_matrix(name: str) -> bool:
     return name.startswith("dit.blocks.") and name.endswith("weight") and "norm" not in name
 
 
-def _draw(pool: ClipPool, rng: np.random.Generator) -> tuple[list[Clip], Plan]:
-    rates = np.array([rate for *_, rate in PLANS])
-    plan, batch, _ = PLANS[rng.choice(len(PLANS), p=rates / rates.sum())]
-    if plan.chunks == 1:
+def _draw(pool: ClipPool, rng: np.random.Generator, first_chunks: float) -> tuple[list[Clip], Plan]:
+    """A batch and its plan; `first_chunks` is the probability of a step on first chunks alone."""
+    if rng.random() < first_chunks:
+        plan, batch = FIRST_CHUNKS
         return [pool.starts[number] for number in rng.choice(len(pool.starts), size=batch, replace=False)], plan
+    rates = np.array([rate for *_, rate in WHOLE_CLIPS])
+    plan, batch, _ = WHOLE_CLIPS[rng.choice(len(WHOLE_CLIPS), p=rates)]
     numbers = pool.of_switch(plan.switch)
     chosen = rng.choice(numbers, size=batch, replace=len(numbers) < batch)
     return [pool.clips[number] for number in chosen], plan
 
 
-def _start_from(start: Path, model: WanModel, encoder: UMT5EncoderModel) -> None:
-    """Take over the weights of an earlier run, for example one on the latents of another VAE."""
-    weights = torch.load(start, weights_only=True)["weights"]
-    model.load_state_dict(submodule(weights, "dit"))
-    encoder.load_state_dict(submodule(weights, "text"), strict=False)  # its embedding has a second name
+class _Journal:
+    """What the log says every 25 steps: mean loss, clean-sample error by level, right answers of the heads."""
+
+    def __init__(self) -> None:
+        self.started, self.losses, self.history = time.time(), [], {}
+
+    def note(self, step: int, loss: float, errors: dict[str, float], plan: Plan, pool: int) -> None:
+        self.losses.append(loss)
+        kind = "first" if plan.chunks == 1 else "clip"
+        for level, error in errors.items():
+            self.history.setdefault((kind, level), []).append(error)
+        if step % 25 == 24:
+            means = " ".join(f"{kind}:{level}:{np.mean(self.history[kind, level][-25:]):.3f}"
+                             for kind, level in sorted(self.history))  # fmt: skip
+            log.info("dit step %d loss %.4f | %s | pool %d %.0f s", step + 1, np.mean(self.losses[-25:]), means, pool,
+                     time.time() - self.started)  # fmt: skip
 
 
-def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe(), start: Path | None = None) -> Path:
-    """Train text encoder and transformer; write `folder/dit.pt` (averaged float32 weights of both).
-
-    With `start`, the checkpoint of an earlier run, the weights begin there (and the optimiser afresh).
-    """
+def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe()) -> Path:
+    """Train text encoder and transformer; write `folder/dit.pt` (averaged float32 weights of both)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder = pretrain_text(recipe, rng) if start is None else UMT5EncoderModel(encoder_config())
+    encoder = pretrain_text(recipe, rng).to(torch.bfloat16)
     model = WanModel(recipe.model_config())
     initialise(model, encoder.config.d_model)
-    if start is not None:
-        _start_from(start, model, encoder)
-    encoder.to(torch.bfloat16)
     model.to(torch.bfloat16)
     log.info("transformer %.2f M, text encoder %.2f M parameters",
              *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)))
-    optimiser = MasterAdam({"dit": model, "text": encoder}, weight_decay=0.01, average=recipe.average,
-                           matrix=_is_block_matrix)  # fmt: skip
     forcing = Forcing(model, encoder, recipe, seed)
-    pool.encode_starts(recipe.starts, rng)
-    started, losses, history = time.time(), [], {}
+    optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
+                           average=recipe.average, matrix=_is_block_matrix)  # fmt: skip
+    pool.encode_starts()
+    pool.grow(recipe.first_clips)
+    journal, (first, last) = _Journal(), recipe.first_chunks
     for step in range(recipe.steps):
-        pool.grow(min(recipe.clips, recipe.first_clips + int(step * recipe.clips_per_step)))
-        clips, plan = _draw(pool, rng)
-        if step % recipe.roll_every == 0:
+        pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
+        clips, plan = _draw(pool, rng, first + (last - first) * step / recipe.steps)
+        if step >= recipe.guesses_from and step % recipe.roll_every == 0:
             whole = [clip for clip in pool.clips if clip.switch != 2]  # no change of prompt in the rolled chunks
-            forcing.roll([whole[number] for number in rng.choice(len(whole), recipe.rolled_clips, replace=False)])
-        loss, errors = forcing.step(clips, plan, step >= recipe.guesses_from)
+            forcing.roll([whole[number] for number in rng.choice(len(whole), recipe.rolled_clips, replace=False)], step)
+        loss, errors = forcing.step(clips, plan, step)
         loss.backward()
         share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)
-        norm = optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
-        losses.append(float(loss.detach()))
-        for level, error in errors.items():
-            history.setdefault(level, []).append(error)
-        if step % 25 == 24:
-            levels = " ".join(f"{level}:{np.mean(history[level][-50:]):.3f}" for level in sorted(history, key=float))
-            log.info("dit step %d loss %.4f clean error by level %s grad %.2f pool %d %.0f s", step + 1,
-                     np.mean(losses[-25:]), levels, norm, len(pool), time.time() - started)
+        optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
+        journal.note(step, float(loss.detach()), errors, plan, len(pool))
         if step % 100 == 99 or step + 1 == recipe.steps:
             torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "dit.pt")
     return folder / "dit.pt"

@@ -38,18 +38,19 @@ class VaeRecipe:
     """How the VAE is trained; the defaults made the shipped weights."""
 
     dim: int = 16
-    steps: int = 2600
-    wide_steps: int = 250  # of those, the last ones, on whole pictures of more frames
+    steps: int = 1500
+    wide_steps: int = 150  # of those, the last ones, on whole pictures of more frames
     rate: float = 1.2e-3
-    long_steps: int = 400  # afterwards, on long clips: see `train`
-    long_rate: float = 8e-4
-    warmup: int = 100
-    noise: float = 0.25  # largest deviation of the noise on the latents, reached by and by
+    matrix_rate: float = 0.02  # of Muon, for the convolutions between the first and the last
+    long_steps: int = 350  # afterwards, on long clips: see `train_long`
+    long_share: float = 0.5  # of both rates, at their highest
+    warmup: int = 30
+    noise: float = 0.3  # largest deviation of the noise on the latents, reached by and by
     noise_from: int = 200
-    noise_ramp: int = 600  # steps
+    noise_ramp: int = 400  # steps
     latent_weight: float = 5e-4
     subject_weight: float = 4.0
-    crop: int = 48
+    crop: int = 64
 
 
 def _clip(rng: np.random.Generator, frames: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,14 +115,20 @@ class _Trainer:
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self.vae, self.recipe = vae.to(torch.bfloat16), recipe
         channels_last(vae)
-        self.optimiser = MasterAdam({"vae": vae})
+        self.optimiser = MasterAdam({"vae": vae}, matrix=self._is_inner_convolution)
         self.started, self.squares, self.steps = time.time(), [], 0
 
-    def step(self, batches: tuple[tuple[int, int], ...], crop: int, noise: float, rate: float) -> None:
+    def _is_inner_convolution(self, name: str) -> bool:
+        outermost = ("encoder.conv1.", "decoder.head.")
+        return name.endswith("weight") and not any(part in name for part in outermost) and (
+            self.vae.get_parameter(name.removeprefix("vae.")).dim() >= 4)  # fmt: skip
+
+    def step(self, batches: tuple[tuple[int, int], ...], crop: int, noise: float, share: float) -> None:
+        """One step on one of the `batches`, at this share of the recipe's rates."""
         pixels, masks = _batch(self.rng, batches, crop)
         loss, error = _loss(self.vae, pixels, masks, self.recipe, noise, self.generator)
         loss.backward()
-        norm = self.optimiser.step(rate)
+        norm = self.optimiser.step(share * self.recipe.rate, share * self.recipe.matrix_rate)
         self.steps += 1
         self.squares.append(float(error.detach().square().mean()) / 4)
         if self.steps % 50 == 0:
@@ -144,7 +151,7 @@ def train(folder: Path, seed: int, recipe: VaeRecipe = VaeRecipe()) -> Path:
         wide = step >= recipe.steps - recipe.wide_steps
         noise = recipe.noise * min(1.0, max(0.0, (step - recipe.noise_from) / recipe.noise_ramp))
         trainer.step(WIDE_BATCHES if wide else CROP_BATCHES, 0 if wide else recipe.crop, noise,
-                     cosine_rate(step, recipe.steps, recipe.rate, recipe.warmup))  # fmt: skip
+                     cosine_rate(step, recipe.steps, 1.0, recipe.warmup))  # fmt: skip
     torch.save(trainer.weights(), folder / "vae_short.pt")
     return train_long(folder, seed, recipe)
 
@@ -158,8 +165,8 @@ def train_long(folder: Path, seed: int, recipe: VaeRecipe = VaeRecipe()) -> Path
     vae = WanVAE.from_state_dict(torch.load(folder / "vae_short.pt", weights_only=True))
     trainer = _Trainer(vae.requires_grad_(True), recipe, seed + 1)
     for step in range(recipe.long_steps):
-        rate = cosine_rate(step, recipe.long_steps, recipe.long_rate, warmup=20)
-        trainer.step(LONG_BATCHES, recipe.crop, recipe.noise, rate)
+        share = cosine_rate(step, recipe.long_steps, recipe.long_share, warmup=20)
+        trainer.step(LONG_BATCHES, recipe.crop, recipe.noise, share)
         if step % 50 == 49:
             torch.save(trainer.weights(), folder / "vae_long.pt")
     fold_statistics(trainer)

@@ -2,11 +2,12 @@
 
 A subject has a colour and a shape, does one action, and stands in a setting (a textured ground of its own colour).
 The state of the subject is a handful of numbers that each action moves on by one frame, so a film can go on for
-minutes and an action can change at any frame while place, angle and phase stay continuous. Colour, shape and
-setting of a new prompt fade in over `FADE` frames. Everything follows from the seed; nothing reads a clock.
+minutes and an action can change at any frame while place, angle and size stay continuous. What leaves the picture on
+one side comes in again on the other. Colour, shape and setting of a new prompt fade in over `FADE` frames. Everything
+follows from the seed; nothing reads a clock.
 
 The world is made so that a very small model can learn it: textures repeat every 16 pixels on a 16-pixel grid (one
-model token), motion is smooth and periodic, and a film starts in one of a few places.
+model token), motion is smooth, its periods are whole chunks (12 frames), and a film starts in the middle.
 
 To add a colour, shape, action or setting: one entry in the table here, and its words in `captions.py`.
 
@@ -22,17 +23,19 @@ import numpy as np
 FPS = 16
 WIDTH, HEIGHT = 128, 80
 FADE = 8  # frames over which a change of colour, shape or setting fades in
-RADIUS = 14.0  # of the ball, pixels; the other shapes have about the same area
+RADIUS = 20.0  # of the ball, pixels; the other shapes have about the same area
 OUTLINE = 2.0  # pixels
-MARKER = 3.0  # radius of the dark dot that makes turning visible
+MARKER = 5.0  # radius of the dark dot that makes turning visible
 INK = (24.0, 24.0, 30.0)
 
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (228.0, 36.0, 40.0),
-    "yellow": (252.0, 218.0, 40.0),
+    "red": (222.0, 30.0, 36.0),
+    "orange": (252.0, 136.0, 24.0),
+    "yellow": (252.0, 226.0, 40.0),
     "green": (40.0, 214.0, 84.0),
     "blue": (40.0, 92.0, 250.0),
-    "purple": (158.0, 52.0, 206.0),
+    "purple": (142.0, 44.0, 204.0),
+    "pink": (252.0, 138.0, 194.0),
     "white": (250.0, 250.0, 250.0),
 }
 
@@ -55,13 +58,22 @@ class Attributes:
 
 @dataclass(frozen=True)
 class State:
-    """Where the subject is: centre in pixels, direction of travel, angle in turns, frames since its hop began."""
+    """Where the subject is: centre in pixels, angle in turns, and how far it is in a hop, an orbit, a swelling.
+
+    The last three count frames; hop and orbit are -1 while there is none, a swelling of 0 is the usual size.
+    """
 
     x: float
     y: float
-    direction: float = 1.0
     angle: float = 0.0
-    hop: int = -1  # -1 while it is not on the ground yet
+    hop: int = -1
+    orbit: int = -1
+    swell: int = 0
+
+    @property
+    def size(self) -> float:
+        """The factor on the subject's radius."""
+        return 1.0 + SWELL * math.sin(2 * math.pi * self.swell / SWELL_FRAMES)
 
 
 # --- shapes: signed distance in pixels (negative inside) of points x, y from the outline -----------------------------
@@ -167,60 +179,75 @@ SETTINGS: dict[str, np.ndarray] = {
 
 # --- actions: one frame of motion ------------------------------------------------------------------------------------
 
-LANE, GROUND = 46.0, 58.0  # heights (y) at which the subject travels and from which it hops
-LEFT, RIGHT = 24.0, 104.0  # turning points of a subject that moves from side to side
-HOP_FRAMES, HOP_HEIGHT = 12, 28.0
-ORBIT, ORBIT_FRAMES = 20.0, 48
+PACE = 4.0 / 3.0  # pixels a frame: one model token in the 12 frames of a chunk
+SETTLE = 2.0  # pixels a frame, on the way back to where an action belongs
+INNER_X, INNER_Y = (34.0, 94.0), (34.0, 46.0)  # where a subject stays that does not travel
+GROUND = 52.0  # height (y) from which a subject hops
+HOP_FRAMES, HOP_HEIGHT = 24, 24.0
+ORBIT, ORBIT_FRAMES = 14.0, 48  # radius, period
+ORBIT_X, ORBIT_Y = (48.0, 80.0), (40.0, 40.0)  # where its centre stays
 TURN_FRAMES = 48
-PACE = 2.0  # pixels a frame
+SWELL, SWELL_FRAMES = 0.3, 48
 
 
-def _towards(value: float, goal: float, step: float) -> float:
-    return goal if abs(goal - value) <= step else value + math.copysign(step, goal - value)
+def _into(value: float, bounds: tuple[float, float]) -> float:
+    """`value`, at most one step of settling nearer to the range."""
+    return value + max(-SETTLE, min(SETTLE, min(max(value, bounds[0]), bounds[1]) - value))
 
 
-def _upright(state: State) -> State:
-    """Turn on until upright, then stay so; come to the lane."""
+def _calm(state: State) -> State:
+    """End what other actions left behind: turn on until upright, shrink to the usual size; no hop, no orbit."""
     angle = 0.0 if state.angle == 0.0 else state.angle + 2.0 / TURN_FRAMES
-    return replace(state, angle=0.0 if angle >= 1.0 else angle, y=_towards(state.y, LANE, PACE), hop=-1)
+    swell = 0 if state.swell == 0 else state.swell + 2
+    return replace(state, angle=0.0 if angle >= 1.0 else angle, swell=0 if swell >= SWELL_FRAMES else swell,
+                   hop=-1, orbit=-1)  # fmt: skip
 
 
 def _rest(state: State) -> State:
-    return _upright(state)
+    return replace(_calm(state), x=_into(state.x, INNER_X), y=_into(state.y, INNER_Y))
 
 
-def _move(state: State) -> State:
-    state = _upright(state)
-    direction = state.direction
-    if not LEFT < state.x + PACE * direction < RIGHT:
-        direction = 1.0 if state.x < (LEFT + RIGHT) / 2 else -1.0
-    return replace(state, x=state.x + PACE * direction, direction=direction)
+def _travel(across: int, down: int) -> Callable[[State], State]:
+    """Motion in one of the four directions, in at the other side for ever."""
+
+    def move(state: State) -> State:
+        x = (state.x + PACE * across) % WIDTH if across else _into(state.x, INNER_X)
+        y = (state.y + PACE * down) % HEIGHT if down else _into(state.y, INNER_Y)
+        return replace(_calm(state), x=x, y=y)
+
+    return move
 
 
 def _bounce(state: State) -> State:
-    upright = _upright(state)
-    if state.hop < 0:  # fall to the ground first, then hop
-        y = _towards(state.y, GROUND, 3.0)
-        return replace(upright, y=y, hop=0 if y == GROUND else -1)
     hop = (state.hop + 1) % HOP_FRAMES
-    phase = hop / HOP_FRAMES
-    return replace(upright, y=GROUND - HOP_HEIGHT * 4 * phase * (1 - phase), hop=hop)
+
+    def lift(frame: int) -> float:
+        return HOP_HEIGHT * 4 * (frame / HOP_FRAMES) * (1 - frame / HOP_FRAMES)
+
+    ground = _into(state.y + lift(max(state.hop, 0)), (GROUND, GROUND))
+    return replace(_calm(state), x=_into(state.x, INNER_X), y=ground - lift(hop), hop=hop)
 
 
 def _circle(state: State) -> State:
-    upright = _upright(state)
-    dx, dy = state.x - WIDTH / 2, state.y - HEIGHT / 2
-    angle = math.atan2(dy, dx) + 2 * math.pi / ORBIT_FRAMES
-    radius = _towards(math.hypot(dx, dy), ORBIT, PACE)
-    return replace(upright, x=WIDTH / 2 + radius * math.cos(angle), y=HEIGHT / 2 + radius * math.sin(angle))
+    before = max(state.orbit, 0)
+    orbit = (before + 1) % ORBIT_FRAMES
+    old, new = (2 * math.pi * frame / ORBIT_FRAMES for frame in (before, orbit))
+    x = _into(state.x - ORBIT * math.cos(old), ORBIT_X) + ORBIT * math.cos(new)
+    y = _into(state.y - ORBIT * math.sin(old), ORBIT_Y) + ORBIT * math.sin(new)
+    return replace(_calm(state), x=x, y=y, orbit=orbit)
 
 
 def _spin(state: State) -> State:
-    return replace(state, angle=(state.angle + 1.0 / TURN_FRAMES) % 1.0, y=_towards(state.y, LANE, PACE), hop=-1)
+    return replace(_rest(state), angle=(state.angle + 1.0 / TURN_FRAMES) % 1.0)
+
+
+def _pulse(state: State) -> State:
+    return replace(_rest(state), swell=(state.swell + 1) % SWELL_FRAMES)
 
 
 ACTIONS: dict[str, Callable[[State], State]] = {
-    "move": _move, "bounce": _bounce, "circle": _circle, "spin": _spin, "rest": _rest,
+    "left": _travel(-1, 0), "right": _travel(1, 0), "up": _travel(0, -1), "down": _travel(0, 1),
+    "bounce": _bounce, "circle": _circle, "spin": _spin, "pulse": _pulse, "rest": _rest,
 }
 
 TABLES: dict[str, dict] = {"colour": COLOURS, "shape": SHAPES, "action": ACTIONS, "setting": SETTINGS}
@@ -233,18 +260,18 @@ def is_held_out(attributes: Attributes) -> bool:
 
 
 def start_state(action: str, rng: np.random.Generator | None = None) -> State:
-    """The state at a film's first frame: in the middle, or one of a few places with `rng`."""
-    x, direction, quarter = WIDTH / 2, 1.0, 1
+    """The state at a film's first frame: in the middle, or somewhere in an action's course with `rng`."""
+    x, y, quarter = WIDTH / 2, HEIGHT / 2, 1
     if rng is not None:
-        x = (40.0, 64.0, 88.0)[rng.integers(3)]
-        direction = (-1.0, 1.0)[rng.integers(2)]
-        quarter = int(rng.integers(4))
+        x, quarter = float(rng.uniform(*INNER_X)), int(rng.integers(4))
+        y = float(rng.uniform(0, HEIGHT)) if action in ("up", "down") else y
     if action == "bounce":
-        return State(x, GROUND, direction, hop=0)
+        return State(x, GROUND, hop=0)
     if action == "circle":
-        angle = quarter * math.pi / 2
-        return State(WIDTH / 2 + ORBIT * math.cos(angle), HEIGHT / 2 + ORBIT * math.sin(angle), direction)
-    return State(x, LANE, direction)
+        turn = quarter * math.pi / 2
+        return State(WIDTH / 2 + ORBIT * math.cos(turn), HEIGHT / 2 + ORBIT * math.sin(turn),
+                     orbit=quarter * ORBIT_FRAMES // 4)  # fmt: skip
+    return State(x, y)
 
 
 def simulate(script: Sequence[tuple[int, Attributes]], frames: int, seed: int | None = None) -> list[State]:
@@ -271,16 +298,23 @@ def _ground(setting: str, height: int, width: int, top: int, left: int) -> np.nd
     return tile[rows][:, columns]
 
 
+def coverage(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a subject's colour is, and where the subject is at all (its outline and dot are ink), in [0, 1].
+
+    x, y [T, H, W] are pixels in the subject's own frame, from `own_coordinates`.
+    """
+    distance = SHAPES[shape](x, y)
+    mask = np.clip(0.5 - distance, 0.0, 1.0)
+    body = np.clip(0.5 - distance - OUTLINE, 0.0, 1.0)
+    dot = np.clip(MARKER + 0.5 - np.hypot(x, y + 0.45 * RADIUS), 0.0, 1.0)
+    return body * (1 - dot), mask
+
+
 def _look(attributes: Attributes, x: np.ndarray, y: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [T, H, W, 3] and masks [T, H, W] of one look; x, y [T, H, W] are pixels in the subject's own frame."""
-    distance = SHAPES[attributes.shape](x, y)
-    mask = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
-    body = np.clip(0.5 - distance - OUTLINE, 0.0, 1.0)[..., None]
-    dot = np.clip(MARKER + 0.5 - np.hypot(x, y + 0.34 * RADIUS), 0.0, 1.0)[..., None]
+    """Frames [T, H, W, 3] and masks [T, H, W] of one look over `ground`."""
+    body, mask = coverage(attributes.shape, x, y)
     ink, colour = np.array(INK, np.float32), np.array(COLOURS[attributes.colour], np.float32)
-    image = ground * (1 - mask) + mask * ink
-    image = image * (1 - body) + body * colour
-    return image * (1 - dot) + dot * ink, mask[..., 0]
+    return ground + mask[..., None] * (ink - ground) + body[..., None] * (colour - ink), mask
 
 
 def render(script: Sequence[tuple[int, Attributes]], states: Sequence[State], first: int = 0,
@@ -307,14 +341,26 @@ def render(script: Sequence[tuple[int, Attributes]], states: Sequence[State], fi
     return (images + 0.5).astype(np.uint8), masks
 
 
+def _nearest(offset: np.ndarray, period: float) -> np.ndarray:
+    """Offsets to the nearest of the subject's images, which repeat with the picture's size."""
+    return (offset + period / 2) % period - period / 2
+
+
+def own_coordinates(states: Sequence[State], window: tuple[int, int, int, int] = (0, 0, HEIGHT, WIDTH)
+                    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """x, y [T, H, W] of the window's pixels as the subject sees them: from its centre, turned and scaled with it."""
+    top, left, height, width = window
+    table = np.array([(s.x, s.y, 2 * math.pi * s.angle, s.size) for s in states], np.float32)[:, :, None, None]
+    dx = _nearest(np.arange(width, dtype=np.float32)[None, None, :] + (left + 0.5) - table[:, 0], WIDTH) / table[:, 3]
+    dy = _nearest(np.arange(height, dtype=np.float32)[None, :, None] + (top + 0.5) - table[:, 1], HEIGHT) / table[:, 3]
+    cos, sin = np.cos(table[:, 2]), np.sin(table[:, 2])
+    return dx * cos + dy * sin, dy * cos - dx * sin
+
+
 def _render_part(attributes: Attributes, states: Sequence[State], window: tuple[int, int, int, int]):
     top, left, height, width = window
-    table = np.array([(s.x, s.y, 2 * math.pi * s.angle) for s in states], np.float32)[:, :, None, None]
-    dx = np.arange(width, dtype=np.float32)[None, None, :] + (left + 0.5) - table[:, 0]
-    dy = np.arange(height, dtype=np.float32)[None, :, None] + (top + 0.5) - table[:, 1]
-    cos, sin = np.cos(table[:, 2]), np.sin(table[:, 2])
-    ground = _ground(attributes.setting, height, width, top, left)
-    return _look(attributes, dx * cos + dy * sin, dy * cos - dx * sin, ground)
+    x, y = own_coordinates(states, window)
+    return _look(attributes, x, y, _ground(attributes.setting, height, width, top, left))
 
 
 def film(
@@ -332,12 +378,12 @@ def random_attributes(rng: np.random.Generator, held_out: bool = False) -> Attri
             return attributes
 
 
-def changed_attributes(attributes: Attributes, rng: np.random.Generator) -> Attributes:
+def changed_attributes(attributes: Attributes, rng: np.random.Generator, held_out: bool = False) -> Attributes:
     """Another combination for the next prompt: usually one or two attributes change, the rest stays."""
     while True:
         count = rng.choice([1, 2, 3, 4], p=[0.4, 0.3, 0.15, 0.15])
         fields = rng.choice(list(TABLES), size=count, replace=False)
         other = random_attributes(rng)
         new = replace(attributes, **{field: getattr(other, field) for field in fields})
-        if new != attributes and not is_held_out(new):
+        if new != attributes and is_held_out(new) == held_out:
             return new

@@ -10,6 +10,9 @@ from . import graphs
 
 pytestmark = pytest.mark.comfy
 
+# The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
+READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
+  && window.LiteGraph?.registered_node_types?.SaveVideo"""
 LOAD_AND_EXPORT = """async (workflow) => {
   await window.app.loadGraphData(workflow);
   return (await window.app.graphToPrompt()).output;
@@ -28,8 +31,9 @@ def page(server):
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(180_000)  # milliseconds; a newer interface takes long on a busy machine
         page.goto(server.url)
-        page.wait_for_function("() => window.app?.graph && window.LiteGraph?.registered_node_types?.SaveVideo")
+        page.wait_for_function(READY)
         yield page
         browser.close()
 

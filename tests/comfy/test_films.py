@@ -85,12 +85,15 @@ def test_reports(short_film):
     assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]
 
 
-def test_progress_counts_every_pass(short_film):
-    """Forbids a bar that stands still within a chunk, runs backwards or does not reach its end."""
+def test_progress_goes_chunk_by_chunk_to_the_end(short_film):
+    """Forbids a bar that runs backwards, leaves out a chunk or does not reach its end.
+
+    That every pass counts is in tests/hosts: newer versions send at most ten values a second.
+    """
     run, _ = short_film
     values = [data["value"] for data in run.of("progress") if data["node"] == SAMPLER]
     assert values == sorted(values)
-    assert set(values) == set(range(3 * 5 + 1))
+    assert {0, 5, 10, 15} <= set(values) <= set(range(3 * 5 + 1))
 
 
 def test_equal_inputs_give_an_equal_film(client, short_film):

@@ -102,14 +102,14 @@ class Interrupt:
 class Host:
     """The modules that a version of ComfyUI has; `temp` is its temporary folder.
 
-    Attributes: interrupt; released: how often memory was given back; loaded: arguments of load_models_gpu.
+    Attributes: interrupt; released: how often memory was given back; progress: what the bar was told.
     """
 
     def __init__(self, version: str, temp: Path):
         self.new, self.temp = version == NEW, temp
         base = BaseException if self.new else Exception
         self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}), temp)
-        self.released, self.loaded = 0, []
+        self.released, self.progress = 0, []
 
     @contextmanager
     def pack(self):
@@ -134,7 +134,7 @@ class Host:
         attention = _module("comfy.ldm.modules.attention", optimized_attention=_attention)
         modules = _module("comfy.ldm.modules", attention=attention)
         ldm = _module("comfy.ldm", modules=modules)
-        management, sd, utils = self._management(), self._sd(), _module("comfy.utils", ProgressBar=_ProgressBar)
+        management, sd, utils = self._management(), self._sd(), self._utils()
         latest = _module("comfy_api.latest", ComfyExtension=object, io=self._io(), ui=SimpleNamespace(PreviewText=str),
                          InputImpl=SimpleNamespace(VideoFromFile=str))  # fmt: skip
         folders = _module(
@@ -155,9 +155,20 @@ class Host:
             get_torch_device=lambda: torch.device("cpu"),
             is_device_cpu=lambda device: not self.new,
             throw_exception_if_processing_interrupted=self.interrupt.check,
-            load_models_gpu=lambda models, memory_required: self.loaded.append((models, memory_required)),
+            load_models_gpu=lambda models, memory_required: None,
             soft_empty_cache=release,
         )
+
+    def _utils(self) -> ModuleType:
+        class ProgressBar:
+            def __init__(bar, total: int):
+                bar.total = total
+
+            def update_absolute(bar, value, total=None, preview=None) -> None:
+                assert total in (None, bar.total)
+                self.progress.append((value, bar.total, preview is not None))
+
+        return _module("comfy.utils", ProgressBar=ProgressBar)
 
     def _sd(self) -> ModuleType:
         class VAE:
@@ -206,14 +217,6 @@ def _module(name: str, **members) -> ModuleType:
     module = ModuleType(name)
     module.__dict__.update(members)
     return module
-
-
-class _ProgressBar:
-    def __init__(self, total: int):
-        pass
-
-    def update_absolute(self, value, total=None, preview=None) -> None:
-        pass
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options) -> Tensor:

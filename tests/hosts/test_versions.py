@@ -18,6 +18,7 @@ SIZE = (48, 32)  # pixels
 PUBLIC = {"comfy_api.latest", "comfy.utils", "folder_paths"}  # of ComfyUI, for nodes; the rest is for compat.py alone
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "execution", "folder_paths", "latent_preview", "nodes", "server")
 TEXT = "0s one\n2.25s two\n3.75s three {cut}"
+CHUNKS = 8  # of 5.0 s: five before the cut, three after it
 
 
 @pytest.fixture(params=[fakes.OLD, fakes.NEW])
@@ -76,7 +77,7 @@ def test_cancel_leaves_nothing_behind(host, parts):
     """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
     with host.pack() as package:
         film = filming(package, parts)
-        host.interrupt.at = 21  # in the last chunk: only then has the encoder given anything to the file
+        host.interrupt.at = 21  # in the seventh chunk: before, the encoder has given nothing to the file
         with pytest.raises(host.interrupt.kind):
             film.run()
     assert host.interrupt.looks == 21
@@ -101,6 +102,10 @@ def test_both_hosts_make_the_same_film(tmp_path, parts):
             path, _ = filming(package, parts).run()
         with open(path, "rb") as film:
             made.append(film.read())
+        values = [value for value, _, _ in host.progress]
+        assert values == sorted(values)
+        assert set(values) == set(range(CHUNKS * 3 + 1)), "every pass moves the bar"
+        assert sum(preview for _, _, preview in host.progress) == CHUNKS
     assert made[0] == made[1]
 
 

@@ -72,12 +72,12 @@ def test_the_vae_gives_a_picture_back():
     from longlive_core.pocket.train_vae import pixels_of
 
     vae = WanVAE.from_state_dict(_read(VAE_FILE)[0]).float()
-    look = world.Attributes("red", "ball", "move", "sea")
+    look = world.Attributes("red", "ball", "right", "sea")
     pixels = pixels_of(world.film([(0, look)], 9, seed=1)[0][None])
     with torch.no_grad():
         again = StreamingDecoder(vae).decode(encode(vae, pixels))
     psnr = -10 * np.log10(float(((again.clamp(-1, 1) - pixels) / 2).square().mean()))
-    assert psnr > 18  # measured 21.95; a wrong fold gives about 10
+    assert psnr > 19  # measured 22.4; a wrong fold gives about 10
 
 
 def test_the_text_encoder_states_its_configuration():

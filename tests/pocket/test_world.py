@@ -11,42 +11,76 @@ from longlive_core.pocket.world import Attributes
 MINUTES = 3 * 60 * world.FPS
 
 
+TRAVELS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+
+def _steps(states) -> np.ndarray:
+    """Steps between neighbouring states (x, y, angle, size); what leaves the picture comes in at the other side."""
+    table = np.array([(s.x, s.y, s.angle, s.size) for s in states])
+    period = np.array([world.WIDTH, world.HEIGHT, 1.0, 1e6])
+    steps = np.diff(table, axis=0)
+    return (steps + period / 2) % period - period / 2
+
+
 @pytest.mark.parametrize("action", world.ACTIONS)
-def test_motion_goes_on_for_minutes_and_stays_in_the_picture(action):
-    """Forbids an action that runs out of the picture, comes to rest by itself, or (rest) does not rest."""
+def test_motion_goes_on_for_minutes(action):
+    """Forbids an action that comes to rest by itself, or (rest) does not rest, or runs out of the picture."""
     states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], MINUTES, seed=3)
-    places = np.array([(s.x, s.y, s.angle) for s in states])
-    assert places[:, 0].min() >= 16 and places[:, 0].max() <= world.WIDTH - 16
-    assert places[:, 1].min() >= 16 and places[:, 1].max() <= world.HEIGHT - 16
-    last = places[-5 * world.FPS:]
-    assert (np.ptp(last, axis=0).max() > 0) == (action != "rest")
+    last = _steps(states[-5 * world.FPS:])
+    assert (np.abs(last).max() > 0) == (action != "rest")
+    places = np.array([(s.x, s.y) for s in states])
+    margin = 0 if action in TRAVELS else 20
+    assert places.min() >= margin
+    assert places[:, 0].max() < world.WIDTH - margin and places[:, 1].max() < world.HEIGHT - margin
+
+
+@pytest.mark.parametrize("action", TRAVELS)
+def test_a_subject_travels_where_its_prompt_says(action):
+    """Forbids directions mixed up, such as "up" along the growing rows of a picture."""
+    states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], 60, seed=1)
+    assert np.allclose(_steps(states)[:, :2], world.PACE * np.array(TRAVELS[action]))
+
+
+def test_what_grows_also_shrinks():
+    """Forbids a subject that outgrows the picture, or never leaves its usual size."""
+    sizes = [s.size for s in world.simulate([(0, Attributes("red", "ball", "pulse", "sea"))], MINUTES)]
+    assert 0.65 < min(sizes) < 0.75 and 1.25 < max(sizes) < 1.35
 
 
 def test_motion_is_continuous_over_changes_of_action():
-    """Forbids a subject that jumps when the prompt changes."""
+    """Forbids a subject that jumps, snaps upright or changes its size at once when the prompt changes."""
     rng = np.random.default_rng(1)
-    for seed in range(20):
+    for seed in range(40):
         script = [(0, world.random_attributes(rng))]
         script += [(21 + 24 * i, world.random_attributes(rng)) for i in range(5)]
-        states = world.simulate(script, 160, seed)
-        steps = [np.hypot(b.x - a.x, b.y - a.y) for a, b in zip(states, states[1:], strict=False)]
-        assert max(steps) < 10
+        steps = np.abs(_steps(world.simulate(script, 160, seed)))
+        assert np.hypot(steps[:, 0], steps[:, 1]).max() < 8
+        assert steps[:, 2].max() < 0.05 and steps[:, 3].max() < 0.1
+
+
+@pytest.mark.parametrize("action", world.ACTIONS)
+def test_an_action_leaves_nothing_behind(action):
+    """Forbids a subject that stays turned, swollen or split by the picture's edge when it is asked to rest."""
+    script = [(0, Attributes("red", "ball", action, "sea")), (57, Attributes("red", "ball", "rest", "sea"))]
+    state = world.simulate(script, 120, seed=2)[-1]
+    assert state.angle == 0 and state.size == 1
+    assert world.INNER_X[0] <= state.x <= world.INNER_X[1] and world.INNER_Y[0] <= state.y <= world.INNER_Y[1]
 
 
 def test_films_follow_from_the_seed():
     """Forbids hidden randomness: a data set could not be made again."""
-    script = [(0, Attributes("red", "star", "spin", "night")), (9, Attributes("blue", "star", "move", "night"))]
+    script = [(0, Attributes("red", "star", "spin", "night")), (9, Attributes("blue", "star", "right", "night"))]
     one, masks = world.film(script, 33, seed=5)
     two, _ = world.film(script, 33, seed=5)
     assert one.shape == (33, 80, 128, 3) and one.dtype == np.uint8 and masks.shape == (33, 80, 128)
     assert np.array_equal(one, two)
-    seeds = {world.start_state("move", np.random.default_rng(seed)) for seed in range(30)}
+    seeds = {world.start_state("left", np.random.default_rng(seed)) for seed in range(30)}
     assert len(seeds) > 1
 
 
 def test_a_window_is_a_cut_out_of_the_whole_picture():
     """Forbids crops whose ground or subject is shifted against the whole picture (the VAE is trained on crops)."""
-    script = [(0, Attributes("green", "triangle", "circle", "wall")), (4, Attributes("red", "square", "move", "snow"))]
+    script = [(0, Attributes("green", "triangle", "circle", "wall")), (4, Attributes("red", "square", "up", "snow"))]
     states = world.simulate(script, 20, seed=2)
     whole, _ = world.render(script, states)
     part, _ = world.render(script, states[7:], 7, (16, 40, 48, 56))
@@ -81,8 +115,8 @@ def test_every_pair_of_attributes_is_in_training():
 
 def test_unknown_attributes_and_scripts_out_of_order_are_errors():
     """Forbids silent fallbacks."""
-    with pytest.raises(ValueError, match="pink"):
-        Attributes("pink", "ball", "move", "sea")
-    look = Attributes("red", "ball", "move", "sea")
+    with pytest.raises(ValueError, match="beige"):
+        Attributes("beige", "ball", "left", "sea")
+    look = Attributes("red", "ball", "left", "sea")
     with pytest.raises(ValueError, match="increase"):
         world.simulate([(0, look), (0, look)], 5, seed=0)

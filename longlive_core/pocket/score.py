@@ -1,0 +1,139 @@
+"""Score the pocket model with the judge: `python -m longlive_core.pocket.score --out FILE.json`.
+
+Two tables, both over combinations that were kept out of training, every film with a seed of its own:
+
+- prompts: films of 10 s. A film obeys when most of its three-second windows show the asked colour, setting and action
+  at once.
+- switches: the prompt changes after 4 s (recache). A switch obeys when what is shown from 1.5 s after it on is what the
+  new prompt asks for, and is smooth when the subject nowhere jumps around the boundary.
+
+Shapes: T frames.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..pipeline import Pipeline
+from . import world
+from .captions import caption
+from .clips import boundary
+from .films import films
+from .judge import Reading, read, watch
+from .world import Attributes
+
+log = logging.getLogger(__name__)
+
+FIELDS = ("colour", "setting", "action")  # what a film is asked for at once
+PROMPT_CHUNKS = 14  # 165 frames, 10.3 s
+WINDOW = 12  # samples of the judge: 3 s
+SWITCH_CHUNK, SWITCH_CHUNKS = 6, 12  # the prompt changes after 69 frames, 4.3 s
+SETTLED = 24  # frames after a switch (1.5 s) from which on the new prompt must show
+SHOWN = 40  # frames that are read then
+JUMP = 8.0  # pixels between two frames; the toybox itself stays below
+BATCH = 10
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What the judge saw of a change of prompt."""
+
+    before: Reading
+    after: Reading
+    jump: float  # largest step of the subject between two frames around the boundary, pixels
+
+
+def windows(frames: np.ndarray) -> list[Reading]:
+    """Readings of a film's three-second windows."""
+    sights = watch(frames)
+    return [read(sights[first:first + WINDOW]) for first in range(0, len(sights) - WINDOW + 1, WINDOW)]
+
+
+def obeys(readings: Sequence[Reading], asked: Attributes) -> bool:
+    """Whether most windows show all of `FIELDS` at once."""
+    return sum(shows(reading, asked) for reading in readings) * 2 > len(readings)
+
+
+def shows(reading: Reading, asked: Attributes, fields: Sequence[str] = FIELDS) -> bool:
+    return all(getattr(reading, field) == getattr(asked, field) for field in fields)
+
+
+def judge_switch(frames: np.ndarray, at: int) -> Switch:
+    """Read a film whose prompt changes at frame `at`."""
+    before = read(watch(frames[max(0, at - 48):at]))
+    after = read(watch(frames[at + SETTLED:at + SETTLED + SHOWN]))
+    around = watch(frames[at - 4:at + 12], stride=1)
+    return Switch(before, after, max(_step(a, b) for a, b in zip(around, around[1:], strict=False)))
+
+
+def _step(one, two) -> float:
+    dx = (two.x - one.x + world.WIDTH / 2) % world.WIDTH - world.WIDTH / 2
+    dy = (two.y - one.y + world.HEIGHT / 2) % world.HEIGHT - world.HEIGHT / 2
+    return float(np.hypot(dx, dy))
+
+
+def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
+    """Films of single prompts: shares of films that obey, and of windows that show each field."""
+    rng, obeyed, fields = np.random.default_rng(seed), 0, dict.fromkeys((*FIELDS, "shape"), 0.0)
+    actions: dict[str, list[bool]] = {}
+    for first in range(0, count, BATCH):
+        seeds = list(range(first, min(first + BATCH, count)))
+        asked = [world.random_attributes(rng, held_out=True) for _ in seeds]
+        for look, film in zip(asked, films(pipeline, [(0, [caption(a, rng) for a in asked])], PROMPT_CHUNKS,
+                                           [seed + number for number in seeds]), strict=True):  # fmt: skip
+            readings = windows(film)
+            right = obeys(readings, look)
+            obeyed += right
+            actions.setdefault(look.action, []).append(right)
+            for field in fields:
+                fields[field] += sum(shows(r, look, (field,)) for r in readings) / len(readings)
+        log.info("prompts: %d of %d films obey", obeyed, seeds[-1] + 1)
+    return {"films": count, "obey": obeyed / count, "windows": {f: v / count for f, v in fields.items()},
+            "obey_by_action": {a: sum(v) / len(v) for a, v in sorted(actions.items())}}  # fmt: skip
+
+
+def score_switches(pipeline: Pipeline, count: int, seed: int) -> dict:
+    """Films in which the prompt changes once: shares that obey, are smooth, and both."""
+    rng, at = np.random.default_rng(seed), boundary(SWITCH_CHUNK)
+    obeyed = smooth = both = 0
+    for first in range(0, count, BATCH):
+        seeds = list(range(first, min(first + BATCH, count)))
+        before = [world.random_attributes(rng, held_out=True) for _ in seeds]
+        after = [world.changed_attributes(look, rng, held_out=True) for look in before]
+        texts = [(0, [caption(a, rng) for a in before]), (SWITCH_CHUNK, [caption(a, rng) for a in after])]
+        for look, film in zip(after, films(pipeline, texts, SWITCH_CHUNKS, [seed + n for n in seeds]), strict=True):
+            seen = judge_switch(film, at)
+            right, steady = shows(seen.after, look), seen.jump <= JUMP
+            obeyed, smooth, both = obeyed + right, smooth + steady, both + (right and steady)
+        log.info("switches: %d obey, %d are smooth, %d both, of %d", obeyed, smooth, both, seeds[-1] + 1)
+    return {"switches": count, "obey": obeyed / count, "smooth": smooth / count, "both": both / count}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Score the pocket model with the judge.")
+    parser.add_argument("--prompts", type=int, default=200, help="films of single prompts")
+    parser.add_argument("--switches", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    pipeline = Pipeline.load("pocket")
+    result = {"seed": options.seed}
+    if options.prompts:
+        result["prompts"] = score_prompts(pipeline, options.prompts, options.seed)
+    if options.switches:
+        result["switches"] = score_switches(pipeline, options.switches, options.seed)
+    text = json.dumps(result, indent=2)
+    sys.stdout.write(text + "\n")
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
