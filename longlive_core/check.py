@@ -19,7 +19,7 @@ from .checkpoints import CheckpointError, build_model, load_lora, load_state_dic
 from .checkpoints.files import sample
 from .config import ModelConfig, StreamConfig
 from .film import film_frames
-from .memory import estimate, free_memory, gigabytes
+from .memory import estimate, free_memory, gigabytes, weight_bytes
 from .model import CausalWan
 from .noise import AddressedNoise
 from .nonfinite import is_finite
@@ -74,7 +74,11 @@ def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, va
     if report.faults:
         say(f"{_counted(report.faults, 'fault')}; no chunk was run")
         return False
-    report.attempt("chunks", lambda: _run(report, _assemble(model, weights, text, decoder, stream, *placed)))
+    pipeline = report.attempt("model", lambda: _assemble(model, weights, text, decoder, stream, *placed))
+    if pipeline is not None:
+        film_decoder = pipeline.decoder if own or vae is not None else _wan_decoder(pipeline.decoder.dtype)
+        report.attempt("memory", lambda: _tell_settings(report, pipeline, film_decoder))
+        report.attempt("chunks", lambda: _run(report, pipeline))
     missing = [] if own else [name for name, path in (("text_encoder", text_encoder), ("vae", vae)) if path is None]
     say(_verdict(report.faults, missing))
     return not report.faults
@@ -170,7 +174,6 @@ def _assemble(model, weights, text, vae, stream, device, dtype) -> Pipeline:
 
 @torch.inference_mode()
 def _run(report: _Report, pipeline: Pipeline) -> None:
-    _tell_settings(report, pipeline)
     began = time.perf_counter()
     contexts = list(pipeline.encode(PROMPTS).values())
     if not is_finite(*contexts):
@@ -191,7 +194,13 @@ def _run(report: _Report, pipeline: Pipeline) -> None:
         began = time.perf_counter()
 
 
-def _tell_settings(report: _Report, pipeline: Pipeline) -> None:
+def _wan_decoder(dtype: torch.dtype) -> StreamingDecoder:
+    """The shapes of Wan 2.1's own VAE, for the estimate where another one stands in."""
+    with torch.device("meta"):
+        return StreamingDecoder(WanVAE().to(dtype))
+
+
+def _tell_settings(report: _Report, pipeline: Pipeline, film_decoder: StreamingDecoder) -> None:
     stream: StreamConfig = pipeline.stream
     report.line(
         "settings",
@@ -201,9 +210,10 @@ def _tell_settings(report: _Report, pipeline: Pipeline) -> None:
     )
     text, seconds = FILM
     plan, (width, height) = parse(text).plan(seconds, chunk=stream.chunk), pipeline.default_size
-    need, free = estimate(pipeline.model, pipeline.decoder, plan, stream, (width, height)), free_memory(pipeline.device)
-    room = "" if free is None else f"; {gigabytes(free + need.weights)} are there"
-    enough = ", which is NOT ENOUGH" if free is not None and need.total > free + need.weights else ""
+    need, free = estimate(pipeline.model, film_decoder, plan, stream, (width, height)), free_memory(pipeline.device)
+    there = None if free is None else free + weight_bytes(pipeline.model.module) + weight_bytes(pipeline.decoder.module)
+    room = "" if there is None else f"; {gigabytes(there)} are there"
+    enough = ", which is NOT ENOUGH" if there is not None and need.total > there else ""
     film = f"a film of {seconds:g} s at {width} x {height}"
     report.line("memory", f"{film} needs at least {need.describe()}{room}{enough}")
 

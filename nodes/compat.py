@@ -13,7 +13,7 @@ Written against ComfyUI 0.3.75. What newer versions change, and why it does not 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import comfy.ldm.modules.attention as comfy_attention
@@ -74,6 +74,13 @@ def schema(**arguments) -> io.Schema:
 def widget(kind, name: str, **arguments) -> io.Input:
     """An input such as `widget(io.Int, "steps", default=4, advanced=True)`."""
     return supported(kind.Input, id=name, **arguments)
+
+
+def refuse_removed(inputs: Mapping[str, object]) -> None:
+    """Raise ValueError for connections to inputs that a node does not have; ComfyUI hands them over all the same."""
+    if inputs:
+        raise ValueError(f"this version of the node has no input {' and no input '.join(inputs)}: the workflow was "
+                         "saved by another version; remove the connection, or add the node anew")  # fmt: skip
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------

@@ -31,21 +31,25 @@ class LongLiveStreamSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width=None, height=None, window=None, sink=None, chunk=None):
+    def validate_inputs(cls, width=None, height=None, window=None, sink=None, sink_policy=None, chunk=None,
+                        positions=None):  # fmt: skip
+        settings = {"sink_policy": sink_policy, "positions": None if positions == AUTO else positions}
+        if None not in (window, sink, chunk):  # linked ones are known when it runs
+            settings |= {"window": window, "sink": sink, "chunk": chunk}
         try:
             if None not in (width, height):
                 check_size(width, height)
-            if None not in (window, sink, chunk):
-                if chunk not in CHUNKS:
-                    raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
-                StreamConfig(window=window, sink=sink, chunk=chunk)
+            if chunk not in (None, *CHUNKS):
+                raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
+            StreamConfig(**{name: value for name, value in settings.items() if value is not None})
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, model, vae, timeline, seed, width, height, steps, shift, window, sink, sink_policy, chunk,
-                positions) -> io.NodeOutput:  # fmt: skip
+                positions, **removed) -> io.NodeOutput:  # fmt: skip
+        compat.refuse_removed(removed)
         check_size(width, height)
         stream = StreamConfig(
             window=window, sink=sink, chunk=chunk, sink_policy=sink_policy, shift=shift,

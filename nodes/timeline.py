@@ -89,7 +89,8 @@ class LongLivePromptTimeline(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, clip, text, duration, fps) -> io.NodeOutput:
+    def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
+        compat.refuse_removed(removed)
         script = parse(text)
         plan = script.plan(duration or None, fps)
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}

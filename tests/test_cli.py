@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import cli, memory, pipeline
+from longlive_core import cli, memory, pipeline, render
 from longlive_core.config import StreamConfig
 from longlive_core.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
@@ -137,6 +137,7 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, no_model, argum
 def test_a_film_too_large_leaves_no_file(capsys, tmp_path, tiny_pipeline, monkeypatch, arguments, words):
     """Forbids an allocator's error, or a machine that swaps itself to death, for what shapes tell beforehand."""
     monkeypatch.setattr(memory, "free_memory", lambda device: 50_000_000)
+    monkeypatch.setattr(render, "rollout", None)  # nothing may be computed
     code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1", *arguments)
     assert code == 2 and words in err and "Traceback" not in err
     assert "the run needs at least" in err and "MB for it" in err
@@ -290,8 +291,6 @@ def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
 
 def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):
     """Forbids losing what was rendered when the user presses Ctrl-C."""
-    from longlive_core import render
-
     original = render.film_frames
 
     def stopped(chunks, decoder):

@@ -78,7 +78,18 @@ def test_a_late_recache_costs_only_what_it_reads(wan):
     early = estimate(wan[0], small, plan_of(stream, "0c a\n1c b"), stream, SIZE)
     late = estimate(wan[0], small, plan_of(stream, "0c a\n6c b"), stream, SIZE)
     cut = estimate(wan[0], small, plan_of(stream, "0c a\n6c b {cut}"), stream, SIZE)
-    assert early.work == cut.work < late.work
+    after_cut = estimate(wan[0], small, plan_of(stream, "0c a\n6c b {cut}\n7c c"), stream, SIZE)
+    assert early.work == cut.work == after_cut.work < late.work
+
+
+def test_without_a_window_the_longest_shot_counts(wan):
+    """Forbids a cache for the whole film where cuts divide it, and one for a segment where only prompts change."""
+    stream = StreamConfig(window=-1, sink=0)
+    cases = {"0c a\n2c b\n5c c": (0, 9), "0c a\n2c b {cut}\n4c c": (2, 9), "0c a\n5c b {cut}\n6c c {cut}": (0, 5)}
+    for text, (start, end) in cases.items():
+        plan = plan_of(stream, text, seconds=6)
+        assert plan.longest_shot == min(end, plan.chunks) - start
+        assert estimate(*wan, plan, stream, SIZE).frames == 3 * plan.longest_shot
 
 
 def test_no_alarm_with_the_pocket_model():

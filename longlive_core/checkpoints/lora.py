@@ -103,10 +103,10 @@ def _layer(name: str, parts: Mapping[str, Tensor], alpha: float | None, path) ->
 def merge_lora(
     state_dict: Mapping[str, Tensor], lora: Mapping[str, LoraLayer], strength: float = 1.0, *, path="of this run"
 ) -> dict[str, Tensor]:
-    """A new state dictionary with the LoRA added; computed in float32, stored in each weight's dtype.
+    """A new state dictionary with the LoRA (`path`, in messages) added in float32, stored in each weight's dtype.
 
     Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is. INT8 layers get new
-    integers and new scales; merging before quantising loses less. `path` is for messages.
+    integers and new scales; merging before quantising loses less.
     Raises CheckpointError unless every layer of the LoRA has its weight, in the right shape.
     """
     orphans = [layer for layer in lora if f"{layer}.weight" not in state_dict]
