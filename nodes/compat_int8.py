@@ -16,7 +16,14 @@ from torch import Tensor
 from ..longlive_core.checkpoints.files import sample
 from ..longlive_core.checkpoints.names import QUANTISED
 from ..longlive_core.config import ModelConfig
-from ..longlive_core.quant import dequantise, int8_linear, is_block_linear, quantise_rows, quantise_state_dict
+from ..longlive_core.quant import (
+    dequantise,
+    int8_layers,
+    int8_linear,
+    is_block_linear,
+    quantise_rows,
+    quantise_state_dict,
+)
 from ..longlive_core.quant.layout import FORMAT, mark
 
 PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
@@ -184,3 +191,9 @@ def take_over(fresh, model):
     for name in CARRIED:
         setattr(fresh, name, getattr(twin, name))
     return fresh
+
+
+def keep_int8(model, weights: dict[str, Tensor]) -> None:
+    """ComfyUI's own INT8 layers dequantise wherever a compute dtype is forced; they need no force to follow it."""
+    if int8_layers(weights) and knows_int8():
+        model.force_cast_weights = False
