@@ -150,7 +150,7 @@ def test_int8_film(client, plain):
 
 
 def test_int8_film_with_lora_on_either_side(client, plain):
-    """Forbids a LoRA that works only before or only after the node."""
+    """Forbids a LoRA that works on one side of the node only; ignored, it leaves a film nearer to the plain one."""
     before, after = (quantised([LOAD, 0], filename_prefix=f"int8_lora_{side}") for side in ("before", "after"))
     before["9"], before[QUANTIZE]["inputs"]["model"] = lora_loader([LOAD, 0]), ["9", 0]
     after["9"], after[SAMPLER]["inputs"]["model"] = lora_loader([QUANTIZE, 0]), ["9", 0]
@@ -159,15 +159,14 @@ def test_int8_film_with_lora_on_either_side(client, plain):
     exact = rendered(client, unquantised)
     for graph in (before, after):
         frames = rendered(client, graph)
-        assert apart(frames, exact) < 0.5 * apart(exact, plain)
+        assert apart(frames, exact) < apart(frames, plain)
 
 
 def test_int8_film_after_unloading(client, plain):
     """Forbids a MODEL that comes back from unloading another one."""
-    first = rendered(client, quantised([LOAD, 0]))
-    rendered(client, quantised([LOAD, 0], seed=1))  # so that the first film is no longer in ComfyUI's cache
+    first = rendered(client, quantised([LOAD, 0], positions="auto"))
     client.post("/free", {"unload_models": True})
-    run = client.run(quantised([LOAD, 0]))
+    run = client.run(quantised([LOAD, 0], positions="relative"))  # the same film under another name in the cache
     assert run.status == "execution_success", run.error
     assert QUANTIZE in run.cached and SAMPLER not in run.cached
     assert np.array_equal(films.read(client.view(run.outputs[SAVE]["images"][0])).frames, first)
