@@ -58,9 +58,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text-encoder")
     parser.add_argument("--vae")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--chunks", type=int, default=12, help="length of each film; the prompt changes half-way")
-    parser.add_argument("--seeds", type=int, default=3, help="films")
-    parser.add_argument("--timed", type=int, default=20, help="chunks timed once the window is full; 0: none")
+    parser.add_argument("--chunks", type=int, default=8, help="length of each film; the prompt changes half-way")
+    parser.add_argument("--seeds", type=int, default=2, help="films")
+    parser.add_argument("--timed", type=int, default=8, help="chunks timed once the window is full; 0: none")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 

@@ -40,7 +40,7 @@ from ..longlive_core.pipeline import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
-from .compat_int8 import Int8Operations, int8_weights, knows_int8, take_over
+from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
@@ -111,6 +111,7 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
         raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
     if wanted is torch.bfloat16 and _on_cpu():
         model.set_model_compute_dtype(wanted)  # else ComfyUI stores bfloat16 and computes in float32
+        keep_int8(model, weights)
     model.cached_patcher_init = (load_model, (path, lora, dtype))
     return model
 
@@ -139,6 +140,7 @@ def quantise_model(model):
     """A MODEL in INT8 with its LoRAs baked in, and its weights. The given MODEL stays as it is; see `compat_int8`."""
     weights = int8_weights(model)
     fresh = take_over(model_of_weights(weights, model.model.get_dtype()), model)
+    keep_int8(fresh, weights)
     source = getattr(model, "cached_patcher_init", None)
     fresh.cached_patcher_init = source and (_quantised_again, (source, dict(model.patches)))
     return fresh, weights

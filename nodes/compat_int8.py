@@ -13,9 +13,17 @@ import comfy.quant_ops
 import torch
 from torch import Tensor
 
+from ..longlive_core.checkpoints.files import sample
 from ..longlive_core.checkpoints.names import QUANTISED
 from ..longlive_core.config import ModelConfig
-from ..longlive_core.quant import dequantise, int8_linear, is_block_linear, quantise_rows, quantise_state_dict
+from ..longlive_core.quant import (
+    dequantise,
+    int8_layers,
+    int8_linear,
+    is_block_linear,
+    quantise_rows,
+    quantise_state_dict,
+)
 from ..longlive_core.quant.layout import FORMAT, mark
 
 PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
@@ -142,7 +150,7 @@ def int8_weights(model) -> dict[str, Tensor]:
 def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:
     weight, convert = original
     name = key.removeprefix(PREFIX)
-    if not weight.is_floating_point() or name.endswith(QUANTISED):
+    if not weight.is_floating_point():  # such as GGUF's bytes
         raise ValueError(f"the MODEL is quantised already ({name} is {weight.dtype}): connect the bf16 or fp16 model")
     block_linear = name.endswith(".weight") and is_block_linear(name.removesuffix(".weight"))
     if not block_linear and not patches:
@@ -154,6 +162,9 @@ def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:
 
 
 def _refuse_what_cannot_be_baked(model) -> None:
+    marks = [name for name in model.model.state_dict() if name.endswith(QUANTISED)]
+    if marks:
+        raise ValueError(f"the MODEL is quantised already, it holds {sample(marks)}: connect the bf16 or fp16 model")
     bound = [name for name in model.object_patches if name.startswith(PREFIX)]
     compiled = any(COMPILE_KEY in by_key for by_key in model.wrappers.values())
     reasons = [
@@ -180,3 +191,9 @@ def take_over(fresh, model):
     for name in CARRIED:
         setattr(fresh, name, getattr(twin, name))
     return fresh
+
+
+def keep_int8(model, weights: dict[str, Tensor]) -> None:
+    """ComfyUI's own INT8 layers dequantise wherever a compute dtype is forced; they need no force to follow it."""
+    if int8_layers(weights) and knows_int8():
+        model.force_cast_weights = False

@@ -34,7 +34,7 @@ class LongLiveLoad(io.ComfyNode):
                 io.Combo.Input(
                     "model", options=[POCKET, *files("diffusion_models")], default=POCKET,
                     tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
-                    "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file.",
+                    "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
                 ),
                 io.Combo.Input(
                     "lora", options=[NONE, *files("loras")], default=NONE,

@@ -54,7 +54,7 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
         raise RuntimeError("INT8 layers give no gradients; train the model before it is quantised")
     kernel = _kitchen_linear() if x.is_cuda else None
     if kernel is not None:
-        return kernel(x, weight, scale, bias, x.dtype)
+        return kernel(x.contiguous(), weight, scale, bias, x.dtype)
     rows = x.reshape(-1, x.shape[-1])  # [M, K]
     out = x.new_empty(rows.shape[0], weight.shape[0])
     step = max(SUMS_AT_ONCE // weight.shape[0], 1)

@@ -6,6 +6,7 @@ Low-VRAM loading and unloading are driven through ComfyUI's model patcher itself
 """
 
 import importlib.util
+import inspect
 import json
 import sys
 import tempfile
@@ -171,10 +172,16 @@ def lora_facts(model) -> dict:
         "after: restored again": equal(state(after), clean),
     }
     after.patch_model(CPU)  # as ComfyUI's save nodes do, with the LoRA in place
-    saved = {name: tensor.clone() for name, tensor in after.model.state_dict_for_saving().items()}
+    saved = {name: tensor.clone() for name, tensor in for_saving(after).items()}
     facts["after: saved"] = difference(saved_latents(saved), latents(after.model.diffusion_model))
     after.detach()
     return facts
+
+
+def for_saving(model) -> dict[str, torch.Tensor]:
+    save = model.model.state_dict_for_saving
+    newer = "unet_state_dict" in inspect.signature(save).parameters
+    return save(model.model.diffusion_model.state_dict()) if newer else save()
 
 
 def saved_latents(tensors: dict) -> torch.Tensor:
