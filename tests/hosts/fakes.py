@@ -141,8 +141,12 @@ class Host:
             "folder_paths", get_temp_directory=lambda: str(self.temp), get_filename_list=lambda folder: [],
             get_folder_paths=lambda folder: [], get_full_path=lambda folder, name: None,
         )  # fmt: skip
-        made = [attention, modules, ldm, management, sd, utils, latest, folders,
-                _module("comfy", ldm=ldm, model_management=management, sd=sd, utils=utils),
+        ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
+        algorithms = {"int8_tensorwise": None} if self.new else {}
+        quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
+        comfy = _module("comfy", ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops, quant_ops=quant,
+                        lora=lora)  # fmt: skip
+        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, comfy,
                 _module("comfy_api", latest=latest)]  # fmt: skip
         return {module.__name__: module for module in made}
 
