@@ -15,8 +15,8 @@ class LongLiveQuantizeINT8(io.ComfyNode):
             node_id="LongLiveQuantizeINT8",
             display_name="Quantize INT8",
             category="LongLive",
-            description="The linear layers of the model's blocks in 8 bits: half their memory, and faster on GPUs with "
-            "INT8 tensor cores and comfy-kitchen. The film changes slightly.",
+            description="The linear layers of the model's blocks in 8 bits, weights and activations: half their memory "
+            "of bf16. The film changes slightly.",
             search_aliases=["int8", "w8a8", "quantization", "low vram"],
             inputs=[
                 io.Model.Input(
