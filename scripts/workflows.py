@@ -75,8 +75,8 @@ POCKET = Source(
         "encoder of the pocket model loads with Load LongLive only.",
         "lora": "Any LoRA loader goes between model and sampler. Choose a LoRA that was made for the model you load; "
         "none is shipped for the pocket model.",
-        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so shapes suffer "
-        "here; LongLive's portrait size is 480 x 832.",
+        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so its shapes "
+        "suffer here; LongLive's portrait size is 480 x 832.",
         "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
         "set *control after generate* to `increment` and queue as often as you like.",
         "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
