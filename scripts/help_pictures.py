@@ -28,6 +28,7 @@ from tests.comfy.client import ComfyClient  # noqa: E402
 from tests.comfy.server import ComfyServer  # noqa: E402
 
 PAGES = ROOT / "web" / "docs"
+WORKFLOW = "int8"
 WINDOW = {"width": 1700, "height": 1000}
 MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
 SECONDS = 3.0
@@ -89,21 +90,24 @@ def _tools():
 
 
 def _workflow() -> dict:
-    """one_prompt with the short film's text, which is of two segments."""
-    workflow = graphs.ui("one_prompt")
-    timeline = next(node for node in workflow["nodes"] if node["id"] == int(graphs.TIMELINE))
+    """A workflow with every node of the pack, with the short film's text, which is of two segments."""
+    workflow = graphs.ui(WORKFLOW)
+    timeline = next(node for node in workflow["nodes"] if node["type"] == "LongLivePromptTimeline")
     timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
     timeline["size"] = [640, 260]
     return workflow
 
 
 def _reports(server: ComfyServer) -> dict[str, dict]:
-    """What the nodes say after a run, by node id."""
+    """What the nodes say after a run of that workflow, by node id."""
+    graph = graphs.api(WORKFLOW)
+    for timeline in graphs.of_kind(graph, "LongLivePromptTimeline"):
+        graph[timeline]["inputs"].update(text=graphs.TEXT, duration=SECONDS)
     with ComfyClient(server.url) as client:
-        run = client.run(graphs.film(duration=SECONDS))
+        run = client.run(graph)
     if run.status != "execution_success":
         sys.exit(f"{run.error or run.status}; the server's log:\n{server.tail()}")
-    return {node: run.outputs[node] for node in (graphs.TIMELINE, graphs.SAMPLER)}
+    return {node: output for node, output in run.outputs.items() if graph[node]["class_type"].startswith("LongLive")}
 
 
 def _photograph_nodes(page, reports: dict[str, dict]) -> None:
