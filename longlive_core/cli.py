@@ -1,28 +1,30 @@
-"""The command line: render a timeline, replay a recording, convert checkpoints.
+"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints.
 
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
+    python -m longlive_core check --model longlive_base.pt --lora lora.pt
 
-Exit codes: 0 done, 2 something the user can mend (one line on stderr), 130 stopped by Ctrl-C. Torch is imported by
-the commands, not here, so that `--help` and mistakes in a timeline answer at once.
+Exit codes: 0 done, 1 `check` found a fault, 2 something the user can mend (one line on stderr), 130 stopped by
+Ctrl-C. Torch is imported by the commands, not here, so that `--help` and mistakes in a timeline answer at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .timeline import Script, parse
+from .timeline import Plan, Script, parse
 
 if TYPE_CHECKING:
     from .config import StreamConfig
 
-USER_ERROR, INTERRUPTED = 2, 130
+FAULT, USER_ERROR, INTERRUPTED = 1, 2, 130
 _TEXT_FILE = re.compile(r"\.(?:txt|text|json|jsonl|md|yaml|yml|csv|timeline|prompt)$", re.IGNORECASE)
 _PATH_START = re.compile(r"(?:/|\\|~|\.{1,2}[/\\]|[A-Za-z]:[/\\])")
 _ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
@@ -40,20 +42,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.reconfigure(errors="replace")
     options = _build_parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _tell(str(error))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
+            raise
+        return _tell(f"not enough memory to load the model ({error}); end other programs, or choose --device cpu")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    return 0
+
+
+def _tell(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return USER_ERROR
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m longlive_core", description="LongLive: films from a timeline of prompts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_render(commands.add_parser("render", help="render a timeline to an MP4"))
+    check = commands.add_parser("check", help="look at model files, say what is wrong, run two chunks")
+    _add_files(check)
+    check.set_defaults(run=_check)
     replay = commands.add_parser("replay", help="run a recorded rollout again, for comparison")
     replay.add_argument("source", metavar="IN.safetensors")
     replay.add_argument("target", metavar="OUT.safetensors")
@@ -65,6 +77,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--alpha", type=float, help="alpha of a LoRA whose file states none")
     convert.add_argument("--merge", metavar="LORA", help="merge this LoRA into the model")
     convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
+    convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     return parser
 
@@ -76,13 +89,7 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
     add("--seed", type=int, default=0, metavar="N")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
-    files = render.add_argument_group("model")
-    files.add_argument("--model", default="pocket", help="'pocket' (built in) or a file (default: pocket)")
-    files.add_argument("--lora", metavar="PATH")
-    files.add_argument("--text-encoder", metavar="PATH")
-    files.add_argument("--vae", metavar="PATH")
-    files.add_argument("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
-    files.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
+    _add_files(render)
     run = render.add_argument_group("run (defaults come with the model)")
     run.add_argument("--width", type=int, metavar="PX")
     run.add_argument("--height", type=int, metavar="PX")
@@ -94,6 +101,28 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     run.add_argument("--chunk", type=int, metavar="N", help="latent frames denoised together")
     run.add_argument("--positions", choices=("absolute", "relative"))
     render.set_defaults(run=_render)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model").add_argument
+    add("--model", default="pocket", help="'pocket' (built in) or a file (default: pocket)")
+    add("--lora", metavar="PATH", help="LongLive's LoRA, merged into the model")
+    add("--lora-strength", type=float, default=1.0, metavar="X", help="of the merged LoRA (default 1)")
+    add("--lora-alpha", type=float, metavar="X", help="alpha of a LoRA whose file states none (default: its rank)")
+    add("--prefer-ema", action=argparse.BooleanOptionalAction, help="take a checkpoint's moving average, or do not "
+        "(default: only where it has nothing else)")  # fmt: skip
+    add("--text-encoder", metavar="PATH")
+    add("--vae", metavar="PATH")
+    add("--preset", metavar="NAME", help="settings: longlive-1.3b, self-forcing or pocket (default: by the model)")
+    add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
+
+
+def _file_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of Pipeline.load and of check."""
+    names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha",
+             "prefer_ema")  # fmt: skip
+    return {name: getattr(options, name) for name in names}
 
 
 def read_timeline(argument: str) -> str:
@@ -134,6 +163,12 @@ def _render(options: argparse.Namespace) -> None:
     _render_script(options, text, script)
 
 
+def _check(options: argparse.Namespace) -> int:
+    from .check import check
+
+    return 0 if check(**_file_options(options), say=functools.partial(print, flush=True)) else FAULT
+
+
 def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], None]) -> None:
     if Path(options.output).suffix.lower() != ".mp4":
         raise ValueError(f"the film is an MP4, so '{options.output}' must end in .mp4")
@@ -148,22 +183,11 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
     from tqdm import tqdm
 
     from .pipeline import Pipeline
-    from .render import check_device, check_size, film_metadata, render_film
+    from .render import film_metadata, render_film
     from .video import contact_sheet
 
-    check_device(options.device)
-    pipeline = Pipeline.load(
-        options.model,
-        lora=options.lora,
-        text_encoder=options.text_encoder,
-        vae=options.vae,
-        dtype=options.dtype,
-        device=options.device,
-    )
-    stream = _stream(pipeline.stream, options)
-    plan = script.plan(options.duration, chunk=stream.chunk)
-    width, height = options.width or pipeline.default_size[0], options.height or pipeline.default_size[1]
-    check_size(width, height)
+    stream, plan, (width, height) = _check_settings(options, script)
+    pipeline = Pipeline.load(**_file_options(options))
     print(plan.describe(), flush=True)
     metadata = film_metadata(text, plan, stream, options.seed, Path(options.model).name)
     began = time.perf_counter()
@@ -199,6 +223,23 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
         print(f"{options.contact_sheet}: {count} pictures")
 
 
+def _check_settings(options: argparse.Namespace, script: Script) -> tuple[StreamConfig, Plan, tuple[int, int]]:
+    """Settings, plan and size of the run; whatever cannot work is told here, before minutes of loading."""
+    from .noise import AddressedNoise
+    from .pipeline import default_size, settings_for
+    from .render import check_device, check_size
+
+    check_device(options.device)
+    stream = _stream(settings_for(options.model, options.preset), options)
+    plan = script.plan(options.duration, chunk=stream.chunk)
+    stream.check_length(plan.longest_shot)
+    given = (options.width, options.height)
+    size = tuple(own if value is None else value for value, own in zip(given, default_size(options.model), strict=True))
+    check_size(*size)
+    AddressedNoise(options.seed)
+    return stream, plan, size
+
+
 def _stream(preset: StreamConfig, options: argparse.Namespace) -> StreamConfig:
     """The model's preset with what the user set; StreamConfig checks the whole."""
     from dataclasses import replace
@@ -223,12 +264,28 @@ def _convert(options: argparse.Namespace) -> None:
     if options.lora:
         if options.merge is not None:
             raise ValueError("--merge needs a diffusion model, but --lora says that IN is a LoRA")
+        if options.int8:
+            raise ValueError("--int8 needs a diffusion model, but --lora says that IN is a LoRA")
         target = convert_lora(options.source, options.target, alpha=options.alpha)
     else:
         target = convert_model(
-            options.source, options.target, lora=options.merge, lora_alpha=options.alpha, strength=options.strength
+            options.source,
+            options.target,
+            lora=options.merge,
+            lora_alpha=options.alpha,
+            strength=options.strength,
+            int8=options.int8,
         )
-    print(f"wrote {target}")
+    print(f"wrote {target}{_int8_note(target) if options.int8 else ''}")
+
+
+def _int8_note(path: Path) -> str:
+    from .checkpoints import read_file
+    from .quant import block_linear_bytes, int8_layers
+
+    weights, _ = read_file(path)
+    size = block_linear_bytes(weights) / 2**20
+    return f" (INT8: {len(int8_layers(weights))} layers of the blocks, {size:.1f} MB)"
 
 
 if __name__ == "__main__":

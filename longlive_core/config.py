@@ -140,6 +140,16 @@ class StreamConfig:
         if sink % chunk or (window - sink) % chunk:
             raise ValueError(f"{numbers}: sink and window - sink ({window - sink}) must be multiples of the chunk")
 
+    def check_length(self, chunks: int) -> None:
+        """Raise ValueError unless a shot of so many chunks has positions."""
+        frames = chunks * self.chunk
+        if frames < 1:
+            raise ValueError("a film needs at least one chunk")
+        if self.positions == "absolute" and frames > MAX_ABSOLUTE_FRAMES:
+            raise ValueError(f"a shot of {frames} latent frames: absolute positions end at {MAX_ABSOLUTE_FRAMES} "
+                             "(256 s); choose relative positions, which have no end, or put a {cut} into the "
+                             "timeline")  # fmt: skip
+
     @staticmethod
     def even_steps(count: int) -> tuple[int, ...]:
         """`count` evenly spaced timesteps before warping: 4 -> (1000, 750, 500, 250)."""

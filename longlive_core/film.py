@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .nonfinite import check_pixels
 from .rollout import Chunk
 from .vae import StreamingDecoder
 
@@ -19,8 +20,13 @@ def to_frames(pixels: Tensor) -> np.ndarray:
 
 
 def film_frames(chunks: Iterable[Chunk], decoder: StreamingDecoder) -> Iterator[tuple[Chunk, np.ndarray]]:
-    """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE."""
+    """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
+
+    Raises NonFiniteError where the VAE's pixels hold NaN or infinity.
+    """
     for chunk in chunks:
         if chunk.first_of_shot:
             decoder.reset()
-        yield chunk, to_frames(decoder.decode(chunk.latents))
+        pixels = decoder.decode(chunk.latents)
+        check_pixels(pixels, chunk.index)
+        yield chunk, to_frames(pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
 from .config import PRESETS, StreamConfig
+from .memory import free_memory, gigabytes, weight_bytes
 from .model import CausalWan
 from .pocket import DIT_FILE, VAE_FILE, weights_folder
 from .text import TextEncoder
 from .vae import StreamingDecoder
+
+logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
 WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
@@ -81,22 +85,21 @@ class Pipeline:
         Raises:
             CheckpointError: a file is missing or is not what it should be. ValueError: unknown dtype or preset.
         """
-        small = model == POCKET
-        if not small:
+        if model != POCKET:
             _require(model, text_encoder=text_encoder, vae=vae)
-        stream = _preset(preset or ("pocket" if small else "longlive-1.3b"))
-        device = _device(device)
-        dtype = _dtype(dtype, device)
-        model_path = weights_folder() / DIT_FILE if small else model
+        stream = settings_for(model, preset)
+        device = resolve_device(device)
+        dtype = resolve_dtype(dtype, device)
+        model_path = model_file(model)
         weights = load_state_dict(model_path, prefer_ema=prefer_ema)
         if lora is not None:
-            weights = merge_lora(weights, load_lora(lora, lora_alpha), lora_strength)
+            weights = merge_lora(weights, load_lora(lora, lora_alpha), lora_strength, path=lora)
         return cls(
             model=CausalWan(build_model(weights, device, dtype, path=model_path)),
-            decoder=StreamingDecoder(load_vae(vae or weights_folder() / VAE_FILE, device, dtype)),
-            text=_text_encoder(text_encoder),
+            decoder=StreamingDecoder(load_vae(vae_file(vae), device, dtype)),
+            text=load_text_encoder(text_encoder),
             stream=stream,
-            default_size=_pocket_size() if small else WAN_SIZE,
+            default_size=default_size(model),
             device=device,
         )
 
@@ -104,13 +107,24 @@ class Pipeline:
         """The embedding [1, L, 4096] of each distinct text, float32 on the CPU.
 
         The encoder visits the device for this and returns to the CPU: umt5-xxl is four times as big as the model.
+        Where it does not fit beside the model, it encodes on the CPU, and a warning says so.
         """
         distinct = list(dict.fromkeys(texts))
         try:
-            contexts = self.text.to(self.device).encode(distinct)
+            contexts = self.text.to(self._encoding_device()).encode(distinct)
         finally:
             self.text.to("cpu")
         return {text: contexts[i : i + 1] for i, text in enumerate(distinct)}
+
+    def _encoding_device(self) -> torch.device:
+        size, free = weight_bytes(self.text.model), free_memory(self.device)
+        if self.device.type == "cpu" or free is None or size <= free:
+            return self.device
+        logger.warning(
+            "the text encoder (%s) does not fit beside the model on %s (%s free): prompts are encoded on the CPU",
+            gigabytes(size), self.device, gigabytes(free),
+        )  # fmt: skip
+        return torch.device("cpu")
 
 
 def _require(model, **paths) -> None:
@@ -123,30 +137,43 @@ def _require(model, **paths) -> None:
         raise CheckpointError(f"there is no file for {', '.join(absent)}")
 
 
-def _preset(name: str) -> StreamConfig:
+def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamConfig:
+    """The settings a model is run with by default; known before it is loaded. ValueError: no such preset."""
+    name = preset or ("pocket" if model == POCKET else "longlive-1.3b")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
-def _pocket_size() -> tuple[int, int]:
+def default_size(model: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) in pixels a model was trained at."""
+    if model != POCKET:
+        return WAN_SIZE
     from .pocket.world import HEIGHT, WIDTH
 
     return WIDTH, HEIGHT
 
 
-def _text_encoder(path: str | os.PathLike | None) -> TextEncoder:
+def model_file(model: str | os.PathLike) -> str | os.PathLike:
+    return weights_folder() / DIT_FILE if model == POCKET else model
+
+
+def vae_file(path: str | os.PathLike | None) -> str | os.PathLike:
+    return weights_folder() / VAE_FILE if path is None else path
+
+
+def load_text_encoder(path: str | os.PathLike | None) -> TextEncoder:
     # The built-in encoder is small enough for full precision everywhere; a given one keeps the precision of its file.
     return TextEncoder.load(POCKET, dtype=torch.float32) if path is None else TextEncoder.load(path)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def resolve_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":

@@ -11,6 +11,7 @@ import torch
 
 from .config import StreamConfig
 from .film import film_frames
+from .memory import check_memory, shortage_explained
 from .noise import AddressedNoise
 from .rollout import PromptSpan, rollout
 from .timeline import Plan
@@ -84,14 +85,20 @@ def render_film(
     """Render `plan` to the MP4 at `path`, chunk by chunk; returns the frames written.
 
     size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. Ctrl-C after the first chunk
-    finishes the file with what there is and raises KeyboardInterrupt; any other exception leaves no file.
+    finishes the file with what there is and raises KeyboardInterrupt; any other exception leaves no file:
+    NotEnoughMemory before anything is computed, NonFiniteError where numbers stop being finite.
     """
     width, height = size
     check_size(width, height)
     if stream.chunk != plan.chunk:
         raise ValueError(f"the plan has chunks of {plan.chunk} latent frames, the run of {stream.chunk}; plan again")
     noise = AddressedNoise(seed)
-    with FilmWriter(path, width, height, plan.fps, metadata=metadata) as film, torch.inference_mode():
+    need = check_memory(pipeline.model, pipeline.decoder, plan, stream, size)
+    with (
+        shortage_explained(need, pipeline.model.device),
+        FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
+        torch.inference_mode(),
+    ):
         spans = prompt_spans(plan, pipeline.encode(plan.texts))
         chunks = rollout(pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise)
         interrupted = False

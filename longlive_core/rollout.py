@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from .cache import RollingCache, Span
-from .config import MAX_ABSOLUTE_FRAMES, TRANSITIONS, StreamConfig, Transition
+from .config import TRANSITIONS, StreamConfig, Transition
 from .model import CausalWan, Rotary
 from .model.rotary import apply as rotate
 from .noise import Noise
+from .nonfinite import NonFiniteError, find_cause
 from .schedule import add_noise, clean_sample, warp
 
 OnStep = Callable[[int, int], None]
@@ -81,7 +82,8 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
         on_step: progress and cancellation.
 
     Raises:
-        ValueError: on arguments that contradict each other, before anything is computed.
+        ValueError: on arguments that contradict each other, before anything is computed. NonFiniteError (from the
+            iterator): a chunk holds NaN or infinity; names the chunk and the layer where that begins.
     """
     shots = _shot_lengths(spans, chunks)
     _check(model, latent_size, stream, max(shots))
@@ -100,7 +102,11 @@ def _generate(model, spans, chunks, latent_size, stream, noise, on_step) -> Iter
             transition = "cut" if index == 0 else spans[current].transition
             shot.switch(spans[current].context, transition, cancel_point)
         in_shot = shot.chunks
-        yield Chunk(index, in_shot, current, shot.next_chunk(noise, cancel_point))
+        try:
+            latents = shot.next_chunk(noise, cancel_point)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"chunk {index}: the model's output holds NaN or infinity; {error}") from None
+        yield Chunk(index, in_shot, current, latents)
 
 
 def _bind(on_step: OnStep, index: int) -> Callable[[int], None]:
@@ -126,12 +132,7 @@ def _check(model: CausalWan, latent_size: tuple[int, int], stream: StreamConfig,
     height, width = latent_size
     if height < ph or width < pw or height % ph or width % pw:
         raise ValueError(f"size {width * 8}x{height * 8}: width and height must be multiples of {8 * pw} and {8 * ph}")
-    frames = longest_shot * stream.chunk
-    if frames < 1:
-        raise ValueError("a film needs at least one chunk")
-    if stream.positions == "absolute" and frames > MAX_ABSOLUTE_FRAMES:
-        raise ValueError(f"a shot of {frames} latent frames: absolute positions end at {MAX_ABSOLUTE_FRAMES} (256 s); "
-                         "choose relative positions, which have no end, or put a {cut} into the timeline")  # fmt: skip
+    stream.check_length(longest_shot)
 
 
 class Shot:
@@ -187,20 +188,37 @@ class Shot:
         self.cache.commit(span)
 
     def next_chunk(self, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
-        """Denoise the next chunk and leave its clean keys and values behind. -> latents [B, C, chunk, h, w]."""
+        """Denoise the next chunk and leave its clean keys and values behind. -> latents [B, C, chunk, h, w].
+
+        Raises NonFiniteError where the latents hold NaN or infinity; the cache then stays as it was.
+        """
         span = self.cache.next_chunk()
+        latents = self._denoise(span, noise, on_step)
+        finite = torch.isfinite(latents).all()
+        on_step(len(self.timesteps))
+        self._pass(latents, self.stream.context_noise, span, self.frames)
+        if not finite:  # the one synchronisation of a chunk, with all its passes already queued
+            raise NonFiniteError(self._why_not_finite(span, noise))
+        self.cache.commit(span)
+        self.recent.append(latents)
+        self.chunks += 1
+        return latents
+
+    def _denoise(self, span: Span, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
+        """All denoising passes of a chunk. They leave nothing behind that a second call would not overwrite."""
         latents = self._noise(noise, 0)
         for step, timestep in enumerate(self.timesteps):
             if step:
                 latents = add_noise(latents, self._noise(noise, step), timestep)
             on_step(step)
             latents = clean_sample(latents, self._pass(latents, timestep, span, self.frames), timestep)
-        on_step(len(self.timesteps))
-        self._pass(latents, self.stream.context_noise, span, self.frames)
-        self.cache.commit(span)
-        self.recent.append(latents)
-        self.chunks += 1
         return latents
+
+    def _why_not_finite(self, span: Span, noise: Noise) -> str:
+        return find_cause(
+            self.model, self.prompt, kept=lambda layer: self.cache.visible(layer, span),
+            retry=lambda on_pass: self._denoise(span, noise, on_pass),
+        )  # fmt: skip
 
     def _noise(self, noise: Noise, step: int) -> Tensor:
         return noise.draw(self.chunks, step, self.shape).to(self.model.device)

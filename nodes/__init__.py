@@ -3,10 +3,11 @@
 from comfy_api.latest import ComfyExtension
 
 from .load import LongLiveLoad
+from .quantize import LongLiveQuantizeINT8
 from .sampler import LongLiveStreamSampler
 from .timeline import LongLivePromptTimeline
 
 
 class LongLiveExtension(ComfyExtension):
     async def get_node_list(self):
-        return [LongLiveLoad, LongLivePromptTimeline, LongLiveStreamSampler]
+        return [LongLiveLoad, LongLivePromptTimeline, LongLiveStreamSampler, LongLiveQuantizeINT8]

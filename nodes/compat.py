@@ -1,13 +1,19 @@
 """All that depends on ComfyUI's version or on its insides; the nodes themselves use `comfy_api.latest` only.
 
-Written against ComfyUI 0.3.75. Newer versions differ in arguments (looked up by signature), in the class of the
-model patcher and in the base class of the interrupt; nothing here names the latter two.
+Written against ComfyUI 0.3.75. What newer versions change, and why it does not matter here:
+- arguments: those of NEWER_ARGUMENTS are given where the signature has them;
+- the interrupt is a BaseException from 0.20 on: nothing catches it, everything is tidied up in `finally` and `with`;
+- weights may be absent, elsewhere or quantised until a module runs (dynamic VRAM, 0.12): only forwards are called, and
+  every patcher made here says how to make it again (`cached_patcher_init`);
+- the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
+
+`compat_int8` is a part of it.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import comfy.ldm.modules.attention as comfy_attention
@@ -17,27 +23,48 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..longlive_core.checkpoints import CheckpointError, load_lora, load_state_dict, merge_lora, read_file
+from ..longlive_core.checkpoints import (
+    CheckpointError,
+    load_lora,
+    load_state_dict,
+    merge_lora,
+    read_file,
+    unsuitable,
+    vae_tensors,
+)
+from ..longlive_core.checkpoints.names import recognise
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
+from ..longlive_core.memory import free_memory
 from ..longlive_core.model import CausalWan
 from ..longlive_core.pipeline import cpu_computes_bf16
+from ..longlive_core.quant import int8_layers
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
+from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
 WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
 
-# A name that only the one kind of file has.
-WAN21_VAE_KEY, WAN22_VAE_KEY = "decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.upsamples.0.residual.2.weight"
 UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
+UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"  # T5 has it in layer 0 only
+
+# Arguments that not every version has, and without which a node still does its work.
+NEWER_ARGUMENTS = {
+    "advanced",  # 0.10: a widget that is folded away
+    "search_aliases",  # 0.11: other words by which a node is found
+    "disable_dynamic",  # 0.12: all weights at once
+    "has_intermediate_output",  # 0.19: reports outlive a reload of the page
+}
 
 
 def supported(function: Callable, **arguments):
-    """Call with those arguments that this version of ComfyUI knows."""
+    """Call with the arguments given, but for those of NEWER_ARGUMENTS that this version of ComfyUI does not know."""
     known = inspect.signature(function).parameters
-    return function(**{name: value for name, value in arguments.items() if name in known})
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = set() if takes_all else NEWER_ARGUMENTS - set(known)
+    return function(**{name: value for name, value in arguments.items() if name not in unknown})
 
 
 def schema(**arguments) -> io.Schema:
@@ -47,6 +74,13 @@ def schema(**arguments) -> io.Schema:
 def widget(kind, name: str, **arguments) -> io.Input:
     """An input such as `widget(io.Int, "steps", default=4, advanced=True)`."""
     return supported(kind.Input, id=name, **arguments)
+
+
+def refuse_removed(inputs: Mapping[str, object]) -> None:
+    """Raise ValueError for connections to inputs that a node does not have; ComfyUI hands them over all the same."""
+    if inputs:
+        raise ValueError(f"this version of the node has no input {' and no input '.join(inputs)}: the workflow was "
+                         "saved by another version; remove the connection, or add the node anew")  # fmt: skip
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -70,28 +104,68 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     """
     weights = load_state_dict(path)
     if lora is not None:
-        weights = merge_lora(weights, load_lora(lora))
+        weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)
-    model = supported(
-        comfy.sd.load_diffusion_model_state_dict,
-        sd=weights, model_options={} if wanted is None else {"dtype": wanted}, disable_dynamic=disable_dynamic,
-    )  # fmt: skip
+    model = model_of_weights(weights, wanted, disable_dynamic)
     if model is None:
         raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
     if wanted is torch.bfloat16 and _on_cpu():
         model.set_model_compute_dtype(wanted)  # else ComfyUI stores bfloat16 and computes in float32
+        keep_int8(model, weights)
     model.cached_patcher_init = (load_model, (path, lora, dtype))
     return model
 
 
+def model_of_weights(weights: dict[str, Tensor], dtype: torch.dtype | None, disable_dynamic: bool = False):
+    """Wan weights as ComfyUI's own MODEL; None where it does not recognise them.
+
+    INT8 layers are ComfyUI's own where it has some (0.27), else ours. Ours cannot follow dynamic VRAM, so it is
+    switched off for this model; where that is impossible, this raises ValueError.
+    """
+    options = {} if dtype is None else {"dtype": dtype}
+    ours = bool(int8_layers(weights)) and not knows_int8()
+    if ours:
+        options["custom_operations"] = Int8Operations
+    model = supported(
+        comfy.sd.load_diffusion_model_state_dict,
+        sd=dict(weights), model_options=options, disable_dynamic=disable_dynamic or ours,
+    )  # fmt: skip
+    if ours and model is not None and getattr(model, "is_dynamic", bool)():
+        raise ValueError("this version of ComfyUI moves weights in a way that INT8 layers cannot follow: start it with "
+                         "--disable-dynamic-vram, or update it to 0.27 or newer, which has INT8 layers of its own")
+    return model
+
+
+def quantise_model(model):
+    """A MODEL in INT8 with its LoRAs baked in, and its weights. The given MODEL stays as it is; see `compat_int8`."""
+    weights = int8_weights(model)
+    fresh = take_over(model_of_weights(weights, model.model.get_dtype()), model)
+    keep_int8(fresh, weights)
+    source = getattr(model, "cached_patcher_init", None)
+    fresh.cached_patcher_init = source and (_quantised_again, (source, dict(model.patches)))
+    return fresh, weights
+
+
+def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False):
+    """See `load_model`. source: how its own loader makes the unquantised MODEL again."""
+    load, arguments, *part = source
+    model = load(*arguments)
+    model = model[part[0]] if part else model
+    model.patches = dict(patches)
+    return model_of_weights(int8_weights(model), model.model.get_dtype(), disable_dynamic)
+
+
 def load_vae(path: str, dtype: str):
     """A Wan 2.1 VAE as ComfyUI's own VAE."""
-    weights, _ = read_file(path)
-    if WAN21_VAE_KEY not in weights or WAN22_VAE_KEY in weights:
-        raise CheckpointError(f"{path} is not a Wan 2.1 VAE; take wan_2.1_vae.safetensors or Wan2.1_VAE.pth")
-    vae = comfy.sd.VAE(sd=dict(weights), dtype=_weight_dtype(dtype))
+    vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_weight_dtype(dtype))
     vae.throw_exception_if_invalid()
+    vae.patcher.cached_patcher_init = (_vae_patcher, (path, dtype))
     return vae
+
+
+def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
+    """The patcher alone, made again; ComfyUI itself decides for a VAE whether it is dynamic."""
+    return load_vae(path, dtype).patcher
 
 
 def load_clip(path: str, embeddings: Sequence[str]):
@@ -99,16 +173,25 @@ def load_clip(path: str, embeddings: Sequence[str]):
     weights, _ = read_file(path)
     width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
     if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:
+        kind = recognise(map(str, weights))
         raise CheckpointError(
-            f"{path} is not a umt5-xxl text encoder in ComfyUI's format; take umt5_xxl_fp16.safetensors or "
-            "umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command line only)"
+            f"{path} is not a umt5-xxl text encoder in ComfyUI's format{f', but {kind.what}' if kind else ''}; take "
+            "umt5_xxl_fp16.safetensors or umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command "
+            "line only)"
         )
     return comfy.sd.load_clip([path], embedding_directory=list(embeddings), clip_type=comfy.sd.CLIPType.WAN)
 
 
-def make_clip(model_class: type, tokenizer_class: type):
-    """A CLIP around classes of ours that answer as ComfyUI's text encoders do."""
-    return comfy.sd.CLIP(SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class))
+def make_clip(model_class: type, tokenizer_class: type, again: Callable, disable_dynamic: bool = False):
+    """A CLIP around classes of ours that answer as ComfyUI's text encoders do. again(disable_dynamic) makes another."""
+    target = SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class)
+    clip = supported(comfy.sd.CLIP, target=target, disable_dynamic=disable_dynamic)
+    clip.patcher.cached_patcher_init = (_clip_patcher, (again,))
+    return clip
+
+
+def _clip_patcher(again: Callable, disable_dynamic: bool = False):
+    return again(disable_dynamic).patcher
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -117,6 +200,9 @@ def make_clip(model_class: type, tokenizer_class: type):
 def encode_text(clip, text: str) -> Tensor:
     """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights."""
     tokens = clip.tokenize(clean(text), disable_weights=True)
+    if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
+        raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
+                         f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
     return clip.encode_from_tokens_scheduled(tokens)[0][0].float().cpu()
 
 
@@ -140,9 +226,10 @@ def causal_model(model) -> CausalWan:
     """The causal forward over a MODEL's own module, which stays ComfyUI's to patch, cast and offload."""
     module = model.model.diffusion_model
     config = ModelConfig.from_module(module)
-    if (config.in_dim, config.out_dim) != (LATENT_CHANNELS, LATENT_CHANNELS):
-        raise ValueError(f"the MODEL takes {config.in_dim} latent channels and gives {config.out_dim}: it is not a "
-                         "Wan 2.1 text-to-video model, which has 16; load LongLive's")  # fmt: skip
+    parts = {name for name, _ in module.named_children()}
+    reason = unsuitable(parts, config.in_dim, config.dim, config.num_layers)
+    if reason is not None:
+        raise ValueError(f"the MODEL is {reason}. Load LongLive's with Load LongLive or Load Diffusion Model")
     return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model))
 
 
@@ -158,7 +245,7 @@ def streaming_decoder(vae) -> StreamingDecoder:
     parts = ("conv1", "middle", "upsamples", "head")
     if vae.latent_channels != LATENT_CHANNELS or not all(hasattr(decoder, part) for part in parts):
         raise ValueError("the VAE is not Wan 2.1's; connect the one of Load LongLive, or wan_2.1_vae.safetensors")
-    if _on_cpu():
+    if management.is_device_cpu(vae.device):  # where weights are never dynamic
         channels_last(vae.first_stage_model)
     return StreamingDecoder(vae.first_stage_model, dtype=vae.vae_dtype, device=vae.device)
 
@@ -173,6 +260,17 @@ def load_for_run(model, vae, frames: int, latent_size: tuple[int, int], reserve:
     model_pass = model.memory_required([1, LATENT_CHANNELS, frames, *latent_size])
     decoding = vae.memory_used_decode((1, LATENT_CHANNELS, 1, *latent_size), vae.vae_dtype)
     management.load_models_gpu([model, vae.patcher], memory_required=max(model_pass, decoding) + reserve)
+
+
+def memory_for_run(model) -> int | None:
+    """Bytes that a run may take on the MODEL's device, with what ComfyUI can free by unloading; None: unknown."""
+    device = model.load_device
+    if device.type == "cpu":
+        return free_memory(device)
+    if device.type != "cuda":
+        return None
+    loaded = [entry for entry in management.current_loaded_models if entry.device == device and entry.model is not None]
+    return management.get_free_memory(device) + sum(entry.model_loaded_memory() for entry in loaded)
 
 
 def check_cancelled() -> None:

@@ -15,18 +15,16 @@ from PIL import Image
 
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.film import film_frames
-from ..longlive_core.model import CausalWan
+from ..longlive_core.memory import estimate
 from ..longlive_core.noise import AddressedNoise
 from ..longlive_core.render import film_metadata
 from ..longlive_core.rollout import rollout
 from ..longlive_core.timeline import Plan
-from ..longlive_core.video import FilmWriter
+from ..longlive_core.video import FilmWriter, check_writable
 from . import compat
 from .timeline import Timeline
 
 PREVIEW_SIZE = 512  # pixels, the longer side
-# Bytes per pixel of a frame and byte of the dtype that Wan's streaming VAE keeps: 1801 MiB in bf16 at 832x480.
-VAE_CACHE_PER_PIXEL = 1801 * 2**20 / (832 * 480) / 2
 
 
 class Filming:
@@ -45,39 +43,30 @@ class Filming:
         progress = Progress(self.plan.chunks, len(self.stream.denoising_steps) + 1)
         chunks = rollout(self.causal, self.timeline.spans(self.plan), self.plan.chunks, latent_size, self.stream,
                          AddressedNoise(self.seed), progress.step)  # fmt: skip
-        frames = self._pass_frames()
-        reserve = self._cache_bytes(frames, latent_size)
-        compat.load_for_run(self.model, self.vae, frames, latent_size, reserve)
+        path = _film_path()
+        # Weights do not count: ComfyUI may leave some of them in main memory.
+        need = estimate(self.causal, self.decoder, self.plan, self.stream, self.size, weights=0)
+        need.check(compat.memory_for_run(self.model), str(self.causal.device))
+        compat.load_for_run(self.model, self.vae, need.frames, latent_size, need.cache + need.vae)
         began = time.perf_counter()
         try:
-            path = self._write(chunks, progress)
+            self._write(path, chunks, progress)
         finally:
             chunks.close()
             self.decoder.reset()
             compat.release_memory()
         return path, self._report(time.perf_counter() - began)
 
-    def _write(self, chunks, progress: Progress) -> str:
-        folder = folder_paths.get_temp_directory()
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, f"longlive_{uuid.uuid4().hex[:12]}.mp4")
+    def _write(self, path: str, chunks, progress: Progress) -> None:
         with FilmWriter(path, *self.size, fps=self.plan.fps, metadata=self._metadata()) as film:
             for chunk, frames in film_frames(chunks, self.decoder):
                 film.write(frames)
                 progress.chunk(chunk.index, frames[-1])
-        return path
 
     def _metadata(self) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
         return film_metadata(self.timeline.text, self.plan, self.stream, self.seed, name)
-
-    def _pass_frames(self) -> int:
-        """Latent frames of the cache, which is also the widest pass (a recache)."""
-        return self.plan.chunks * self.stream.chunk if self.stream.window == -1 else self.stream.window
-
-    def _cache_bytes(self, frames: int, latent_size: tuple[int, int]) -> int:
-        return _kv_bytes(self.causal, frames, latent_size) + _vae_bytes(self.decoder, self.size)
 
     def _report(self, seconds: float) -> str:
         return json.dumps(report(self.plan, self.stream, self.seed, self.size, seconds), ensure_ascii=False)
@@ -122,18 +111,21 @@ def report(plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int], s
     }  # fmt: skip
 
 
+def _film_path() -> str:
+    """A new file in ComfyUI's temporary folder; ValueError where none can be written there."""
+    folder = folder_paths.get_temp_directory()
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"ComfyUI's temporary folder {folder} cannot be made ({error.strerror}); choose another with "
+                         "--temp-directory") from error  # fmt: skip
+    path = os.path.join(folder, f"longlive_{uuid.uuid4().hex[:12]}.mp4")
+    check_writable(path)
+    return path
+
+
 def _check_text_width(timeline: Timeline, config: ModelConfig) -> None:
     width = next(iter(timeline.contexts.values())).shape[-1]
     if width != config.text_dim:
         raise ValueError(f"the timeline's CLIP makes embeddings {width} wide, the model takes {config.text_dim}: "
                          "connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
-
-
-def _kv_bytes(model: CausalWan, frames: int, latent_size: tuple[int, int]) -> int:
-    config = model.config
-    tokens = frames * config.tokens_per_frame(latent_size)
-    return 2 * config.num_layers * tokens * config.dim * model.dtype.itemsize
-
-
-def _vae_bytes(decoder, size: tuple[int, int]) -> int:
-    return int(VAE_CACHE_PER_PIXEL * size[0] * size[1] * decoder.dtype.itemsize)

@@ -12,6 +12,7 @@ from .pocket_clip import load_pocket_clip
 POCKET = "pocket (built-in)"
 FROM_MODEL = "from the model"
 NONE = "none"
+DTYPES = ["auto", *compat.DTYPES]
 WANTED = {
     "text_encoders": "a text encoder, such as umt5_xxl_fp16.safetensors in models/text_encoders",
     "vae": "a VAE, such as wan_2.1_vae.safetensors in models/vae",
@@ -33,7 +34,7 @@ class LongLiveLoad(io.ComfyNode):
                 io.Combo.Input(
                     "model", options=[POCKET, *files("diffusion_models")], default=POCKET,
                     tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
-                    "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file.",
+                    "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
                 ),
                 io.Combo.Input(
                     "lora", options=[NONE, *files("loras")], default=NONE,
@@ -51,7 +52,7 @@ class LongLiveLoad(io.ComfyNode):
                     "wan_2.1_vae.safetensors.",
                 ),
                 io.Combo.Input(
-                    "dtype", options=["auto", "bf16", "fp16", "fp32"], default="auto",
+                    "dtype", options=DTYPES, default="auto",
                     tooltip="Precision of model and VAE. auto is ComfyUI's choice on a GPU; on a CPU it is bf16 where "
                     "the CPU computes in it, else fp32.",
                 ),
@@ -64,9 +65,11 @@ class LongLiveLoad(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, model=None, text_encoder=None, vae=None):
-        # ComfyUI leaves it to this method whether the inputs it names are among the choices.
-        chosen = {"diffusion_models": model, "text_encoders": text_encoder, "vae": vae}
+    def validate_inputs(cls, model=None, lora=None, text_encoder=None, vae=None, dtype=None):
+        # ComfyUI 0.3.75 does not look whether a value is among a combo's choices: it may be of another version's.
+        if dtype not in (None, *DTYPES):
+            return f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}"
+        chosen = {"diffusion_models": model, "loras": lora, "text_encoders": text_encoder, "vae": vae}
         gone = [f"{name} in models/{folder}" for folder, name in chosen.items() if _is_gone(folder, name)]
         if gone:
             return f"there is no {' and no '.join(gone)}; press R to read the folders again"
@@ -76,7 +79,8 @@ class LongLiveLoad(io.ComfyNode):
         return f"{model} brings none of its own: choose {' and '.join(missing)}"
 
     @classmethod
-    def execute(cls, model, lora, text_encoder, vae, dtype) -> io.NodeOutput:
+    def execute(cls, model, lora, text_encoder, vae, dtype, **removed) -> io.NodeOutput:
+        compat.refuse_removed(removed)
         model_path = _path("diffusion_models", model) or str(weights_folder() / DIT_FILE)
         vae_path = _path("vae", vae) or str(weights_folder() / VAE_FILE)
         clip_path = _path("text_encoders", text_encoder)
@@ -94,4 +98,4 @@ def _path(folder: str, name: str) -> str | None:
 
 
 def _is_gone(folder: str, name: str | None) -> bool:
-    return name not in (None, POCKET, FROM_MODEL) and folder_paths.get_full_path(folder, name) is None
+    return name not in (None, POCKET, FROM_MODEL, NONE) and folder_paths.get_full_path(folder, name) is None

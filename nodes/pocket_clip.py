@@ -16,8 +16,8 @@ from . import compat
 NAME = "longlive_pocket"
 
 
-def load_pocket_clip():
-    """The pocket model's text encoder as a CLIP."""
+def load_pocket_clip(disable_dynamic: bool = False):
+    """The pocket model's text encoder as a CLIP. disable_dynamic: see `compat.make_clip`."""
     encoder = TextEncoder.load("pocket", dtype=torch.float32)
 
     class Model(PocketTextModel):
@@ -28,7 +28,7 @@ def load_pocket_clip():
         def __init__(self, embedding_directory=None, tokenizer_data=None):
             super().__init__(encoder)
 
-    return compat.make_clip(Model, Tokenizer)
+    return compat.make_clip(Model, Tokenizer, load_pocket_clip, disable_dynamic)
 
 
 class PocketTokenizer:

@@ -12,6 +12,7 @@ from .filming import Filming
 from .timeline import TimelineType
 
 AUTO = "auto"
+CHUNKS = [3, 1]
 
 
 class LongLiveStreamSampler(io.ComfyNode):
@@ -23,25 +24,32 @@ class LongLiveStreamSampler(io.ComfyNode):
             category="LongLive",
             description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
             "next begins, so memory does not grow with the film.",
+            has_intermediate_output=True,
             search_aliases=["LongLive sampler", "long video", "streaming video"],
             inputs=[*_main_inputs(), *_advanced_inputs()],
             outputs=[io.Video.Output(display_name="VIDEO")],
         )
 
     @classmethod
-    def validate_inputs(cls, width=None, height=None, window=None, sink=None, chunk=None):
+    def validate_inputs(cls, width=None, height=None, window=None, sink=None, sink_policy=None, chunk=None,
+                        positions=None):  # fmt: skip
+        settings = {"sink_policy": sink_policy, "positions": None if positions == AUTO else positions}
+        if None not in (window, sink, chunk):  # linked ones are known when it runs
+            settings |= {"window": window, "sink": sink, "chunk": chunk}
         try:
             if None not in (width, height):
                 check_size(width, height)
-            if None not in (window, sink, chunk):
-                StreamConfig(window=window, sink=sink, chunk=chunk)
+            if chunk not in (None, *CHUNKS):
+                raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
+            StreamConfig(**{name: value for name, value in settings.items() if value is not None})
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, model, vae, timeline, seed, width, height, steps, shift, window, sink, sink_policy, chunk,
-                positions) -> io.NodeOutput:  # fmt: skip
+                positions, **removed) -> io.NodeOutput:  # fmt: skip
+        compat.refuse_removed(removed)
         check_size(width, height)
         stream = StreamConfig(
             window=window, sink=sink, chunk=chunk, sink_policy=sink_policy, shift=shift,
@@ -66,11 +74,13 @@ def _main_inputs() -> list[io.Input]:
         ),
         compat.widget(
             io.Int, "width", default=832, min=16, max=2048, step=16,
-            tooltip="Pixels, a multiple of 16. LongLive was trained at 832, the pocket model at 128.",
+            tooltip="Pixels, a multiple of 16. Width x height of LongLive: 832x480 as trained, 480x832 portrait, "
+            "624x352 for drafts. Pocket model: 128x80.",
         ),
         compat.widget(
             io.Int, "height", default=480, min=16, max=2048, step=16,
-            tooltip="Pixels, a multiple of 16. LongLive was trained at 480, the pocket model at 80.",
+            tooltip="Pixels, a multiple of 16. Width x height of LongLive: 832x480 as trained, 480x832 portrait, "
+            "624x352 for drafts. Pocket model: 128x80.",
         ),
     ]  # fmt: skip
 
@@ -79,16 +89,19 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         compat.widget(
             io.Int, "steps", default=4, min=1, max=50, advanced=True,
-            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were trained with 4.",
+            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were distilled to 4; 2 is a fast "
+            "draft. There is no CFG and no negative prompt: guidance was distilled into the model.",
         ),
         compat.widget(
             io.Float, "shift", default=5.0, min=0.1, max=100.0, step=0.1, advanced=True,
-            tooltip="Of the flow-matching schedule; larger spends more steps on noise. The models were trained with 5.",
+            tooltip="Of the flow-matching schedule, usually 3 to 8; larger spends more steps on noise. The models were "
+            "trained with 5.",
         ),
         compat.widget(
             io.Int, "window", default=12, min=-1, max=1023, advanced=True,
             tooltip="Latent frames (1/4 s each at 16 fps) a chunk sees, counting the sink and itself. -1: the whole "
-            "film so far, which needs memory without end. LongLive: 12; Self-Forcing: -1.",
+            "film so far, which needs memory without end. LongLive: 12; less saves memory and time and forgets sooner. "
+            "Self-Forcing: -1.",
         ),
         compat.widget(
             io.Int, "sink", default=3, min=0, max=1020, advanced=True,
@@ -101,7 +114,7 @@ def _advanced_inputs() -> list[io.Input]:
             "takes it from the last frames.",
         ),
         compat.widget(
-            io.Combo, "chunk", options=[3, 1], default=3, advanced=True,
+            io.Combo, "chunk", options=CHUNKS, default=3, advanced=True,
             tooltip="Latent frames denoised together: 3 for LongLive and Self-Forcing, 1 for frame-wise models.",
         ),
         compat.widget(

@@ -51,6 +51,7 @@ class LongLivePromptTimeline(io.ComfyNode):
             category="LongLive",
             description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
             "how long the film will be.",
+            has_intermediate_output=True,
             search_aliases=["prompt schedule", "prompt travel", "storyboard"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder: the CLIP of Load LongLive, or of CLIPLoader (wan)."),
@@ -58,7 +59,8 @@ class LongLivePromptTimeline(io.ComfyNode):
                     io.String, "text", default=EXAMPLE, multiline=True, dynamic_prompts=False,
                     tooltip="One prompt a line, its time in front: 12s, 0:12 or 16c (chunks); the first at 0s. Or "
                     "[0s-5s: text], or prompts without times, split evenly. At the end of a line {keep} keeps the "
-                    "old prompt's memory, {cut} starts a new shot. A line '* text' is put before every prompt.",
+                    "old prompt's memory, {cut} starts a new shot. A line '* text' is put before every prompt. Name "
+                    "subject and setting in every prompt: the model sees only the one in force.",
                 ),
                 compat.widget(
                     io.Float, "duration", default=20.0, min=0.0, max=86400.0, step=0.5,
@@ -87,7 +89,8 @@ class LongLivePromptTimeline(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, clip, text, duration, fps) -> io.NodeOutput:
+    def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
+        compat.refuse_removed(removed)
         script = parse(text)
         plan = script.plan(duration or None, fps)
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from longlive_core.video import contact_sheet  # noqa: E402 - the path comes first
+from tests.comfy import graphs  # noqa: E402
 from tests.comfy.client import ComfyClient, Run  # noqa: E402
+from tests.comfy.models import place_models  # noqa: E402
 from tests.comfy.server import ComfyServer  # noqa: E402
 
 OUTPUT = ROOT / "output"
@@ -22,44 +24,41 @@ OUTPUT = ROOT / "output"
 
 def main() -> int:
     options = _options()
-    prompt = _read(f"api/{options.workflow}.json")
-    sampler, saver = _find(prompt, "LongLiveStreamSampler"), _find(prompt, "SaveVideo")
+    prompt = graphs.api(options.workflow)
+    films = graphs.films_of(prompt)
     if options.seed is not None:
-        prompt[sampler]["inputs"]["seed"] = options.seed
+        step = options.seed - prompt[films[0][1]]["inputs"]["seed"]  # films that differ by their seed still do
+        for _, sampler, _ in films:
+            prompt[sampler]["inputs"]["seed"] += step
     print("starting ComfyUI", flush=True)
+    place_models(OUTPUT / "comfyui" / "models")
     with ComfyServer(OUTPUT / "comfyui") as server:
         with ComfyClient(server.url) as client:
-            run = client.run(prompt, _read(f"{options.workflow}.json"), _progress_line(sampler), timeout=24 * 3600)
+            run = client.run(prompt, graphs.ui(options.workflow), _progress_line(prompt), timeout=24 * 3600)
         print(flush=True)
         if run.status != "execution_success":
             print(f"{run.error or run.status}; the server's log: {server.log}", file=sys.stderr)
             return 1
-        _show(server, run, sampler, saver)
+        for _, sampler, saver in films:
+            _show(server, run, sampler, saver)
         if options.ui:
             _keep_open(server)
     return 0
 
 
 def _options() -> argparse.Namespace:
-    names = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Render a story with the built-in model.")
     parser.add_argument("--ui", action="store_true", help="leave the server open and print its address")
-    parser.add_argument("--workflow", choices=names, default="six_segment_story")
+    parser.add_argument("--workflow", choices=graphs.POCKET_NAMES, default="six_segment_story")
     parser.add_argument("--seed", type=int)
     return parser.parse_args()
 
 
-def _read(name: str) -> dict:
-    return json.loads((ROOT / "workflows" / name).read_text(encoding="utf-8"))
+def _progress_line(prompt: dict):
+    samplers = graphs.of_kind(prompt, "LongLiveStreamSampler")
 
-
-def _find(prompt: dict, kind: str) -> str:
-    return next(node for node, entry in prompt.items() if entry["class_type"] == kind)
-
-
-def _progress_line(sampler: str):
     def show(run: Run, kind: str, data: dict) -> None:
-        if kind == "progress" and data["node"] == sampler:
+        if kind == "progress" and data["node"] in samplers:
             done = round(40 * data["value"] / data["max"])
             print(f"\r[{'#' * done}{'.' * (40 - done)}] {100 * data['value'] // data['max']:3d} %", end="", flush=True)
 

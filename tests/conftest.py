@@ -1,12 +1,17 @@
-"""Small random models for tests."""
+"""Small random models for tests, and files of them."""
+
+import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, WanModel
+from longlive_core.vae import WanVAE
 
 TINY = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
+SMALL = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=1)  # heads of 128, as files imply
 LATENT_SIZE = (4, 6)
 
 
@@ -26,3 +31,33 @@ def contexts():
     """Three prompts' embeddings, [1, 5, 20] each."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(1, 5, TINY.text_dim, generator=generator) * 2 for _ in range(3)]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Tiny random files in the places of the real ones, a tokenizer beside the text encoder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    save_file(WanModel(SMALL).state_dict(), folder / "dit.safetensors")
+    save_file(WanVAE(dim=4).state_dict(), folder / "vae.safetensors")
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "ball": 3}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    sizes = {"vocab_size": 4, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    encoder = UMT5EncoderModel(UMT5Config(**sizes, feed_forward_proj="gated-gelu"))
+    weights = {n: t.clone() for n, t in encoder.state_dict().items() if n != "encoder.embed_tokens.weight"}
+    save_file(weights, folder / "text.safetensors", {"config": json.dumps(sizes), "text_len": "6"})
+    return folder
+
+
+@pytest.fixture
+def files(folder):
+    return {
+        "model": folder / "dit.safetensors",
+        "text_encoder": folder / "text.safetensors",
+        "vae": folder / "vae.safetensors",
+    }

@@ -1,7 +1,9 @@
 """The command line: what it reads, what it refuses and how, and a film rendered from end to end with a tiny model."""
 
+import copy
 import io
 import json
+import pathlib
 from types import SimpleNamespace
 
 import av
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import cli
+from longlive_core import cli, memory, pipeline, render
 from longlive_core.config import StreamConfig
 from longlive_core.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
@@ -48,6 +50,7 @@ def tiny_pipeline(monkeypatch, tiny_model):
         )
 
     monkeypatch.setattr(Pipeline, "load", load)
+    monkeypatch.setattr(pipeline, "default_size", lambda model: (48, 32))
     return asked
 
 
@@ -87,10 +90,28 @@ def frames_of(path):
         (["render", "0s a panda", "--seed", "x"], "--seed"),
         (["render", "0s a panda", "--device", "banana"], "no device 'banana' here"),
         (["render", "0s a panda", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["render", "  "], "the timeline is empty"),
+        (["render", "0s a\n5s"], "line 2, column 3: the segment at 5s has no text"),
+        (["render", "0s a\n5s b\n2s c"], "line 3, column 1: the segment starts at 2s"),
+        (["render", "0s a\n30s b", "--duration", "5"], "past the end of the film"),
+        (["render", "0s a {foo=1}"], "unknown option {foo=1}; options at the end of a prompt are {recache}"),
+        (["render", "0s a panda", "--width", "100"], "width and height must be multiples of 16, such as 96 x 80"),
+        (["render", "0s a panda", "--height", "0"], "the size is 128 x 0 pixels"),
+        (["render", "0s a panda", "--window", "4"], "window 4, sink 3, chunk 3 (latent frames): the window holds"),
+        (["render", "0s a panda", "--sink", "2"], "sink 2, chunk 3 (latent frames): sink and window - sink (10) must"),
+        (["render", "0s a panda", "--window", "-1"], "everything stays visible, so sink must be 0"),
+        (["render", "0s a panda", "--chunk", "0"], "chunk"),
+        (["render", "0s a panda", "--steps", "0"], "0 denoising steps: allowed are 1 to 1000"),
+        (["render", "0s a panda", "--shift", "0"], "shift 0.0: it must be above 0"),
+        (["render", "0s a panda", "--seed", "-1"], "seed -1: allowed are 0 to"),
+        (["render", "0s a panda", "--preset", "best"], "unknown preset 'best': allowed are longlive-1.3b"),
+        (["render", "0s a", "--positions", "absolute", "--duration", "300"], "absolute positions end at 1024 (256 s)"),
+        (["render", "0s a", "--model", "x.pt", "--duration", "300"], "choose relative positions, which have no end"),
         (["replay", "none.safetensors", "out.safetensors"], "none.safetensors"),
         (["convert", "none.pt", "out.safetensors"], "none.pt"),
         (["convert", "none.pt", "out.safetensors", "--lora"], "none.pt"),
         (["convert", "a.pt", "out.safetensors", "--lora", "--merge", "b.pt"], "--merge needs a diffusion model"),
+        (["convert", "a.pt", "out.safetensors", "--lora", "--int8"], "--int8 needs a diffusion model"),
         (["fly"], "fly"),
         ([], "COMMAND"),
     ],
@@ -109,17 +130,67 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, no_model, argum
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--width", "50"], "must be multiples of 16, such as 48 x 32"),
-        (["--window", "4"], "window 4"),
-        (["--steps", "0"], "0 denoising steps"),
-        (["--seed", "-1"], "seed -1"),
+        (["--window", "-1", "--sink", "0", "--positions", "relative", "--duration", "80000"], "Lower the window"),
+        (["--width", "160000", "--height", "160000"], "Lower width and height"),
     ],
 )
-def test_bad_settings_leave_no_film(capsys, tmp_path, tiny_pipeline, arguments, words):
-    """Forbids settings that are silently changed to something that works."""
+def test_a_film_too_large_leaves_no_file(capsys, tmp_path, tiny_pipeline, monkeypatch, arguments, words):
+    """Forbids an allocator's error, or a machine that swaps itself to death, for what shapes tell beforehand."""
+    monkeypatch.setattr(memory, "free_memory", lambda device: 50_000_000)
+    monkeypatch.setattr(render, "rollout", None)  # nothing may be computed
     code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1", *arguments)
     assert code == 2 and words in err and "Traceback" not in err
+    assert "the run needs at least" in err and "MB for it" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_nan_ends_in_one_line_and_no_film(capsys, tmp_path, tiny_pipeline, tiny_model, monkeypatch):
+    """Forbids a black film with exit code 0."""
+    broken = copy.deepcopy(tiny_model.module)
+    broken.blocks[1].ffn[2].bias.data[0] = float("nan")
+    monkeypatch.setattr(tiny_model, "module", broken)
+    code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1")
+    assert code == 2 and "Traceback" not in err
+    assert "chunk 0: the model's output holds NaN or infinity; step 0, layer blocks.1.ffn.2: its weights hold" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_path, monkeypatch, no_model):
+    """Forbids hours of rendering into a folder that takes no file. (Folder rights do not bind an administrator.)"""
+
+    def refuse(self, *arguments, **named):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
+    assert code == 2 and err.count("\n") == 1
+    assert f"cannot write to '{tmp_path / 'film.mp4'}' (Permission denied); choose a folder you may write to" in err
+
+
+def test_memory_that_ends_while_loading_is_told(capsys, tmp_path, monkeypatch):
+    """Forbids a traceback from the allocator of a GPU."""
+
+    def load(**named):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.64 GiB")
+
+    monkeypatch.setattr(Pipeline, "load", load)
+    code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
+    assert code == 2 and "not enough memory to load the model (CUDA out of memory" in err and "--device cpu" in err
+
+
+def test_model_options_reach_the_loader(capsys, tmp_path, tiny_pipeline):
+    """Forbids options that are parsed and dropped."""
+    code, _, err = run(
+        capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "1", "--steps", "1",
+        "--preset", "self-forcing", "--lora-strength", "0.5", "--lora-alpha", "64", "--no-prefer-ema",
+    )  # fmt: skip
+    assert code == 0, err
+    ((_, named),) = tiny_pipeline
+    wanted = {"preset": "self-forcing", "lora_strength": 0.5, "lora_alpha": 64.0, "prefer_ema": False}
+    assert {name: named[name] for name in wanted} == wanted
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        made = json.loads(container.metadata["longlive"])
+    assert (made["window"], made["sink"]) == (-1, 0)  # the preset's, not LongLive's
 
 
 # --- Where the timeline comes from
@@ -220,8 +291,6 @@ def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
 
 def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):
     """Forbids losing what was rendered when the user presses Ctrl-C."""
-    from longlive_core import render
-
     original = render.film_frames
 
     def stopped(chunks, decoder):
@@ -268,3 +337,15 @@ def test_convert_writes_what_comfyui_reads(capsys, tmp_path, tiny_model):
     assert set(load_file(tmp_path / "out.safetensors")) == {
         f"diffusion_model.{layer}.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha")
     }
+
+
+def test_convert_makes_an_int8_file(capsys, tmp_path, tiny_model):
+    """Forbids an --int8 that does nothing, and a file that the engine does not load again."""
+    source, target = tmp_path / "model.safetensors", tmp_path / "int8.safetensors"
+    save_file(tiny_model.module.state_dict(), source)
+    code, out, err = run(capsys, "convert", str(source), str(target), "--int8")
+    assert code == 0, err
+    assert "INT8" in out and "20 layers" in out
+    written = load_file(target)
+    assert written["blocks.0.self_attn.q.weight"].dtype == torch.int8
+    assert written["head.head.weight"].dtype == torch.bfloat16

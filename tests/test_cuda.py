@@ -10,6 +10,7 @@ from longlive_core.config import StreamConfig
 from longlive_core.model import CausalWan
 from longlive_core.model.attention import _flash_attn, default_attention, sdpa
 from longlive_core.noise import AddressedNoise
+from longlive_core.quant import int8_linear, int_mm, quantise_rows
 from longlive_core.replay import part, read_recording
 from longlive_core.rollout import PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE
@@ -69,3 +70,22 @@ def test_the_vae_decodes_as_on_the_cpu(exact_matmuls):
 def test_flash_attention_agrees_with_sdpa():
     q, k, v = (torch.randn(1, length, 4, 64, device="cuda", dtype=torch.bfloat16) for length in (96, 384, 384))
     assert (default_attention(q, k, v) - sdpa(q, k, v)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 8, 8), (16, 16, 16), (17, 24, 40), (3, 5, 7), (0, 8, 8), (40, 8960, 16)])
+def test_int8_products_are_exact(m, k, n):
+    """Forbids shapes that cuBLAS refuses, and sums that are rounded."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randint(-128, 128, (m, k), generator=generator, dtype=torch.int8)
+    b = torch.randint(-128, 128, (n, k), generator=generator, dtype=torch.int8).t()
+    assert torch.equal(int_mm(a.cuda(), b.cuda()).cpu().long(), a.long() @ b.long())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_int8_layers_agree_with_the_cpu(dtype):
+    """Forbids kernels (comfy-kitchen's, where it is installed) that compute something else."""
+    weight, scale = quantise_rows(torch.randn(48, 64))
+    x, bias = torch.randn(2, 21, 64).to(dtype), torch.randn(48).to(dtype)
+    cpu = int8_linear(x, weight, scale, bias).float()
+    cuda = int8_linear(x.cuda(), weight.cuda(), scale.cuda(), bias.cuda()).float().cpu()
+    assert (cpu - cuda).norm() < 0.02 * cpu.norm()

@@ -1,50 +1,13 @@
 """Loading a whole pipeline from files, and the errors on the way."""
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from longlive_core import pipeline as module
 from longlive_core.checkpoints import CheckpointError, load_lora, merge_lora
-from longlive_core.config import PRESETS, ModelConfig
-from longlive_core.model import WanModel
+from longlive_core.config import PRESETS
 from longlive_core.pipeline import Pipeline
 from longlive_core.text import TextEncoder
-from longlive_core.vae import WanVAE
-
-CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Tiny random files in the places of the real ones, a tokenizer beside the text encoder."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import UMT5Config, UMT5EncoderModel
-
-    folder = tmp_path_factory.mktemp("files")
-    torch.manual_seed(0)
-    save_file(WanModel(CONFIG).state_dict(), folder / "dit.safetensors")
-    save_file(WanVAE(dim=4).state_dict(), folder / "vae.safetensors")
-    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "ball": 3}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    sizes = {"vocab_size": 4, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
-    encoder = UMT5EncoderModel(UMT5Config(**sizes, feed_forward_proj="gated-gelu"))
-    weights = {n: t.clone() for n, t in encoder.state_dict().items() if n != "encoder.embed_tokens.weight"}
-    save_file(weights, folder / "text.safetensors", {"config": json.dumps(sizes), "text_len": "6"})
-    return folder
-
-
-@pytest.fixture
-def files(folder):
-    return {
-        "model": folder / "dit.safetensors",
-        "text_encoder": folder / "text.safetensors",
-        "vae": folder / "vae.safetensors",
-    }
 
 
 def test_a_pipeline_from_files_makes_pixels(files):
@@ -71,6 +34,21 @@ def test_the_text_encoder_rests_on_the_cpu(files, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         pipe.encode(["ball"])
     assert visited == ["meta", "cpu"] * 2
+
+
+def test_a_text_encoder_that_does_not_fit_stays_on_the_cpu(files, monkeypatch, caplog):
+    """Forbids that a GPU with room for the model fails for the prompts, and a slow detour that nobody is told of."""
+    pipe = Pipeline.load(**files, device="cpu")
+    visited = []
+    monkeypatch.setattr(pipe.text, "to", lambda device: visited.append(str(device)) or pipe.text)
+    pipe.device = torch.device("meta")
+    size = module.weight_bytes(pipe.text.model)
+    for free, device in ((size, "meta"), (size - 1, "cpu")):
+        monkeypatch.setattr(module, "free_memory", lambda device, free=free: free)
+        pipe.encode(["ball"])
+        assert visited[-2:] == [device, "cpu"]
+    (record,) = caplog.records
+    assert "does not fit beside the model on meta" in record.getMessage() and "on the CPU" in record.getMessage()
 
 
 def test_presets_and_sizes(files):

@@ -1,7 +1,7 @@
-// Shows under a LongLive node what it reports when it has run: the snapped timeline, or the film's figures.
+// Shows under a LongLive node what it reports when it has run: the snapped timeline, the film's figures, sizes.
 import { app } from "../../scripts/app.js";
 
-const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler"]);
+const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8"]);
 const WIDGET = "longlive_report";
 
 function readable(text) {
@@ -10,7 +10,7 @@ function readable(text) {
     return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
       `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s`;
   } catch {
-    return text; // the timeline's report is for people already
+    return text; // the other reports are for people already
   }
 }
 

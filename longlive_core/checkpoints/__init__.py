@@ -3,7 +3,8 @@
 from .convert import convert_lora, convert_model
 from .files import CheckpointError, read_file
 from .lora import LoraLayer, load_lora, merge_lora, parse_lora
-from .models import build_model, check_fit, load_state_dict, load_vae
+from .models import build_model, check_fit, load_state_dict, load_vae, vae_tensors
+from .names import unsuitable
 
 __all__ = [
     "CheckpointError",
@@ -18,4 +19,6 @@ __all__ = [
     "merge_lora",
     "parse_lora",
     "read_file",
+    "unsuitable",
+    "vae_tensors",
 ]

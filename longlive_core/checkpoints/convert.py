@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..quant import place, quantise_state_dict
 from .files import CheckpointError, fingerprint, write_safetensors
 from .lora import load_lora, merge_lora
 from .models import build_model, load_state_dict
@@ -23,14 +24,16 @@ def convert_model(
     strength: float = 1.0,
     dtype: torch.dtype | None = torch.bfloat16,
     prefer_ema: bool | None = None,
+    int8: bool = False,
 ) -> Path:
     """Write any supported diffusion model as one safetensors file with bare Wan names.
 
     Args:
         target: ends in `.safetensors`; written whole or not at all.
         lora, lora_alpha, strength: a LoRA to merge, before the weights are rounded to `dtype`.
-        dtype: None keeps the source's.
+        dtype: None keeps the source's. What is INT8 in the source stays so.
         prefer_ema: as in `load_state_dict`.
+        int8: quantise the blocks' linear layers (docs/int8.md), from the merged weights.
 
     Raises:
         CheckpointError: whatever `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise.
@@ -41,12 +44,12 @@ def convert_model(
     build_model(state_dict, device="meta", path=source)  # strict: names and shapes
     metadata = {"format": "pt", **_origin("source", source)}
     if lora is not None:
-        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength)
+        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength, path=lora)
         alpha = "rank, unless the file says otherwise" if lora_alpha is None else f"{lora_alpha:g}"
         metadata |= {**_origin("lora", lora), "lora_strength": f"{strength:g}", "lora_alpha": alpha}
-    if dtype is not None:
-        state_dict = {name: tensor.to(dtype) for name, tensor in state_dict.items()}
-    return write_safetensors(target, state_dict, metadata)
+    if int8:
+        state_dict = quantise_state_dict(state_dict)  # before rounding to `dtype`, not after
+    return write_safetensors(target, place(state_dict, dtype=dtype), metadata)
 
 
 def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha: float | None = None) -> Path:

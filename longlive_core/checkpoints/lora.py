@@ -14,10 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..quant import dequantise, quantise_rows
 from .files import CheckpointError, read_file, sample
 from .names import LORA_PREFIXES, unwrap
 
 _FACTOR = re.compile(r"(?P<layer>.+)\.(?P<factor>lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.weight")
+TAKE = "Take LongLive's lora.pt here; ComfyUI's LoRA loader nodes apply other LoRAs for Wan 1.3B"
 _ROLE = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up"}
 
 
@@ -72,7 +74,7 @@ def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="
     if not any("down" in parts or "up" in parts for parts in factors.values()):
         raise CheckpointError(f"{path} is not a LoRA: it has no lora_A/lora_B weights; it holds {sample(tensors)}")
     if unknown:
-        raise CheckpointError(f"the LoRA {path} has entries that are not understood: {sample(unknown)}")
+        raise CheckpointError(f"the LoRA {path} has entries that are not understood: {sample(unknown)}. {TAKE}")
     halves = [layer for layer, parts in factors.items() if not {"down", "up"} <= parts.keys()]
     if halves:
         raise CheckpointError(f"the LoRA {path} is incomplete: lora_A or lora_B is missing for {sample(halves)} layers")
@@ -99,19 +101,17 @@ def _layer(name: str, parts: Mapping[str, Tensor], alpha: float | None, path) ->
 
 
 def merge_lora(
-    state_dict: Mapping[str, Tensor], lora: Mapping[str, LoraLayer], strength: float = 1.0
+    state_dict: Mapping[str, Tensor], lora: Mapping[str, LoraLayer], strength: float = 1.0, *, path="of this run"
 ) -> dict[str, Tensor]:
-    """A new state dictionary with the LoRA added; computed in float32, stored in each weight's dtype.
+    """A new state dictionary with the LoRA (`path`, in messages) added in float32, stored in each weight's dtype.
 
-    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is.
+    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is. INT8 layers get new
+    integers and new scales; merging before quantising loses less.
     Raises CheckpointError unless every layer of the LoRA has its weight, in the right shape.
     """
     orphans = [layer for layer in lora if f"{layer}.weight" not in state_dict]
     if orphans:
-        raise CheckpointError(
-            f"the LoRA does not belong to this model: {len(orphans)} of its {len(lora)} layers have no weight in it: "
-            f"{sample(orphans)}"
-        )
+        raise CheckpointError(_orphaned(orphans, len(lora), path))
     shapes = {layer: [part.up.shape[0], part.down.shape[1]] for layer, part in lora.items()}
     misfits = [
         f"{layer} {shape} instead of {list(state_dict[f'{layer}.weight'].shape)}"
@@ -119,10 +119,29 @@ def merge_lora(
         if shape != list(state_dict[f"{layer}.weight"].shape)
     ]
     if misfits:
-        raise CheckpointError(f"the LoRA was made for a model of another size; layers that differ: {sample(misfits)}")
+        raise CheckpointError(
+            f"the LoRA {path} was made for a model of another size; layers that differ: {sample(misfits)}. {TAKE}"
+        )
     merged = dict(state_dict)
     for layer, part in lora.items():
-        weight = state_dict[f"{layer}.weight"]
-        delta = part.delta().to(weight.device)
-        merged[f"{layer}.weight"] = torch.add(weight.float(), delta, alpha=strength).to(weight.dtype)
+        name, scale = f"{layer}.weight", f"{layer}.weight_scale"
+        weight, delta = state_dict[name], part.delta().to(state_dict[name].device)
+        if scale in state_dict:
+            exact = dequantise(weight, state_dict[scale])
+            merged[name], merged[scale] = quantise_rows(exact.add_(delta, alpha=strength))
+        else:
+            merged[name] = torch.add(weight.float(), delta, alpha=strength).to(weight.dtype)
     return merged
+
+
+def _orphaned(orphans: list[str], count: int, path) -> str:
+    if len(orphans) < count:
+        return (
+            f"the LoRA {path} fits this model only in part: {len(orphans)} of its {count} layers have no weight in "
+            f"it: {sample(orphans)}; nothing is merged. {TAKE}"
+        )
+    kohya = " (kohya's names, which are not read here)" if orphans[0].startswith("lora_unet_") else ""
+    return (
+        f"the LoRA {path} belongs to another model: none of its {count} layers is in this one: {sample(orphans)}"
+        f"{kohya} instead of blocks.0.self_attn.q and the like. {TAKE}"
+    )

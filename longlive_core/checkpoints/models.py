@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..model import WanModel
+from ..quant import insert_int8_linears, int8_layers, place
 from ..vae import WanVAE, channels_last
 from .files import CheckpointError, read_file, sample
 from .names import recognise, unwrap, wan_names
@@ -22,7 +23,8 @@ def load_state_dict(path: str | os.PathLike, *, prefer_ema: bool | None = None) 
     """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
     Args:
-        path: `longlive_base.pt`, Self-Forcing's `.pt`, Wan 2.1 safetensors as published or as ComfyUI saves them.
+        path: `longlive_base.pt`, Self-Forcing's `.pt`, Wan 2.1 safetensors as published or as ComfyUI saves them, or
+            such a file in INT8 (`int8_tensorwise`).
         prefer_ema: a training checkpoint may hold the weights and their moving average. None: the weights (as in the
             reference's `use_ema: false`), or the average where only that is there. True or False: that one, and an
             error where it is missing. Self-Forcing's README uses the average.
@@ -90,17 +92,21 @@ def build_model(
 
     Args:
         state_dict: Wan names, as from `load_state_dict`.
-        dtype: of all weights; None keeps the file's.
+        dtype: of all weights but INT8 ones and their scales; None keeps the file's.
         config: read from the shapes by default (heads of 128, as in every Wan model).
         path: only for messages.
 
     Raises:
         CheckpointError: missing or unexpected names, or other shapes; counted, with samples.
     """
-    model = WanModel(config or ModelConfig.from_state_dict(state_dict), device="meta")
+    with torch.device("meta"):  # as an argument it would come too late: layers initialise where they are made
+        model = WanModel(config or ModelConfig.from_state_dict(state_dict))
+    try:
+        insert_int8_linears(model, int8_layers(state_dict))
+    except ValueError as error:
+        raise CheckpointError(f"the weights of {path} do not fit the model; {error}") from error
     check_fit(model.state_dict(), state_dict, path)
-    placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in state_dict.items()}
-    model.load_state_dict(placed, strict=True, assign=True)
+    model.load_state_dict(place(state_dict, device, dtype), strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -109,7 +115,14 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
 
     Raises CheckpointError where the file is something else or incomplete.
     """
-    content, _ = read_file(path)
+    tensors = vae_tensors(read_file(path)[0], path)
+    _check_vae(tensors, path)
+    placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
+    return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
+
+
+def vae_tensors(content, path) -> dict[str, Tensor]:
+    """A VAE's weights out of a file's content; CheckpointError where it is not Wan 2.1's, with what it is instead."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     tensors = {unwrap(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -122,9 +135,7 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
         raise CheckpointError(
             f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
-    _check_vae(tensors, path)
-    placed = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
-    return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
+    return tensors
 
 
 def _check_vae(tensors: Mapping[str, Tensor], path) -> None:

@@ -6,11 +6,12 @@ Inside the core a diffusion model's weights always have the names of Wan 2.1's o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
+from ..quant import canonical, int8_layers
 from .files import CheckpointError, sample
 
 # Put anywhere into a name by training wrappers (the reference strips the same three when it collects its parameters).
@@ -37,7 +38,8 @@ LORA_PREFIXES = (
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")
 
 # Entries that only quantised files have.
-QUANTISED = (".scale_weight", ".weight_scale", ".comfy_quant", ".scale_input", "scaled_fp8")
+QUANTISED = (".scale_weight", ".weight_scale", ".weight_scale_2", ".comfy_quant", ".scale_input", ".input_scale",
+             "scaled_fp8")  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -71,16 +73,24 @@ KINDS = (
          ("text_model.encoder.layers.0.", "vision_model.encoder.layers.0.", "visual.transformer.")),
 )  # fmt: skip
 
-# Members of the Wan family that are not the text-to-video model LongLive is made of: a name only they have.
+# Members of the Wan family that are not the text-to-video model LongLive is made of: a part (the first word of its
+# weights' names, and the attribute of a live module) that only they have.
 RELATIVES = (
-    ("vace_patch_embedding.weight", "Wan VACE"),
-    ("control_adapter.conv.weight", "Wan Fun Camera"),
-    ("casual_audio_encoder.encoder.final_linear.weight", "Wan S2V"),
-    ("audio_proj.audio_proj_glob_1.layer.bias", "HuMo"),
-    ("face_adapter.fuser_blocks.0.k_norm.weight", "Wan Animate"),
-    ("img_emb.proj.0.weight", "Wan image-to-video (I2V)"),
-    ("img_emb.proj.0.bias", "Wan image-to-video (I2V)"),
+    ("vace_patch_embedding", "Wan VACE"),
+    ("vace_blocks", "Wan VACE"),
+    ("control_adapter", "Wan Fun Camera"),
+    ("casual_audio_encoder", "Wan S2V"),
+    ("audio_proj", "HuMo"),
+    ("face_adapter", "Wan Animate"),
+    ("img_emb", "Wan image-to-video (I2V)"),
 )
+# The same by latent channels of the input.
+CHANNELS = {
+    36: "Wan image-to-video (I2V, 36 input channels)",
+    48: "Wan 2.2 5B (48 input channels; LongLive 2.0 is made of it)",
+}
+LATENT_CHANNELS = 16
+WAN_14B_WIDTH = 5120
 
 # Without these not even the model's size can be read.
 ESSENTIAL = ("patch_embedding.weight", "text_embedding.0.weight", "time_embedding.0.weight", "blocks.0.ffn.0.weight",
@@ -103,18 +113,12 @@ def recognise(names: Iterable[str]) -> Kind | None:
 
 
 def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
-    """A file's tensors under Wan's own names, without prefix and wrappers.
+    """A file's tensors under Wan's own names, without prefix and wrappers; INT8 layers as `quant.canonical` has them.
 
-    Raises CheckpointError where the file is something else (named, where it is known), is quantised, or belongs to
-    a Wan model that LongLive does not run on.
+    Raises CheckpointError where the file is something else (named, where it is known), is quantised in another way
+    than `int8_tensorwise`, or belongs to a Wan model that LongLive does not run on.
     """
-    tensors = {unwrap(name): tensor for name, tensor in tensors.items()}
-    quantised = [name for name in tensors if name.endswith(QUANTISED)]
-    if quantised:
-        raise CheckpointError(
-            f"{path} is quantised: it holds {sample(quantised)} scales. Load it with ComfyUI's own loader, "
-            "or give the bf16 or fp16 file"
-        )
+    tensors = _check_quantised({unwrap(name): tensor for name, tensor in tensors.items()}, path)
     prefix = next((p for p in MODEL_PREFIXES if f"{p}head.modulation" in tensors), None)
     kind = recognise(tensors) if prefix is None else None
     if kind is not None:
@@ -131,19 +135,54 @@ def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
     return renamed
 
 
+def _check_quantised(tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
+    known = {f"{layer}.{part}" for layer in int8_layers(tensors) for part in ("weight_scale", "comfy_quant")}
+    others = [name for name in tensors if name.endswith(QUANTISED) and name not in known]
+    try:
+        if others:
+            raise ValueError(f"it holds {sample(others)} scales")
+        return canonical(tensors)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is quantised, and not in the INT8 that LongLive reads: {error}. Load it with ComfyUI's own "
+            "loader, or give the bf16 or fp16 file"
+        ) from error
+
+
 def _require_t2v(tensors: Mapping[str, Tensor], path) -> None:
-    relative = next((what for name, what in RELATIVES if name in tensors), None)
-    if relative is not None:
-        raise CheckpointError(f"{path} is {relative}, which LongLive does not run on. {LOADABLE}")
+    parts = {name.partition(".")[0] for name in tensors}
+    width, channels = 0, LATENT_CHANNELS
+    if "patch_embedding.weight" in tensors:
+        width, channels = tensors["patch_embedding.weight"].shape[:2]
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    reason = unsuitable(parts, channels, width, layers)
+    if reason is not None:
+        raise CheckpointError(f"{path} is {reason}. {LOADABLE}")
     missing = [name for name in ESSENTIAL if name not in tensors]
     if missing:
         raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known")
-    width, channels = tensors["patch_embedding.weight"].shape[:2]
-    if channels == 36:
-        raise CheckpointError(f"{path} is Wan image-to-video (I2V, 36 input channels); LongLive takes 16. {LOADABLE}")
-    if channels == 48:
-        raise CheckpointError(f"{path} is Wan 2.2 5B (48 input channels); LongLive takes 16. {LOADABLE}")
-    if channels != 16:
-        raise CheckpointError(f"{path} has {channels} input channels; LongLive takes 16. {LOADABLE}")
-    if width == 5120:
-        raise CheckpointError(f"{path} is Wan 14B (width 5120); LongLive is made of the 1.3B model (1536). {LOADABLE}")
+
+
+def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:
+    """What a model of the Wan family is, if LongLive does not run on it, and why; None where it does.
+
+    The causal forward would run on any width, but LongLive's weights, LoRA and training exist for the 1.3B model
+    alone, plain 14B weights were not trained to film chunk by chunk, and no causal 14B model was ever tried here. So
+    14B is refused.
+
+    Args:
+        parts: names of the model's top-level modules.
+        channels: latent channels of the input. width, layers: of the transformer.
+    """
+    relative = next((what for part, what in RELATIVES if part in parts), None)
+    if relative is not None:
+        return f"{relative}, which LongLive does not run on"
+    if channels != LATENT_CHANNELS:
+        what = CHANNELS.get(channels, f"a Wan model of {channels} input channels")
+        return f"{what}; LongLive takes {LATENT_CHANNELS}"
+    if width == WAN_14B_WIDTH:
+        return (
+            f"Wan 14B (width {width}, {layers} layers); LongLive's weights and LoRA are for the 1.3B model (width "
+            "1536, 30 layers), and nothing here was ever tried with 14B"
+        )
+    return None

@@ -64,6 +64,12 @@ class Plan:
         """The distinct prompts, in order of first use."""
         return tuple(dict.fromkeys(segment.text for segment in self.segments))
 
+    @property
+    def longest_shot(self) -> int:
+        """Chunks of the longest shot."""
+        cuts = [segment.start_chunk for segment in self.segments[1:] if segment.transition == "cut"]
+        return max(end - start for start, end in pairwise((0, *cuts, self.chunks)))
+
     def describe(self) -> str:
         """The plan for people: length, then one line a segment with its snapped time, then the hints."""
         lines = [f"{_count(self.chunks, 'chunk')}, {self.frames} frames, {self.seconds:.2f} s at {self.fps:g} fps"]

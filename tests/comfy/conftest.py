@@ -6,14 +6,12 @@ import pickle
 import shutil
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
+from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 
+from .models import place_models
 from .server import ComfyServer, comfyui_path
 
-LORA = "louder.safetensors"
 TRUNCATED, PICKLED = "truncated.safetensors", "pickled.pt"
 
 
@@ -27,29 +25,12 @@ class Payload:
         return open, (self.path, "w")
 
 
-def _place_files(models, marker) -> None:
-    for folder, name in (("diffusion_models", DIT_FILE), ("vae", VAE_FILE), ("text_encoders", TEXT_ENCODER_FILE)):
-        (models / folder).mkdir(parents=True, exist_ok=True)
-        shutil.copy(weights_folder() / name, models / folder / name)
+def _place_bad_files(models, marker) -> None:
     diffusion = models / "diffusion_models"
     shutil.copy(weights_folder() / VAE_FILE, diffusion / VAE_FILE)
     content = (weights_folder() / DIT_FILE).read_bytes()
     (diffusion / TRUNCATED).write_bytes(content[: len(content) // 2])
     (diffusion / PICKLED).write_bytes(pickle.dumps({"generator": Payload(str(marker))}))
-    (models / "loras").mkdir(exist_ok=True)
-    save_file(_lora(), models / "loras" / LORA)
-
-
-def _lora() -> dict[str, torch.Tensor]:
-    """A random LoRA on the first block's attention, in the names that ComfyUI's LoRA loaders take."""
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for layer in ("q", "v", "o"):
-        name = f"blocks.0.self_attn.{layer}"
-        width = load_file(weights_folder() / DIT_FILE)[f"{name}.weight"].shape[0]
-        for part, shape in (("A", (4, width)), ("B", (width, 4))):
-            tensors[f"diffusion_model.{name}.lora_{part}.weight"] = torch.randn(shape, generator=generator) * 0.2
-    return tensors
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +38,8 @@ def server(tmp_path_factory):
     if comfyui_path() is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     base = tmp_path_factory.mktemp("comfyui")
-    _place_files(base / "models", base / "code-was-run")
+    place_models(base / "models")
+    _place_bad_files(base / "models", base / "code-was-run")
     with ComfyServer(base) as running:
         yield running
 

@@ -26,18 +26,19 @@ def still_renders(client, short_film):
 def test_cancel_acts_within_a_step_and_leaves_no_file(client, server):
     """Forbids a Cancel that waits for the chunk or the film, and half films in the temporary folder."""
     before = set((server.base / "temp").iterdir())
-    seen = []
+    seen, asked = [], []
 
     def cancel(run, kind, data):
         if kind == "progress" and data["node"] == SAMPLER:
             seen.append(data["value"])
-            if data["value"] == 2:
+            if data["value"] >= 2 and not asked:  # newer versions leave values out
+                asked.append(data["value"])
                 client.interrupt(run)
 
     # Large, so that a pass takes long beside the way from here to the server.
     run = client.run(graphs.film(width=512, height=320, duration=6.0, seed=5), on_event=cancel)
     assert run.status == "execution_interrupted"
-    assert max(seen) <= 3
+    assert max(seen) <= asked[0] + 1
     assert set((server.base / "temp").iterdir()) == before
 
 

@@ -1,0 +1,185 @@
+"""Memory of a run, estimated before it begins from shapes alone, and what the device has.
+
+The estimate is a lower bound: what the run is certain to hold at its widest moment. It leaves out what libraries take
+for themselves (workspaces, fragmentation), so a refusal means that the run cannot end well, never that it might not.
+The coefficients are those of the core's own forward and decoder; `tests/test_memory.py` traces both on `meta` tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from .config import ModelConfig, StreamConfig
+from .model import CausalWan
+from .timeline import Plan
+from .vae import StreamingDecoder
+
+# Bytes of the decoder, per pixel of a frame, unit of the VAE's width and byte of its dtype. MEMORY: what its causal
+# convolutions keep between two chunks. FRAME: what is alive at the widest layer, for each pixel frame of a piece.
+VAE_MEMORY, VAE_FRAME = 24.6, 5.0
+# Tensors of the model's width that a pass holds beside the feed-forward's two.
+PASS_TENSORS = 3
+# Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
+ROTATION = 12
+PIXEL_FRAMES = 4  # of one latent frame
+_CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError where main memory is short
+
+
+class NotEnoughMemory(ValueError):
+    """The device cannot hold the run. The message gives what is needed, what is free and what to lower."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run holds at its widest moment.
+
+    Attributes:
+        weights: of model and VAE.
+        cache: keys and values.
+        vae: what the decoder remembers from chunk to chunk.
+        work: activations of the widest pass or of decoding a chunk, whichever is more.
+        frames: latent frames in the cache.
+        advice: what to lower, most effective first.
+    """
+
+    weights: int
+    cache: int
+    vae: int
+    work: int
+    frames: int
+    advice: str
+
+    @property
+    def run(self) -> int:
+        """Bytes beside the weights."""
+        return self.cache + self.vae + self.work
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.run
+
+    def describe(self) -> str:
+        parts = (
+            ("weights", self.weights),
+            (f"keys and values of {self.frames} latent frames", self.cache),
+            ("VAE's memory", self.vae),
+            ("activations", self.work),
+        )
+        return f"{gigabytes(self.total)} ({', '.join(f'{what} {gigabytes(size)}' for what, size in parts if size)})"
+
+    def check(self, available: int | None, device: str) -> None:
+        """Raise NotEnoughMemory where the device has less; None (unknown) is enough."""
+        if available is not None and self.total > available:
+            raise NotEnoughMemory(
+                f"the run needs at least {self.describe()} on {device}, which has {gigabytes(available)} for it. "
+                f"Lower {self.advice}"
+            )
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
+             weights: int | None = None) -> Need:  # fmt: skip
+    """What rendering `plan` at `size` (width, height) takes.
+
+    weights: bytes of model and VAE that must be there; counted from their parameters by default (0 where they may be
+    offloaded).
+    """
+    longest = plan.longest_shot * plan.chunk
+    frames = longest if stream.window == -1 else stream.window
+    per_pixel = size[0] * size[1] * vae_width(decoder) * decoder.dtype.itemsize
+    vae = int(VAE_MEMORY * per_pixel)
+    # While a piece is decoded the memory of the piece before is still there, for the case that it is given up.
+    decoding = vae + int(VAE_FRAME * PIXEL_FRAMES * stream.chunk * per_pixel)
+    tokens = model.config.tokens_per_frame((size[1] // 8, size[0] // 8))
+    passed = max(stream.chunk, _widest_recache(plan, stream, frames))
+    work = _pass_bytes(model.config, tokens, passed, min(frames, longest), stream, model.dtype.itemsize)
+    cache = 2 * model.config.num_layers * frames * tokens * model.config.dim * model.dtype.itemsize
+    if weights is None:
+        weights = weight_bytes(model.module) + weight_bytes(decoder.module)
+    return Need(weights, cache, vae, max(work, decoding), frames, _advice(stream, model.dtype))
+
+
+def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:
+    """Latent frames of the widest recache, see `Shot.recache`; 0 without one."""
+    shot = widest = 0
+    for segment in plan.segments[1:]:
+        if segment.transition == "cut":
+            shot = segment.start_chunk
+        elif segment.transition == "recache":
+            frames = (segment.start_chunk - shot) * plan.chunk
+            kept = stream.sink if frames > window and stream.sink_policy == "held" else 0
+            widest = max(widest, min(frames, window) - kept)
+    return widest
+
+
+def _pass_bytes(config: ModelConfig, tokens: int, passed: int, seen: int, stream: StreamConfig, itemsize: int) -> int:
+    """Activations of a pass over `passed` latent frames that sees `seen` of them."""
+    forward = passed * tokens * (2 * config.ffn_dim + PASS_TENSORS * config.dim) * itemsize
+    rotation = ROTATION * seen * tokens * config.dim if stream.positions == "relative" else 0
+    return max(forward, rotation)
+
+
+def _advice(stream: StreamConfig, dtype: torch.dtype) -> str:
+    advice = ["width and height"]
+    if stream.window == -1:
+        advice.insert(0, "the window (it is -1, the whole shot; LongLive's is 12 with sink 3), or the film's length")
+    elif stream.window > StreamConfig.window:
+        advice.insert(0, f"the window (it is {stream.window}; LongLive's is {StreamConfig.window})")
+    if dtype.itemsize > 2:
+        advice.append("the dtype (bf16 takes half)")
+    return ", or ".join(advice)
+
+
+def vae_width(decoder: StreamingDecoder) -> int:
+    """Channels next to the pixels (96 in Wan 2.1), of the core's VAE or ComfyUI's."""
+    return decoder.module.decoder.head[0].gamma.shape[0]
+
+
+def weight_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensors in (module.parameters(), module.buffers()) for tensor in tensors)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that may still be allocated there, with what PyTorch holds unused; None where nobody can tell.
+
+    On a CPU: main memory and swap, as Linux reports them.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "cpu" and os.path.exists("/proc/meminfo"):
+        with open("/proc/meminfo", encoding="ascii") as file:
+            entries = dict(line.split(":", 1) for line in file)
+        return sum(int(entries[name].split()[0]) * 1024 for name in ("MemAvailable", "SwapFree") if name in entries)
+    return None
+
+
+def check_memory(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
+                 ) -> Need:  # fmt: skip
+    """Estimate a run whose weights lie on their device already; raises NotEnoughMemory, see Need.check."""
+    need = estimate(model, decoder, plan, stream, size)
+    free = free_memory(model.device)
+    need.check(None if free is None else free + need.weights, str(model.device))
+    return need
+
+
+@contextmanager
+def shortage_explained(need: Need, device: torch.device) -> Iterator[None]:
+    """Turn PyTorch's out-of-memory errors inside the block into NotEnoughMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) and _CPU_SHORTAGE not in str(error):
+            raise
+        raise NotEnoughMemory(
+            f"{device} ran out of memory: the run needs {need.describe()} and somewhat more. Lower {need.advice}, or "
+            "end other programs that use it"
+        ) from error

@@ -1,0 +1,199 @@
+"""What INT8 needs of ComfyUI's insides; the rest is in `compat`. Written against ComfyUI 0.3.75.
+
+ComfyUI loads and computes the `int8_tensorwise` layout itself from 0.27 on. For older versions there is a linear layer
+here that ComfyUI's model patcher loads, offloads and patches like its own ones.
+"""
+
+from __future__ import annotations
+
+import comfy.lora
+import comfy.model_management as management
+import comfy.ops
+import comfy.quant_ops
+import torch
+from torch import Tensor
+
+from ..longlive_core.checkpoints.files import sample
+from ..longlive_core.checkpoints.names import QUANTISED
+from ..longlive_core.config import ModelConfig
+from ..longlive_core.quant import (
+    dequantise,
+    int8_layers,
+    int8_linear,
+    is_block_linear,
+    quantise_rows,
+    quantise_state_dict,
+)
+from ..longlive_core.quant.layout import FORMAT, mark
+
+PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
+COMPILE_KEY = "torch.compile"  # of the wrapper that puts compiled modules in the place of the model's
+# Of the model patcher: what a user's nodes may have set and what is not bound to the model's modules.
+CARRIED = ("model_options", "object_patches", "weight_wrapper_patches", "attachments", "additional_models", "callbacks",
+           "wrappers", "force_cast_weights")  # fmt: skip
+
+
+def knows_int8() -> bool:
+    """Whether this version of ComfyUI has INT8 layers of its own."""
+    return FORMAT in getattr(comfy.quant_ops, "QUANT_ALGOS", {})
+
+
+# --- our linear layer, for versions without --------------------------------------------------------------------------
+
+
+class OpenLinear(comfy.ops.manual_cast.Linear):
+    """ComfyUI's linear layer, which becomes an INT8 one where the weight to load is (in the form of `canonical`)."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        if f"{prefix}comfy_quant" in state_dict:
+            self.__class__ = Int8Linear
+            self.become_int8()
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class Int8Operations(comfy.ops.manual_cast):
+    """ComfyUI's layers with that one among them."""
+
+    Linear = OpenLinear
+
+
+class Int8Linear(OpenLinear):
+    """ComfyUI's linear layer with an INT8 weight.
+
+    ComfyUI keeps a patched layer's original weight and puts it back by assigning `weight`; the scales belong to the
+    weight, so they go back with it. Buffers make both part of the state dictionary, so ComfyUI's save nodes write the
+    layout of the files.
+    """
+
+    unpatched_scale: Tensor | None = None  # of the original weight, while a patched one is in its place
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "weight" and self.unpatched_scale is not None:
+            self.weight_scale = self.unpatched_scale.to(self.weight_scale.device)
+            self.unpatched_scale = None
+
+    def forward_comfy_cast_weights(self, input):
+        """Whatever lies elsewhere (low VRAM) is brought to the input's device for this use."""
+        bias = self._bias(input)
+        if self.weight_function:
+            weight, scale = quantise_rows(self._patched_weight(input.device))
+        else:
+            weight, scale = _move(self.weight, input.device), _move(self.weight_scale, input.device)
+        return int8_linear(input, weight, scale, bias)
+
+    def _bias(self, input: Tensor) -> Tensor | None:
+        if self.bias is None:
+            return None
+        bias = self.bias.to(input.device, input.dtype, copy=bool(self.bias_function))
+        for function in self.bias_function:
+            bias = function(bias)
+        return bias
+
+    def _patched_weight(self, device) -> Tensor:
+        """The weight in float32 with the patches of an offloaded layer, which ComfyUI applies at each use.
+
+        Versions differ in who dequantises around such a patch, so its content is applied here, to floats.
+        """
+        weight = dequantise(_move(self.weight, device), _move(self.weight_scale, device))
+        for function in self.weight_function:
+            if hasattr(function, "patches"):
+                weight = comfy.lora.calculate_weight(function.patches[function.key], weight, function.key)
+            else:
+                weight = function(weight)
+        return weight
+
+    def convert_weight(self, weight, inplace=False, **options):
+        """For ComfyUI's patches: the original integers (in any dtype) -> the weight they stand for."""
+        scale = self.weight_scale if self.unpatched_scale is None else self.unpatched_scale
+        return dequantise(weight, scale.to(weight.device))
+
+    def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **options):
+        """For ComfyUI's patches: take a patched weight, with scales of its own."""
+        if inplace_update or return_weight:
+            raise ValueError("INT8 layers cannot take a LoRA that is scheduled (hooks) or saved in this way; put the "
+                             "LoRA loader before Quantize INT8")  # fmt: skip
+        quantised, scale = quantise_rows(weight)
+        original = self.weight_scale
+        self.weight = torch.nn.Parameter(quantised, requires_grad=False)
+        self.unpatched_scale, self.weight_scale = original, scale
+
+    def become_int8(self) -> None:
+        """Make room for an INT8 weight and its scales."""
+        place = {"device": self.weight.device}
+        self.weight = torch.nn.Parameter(torch.zeros(self.weight.shape, dtype=torch.int8, **place), requires_grad=False)
+        self.register_buffer("weight_scale", torch.ones(self.weight.shape[0], 1, **place))
+        self.register_buffer("comfy_quant", mark().to(**place))
+
+
+def _move(tensor: Tensor, device) -> Tensor:
+    return tensor.to(device, non_blocking=management.device_supports_non_blocking(device))
+
+
+# --- from a MODEL to INT8 weights and back ---------------------------------------------------------------------------
+
+
+def int8_weights(model) -> dict[str, Tensor]:
+    """A MODEL's weights under Wan's names, on the CPU: its LoRAs baked in, the blocks' linear layers in INT8.
+
+    The MODEL is only read. Each layer is computed by itself, so no second copy of the whole is held.
+    Raises ValueError for what is no Wan model, is quantised already, or carries patches that cannot be baked.
+    """
+    ModelConfig.from_module(model.model.diffusion_model)
+    _refuse_what_cannot_be_baked(model)
+    weights: dict[str, Tensor] = {}
+    for key, (original, *patches) in model.get_key_patches(PREFIX).items():
+        weights |= _baked(key, original, patches, model.load_device)
+    return weights
+
+
+def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:
+    weight, convert = original
+    name = key.removeprefix(PREFIX)
+    if not weight.is_floating_point():  # such as GGUF's bytes
+        raise ValueError(f"the MODEL is quantised already ({name} is {weight.dtype}): connect the bf16 or fp16 model")
+    block_linear = name.endswith(".weight") and is_block_linear(name.removesuffix(".weight"))
+    if not block_linear and not patches:
+        return {name: weight.detach().cpu()}
+    exact = convert(management.cast_to_device(weight, device, torch.float32, copy=True), inplace=True)
+    exact = comfy.lora.calculate_weight(patches, exact, key)
+    baked = quantise_state_dict({name: exact}) if block_linear else {name: exact.to(weight.dtype)}
+    return {name: tensor.cpu() for name, tensor in baked.items()}
+
+
+def _refuse_what_cannot_be_baked(model) -> None:
+    marks = [name for name in model.model.state_dict() if name.endswith(QUANTISED)]
+    if marks:
+        raise ValueError(f"the MODEL is quantised already, it holds {sample(marks)}: connect the bf16 or fp16 model")
+    bound = [name for name in model.object_patches if name.startswith(PREFIX)]
+    compiled = any(COMPILE_KEY in by_key for by_key in model.wrappers.values())
+    reasons = [
+        reason
+        for found, reason in (
+            (model.injections, f"injections ({', '.join(model.injections)}), such as a LoRA in bypass mode"),
+            (model.hook_patches, "scheduled LoRAs (hooks)"),
+            (bound, f"replaced parts ({', '.join(bound[:3])})"),
+            (compiled, "compiled blocks"),
+        )
+        if found
+    ]
+    if reasons:
+        raise ValueError(f"the MODEL carries {' and '.join(reasons)}, which would be lost in INT8: put Quantize INT8 "
+                         "before the node that does this")  # fmt: skip
+
+
+def take_over(fresh, model):
+    """What the user's nodes have set on a MODEL, but for what is baked into its weights, on a `fresh` one."""
+    if type(fresh.model) is not type(model.model):
+        raise ValueError(f"ComfyUI loads the INT8 weights as {type(fresh.model).__name__}, but the MODEL is "
+                         f"{type(model.model).__name__}; this kind of model cannot be quantised")  # fmt: skip
+    twin = model.clone()
+    for name in CARRIED:
+        setattr(fresh, name, getattr(twin, name))
+    return fresh
+
+
+def keep_int8(model, weights: dict[str, Tensor]) -> None:
+    """ComfyUI's own INT8 layers dequantise wherever a compute dtype is forced; they need no force to follow it."""
+    if int8_layers(weights) and knows_int8():
+        model.force_cast_weights = False

@@ -1,0 +1,43 @@
+"""Quantize INT8: a MODEL whose blocks take half the memory."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..longlive_core.quant import block_linear_bytes, int8_layers
+from . import compat
+
+
+class LongLiveQuantizeINT8(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return compat.schema(
+            node_id="LongLiveQuantizeINT8",
+            display_name="Quantize INT8",
+            category="LongLive",
+            description="The linear layers of the model's blocks in 8 bits, weights and activations: half their memory "
+            "of bf16. The film changes slightly.",
+            search_aliases=["int8", "w8a8", "quantization", "low vram"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "
+                    "before are baked in, which loses least; ones applied after this node work too. It stays as it is.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="MODEL")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model) -> io.NodeOutput:
+        quantised, weights = compat.quantise_model(model)
+        return io.NodeOutput(quantised, ui=ui.PreviewText(report(weights, len(model.patches))))
+
+
+def report(weights: dict, patched: int) -> str:
+    """What became of the model, in one line. patched: weights with LoRAs that were baked in."""
+    layers = set(int8_layers(weights))
+    parts = [name for name in weights if name.rpartition(".")[0] in layers and name.endswith((".weight", ".bias"))]
+    before = 2 * sum(weights[name].numel() for name in parts)
+    after = block_linear_bytes(weights)
+    text = f"{len(layers)} layers in INT8: {before / 2**20:.1f} MB in bf16, now {after / 2**20:.1f} MB"
+    return f"{text}; patches of {patched} weights baked in" if patched else text

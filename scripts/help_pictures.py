@@ -1,0 +1,136 @@
+"""Pictures for the nodes' help pages: web/docs/NODE.webp. Run it by scripts/help_pictures.
+
+A ComfyUI server of its own, its own browser interface in a headless Chromium, a short film of the pocket model so that
+the nodes show their reports, and one picture a node. Needs Chromium (or CHROMIUM=path) and `pip install playwright`
+in .venv, which are asked for by nothing else.
+
+help_pictures [--templates FILE]   also a picture of the template browser, to look at
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.comfy import graphs  # noqa: E402 - the path comes first
+from tests.comfy.client import ComfyClient  # noqa: E402
+from tests.comfy.server import ComfyServer  # noqa: E402
+
+PAGES = ROOT / "web" / "docs"
+WORKFLOW = "int8"
+WINDOW = {"width": 1700, "height": 1000}
+MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
+SECONDS = 3.0
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+
+# The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
+READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
+  && window.LiteGraph?.registered_node_types?.SaveVideo"""
+# Each runs in the page; the workflow is the short film's, node ids as in tests/comfy/graphs.py.
+LOAD_WORKFLOW = """async ([workflow, reports]) => {
+  await window.app.loadGraphData(workflow);
+  for (const [id, output] of Object.entries(reports)) window.app.graph.getNodeById(Number(id)).onExecuted?.(output);
+}"""
+SHOW_NODE = """async (id) => {
+  const { graph, canvas } = window.app;
+  const node = graph.getNodeById(id);
+  canvas.ds.scale = 1;
+  canvas.ds.offset = [420 - node.pos[0], 180 - node.pos[1]];
+  canvas.deselectAllNodes?.();
+  canvas.setDirty(true, true);
+  await new Promise((done) => setTimeout(done, 500));
+  const at = canvas.canvas.getBoundingClientRect();
+  return { x: at.x + 420, y: at.y + 180, width: node.size[0], height: node.size[1] };
+}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/help_pictures", description="Photograph the nodes for their pages.")
+    parser.add_argument("--templates", type=Path, metavar="FILE", help="also photograph the template browser")
+    options = parser.parse_args()
+    sync_playwright, chromium = _tools()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "user" / "default" / "comfy.settings.json"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
+        with ComfyServer(Path(folder)) as server, sync_playwright() as playwright:
+            reports = _reports(server)
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport=WINDOW)
+            page.set_default_timeout(180_000)  # milliseconds
+            page.goto(server.url)
+            page.wait_for_function(READY)
+            _photograph_nodes(page, reports)
+            if options.templates:
+                _photograph_templates(page, options.templates)
+            browser.close()
+    return 0
+
+
+def _tools():
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("there is no Chromium; install one (apt install chromium), or set CHROMIUM to its path")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sys.exit(f"playwright is missing: {sys.executable} -m pip install playwright")
+    return sync_playwright, chromium
+
+
+def _workflow() -> dict:
+    """A workflow with every node of the pack, with the short film's text, which is of two segments."""
+    workflow = graphs.ui(WORKFLOW)
+    timeline = next(node for node in workflow["nodes"] if node["type"] == "LongLivePromptTimeline")
+    timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
+    timeline["size"] = [640, 260]
+    return workflow
+
+
+def _reports(server: ComfyServer) -> dict[str, dict]:
+    """What the nodes say after a run of that workflow, by node id."""
+    graph = graphs.api(WORKFLOW)
+    for timeline in graphs.of_kind(graph, "LongLivePromptTimeline"):
+        graph[timeline]["inputs"].update(text=graphs.TEXT, duration=SECONDS)
+    with ComfyClient(server.url) as client:
+        run = client.run(graph)
+    if run.status != "execution_success":
+        sys.exit(f"{run.error or run.status}; the server's log:\n{server.tail()}")
+    return {node: output for node, output in run.outputs.items() if graph[node]["class_type"].startswith("LongLive")}
+
+
+def _photograph_nodes(page, reports: dict[str, dict]) -> None:
+    workflow = _workflow()
+    page.evaluate(LOAD_WORKFLOW, [workflow, reports])
+    for node in workflow["nodes"]:
+        if not node["type"].startswith("LongLive"):
+            continue
+        at = page.evaluate(SHOW_NODE, node["id"])
+        clip = {"x": at["x"] - MARGIN, "y": at["y"] - TITLE - MARGIN, "width": at["width"] + 2 * MARGIN,
+                "height": at["height"] + TITLE + 2 * MARGIN}  # fmt: skip
+        path = PAGES / f"{node['type']}.webp"
+        Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").save(path, "WEBP", quality=80, method=6)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes", flush=True)
+
+
+def _photograph_templates(page, path: Path) -> None:
+    """ComfyUI's template browser at this pack's templates."""
+    page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("ComfyUI-LongLive").first.click()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

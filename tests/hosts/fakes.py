@@ -1,0 +1,277 @@
+"""Two ComfyUIs that cannot be installed side by side, as stand-ins: what this pack uses of them, and how they differ.
+
+`Host("0.3.75")` has the oldest supported surface on a CPU. `Host("0.27")` has what came since: more arguments in
+schemas, widgets and loaders; an interrupt that is a BaseException; a GPU with dynamic VRAM, where a weight may be read
+inside its module's forward only; a VAE whose decoder returns a list. Both compute on the CPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD, NEW = "0.3.75", "0.27"
+
+SCHEMA = [
+    "node_id", "display_name", "category", "inputs", "outputs", "hidden", "description", "is_input_list",
+    "is_output_node", "is_deprecated", "is_experimental", "is_api_node", "not_idempotent", "enable_expand",
+]  # fmt: skip
+NEWER_SCHEMA = ["search_aliases", "is_dev_only", "accept_all_inputs", "essentials_category", "has_intermediate_output"]
+SOCKET = ["id", "display_name", "optional", "tooltip", "lazy"]
+WIDGET = [*SOCKET, "default", "socketless", "force_input", "min", "max", "step", "round", "control_after_generate",
+          "display_mode", "options", "multiline", "placeholder", "dynamic_prompts"]  # fmt: skip
+NEWER_WIDGET = ["advanced", "extra_dict", "raw_link"]
+
+
+class Taking:
+    """Something that takes the named arguments and no others, as functions do."""
+
+    NAMES: list[str] = []
+
+    def __init__(self, **given):
+        unknown = sorted(set(given) - set(self.NAMES))
+        if unknown:
+            raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {unknown[0]!r}")
+        self.given = given
+
+
+def taking(name: str, names: list[str]) -> type:
+    parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=None) for each in names]
+    return type(name, (Taking,), {"NAMES": names, "__signature__": inspect.Signature(parameters)})
+
+
+class Input(Taking):
+    """A socket without a widget; its id may be given by position."""
+
+    NAMES = SOCKET
+
+    def __init__(self, id: str, **given):
+        super().__init__(id=id, **given)
+
+
+class Output(Taking):
+    NAMES = ["display_name"]
+
+
+class Patcher:
+    """A MODEL, or what lies under a CLIP or a VAE."""
+
+    def __init__(self, model, disable_dynamic: bool = False):
+        self.model, self.disable_dynamic, self.cached_patcher_init = model, disable_dynamic, None
+        self.load_device, self.model_options = torch.device("cpu"), {}
+
+    def get_model_object(self, name: str):
+        return None  # of manual_cast_dtype: computes in the dtype of the weights
+
+    def memory_required(self, shape) -> int:
+        return 0
+
+    def set_model_compute_dtype(self, dtype) -> None:
+        pass
+
+    def clone(self, disable_dynamic: bool = False) -> Patcher:
+        """What torch.compile and several GPUs do on 0.12 and newer: the loader is asked again."""
+        if self.cached_patcher_init is None:
+            raise RuntimeError("cached_patcher_init is not initialized")
+        function, arguments = self.cached_patcher_init
+        return function(*arguments, disable_dynamic=disable_dynamic)
+
+
+class Interrupt:
+    """Counts the looks at the Cancel button and, told so, raises at one. `files`: what lay in temp just then."""
+
+    def __init__(self, kind: type[BaseException], temp: Path):
+        self.kind, self.temp, self.looks, self.at, self.files = kind, temp, 0, None, []
+
+    def check(self) -> None:
+        self.looks += 1
+        if self.looks == self.at:
+            self.files = [path.name for path in self.temp.iterdir()]
+            raise self.kind()
+
+
+class Host:
+    """The modules that a version of ComfyUI has; `temp` is its temporary folder.
+
+    Attributes: interrupt; released: how often memory was given back; progress: what the bar was told.
+    """
+
+    def __init__(self, version: str, temp: Path):
+        self.new, self.temp = version == NEW, temp
+        base = BaseException if self.new else Exception
+        self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}), temp)
+        self.released, self.progress = 0, []
+
+    @contextmanager
+    def pack(self):
+        """Import this pack into the host: yields its package. Afterwards both are gone again."""
+        before = dict(sys.modules)
+        sys.modules.update(self._modules())
+        name = f"pack_in_{'new' if self.new else 'old'}_host"
+        spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py",
+                                                      submodule_search_locations=[str(ROOT)])  # fmt: skip
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[name] = package
+        try:
+            spec.loader.exec_module(package)
+            importlib.import_module(f"{name}.nodes")
+            yield package
+        finally:
+            for gone in set(sys.modules) - set(before):
+                if gone == name or gone.startswith((f"{name}.", "comfy", "folder_paths")):
+                    del sys.modules[gone]
+
+    def _modules(self) -> dict[str, ModuleType]:
+        attention = _module("comfy.ldm.modules.attention", optimized_attention=_attention)
+        modules = _module("comfy.ldm.modules", attention=attention)
+        ldm = _module("comfy.ldm", modules=modules)
+        management, sd, utils = self._management(), self._sd(), self._utils()
+        latest = _module("comfy_api.latest", ComfyExtension=object, io=self._io(), ui=SimpleNamespace(PreviewText=str),
+                         InputImpl=SimpleNamespace(VideoFromFile=str))  # fmt: skip
+        folders = _module(
+            "folder_paths", get_temp_directory=lambda: str(self.temp), get_filename_list=lambda folder: [],
+            get_folder_paths=lambda folder: [], get_full_path=lambda folder, name: None,
+        )  # fmt: skip
+        ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
+        algorithms = {"int8_tensorwise": None} if self.new else {}
+        quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
+        comfy = _module("comfy", ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops, quant_ops=quant,
+                        lora=lora)  # fmt: skip
+        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, comfy,
+                _module("comfy_api", latest=latest)]  # fmt: skip
+        return {module.__name__: module for module in made}
+
+    def _management(self) -> ModuleType:
+        def release():
+            self.released += 1
+
+        return _module(
+            "comfy.model_management",
+            get_torch_device=lambda: torch.device("cpu"),
+            is_device_cpu=lambda device: not self.new,
+            throw_exception_if_processing_interrupted=self.interrupt.check,
+            load_models_gpu=lambda models, memory_required: None,
+            soft_empty_cache=release,
+        )
+
+    def _utils(self) -> ModuleType:
+        class ProgressBar:
+            def __init__(bar, total: int):
+                bar.total = total
+
+            def update_absolute(bar, value, total=None, preview=None) -> None:
+                assert total in (None, bar.total)
+                self.progress.append((value, bar.total, preview is not None))
+
+        return _module("comfy.utils", ProgressBar=ProgressBar)
+
+    def _sd(self) -> ModuleType:
+        class VAE:
+            def __init__(self, sd=None, dtype=None):
+                self.patcher = Patcher(sd)
+
+            def throw_exception_if_invalid(self):
+                pass
+
+        class CLIP:
+            def __init__(self, target=None):
+                self.patcher = Patcher(target)
+
+        class NewerCLIP(CLIP):
+            def __init__(self, target=None, disable_dynamic=False):
+                self.patcher = Patcher(target, disable_dynamic)
+
+        def load(sd, model_options):
+            return Patcher(sd)
+
+        def load_newer(sd, model_options, metadata=None, disable_dynamic=False):
+            return Patcher(sd, disable_dynamic)
+
+        return _module("comfy.sd", VAE=VAE, CLIP=NewerCLIP if self.new else CLIP,
+                       load_diffusion_model_state_dict=load_newer if self.new else load)  # fmt: skip
+
+    def _io(self) -> SimpleNamespace:
+        widget = taking("WidgetInput", WIDGET + NEWER_WIDGET if self.new else WIDGET)
+
+        class WidgetInput(widget):
+            def __init__(self, id: str, **given):
+                super().__init__(id=id, **given)
+
+        WidgetInput.__signature__ = widget.__signature__
+        kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in ("Model", "Clip", "Vae", "Video")}
+        for name in ("Int", "Float", "String", "Combo"):
+            kinds[name] = SimpleNamespace(Input=WidgetInput, Output=Output)
+        return SimpleNamespace(
+            ComfyNode=object, Input=Taking, NodeOutput=lambda *outputs, ui=None: (outputs, ui),
+            Custom=lambda name: SimpleNamespace(Input=Input, Output=Output),
+            Schema=taking("Schema", SCHEMA + NEWER_SCHEMA if self.new else SCHEMA), **kinds,
+        )  # fmt: skip
+
+
+def _module(name: str, **members) -> ModuleType:
+    module = ModuleType(name)
+    module.__dict__.update(members)
+    return module
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options) -> Tensor:
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def guard_weights(module: nn.Module) -> None:
+    """As under dynamic VRAM: `.weight` and `.bias` are there while the module's own forward runs, and else an error."""
+    for part in module.modules():
+        if "weight" in part._parameters:
+            part.__class__ = _guarded(type(part))
+
+
+def _guarded(kind: type[nn.Module]) -> type[nn.Module]:
+    def reading(name: str):
+        def read(self):
+            assert self.__dict__.get("_at_work"), f"{kind.__name__}.{name} was read outside its forward"
+            return self._parameters[name]
+
+        return property(read)
+
+    def forward(self, *arguments, **options):
+        self.__dict__["_at_work"] = True
+        try:
+            return kind.forward(self, *arguments, **options)
+        finally:
+            self.__dict__["_at_work"] = False
+
+    return type(f"Guarded{kind.__name__}", (kind,), {"weight": reading("weight"), "bias": reading("bias"),
+                                                     "forward": forward})  # fmt: skip
+
+
+def refuse_grouped_decoding(vae: nn.Module) -> None:
+    """As from 0.18 on: the decoder takes frames in its own groups and returns a list, so nobody may call it."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("the decoder was called; its frames come in groups that differ by version")
+
+    vae.decode = vae.decoder.forward = refuse
+
+
+def rename_history(vae: nn.Module) -> None:
+    """As from 0.18 on: a causal convolution's past is its second argument still, under another name, before others."""
+    from longlive_core.vae.module import CausalConv3d
+
+    class Newer(CausalConv3d):
+        def forward(self, x, cache_x=None, cache_list=None, cache_idx=None):
+            assert cache_list is None
+            return super().forward(x, cache_x)
+
+    for part in vae.modules():
+        if type(part) is CausalConv3d:
+            part.__class__ = Newer

@@ -1,0 +1,157 @@
+"""The nodes in ComfyUIs of different versions, as stand-ins; tests/comfy runs them in a real one."""
+
+import ast
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from longlive_core.config import ModelConfig
+from longlive_core.model import WanModel
+from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
+from longlive_core.vae import WanVAE
+
+from . import fakes
+
+SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
+SIZE = (48, 32)  # pixels
+PUBLIC = {"comfy_api.latest", "comfy.utils", "folder_paths"}  # of ComfyUI, for nodes; the rest is for compat.py alone
+COMFYUI = ("comfy", "comfy_api", "comfy_execution", "execution", "folder_paths", "latent_preview", "nodes", "server")
+TEXT = "0s one\n2.25s two\n3.75s three {cut}"
+CHUNKS = 8  # of 5.0 s: five before the cut, three after it
+
+
+@pytest.fixture(params=[fakes.OLD, fakes.NEW])
+def host(request, tmp_path):
+    return fakes.Host(request.param, tmp_path)
+
+
+@pytest.fixture
+def new_host(tmp_path):
+    return fakes.Host(fakes.NEW, tmp_path)
+
+
+@pytest.fixture
+def parts():
+    """A small random MODEL and VAE, as a host hands them to a node."""
+    torch.manual_seed(0)
+    module, vae = WanModel(SHAPE).requires_grad_(False), WanVAE(dim=4).requires_grad_(False)
+    model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32))
+    wrapped = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32, patcher=None,
+                              device=torch.device("cpu"), memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
+    return model, wrapped
+
+
+def filming(package, parts):
+    """A film of 5.0 s in three segments, ready to be rendered."""
+    nodes, core = package.nodes, package.longlive_core
+    script = core.timeline.parse(TEXT)
+    generator = torch.Generator().manual_seed(1)
+    contexts = {text: torch.randn(1, 5, SHAPE.text_dim, generator=generator) for text in script.plan(5.0, 16).texts}
+    timeline = nodes.timeline.Timeline(TEXT, script, 5.0, 16.0, contexts, None)
+    stream = core.config.StreamConfig(window=6, denoising_steps=(1000, 500))
+    return nodes.filming.Filming(*parts, timeline, stream, seed=3, size=SIZE)
+
+
+def test_every_node_is_defined(host):
+    """Forbids arguments that a version lacks, each of which loses all nodes of the pack, and the loss of the others."""
+    with host.pack() as package:
+        nodes = package.nodes
+        schemas = [node.define_schema().given for node in
+                   (nodes.LongLiveLoad, nodes.LongLivePromptTimeline, nodes.LongLiveStreamSampler)]  # fmt: skip
+    assert all(bool(schema.get("search_aliases")) is host.new for schema in schemas)
+    sampler = {widget.given["id"]: widget.given for widget in schemas[2]["inputs"]}
+    assert sampler["window"].get("advanced", False) is host.new
+    assert sampler["window"]["default"] == 12
+
+
+def test_a_misspelt_argument_is_an_error(host):
+    """Forbids that a slip of the pen passes for an argument that this version lacks, and a tooltip goes missing."""
+    with host.pack() as package:
+        compat, widgets = package.nodes.compat, package.nodes.compat.io
+        with pytest.raises(TypeError, match="tooltp"):
+            compat.widget(widgets.Int, "steps", default=4, tooltp="Denoising steps.")
+
+
+def test_cancel_leaves_nothing_behind(host, parts):
+    """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
+    with host.pack() as package:
+        film = filming(package, parts)
+        host.interrupt.at = 21  # in the seventh chunk: before, the encoder has given nothing to the file
+        with pytest.raises(host.interrupt.kind):
+            film.run()
+    assert host.interrupt.looks == 21
+    assert [name.endswith(".part") for name in host.interrupt.files] == [True]
+    assert list(host.temp.iterdir()) == []
+    assert film.decoder._memory == {}
+    assert host.released == 1
+
+
+def test_both_hosts_make_the_same_film(tmp_path, parts):
+    """Forbids a version whose films differ: modules alone read their weights, and only the decoder's layers run."""
+    made = []
+    for version in (fakes.OLD, fakes.NEW):
+        folder = tmp_path / version
+        host = fakes.Host(version, folder)
+        if host.new:
+            fakes.rename_history(parts[1].first_stage_model)
+            fakes.refuse_grouped_decoding(parts[1].first_stage_model)
+            for module in (parts[0].model.diffusion_model, parts[1].first_stage_model):
+                fakes.guard_weights(module)
+        with host.pack() as package:
+            path, _ = filming(package, parts).run()
+        with open(path, "rb") as film:
+            made.append(film.read())
+        values = [value for value, _, _ in host.progress]
+        assert values == sorted(values)
+        assert set(values) == set(range(CHUNKS * 3 + 1)), "every pass moves the bar"
+        assert sum(preview for _, _, preview in host.progress) == CHUNKS
+    assert made[0] == made[1]
+
+
+def test_guard_sees_a_weight_that_is_read(parts):
+    """Forbids a guard that lets everything pass."""
+    layer = parts[0].model.diffusion_model.blocks[0].self_attn.q
+    fakes.guard_weights(layer)
+    layer(torch.zeros(1, SHAPE.dim))
+    with pytest.raises(AssertionError, match="Linear.weight was read"):
+        layer.weight  # noqa: B018 - reading it is the test
+
+
+def test_everything_loaded_can_be_loaded_again(new_host):
+    """Forbids torch.compile and several GPUs that fail on newer versions: they ask the loader for another patcher."""
+    with new_host.pack() as package:
+        compat = package.nodes.compat
+        model = compat.load_model(str(weights_folder() / DIT_FILE), None, "fp32")
+        vae = compat.load_vae(str(weights_folder() / VAE_FILE), "fp32")
+        clip = package.nodes.pocket_clip.load_pocket_clip()
+        again = [patcher.clone(disable_dynamic=True) for patcher in (model, vae.patcher, clip.patcher)]
+    assert not model.disable_dynamic
+    assert [patcher.disable_dynamic for patcher in again] == [True, False, True]  # a VAE's is ComfyUI's own choice
+    assert again[0].model.keys() == model.model.keys()
+    assert all(patcher.cached_patcher_init for patcher in again)
+
+
+def test_the_oldest_host_is_not_asked_for_what_it_lacks(tmp_path):
+    """Forbids a loader that calls 0.3.75 with arguments of 0.12."""
+    host = fakes.Host(fakes.OLD, tmp_path)
+    with host.pack() as package:
+        model = package.nodes.compat.load_model(str(weights_folder() / DIT_FILE), None, "fp32")
+        package.nodes.pocket_clip.load_pocket_clip()
+    assert not model.disable_dynamic
+
+
+def test_private_access_stays_in_one_place():
+    """Forbids that a change of ComfyUI's insides has to be looked for in every node."""
+    found = {}
+    for path in sorted((fakes.ROOT / "nodes").glob("*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module)
+        found[path.name] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
+    private = [found.pop("compat.py"), found.pop("compat_int8.py")]
+    assert all(private)
+    assert {name: imports for name, imports in found.items() if imports} == {}

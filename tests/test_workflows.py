@@ -1,0 +1,117 @@
+"""The shipped workflows as files, without a server; tests/comfy runs them."""
+
+import copy
+
+import pytest
+from PIL import Image
+
+from scripts import workflows
+
+from .comfy import graphs
+from .comfy.validation import files_of, problems
+
+DOCUMENTED = (graphs.WORKFLOWS.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+THUMBNAIL_BYTES = 40_000
+
+OBJECT_INFO = {
+    "Load": {"input": {"required": {"name": [["a", "b"]]}}, "output": ["MODEL", "CLIP"]},
+    "Sample": {"input": {"required": {"model": ["MODEL", {}], "seed": ["INT", {"min": 0, "max": 9}],
+                                      "mode": ["COMBO", {"options": ["x", "y"]}]},
+                         "optional": {"text": ["STRING", {}]}}, "output": ["VIDEO"]},
+}  # fmt: skip
+GRAPH = {
+    "1": {"class_type": "Load", "inputs": {"name": "a"}},
+    "2": {"class_type": "Sample", "inputs": {"model": ["1", 0], "seed": 3, "mode": "x", "text": "hello"}},
+}
+
+
+def test_files_are_what_the_descriptions_say():
+    """Forbids a browser's form and a program's form that drift apart, and edits that the next writing would undo."""
+    there = {path.relative_to(graphs.WORKFLOWS).as_posix() for path in graphs.WORKFLOWS.rglob("*.json")}
+    wanted = workflows.files()
+    assert there == set(wanted)
+    differing = [name for name in there if (graphs.WORKFLOWS / name).read_text(encoding="utf-8") != wanted[name]]
+    assert differing == [], "run python scripts/workflows.py"
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_links_agree_from_both_ends(name):
+    """Forbids links that the browser drops: each stands in the list, at its output and at its input alike."""
+    workflow = graphs.ui(name)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert workflow["last_node_id"] == max(nodes)
+    assert workflow["last_link_id"] == max(link[0] for link in workflow["links"])
+    for number, source, out_slot, target, in_slot, kind in workflow["links"]:
+        output, socket = nodes[source]["outputs"][out_slot], nodes[target]["inputs"][in_slot]
+        assert number in output["links"]
+        assert socket["link"] == number
+        assert output["type"] == socket["type"] == kind
+    ends = [number for node in nodes.values() for output in node["outputs"] for number in output["links"]]
+    assert sorted(ends) == sorted(link[0] for link in workflow["links"])
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_thumbnail_is_small(name):
+    """Forbids templates without a picture, and a pack that grows by megabytes of them."""
+    path = graphs.WORKFLOWS / f"{name}.jpg"
+    assert path.stat().st_size < THUMBNAIL_BYTES
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (400, 400))
+
+
+@pytest.mark.parametrize("name", graphs.REAL_NAMES)
+def test_real_workflow_names_published_files(name):
+    """Forbids file names that stand on no model page, and workflows that do not say where their files come from."""
+    graph = graphs.api(name)
+    files = files_of(graph) - {workflows.LONGLIVE.lora}
+    assert files
+    assert [file for file in files if file not in DOCUMENTED] == []
+    notes = [node["widgets_values"][0] for node in graphs.ui(name)["nodes"] if node["type"] == "MarkdownNote"]
+    assert [file for file in files if file not in notes[0]] == []
+
+
+@pytest.mark.parametrize("name", graphs.POCKET_NAMES)
+def test_every_workflow_has_its_real_twin(name):
+    """Forbids workflows that are shipped for the pocket model only."""
+    kinds = [
+        {entry["class_type"] for entry in graphs.api(which).values()} - {"CLIPLoader", "LongLiveLoad"}
+        for which in (name, f"{name}_1_3b")
+    ]
+    assert kinds[0] == kinds[1]
+
+
+def test_a_right_graph_has_no_problems():
+    """Forbids a validation that nothing passes."""
+    assert problems(GRAPH, OBJECT_INFO) == []
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"class_type": "Sampel"}, "no server has a node Sampel"),
+        ({"model": None}, "input model is missing"),
+        ({"extra": 1}, "it has no input extra"),
+        ({"model": ["7", 0]}, "node 7, which is not there"),
+        ({"model": ["1", 2]}, "output 2 of Load, which has 2"),
+        ({"model": ["1", 1]}, "model takes MODEL, but Load gives CLIP"),
+        ({"model": "a.safetensors"}, "takes a link of type MODEL"),
+        ({"seed": 10}, "seed is 10, but goes from 0 to 9"),
+        ({"seed": 1.5}, "seed is 1.5, but takes INT"),
+        ({"seed": True}, "seed is True, but takes INT"),
+        ({"mode": "z"}, "which is none of ['x', 'y']"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_every_kind_of_mistake_is_found(change, message):
+    """Forbids a validation that passes everything."""
+    graph = copy.deepcopy(GRAPH)
+    for name, value in change.items():
+        if name == "class_type":
+            graph["2"][name] = value
+        elif value is None:
+            del graph["2"]["inputs"][name]
+        else:
+            graph["2"]["inputs"][name] = value
+    found = problems(graph, OBJECT_INFO)
+    assert len(found) == 1
+    assert message in found[0]
