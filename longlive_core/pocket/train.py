@@ -4,7 +4,7 @@ Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool
 transformer; `export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones
 in the same folder. Progress goes to the log (standard error).
 
-The shipped weights came from this command; `docs/pocket.md` has its log in short.
+The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
 
 import argparse
