@@ -200,9 +200,19 @@ class Shot:
         if not finite:  # the one synchronisation of a chunk, with all its passes already queued
             raise NonFiniteError(self._why_not_finite(span, noise))
         self.cache.commit(span)
+        self._keep(latents)
+        return latents
+
+    def feed(self, latents: Tensor) -> None:
+        """Take clean latents [B, C, chunk, h, w] as the next chunk, as if it had been made."""
+        span = self.cache.next_chunk()
+        self._pass(latents, self.stream.context_noise, span, self.frames)
+        self.cache.commit(span)
+        self._keep(latents)
+
+    def _keep(self, latents: Tensor) -> None:
         self.recent.append(latents)
         self.chunks += 1
-        return latents
 
     def _denoise(self, span: Span, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
         """All denoising passes of a chunk. They leave nothing behind that a second call would not overwrite."""

@@ -49,15 +49,18 @@ class Plan:
         noisy: chunk numbers of one noisy copy; all copies are alike.
         copies: number of noisy copies.
         switch: chunk at which the prompt changes (0: none); `held`: the sink keeps the old prompt.
+        first: chunk from which on there are noisy ones (never before the switch). With the first chunk of a film and a
+            run of later ones for a clip, the chunks from 3 on see what they see deep in a film.
     """
 
     chunks: int
     copies: int
     switch: int = 0
     held: bool = False
+    first: int = 0
 
     def __post_init__(self) -> None:
-        if self.held and self.switch != LAST_SLOT + 1:
+        if self.held and self.switch != LAST_SLOT + 1 and not (self.switch == 0 and self.first >= LAST_SLOT):
             raise ValueError(f"a held sink is trained at a switch at chunk {LAST_SLOT + 1}, not {self.switch}")
 
     @property
@@ -66,7 +69,7 @@ class Plan:
 
     @property
     def noisy(self) -> range:
-        return range(self.switch, self.chunks)
+        return range(max(self.switch, self.first), self.chunks)
 
     @property
     def length(self) -> int:
@@ -74,7 +77,7 @@ class Plan:
         return len(self.clean) + self.copies * len(self.noisy)
 
     def noisy_place(self, copy: int, chunk: int) -> int:
-        return len(self.clean) + copy * len(self.noisy) + chunk - self.switch
+        return len(self.clean) + copy * len(self.noisy) + chunk - self.noisy.start
 
     def old_prompt(self) -> list[bool]:
         """For each chunk of the sequence, whether it runs under the prompt before the clip's switch."""
@@ -89,7 +92,7 @@ class Plan:
             seen = visible_chunks(chunk)
             slots, own = tuple(range(len(seen))), len(seen)
             places = [chunk] if chunk in self.clean else []
-            places += [self.noisy_place(copy, chunk) for copy in range(self.copies)]
+            places += [self.noisy_place(copy, chunk) for copy in range(self.copies) if chunk in self.noisy]
             runs += [Run((place,), (own,), (*seen, place), (*slots, own)) for place in places]
         return runs
 

@@ -1,8 +1,9 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
 Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones
-in the same folder. Progress goes to the log (standard error).
+transformer; `tune` goes on with long films and changes of prompt; `export` writes the files the package ships.
+`--stages` runs some of them on the results of earlier ones in the same folder. Progress goes to the log (standard
+error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
@@ -14,12 +15,13 @@ from pathlib import Path
 import torch
 
 from ..vae import WanVAE, channels_last
-from . import train_dit, train_vae, weights_folder
+from . import train_dit, train_vae, tune, weights_folder
 from .clips import ClipPool
 from .export import export
+from .long_clips import LongPool
 from .optimiser import submodule
 
-STAGES = ("vae", "dit", "export")
+STAGES = ("vae", "dit", "tune", "export")
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ def load_vae(folder: Path) -> WanVAE:
 
 def run_export(folder: Path, target: Path, note: str) -> int:
     """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
-    weights = torch.load(folder / "dit.pt", weights_only=True)["weights"]
+    weights = torch.load(folder / "tuned.pt", weights_only=True)["weights"]
     vae = torch.load(folder / "vae.pt", weights_only=True)
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
 
@@ -44,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
+    parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
@@ -55,6 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
     if "dit" in options.stages:
         recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
         train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
+    if "tune" in options.stages:
+        vae = load_vae(options.out)
+        recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
+        tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)

@@ -180,7 +180,7 @@ class Forcing:
     def step(self, clips: list[Clip], plan: Plan, step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch at this step, and the error of the clean-sample prediction by noise level."""
         latents = torch.stack([clip.latents for clip in clips]).float()
-        target, weight = latents[:, :, plan.switch * CHUNK:plan.chunks * CHUNK], self._weight(clips, plan)
+        target, weight = latents[:, :, plan.noisy.start * CHUNK:plan.chunks * CHUNK], self._weight(clips, plan)
         # Even copies are at one of the two high levels, odd ones at one of the two low levels. A first chunk alone is
         # always at the high ones: nothing but the prompt tells its colour there.
         highs = [copy % 2 == 0 or plan.chunks == 1 for copy in range(plan.copies)]
@@ -209,7 +209,7 @@ class Forcing:
     def _weight(self, clips: list[Clip], plan: Plan) -> Tensor:
         weight = 1 + self.recipe.subject_weight * torch.stack([clip.weight for clip in clips]).float()[:, None]
         weight[:, :, :CHUNK] *= self.recipe.first_chunk_weight
-        return weight[:, :, plan.switch * CHUNK:plan.chunks * CHUNK]
+        return weight[:, :, plan.noisy.start * CHUNK:plan.chunks * CHUNK]
 
     def _record(self, guess: Tensor, target: Tensor, times: Tensor, weight: Tensor, errors: dict[str, float]) -> None:
         squares = (guess - target).square().mean(dim=1, keepdim=True) * weight
@@ -229,7 +229,7 @@ class Forcing:
             clip.guesses, clip.guessed_at = latents.half(), step
 
 
-def _is_block_matrix(name: str) -> bool:
+def is_block_matrix(name: str) -> bool:
     return name.startswith("dit.blocks.") and name.endswith("weight") and "norm" not in name
 
 
@@ -245,22 +245,24 @@ def _draw(pool: ClipPool, rng: np.random.Generator, first_chunks: float) -> tupl
     return [pool.clips[number] for number in chosen], plan
 
 
-class _Journal:
+class Journal:
     """What the log says every 25 steps: mean loss, clean-sample error by level, right answers of the heads."""
 
     def __init__(self) -> None:
         self.started, self.losses, self.history = time.time(), [], {}
 
-    def note(self, step: int, loss: float, errors: dict[str, float], plan: Plan, pool: int) -> None:
+    def note(self, step: int, loss: float, errors: dict[str, float], kind: str, pool: int) -> None:
         self.losses.append(loss)
-        kind = "first" if plan.chunks == 1 else "clip"
-        for level, error in errors.items():
-            self.history.setdefault((kind, level), []).append(error)
+        self.keep(kind, errors)
         if step % 25 == 24:
             means = " ".join(f"{kind}:{level}:{np.mean(self.history[kind, level][-25:]):.3f}"
                              for kind, level in sorted(self.history))  # fmt: skip
-            log.info("dit step %d loss %.4f | %s | pool %d %.0f s", step + 1, np.mean(self.losses[-25:]), means, pool,
+            log.info("step %d loss %.4f | %s | pool %d %.0f s", step + 1, np.mean(self.losses[-25:]), means, pool,
                      time.time() - self.started)  # fmt: skip
+
+    def keep(self, kind: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.history.setdefault((kind, name), []).append(value)
 
 
 def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe()) -> Path:
@@ -275,10 +277,10 @@ def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe
              *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)))
     forcing = Forcing(model, encoder, recipe, seed)
     optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
-                           average=recipe.average, matrix=_is_block_matrix)  # fmt: skip
+                           average=recipe.average, matrix=is_block_matrix)  # fmt: skip
     pool.encode_starts()
     pool.grow(recipe.first_clips)
-    journal, (first, last) = _Journal(), recipe.first_chunks
+    journal, (first, last) = Journal(), recipe.first_chunks
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
         clips, plan = _draw(pool, rng, first + (last - first) * step / recipe.steps)
@@ -289,7 +291,7 @@ def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe
         loss.backward()
         share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)
         optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
-        journal.note(step, float(loss.detach()), errors, plan, len(pool))
+        journal.note(step, float(loss.detach()), errors, "first" if plan.chunks == 1 else "clip", len(pool))
         if step % 100 == 99 or step + 1 == recipe.steps:
             torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "dit.pt")
     return folder / "dit.pt"

@@ -23,7 +23,7 @@ def _chunk(latents, index):
 
 def _in_parallel(model, plan, clean, noisy, contexts):
     rotary = Rotary(model.config.head_dim, (HEIGHT // 2, WIDTH // 2), model.device)
-    sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.switch * 3:]], dim=2)
+    sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.noisy.start * 3:]], dim=2)
     times = torch.cat([torch.zeros(1, 15), torch.full((1, sequence.shape[2] - 15), TIME)], dim=1)
     pick = torch.tensor([0 if old else 1 for old in plan.old_prompt()])
     prompt = [(k[pick], v[pick]) for k, v in model.prompt_keys(contexts)]
@@ -37,27 +37,24 @@ def _in_a_rollout(model, plan, clean, noisy, contexts):
     velocities = []
 
     def feed(latents, noised=None):
-        span = shot.cache.next_chunk()
         if noised is not None:
-            velocities.append(shot._pass(noised, TIME, span, shot.frames))
-        shot._pass(latents, 0, span, shot.frames)
-        shot.cache.commit(span)
-        shot.recent.append(latents)
-        shot.chunks += 1
+            velocities.append(shot._pass(noised, TIME, shot.cache.next_chunk(), shot.frames))
+        shot.feed(latents)
 
     for index in range(CHUNKS):
         if plan.switch and index == plan.switch:
             shot.switch(contexts[1:], "recache", lambda step: None)
         if plan.held and index == 1:  # one chunk more, so that the recache falls past the window and holds the sink
             feed(torch.randn(1, 16, 3, HEIGHT, WIDTH))
-        feed(_chunk(clean, index), _chunk(noisy, index) if index >= plan.switch else None)
+        feed(_chunk(clean, index), _chunk(noisy, index) if index in plan.noisy else None)
     return torch.cat(velocities, dim=2)
 
 
-@pytest.mark.parametrize("switch, held", [(0, False), (2, False), (3, False), (4, False), (4, True)])
-def test_training_sees_what_the_rollout_sees(switch, held):
+@pytest.mark.parametrize("switch, held, first", [
+    (0, False, 0), (2, False, 0), (3, False, 0), (4, False, 0), (4, True, 0), (0, False, 3)])  # fmt: skip
+def test_training_sees_what_the_rollout_sees(switch, held, first):
     """Forbids training on another context, position or prompt than the cache and recache give when a film is made."""
-    model, plan = _model(), Plan(CHUNKS, 1, switch, held)
+    model, plan = _model(), Plan(CHUNKS, 1, switch, held, first)
     clean, noisy = torch.randn(2, 1, 16, 3 * CHUNKS, HEIGHT, WIDTH)
     contexts = torch.randn(2, 5, 16)
     with torch.no_grad():
