@@ -118,6 +118,11 @@ class RollingCache:
         self._expected = Span(start, seen - start, seen, tuple(range(seen)), sink, seen - sink)
         return self._expected
 
+    def skip(self, frames: int) -> None:
+        """Go on as if so many more frames had entered the ring. What they would have written is not there."""
+        self.ring_count += frames
+        self._expected = None
+
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> None:
         """Put a layer's keys and values [B, span.frames * tokens, N, D] into the span's slots."""
         place = slice(span.start * self.tokens, (span.start + span.frames) * self.tokens)

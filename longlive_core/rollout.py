@@ -26,6 +26,7 @@ from .model import CausalWan, Rotary
 from .model.rotary import apply as rotate
 from .noise import Noise
 from .nonfinite import NonFiniteError, find_cause
+from .restore import restore
 from .schedule import add_noise, clean_sample, warp
 
 OnStep = Callable[[int, int], None]
@@ -69,7 +70,8 @@ class Chunk:
 
 
 def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_size: tuple[int, int],
-            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None) -> Iterator[Chunk]:  # fmt: skip
+            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None,
+            stored: Sequence[Tensor] = ()) -> Iterator[Chunk]:  # fmt: skip
     """Generate a film chunk by chunk.
 
     Args:
@@ -80,6 +82,8 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
         stream: window, sink, steps and so on.
         noise: `AddressedNoise(seed)`, or a recording.
         on_step: progress and cancellation.
+        stored: latents of the film's first chunks, [B, C, chunk, h, w] float32 each, loaded one by one where they are
+            needed. The film goes on after them exactly as it would have; they are not yielded again.
 
     Raises:
         ValueError: on arguments that contradict each other, before anything is computed. NonFiniteError (from the
@@ -87,15 +91,20 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
     """
     shots = _shot_lengths(spans, chunks)
     _check(model, latent_size, stream, max(shots))
-    return _generate(model, spans, chunks, latent_size, stream, noise, on_step or (lambda chunk, step: None))
+    if len(stored) > chunks:
+        raise ValueError(f"{len(stored)} chunks are stored, but the film has {chunks}")
+    return _generate(model, spans, chunks, latent_size, stream, noise, on_step or (lambda chunk, step: None), stored)
 
 
-def _generate(model, spans, chunks, latent_size, stream, noise, on_step) -> Iterator[Chunk]:
+def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored) -> Iterator[Chunk]:
     longest = max(_shot_lengths(spans, chunks)) * stream.chunk
     shot = Shot(model, stream, latent_size, batch=spans[0].context.shape[0], capacity=longest)
     starts = {span.start: number for number, span in enumerate(spans)}
-    current = 0
-    for index in range(chunks):
+    first = len(stored)
+    if 0 < first < chunks:
+        _restore(shot, spans, stored, lambda: on_step(first, 0))
+    current = max(number for start, number in starts.items() if start <= first)
+    for index in range(first, chunks):
         cancel_point = _bind(on_step, index)
         if index in starts:
             current = starts[index]
@@ -107,6 +116,15 @@ def _generate(model, spans, chunks, latent_size, stream, noise, on_step) -> Iter
         except NonFiniteError as error:
             raise NonFiniteError(f"chunk {index}: the model's output holds NaN or infinity; {error}") from None
         yield Chunk(index, in_shot, current, latents)
+
+
+def _restore(shot: Shot, spans: Sequence[PromptSpan], stored: Sequence[Tensor], cancel_point) -> None:
+    """Bring the shot to where it was after the stored chunks, unless a cut follows them."""
+    first = len(stored)
+    cut = max(s.start for s in spans if s.start <= first and (s.start == 0 or s.transition == "cut"))
+    if cut < first:
+        own = [PromptSpan(s.start - cut, s.context, s.transition) for s in spans if cut <= s.start <= first]
+        restore(shot, own, lambda chunk: stored[cut + chunk], first - cut, cancel_point)
 
 
 def _bind(on_step: OnStep, index: int) -> Callable[[int], None]:
