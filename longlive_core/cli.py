@@ -184,7 +184,7 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
 
     from .pipeline import Pipeline
     from .render import film_metadata, render_film
-    from .video import contact_sheet
+    from .sheet import contact_sheet
 
     stream, plan, (width, height) = _check_settings(options, script)
     pipeline = Pipeline.load(**_file_options(options))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core.video import FilmWriter, contact_sheet, part_path
+from longlive_core.sheet import contact_sheet
+from longlive_core.video import Encoding, FilmWriter, Joiner, encode_unit, part_path
 
 WIDTH, HEIGHT = 96, 64
 COLOURS = [
@@ -50,6 +51,40 @@ def test_every_frame_comes_back_in_order(tmp_path):
         stream = container.streams.video[0]
         assert (stream.frames, stream.average_rate, stream.codec_context.pix_fmt) == (33, 16, "yuv420p")
         assert float(stream.duration * stream.time_base) == 33 / 16
+
+
+def test_a_film_has_the_frames_of_its_units_in_any_company(tmp_path):
+    """Forbids an encoder that remembers: an interrupted film must have the frames of one that was not."""
+    lengths = ((9, 0), (12, 9), (1, 21))
+    units = [encode_unit(pictures(length, first), Encoding(WIDTH, HEIGHT)) for length, first in lengths]
+    assert units[1] == encode_unit(pictures(12, 9), Encoding(WIDTH, HEIGHT))
+    frames = {}
+    for name, chosen in {"all": units, "first": units[:1], "last": units[1:]}.items():
+        with FilmWriter(tmp_path / f"{name}.mp4", WIDTH, HEIGHT) as film:
+            for unit in chosen:
+                film.add(unit)
+        frames[name] = read(tmp_path / f"{name}.mp4")
+    assert len(frames["all"]) == 22
+    assert np.array_equal(frames["all"], frames["first"] + frames["last"])
+
+
+def test_a_growing_film_plays_at_any_moment(tmp_path):
+    """Forbids a preview that no player opens before the film is done; the newest unit may wait for the next."""
+    joiner = Joiner(tmp_path / "film.mp4", growing=True)
+    for index in range(3):
+        joiner.add(encode_unit(pictures(12, 12 * index), Encoding(WIDTH, HEIGHT)))
+        if index:
+            assert len(read(tmp_path / "film.mp4")) == 12 * index
+    joiner.close()
+    assert len(read(tmp_path / "film.mp4")) == 36
+
+
+def test_units_that_were_encoded_in_another_way_are_refused(tmp_path):
+    """Forbids a film whose second half is garbage in most players."""
+    with FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT) as film:
+        film.write(pictures(2))
+        with pytest.raises(ValueError, match="encoded in different ways"):
+            film.add(encode_unit(pictures(2).repeat(2, 1), Encoding(WIDTH, 2 * HEIGHT)))
 
 
 def test_colours_survive(tmp_path):
