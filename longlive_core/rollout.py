@@ -56,7 +56,7 @@ class Chunk:
         index: in the film.
         index_in_shot: since the last cut.
         span: index of the prompt span it was made under.
-        latents: [B, C, chunk, h, w], float32, normalised, on the model's device.
+        latents: [B, C, chunk, h, w], float32, normalised, on the model's device; rounded to the model's dtype.
     """
 
     index: int
@@ -240,7 +240,8 @@ class Shot:
                 latents = add_noise(latents, self._noise(noise, step), timestep)
             on_step(step)
             latents = clean_sample(latents, self._pass(latents, timestep, span, self.frames), timestep)
-        return latents
+        # As the clean pass reads them; so they can be stored in that dtype, and the VAE sees the same.
+        return latents.to(self.model.dtype).float()
 
     def _why_not_finite(self, span: Span, noise: Noise) -> str:
         return find_cause(

@@ -1,0 +1,244 @@
+"""The take store: chunks of latents and their units of video by key, and the manifests of takes that use them.
+
+    FOLDER/chunks/ab/<key>.safetensors        latents of a chunk
+    FOLDER/chunks/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
+    FOLDER/takes/<id>/take.json               what the take is: timeline, settings, keys
+    FOLDER/takes/<id>/film.mp4                its film, growing while it is rendered
+
+Chunks with equal keys lie there once, however many takes use them. Files appear whole or not at all, so a process that
+is killed leaves at most a `.tmp` file. Several processes may use a store at once: equal keys mean equal content, and
+what removes chunks, or counts on chunks that are there, holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from .keys import FORMAT
+
+_ID = re.compile(r"[0-9a-f]{12}\Z")
+_ABANDONED = 24 * 3600.0  # seconds after which a .tmp file is nobody's
+
+
+class TakeError(ValueError):
+    """A take that cannot be used, with the reason."""
+
+
+@dataclass
+class Manifest:
+    """What a take is.
+
+    Attributes:
+        id: twelve hexadecimal digits.
+        timeline: the text as written.
+        origin: the run's settings, from `Origin.as_json`.
+        segments: for each prompt its chunk, transition and text.
+        shots: the chunk keys, shot by shot.
+        encoding: width, height, fps, crf of its film.
+        unit: name of the encoding in the units' file names.
+        created, used: seconds since 1970.
+    """
+
+    id: str
+    timeline: str
+    origin: dict
+    segments: list[dict]
+    shots: list[list[str]]
+    encoding: dict
+    unit: str
+    created: float = field(default_factory=time.time)
+    used: float = field(default_factory=time.time)
+    format: int = FORMAT
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for shot in self.shots for key in shot]
+
+
+class TakeStore:
+    """A folder of takes. `limit`: bytes it may take; beyond, the takes unused for longest go (None: no limit)."""
+
+    def __init__(self, folder: str | os.PathLike, limit: int | None = None):
+        self.folder, self.limit = Path(folder), limit
+        self._chunks, self._takes = self.folder / "chunks", self.folder / "takes"
+        try:
+            for place in (self._chunks, self._takes):
+                place.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f"{uuid.uuid4().hex}.tmp"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
+                            "write to") from error  # fmt: skip
+        self._lock = FileLock(str(self.folder / ".lock"))
+
+    # --- chunks
+
+    def has_latents(self, key: str) -> bool:
+        return self._latents(key).is_file()
+
+    def has_unit(self, key: str, unit: str) -> bool:
+        return self.unit_path(key, unit).is_file()
+
+    def save_latents(self, key: str, latents: Tensor) -> None:
+        """Keep a chunk, [1, C, T, h, w], in its dtype."""
+        self._write(self._latents(key), save({"latents": latents.contiguous().cpu()}, {"key": key}))
+
+    def load_latents(self, key: str) -> Tensor:
+        """A chunk, float32 [1, C, T, h, w] on the CPU. TakeError where its file is damaged."""
+        path = self._latents(key)
+        try:
+            return load(path.read_bytes())["latents"].to(torch.float32)
+        except FileNotFoundError as error:
+            raise TakeError(f"chunk {key} is not in '{self.folder}'") from error
+        except (SafetensorError, KeyError) as error:
+            raise TakeError(f"'{path}' is damaged ({error}); remove it, and it will be rendered again") from error
+
+    def save_unit(self, key: str, unit: str, data: bytes) -> None:
+        self._write(self.unit_path(key, unit), data)
+
+    def unit_path(self, key: str, unit: str) -> Path:
+        return self._chunks / key[:2] / f"{key}.{unit}.mp4"
+
+    def _latents(self, key: str) -> Path:
+        return self._chunks / key[:2] / f"{key}.safetensors"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """The file appears whole, or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise TakeError(f"cannot write '{path}' ({error.strerror}); free some space or choose another folder. What "
+                            "was rendered before is kept") from error  # fmt: skip
+
+    # --- takes
+
+    def take_folder(self, take: str) -> Path:
+        return self._takes / take
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """From here on, the chunks that the take names stay."""
+        text = json.dumps(vars(manifest), ensure_ascii=False, indent=1)
+        with self._lock:
+            self._write(self.take_folder(manifest.id) / "take.json", text.encode())
+
+    def read_manifest(self, take: str) -> Manifest:
+        """TakeError with the reason: no such take, damaged, or of a newer version."""
+        if not _ID.match(take):
+            raise TakeError(f"'{take}' is not the id of a take: those are twelve hexadecimal digits, see `takes list`")
+        path = self.take_folder(take) / "take.json"
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise TakeError(f"'{path}' is damaged ({error}); its chunks are still there: render the timeline again, or "
+                            "remove the take") from error  # fmt: skip
+        version = data.get("format") if isinstance(data, dict) else None
+        if version != FORMAT:
+            raise TakeError(f"'{path}' has format {version!r}, this version reads {FORMAT}; "
+                            "update the pack, or remove the take")  # fmt: skip
+        try:
+            manifest = Manifest(**data)
+        except TypeError as error:
+            raise TakeError(f"'{path}' is damaged ({error}); remove the take") from error
+        if manifest.id != take:
+            raise TakeError(f"'{path}' says that it is take {manifest.id}; it was moved or edited")
+        return manifest
+
+    def takes(self) -> Iterator[Manifest | TakeError]:
+        """Every take, the newest first; what cannot be read comes as its error."""
+        found = []
+        for folder in self._takes.iterdir():
+            if _ID.match(folder.name):
+                try:
+                    found.append(self.read_manifest(folder.name))
+                except TakeError as error:
+                    found.append(error)
+        yield from sorted(found, key=lambda take: -take.created if isinstance(take, Manifest) else 0.0)
+
+    def done(self, manifest: Manifest) -> int:
+        """How many of a take's chunks are rendered."""
+        return sum(self.has_latents(key) for key in manifest.keys)
+
+    # --- removing
+
+    def remove(self, take: str) -> int:
+        """Remove a take and the chunks that no other take uses; returns the bytes freed."""
+        if not _ID.match(take) or not self.take_folder(take).is_dir():
+            raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
+        with self._lock:
+            before = self.size()
+            shutil.rmtree(self.take_folder(take))
+            self._sweep()
+            return before - self.size()
+
+    def make_room(self, needed: int, keep: str) -> list[str]:
+        """Remove the takes unused for longest until `needed` more bytes fit; never `keep`. Returns what went."""
+        gone = []
+        if self.limit is None:
+            return gone
+        with self._lock:
+            others = [take for take in self.takes() if isinstance(take, Manifest) and take.id != keep]
+            others.sort(key=lambda take: take.used)
+            while others and self.size() + needed > self.limit:
+                gone.append(others.pop(0).id)
+                shutil.rmtree(self.take_folder(gone[-1]))
+                self._sweep()
+        return gone
+
+    def size(self) -> int:
+        """Bytes of everything in the store."""
+        total = 0
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(OSError):  # another process removed it
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def _sweep(self) -> None:
+        """Remove chunks that no manifest names. A manifest that cannot be read may name any, so then nothing goes."""
+        used: set[str] = set()
+        for take in self.takes():
+            if isinstance(take, TakeError):
+                return
+            used.update(take.keys)
+        for path in self._chunks.glob("*/*"):
+            with contextlib.suppress(OSError):
+                stale = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _ABANDONED
+                if stale or (path.suffix != ".tmp" and path.name.split(".")[0] not in used):
+                    path.unlink()
+
+
+class StoredLatents(Sequence):
+    """The first chunks of a shot, loaded one by one."""
+
+    def __init__(self, store: TakeStore, keys: Sequence[str]):
+        self._store, self._keys = store, keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._store.load_latents(self._keys[index])

@@ -1,0 +1,174 @@
+"""A take: a film whose every chunk lies in the store as soon as it is made, and is never made twice.
+
+Rendering a take goes through its chunks in order. A chunk of latents that is stored is not computed, a unit of video
+that is stored is not decoded or encoded; whatever is missing is made from what is there, exactly as an uninterrupted
+render would have made it. So a render that was stopped, lengthened, or changed late in its timeline goes on where it
+can, and a change of the encoder's settings decodes without rendering.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from ..film import to_frames
+from ..model import CausalWan
+from ..noise import AddressedNoise
+from ..nonfinite import check_pixels
+from ..rollout import OnStep, PromptSpan, rollout
+from ..timeline import Plan
+from ..vae import StreamingDecoder
+from ..video import Encoding, FilmWriter, Joiner, encode_unit
+from .keys import Origin, ShotKeys, digest, shots_of
+from .store import Manifest, StoredLatents, TakeError, TakeStore
+
+DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
+_UNIT_NAME = 8  # hexadecimal digits
+
+# (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
+OnChunk = Callable[[int, np.ndarray | None], None]
+
+
+@dataclass
+class Take:
+    """One film in a store. Make it by `open_take`."""
+
+    store: TakeStore
+    manifest: Manifest
+    plan: Plan
+    origin: Origin
+    encoding: Encoding
+    shots: list[ShotKeys]
+
+    @property
+    def film_path(self) -> Path:
+        return self.store.take_folder(self.manifest.id) / "film.mp4"
+
+    def stored(self, shot: ShotKeys) -> int:
+        """How many chunks of a shot are there, from its start on."""
+        missing = (index for index, key in enumerate(shot.keys) if not self.store.has_latents(key))
+        return next(missing, len(shot.keys))
+
+    @property
+    def reused(self) -> int:
+        """Chunks that need no rendering."""
+        return sum(self.stored(shot) for shot in self.shots)
+
+    def join(self, path: Path, metadata: Mapping[str, str] | None = None) -> int:
+        """Write what is there as one MP4, units copied as they are; returns the frames. Stops at the first gap."""
+        with FilmWriter(path, **asdict(self.encoding), metadata=metadata) as film:
+            for key in self.manifest.keys:
+                if not self.store.has_unit(key, self.manifest.unit):
+                    break
+                film.add(self.store.unit_path(key, self.manifest.unit))
+        return film.frames
+
+
+def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str) -> Take:
+    """The take of this film: a new one, or the one that was begun before.
+
+    Args:
+        timeline: the text as written.
+        vae: identity of the VAE, with its dtype.
+    """
+    shots = shots_of(plan, origin)
+    unit = digest([vae, asdict(encoding)])[:_UNIT_NAME]
+    manifest = Manifest(
+        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, origin=origin.as_json(),
+        segments=[{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments],
+        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit,
+    )  # fmt: skip
+    with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
+        manifest.created = store.read_manifest(manifest.id).created
+    store.write_manifest(manifest)
+    return Take(store, manifest, plan, origin, encoding, shots)
+
+
+def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, contexts: Mapping[str, Tensor],
+                metadata: Mapping[str, str], on_chunk: OnChunk = lambda chunk, frames: None,
+                on_step: OnStep | None = None) -> Path:  # fmt: skip
+    """Make what is missing of a take; returns the path of its film.
+
+    Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
+    the exception goes on. TakeError where another process renders the same take, or the store takes no more.
+    """
+    lock = FileLock(str(take.store.take_folder(take.manifest.id) / ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TakeError(f"take {take.manifest.id} is being rendered by another process; wait for it") from error
+    try:
+        growing = Joiner(take.film_path, metadata, growing=True)
+        try:
+            _render(take, model, decoder, contexts, growing, on_chunk, on_step)
+        finally:
+            growing.close()
+            if growing.frames:
+                take.join(take.film_path, metadata)
+            else:
+                take.film_path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return take.film_path
+
+
+@torch.inference_mode()
+def _render(take: Take, model, decoder, contexts, growing: Joiner, on_chunk: OnChunk, on_step) -> None:
+    store, unit = take.store, take.manifest.unit
+    for shot in take.shots:
+        decoding = _Decoding(decoder, StoredLatents(store, shot.keys))
+        made = _latents(take, shot, model, contexts, on_step)
+        for index, key in enumerate(shot.keys):
+            latents, frames = next(made), None
+            if not store.has_unit(key, unit):
+                frames = decoding.frames(index, store.load_latents(key) if latents is None else latents, shot.start)
+                store.save_unit(key, unit, encode_unit(frames, take.encoding))
+            growing.add(store.unit_path(key, unit))
+            on_chunk(shot.start + index, frames)
+
+
+def _latents(take: Take, shot: ShotKeys, model, contexts, on_step) -> Iterator[Tensor | None]:
+    """For each chunk of a shot: None where it was stored, else its latents, stored before they are yielded."""
+    there = take.stored(shot)
+    yield from (None for _ in range(there))
+    if there == len(shot.keys):
+        return
+    end = shot.start + len(shot.keys)
+    spans = [PromptSpan(max(0, s.start_chunk - shot.start), contexts[s.text], s.transition)
+             for s in take.plan.segments if s.start_chunk < end and _end_of(take.plan, s) > shot.start]  # fmt: skip
+    width, height = take.origin.size
+    step = None if on_step is None else (lambda chunk, number: on_step(shot.start + chunk, number))
+    chunks = rollout(model, spans, len(shot.keys), (height // 8, width // 8), take.origin.stream,
+                     AddressedNoise(take.origin.seed), step, StoredLatents(take.store, shot.keys[:there]))  # fmt: skip
+    for chunk in chunks:
+        take.store.save_latents(shot.keys[chunk.index], chunk.latents.to(model.dtype))
+        yield chunk.latents
+
+
+def _end_of(plan: Plan, segment) -> int:
+    return segment.start_chunk + segment.chunks
+
+
+class _Decoding:
+    """Decodes the chunks of a shot in any rising order, with what the decoder remembers as if all had been decoded."""
+
+    def __init__(self, decoder: StreamingDecoder, latents: StoredLatents):
+        self.decoder, self.latents, self.at = decoder, latents, -1
+
+    def frames(self, index: int, latents: Tensor, shot_start: int) -> np.ndarray:
+        if index != self.at:
+            self.decoder.reset()
+            for before in range(max(0, index - math.ceil(DECODER_REACH / latents.shape[2])), index):
+                self.decoder.decode(self.latents[before])
+        pixels = self.decoder.decode(latents)
+        check_pixels(pixels, shot_start + index)
+        self.at = index + 1
+        return to_frames(pixels)
