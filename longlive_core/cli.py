@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_takes import add_takes
 from .timeline import Plan, Script, parse
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
+    add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
     return parser
 
 
@@ -89,6 +91,8 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
     add("--seed", type=int, default=0, metavar="N")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
+    add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
+        "renders only what changed (docs/takes.md)")  # fmt: skip
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model)")
     run.add_argument("--width", type=int, metavar="PX")
@@ -183,8 +187,11 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
     from tqdm import tqdm
 
     from .pipeline import Pipeline
-    from .render import film_metadata, render_film
+    from .render import film_metadata, render_film, render_stored
     from .sheet import contact_sheet
+    from .takes import TakeStore
+
+    store = None if options.takes is None else TakeStore(options.takes)
 
     stream, plan, (width, height) = _check_settings(options, script)
     pipeline = Pipeline.load(**_file_options(options))
@@ -197,17 +204,12 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
             bar.set_postfix_str(f"chunk {done}/{plan.chunks}", refresh=False)
             bar.update(frames)
 
+        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata, "on_chunk": show}
         try:
-            render_film(
-                pipeline,
-                plan,
-                options.output,
-                stream=stream,
-                seed=options.seed,
-                size=(width, height),
-                metadata=metadata,
-                on_chunk=show,
-            )
+            if store is None:
+                render_film(pipeline, plan, options.output, **run)
+            else:
+                render_stored(pipeline, plan, options.output, store, timeline=text, say=bar.write, **run)
         except KeyboardInterrupt:
             if bar.n:
                 print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)

@@ -11,11 +11,13 @@ import torch
 
 from .config import StreamConfig
 from .film import film_frames
-from .memory import check_memory, shortage_explained
+from .identity import weights_identity
+from .memory import Need, check_memory, shortage_explained
 from .noise import AddressedNoise
 from .rollout import PromptSpan, rollout
+from .takes import Origin, TakeStore, open_take, render_take, reuse
 from .timeline import Plan
-from .video import FilmWriter
+from .video import Encoding, FilmWriter, check_writable
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -89,11 +91,8 @@ def render_film(
     NotEnoughMemory before anything is computed, NonFiniteError where numbers stop being finite.
     """
     width, height = size
-    check_size(width, height)
-    if stream.chunk != plan.chunk:
-        raise ValueError(f"the plan has chunks of {plan.chunk} latent frames, the run of {stream.chunk}; plan again")
+    need = _check_run(pipeline, plan, stream, size)
     noise = AddressedNoise(seed)
-    need = check_memory(pipeline.model, pipeline.decoder, plan, stream, size)
     with (
         shortage_explained(need, pipeline.model.device),
         FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
@@ -114,3 +113,47 @@ def render_film(
     if interrupted:
         raise KeyboardInterrupt
     return film.frames
+
+
+def render_stored(
+    pipeline: Pipeline,
+    plan: Plan,
+    path: str | os.PathLike,
+    store: TakeStore,
+    *,
+    timeline: str,
+    stream: StreamConfig,
+    seed: int,
+    size: tuple[int, int],
+    metadata: dict[str, str],
+    on_chunk: OnChunk,
+    say: Callable[[str], None],
+) -> int:
+    """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
+
+    timeline: the text as written. say: is told what is reused, and why the rest is not. Whatever stops this leaves the
+    chunks so far in the store and, if there are any, in the film at `path`.
+    """
+    need = _check_run(pipeline, plan, stream, size)
+    check_writable(path)
+    origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
+                    str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
+    vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
+    take = open_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae)
+    say(reuse(take))
+    texts = plan.texts if take.reused < plan.chunks else ()
+    try:
+        with shortage_explained(need, pipeline.model.device):
+            contexts = pipeline.encode(texts) if texts else {}
+            render_take(take, pipeline.model, pipeline.decoder, contexts, metadata,
+                        lambda chunk, frames: on_chunk(chunk + 1, take.frames_of(chunk)))  # fmt: skip
+    finally:
+        frames = take.join(path, metadata) if take.has_film else 0
+    return frames
+
+
+def _check_run(pipeline: Pipeline, plan: Plan, stream: StreamConfig, size: tuple[int, int]) -> Need:
+    check_size(*size)
+    if stream.chunk != plan.chunk:
+        raise ValueError(f"the plan has chunks of {plan.chunk} latent frames, the run of {stream.chunk}; plan again")
+    return check_memory(pipeline.model, pipeline.decoder, plan, stream, size)

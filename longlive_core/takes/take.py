@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ from ..model import CausalWan
 from ..noise import AddressedNoise
 from ..nonfinite import check_pixels
 from ..rollout import OnStep, PromptSpan, rollout
-from ..timeline import Plan
+from ..timeline import Plan, shot_boundary
 from ..vae import StreamingDecoder
 from ..video import Encoding, FilmWriter, Joiner, encode_unit
 from .keys import Origin, ShotKeys, digest, shots_of
 from .store import Manifest, StoredLatents, TakeError, TakeStore
+from .why import why
 
 DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
 _UNIT_NAME = 8  # hexadecimal digits
@@ -62,14 +64,30 @@ class Take:
         """Chunks that need no rendering."""
         return sum(self.stored(shot) for shot in self.shots)
 
-    def join(self, path: Path, metadata: Mapping[str, str] | None = None) -> int:
-        """Write what is there as one MP4, units copied as they are; returns the frames. Stops at the first gap."""
-        with FilmWriter(path, **asdict(self.encoding), metadata=metadata) as film:
-            for key in self.manifest.keys:
-                if not self.store.has_unit(key, self.manifest.unit):
-                    break
-                film.add(self.store.unit_path(key, self.manifest.unit))
-        return film.frames
+    @property
+    def has_film(self) -> bool:
+        """Whether there is a first chunk to play."""
+        return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
+
+    def frames_of(self, chunk: int) -> int:
+        """Pixel frames of a chunk of the film."""
+        start = max(shot.start for shot in self.shots if shot.start <= chunk)
+        inside, size = chunk - start, self.plan.chunk
+        return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
+
+    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
+        """See `join`."""
+        return join(self.store, self.manifest, path, metadata)
+
+
+def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
+    """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames."""
+    with FilmWriter(path, **take.encoding, metadata=metadata) as film:
+        for key in take.keys:
+            if not store.has_unit(key, take.unit):
+                break
+            film.add(store.unit_path(key, take.unit))
+    return film.frames
 
 
 def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str) -> Take:
@@ -90,6 +108,15 @@ def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
         manifest.created = store.read_manifest(manifest.id).created
     store.write_manifest(manifest)
     return Take(store, manifest, plan, origin, encoding, shots)
+
+
+def reuse(take: Take) -> str:
+    """What is reused and why the rest is not, for people: "prompt 4 changed: 38 of 60 chunks reused"."""
+    count = f"{take.reused} of {take.plan.chunks} chunks reused"
+    if take.reused == take.plan.chunks:
+        return f"take {take.manifest.id}: {count}"
+    reason = why(take.store, take.manifest)
+    return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"
 
 
 def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, contexts: Mapping[str, Tensor],

@@ -1,0 +1,76 @@
+"""`python -m longlive_core takes`: look at a folder of takes, tidy it, take a film out of it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+
+def add_takes(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command; torch is imported when it runs."""
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--takes", required=True, metavar="FOLDER", help="the folder given to render --takes")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=type(parser))
+    for name, run, what in (("list", _list, "one line a take, the newest first"),
+                            ("show", _show, "timeline, settings and what is rendered"),
+                            ("remove", _remove, "remove a take and the chunks no other take uses"),
+                            ("join", _join, "write what is rendered as one MP4, without encoding again")):  # fmt: skip
+        action = actions.add_parser(name, help=what, parents=[folder])
+        if run is not _list:
+            action.add_argument("take", metavar="ID")
+        if run is _join:
+            action.add_argument("-o", "--output", required=True, metavar="FILM.mp4")
+        action.set_defaults(run=run)
+
+
+def _store(options: argparse.Namespace):
+    from pathlib import Path
+
+    from .takes.store import TakeError, TakeStore
+
+    if not Path(options.takes).is_dir():
+        raise TakeError(f"there is no folder '{options.takes}'; give the one that was given to render --takes")
+    return TakeStore(options.takes)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from .takes.store import TakeError
+
+    store = _store(options)
+    for take in store.takes():
+        if isinstance(take, TakeError):
+            print(f"?             {take}")
+            continue
+        width, height = take.origin["size"]
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
+        print(f"{take.id}  {made}  {store.done(take)}/{len(take.keys)} chunks  {width}x{height}  "
+              f"seed {take.origin['seed']}  {take.segments[0]['text'][:60]}")  # fmt: skip
+
+
+def _show(options: argparse.Namespace) -> None:
+    store = _store(options)
+    take = store.read_manifest(options.take)
+    done = store.done(take)
+    print(f"take {take.id}: {done} of {len(take.keys)} chunks rendered{'' if done < len(take.keys) else ' (complete)'}")
+    print(f"film: {store.take_folder(take.id) / 'film.mp4'}")
+    for name, value in take.origin.items():
+        print(f"{name}: {value}")
+    print(f"encoding: {take.encoding}")
+    print(f"timeline:\n{take.timeline}")
+
+
+def _remove(options: argparse.Namespace) -> None:
+    from .memory import gigabytes
+
+    print(f"removed {options.take}, {gigabytes(_store(options).remove(options.take))} freed")
+
+
+def _join(options: argparse.Namespace) -> None:
+    from .takes.take import join
+    from .video import check_writable
+
+    store = _store(options)
+    take = store.read_manifest(options.take)
+    check_writable(options.output)
+    frames = join(store, take, options.output)
+    print(f"{options.output}: {frames} frames")

@@ -1,0 +1,46 @@
+"""Why a take has to render what it does: its first difference from the take that shares most with it."""
+
+from __future__ import annotations
+
+from .store import Manifest, TakeStore
+
+_SAID = {
+    "model": "the model", "text_encoder": "the text encoder", "dtype": "the dtype", "size": "the size",
+    "seed": "the seed",
+}  # fmt: skip
+
+
+def why(store: TakeStore, manifest: Manifest) -> str | None:
+    """Such as "prompt 4 changed"; None where no stored take resembles this one."""
+    others = [take for take in store.takes() if isinstance(take, Manifest) and take.id != manifest.id]
+    if not others:
+        return None
+    mine = set(manifest.keys)
+    # Of those that share most, the one used last: what the user changed a moment ago.
+    return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.used)), manifest)
+
+
+def difference(old: Manifest, new: Manifest) -> str | None:
+    """The first thing that differs between two takes, in words; None where nothing does."""
+    settings = _changed_settings(old.origin, new.origin)
+    if settings:
+        return f"{' and '.join(settings)} changed"
+    for number, (before, after) in enumerate(zip(old.segments, new.segments), start=1):  # noqa: B905 - as far as both go
+        if before["text"] != after["text"]:
+            return f"prompt {number} changed"
+        if before["chunk"] != after["chunk"]:
+            return f"the time of prompt {number} changed"
+        if before["transition"] != after["transition"]:
+            return f"the transition of prompt {number} changed"
+    if len(old.segments) != len(new.segments):
+        number = min(len(old.segments), len(new.segments)) + 1
+        return f"prompt {number} was {'added' if len(new.segments) > len(old.segments) else 'removed'}"
+    if len(old.keys) != len(new.keys):
+        return f"the film became {'longer' if len(new.keys) > len(old.keys) else 'shorter'}"
+    return "the film's encoding changed" if old.unit != new.unit else None
+
+
+def _changed_settings(old: dict, new: dict) -> list[str]:
+    said = [name for field, name in _SAID.items() if old.get(field) != new.get(field)]
+    stream, before = new.get("stream", {}), old.get("stream", {})
+    return said + [f"the setting {field}" for field in stream if stream[field] != before.get(field)]

@@ -1,0 +1,116 @@
+"""Takes on the command line: rendering into a folder, going on, and tidying it."""
+
+import av
+import numpy as np
+import pytest
+
+from longlive_core import cli
+from longlive_core.takes import take as take_module
+
+STORY = "0c ball\n2c ball ball"
+
+
+@pytest.fixture
+def shell(capsys, tmp_path, files):
+    return Shell(capsys, tmp_path, files)
+
+
+class Shell:
+    def __init__(self, capsys, folder, files):
+        self.capsys, self.folder, self.store = capsys, folder, folder / "takes"
+        self.model = [word for name, path in files.items() for word in (f"--{name.replace('_', '-')}", str(path))]
+
+    def run(self, *arguments):
+        """(exit code, stdout, stderr)"""
+        try:
+            code = cli.main([str(word) for word in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *self.capsys.readouterr()
+
+    def render(self, text=STORY, seconds=2.8, film="film.mp4", *more):
+        return self.run("render", text, "-o", self.folder / film, "--duration", seconds, "--steps", 1, "--width", 32,
+                        "--height", 16, "--takes", self.store, *self.model, *more)  # fmt: skip
+
+    def frames(self, film="film.mp4"):
+        with av.open(str(self.folder / film)) as container:
+            return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+    def ids(self):
+        return [line.split()[0] for line in self.run("takes", "list", "--takes", self.store)[1].splitlines()]
+
+
+def test_a_second_render_makes_only_what_changed(shell):
+    """Forbids a command that keeps takes and does not use them, and films that differ for it."""
+    code, out, err = shell.render()
+    assert code == 0 and "0 of 4 chunks reused" in out and "45 frames" in out, err
+    assert shell.render(film="again.mp4")[0] == 0
+    assert np.array_equal(shell.frames(), shell.frames("again.mp4"))
+    for text, seconds, said in (
+        (STORY.replace("ball ball", "ball ball ball"), 2.8, "prompt 2 changed: 2 of 4 chunks reused"),
+        (STORY, 4.2, "the film became longer: 4 of 6 chunks reused"),
+        (STORY.replace("2c", "1c"), 2.8, "the time of prompt 2 changed: 1 of 4 chunks reused"),
+        (STORY + " {keep}", 2.8, "the transition of prompt 2 changed: 2 of 4 chunks reused"),
+    ):
+        code, out, err = shell.render(text, seconds, "other.mp4")
+        assert code == 0 and said in out, err + out
+    assert "the seed changed: 0 of 4" in shell.render(STORY, 2.8, "other.mp4", "--seed", "5")[1]
+    assert "the setting window changed: 0 of 4" in shell.render(STORY, 2.8, "other.mp4", "--window", "6")[1]
+
+
+def test_a_stopped_render_leaves_its_film_and_goes_on(shell, monkeypatch):
+    """Forbids losing chunks to Ctrl-C."""
+    shell.render(film="whole.mp4")
+    shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)
+    made, encode = [], take_module.encode_unit
+
+    def interrupted(*arguments):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        return encode(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(take_module, "encode_unit", interrupted)
+        code, _, err = shell.render()
+    assert code == 130 and "film.mp4 holds the first 21 frames" in err
+    assert np.array_equal(shell.frames(), shell.frames("whole.mp4")[:21])
+    code, out, err = shell.render()
+    assert code == 0 and "3 of 4 chunks reused" in out, err  # the third had its latents already
+    assert np.array_equal(shell.frames(), shell.frames("whole.mp4"))
+
+
+def test_takes_are_listed_shown_joined_and_removed(shell):
+    """Forbids a folder of files that only the program understands."""
+    shell.render()
+    (take,) = shell.ids()
+    assert "4/4 chunks  32x16  seed 0  ball" in shell.run("takes", "list", "--takes", shell.store)[1]
+    shown = shell.run("takes", "show", take, "--takes", shell.store)[1]
+    assert "4 of 4 chunks rendered (complete)" in shown and STORY in shown and "'window': 12" in shown
+    code, out, _ = shell.run("takes", "join", take, "--takes", shell.store, "-o", shell.folder / "joined.mp4")
+    assert code == 0 and "45 frames" in out
+    assert np.array_equal(shell.frames("joined.mp4"), shell.frames())
+    code, out, _ = shell.run("takes", "remove", take, "--takes", shell.store)
+    assert code == 0 and f"removed {take}" in out and shell.ids() == []
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["list", "--takes", "nowhere"], "there is no folder 'nowhere'"),
+    (["show", "xyz", "--takes", "."], "'xyz' is not the id of a take"),
+    (["remove", "0" * 12, "--takes", "."], "there is no take 000000000000"),
+    (["join", "0" * 12, "--takes", ".", "-o", "film.mp4"], "there is no take 000000000000"),
+    (["show", "0" * 12], "--takes"),
+    ([], "ACTION"),
+])  # fmt: skip
+def test_mistakes(shell, monkeypatch, arguments, words):
+    """Forbids tracebacks."""
+    monkeypatch.chdir(shell.folder)
+    code, _, err = shell.run("takes", *arguments)
+    assert code == 2 and words in err and "Traceback" not in err
+
+
+def test_a_folder_that_takes_no_takes_is_told_first(shell):
+    """Forbids rendering for hours before that comes out."""
+    shell.store.write_text("not a folder")
+    code, _, err = shell.render()
+    assert code == 2 and "takes cannot be kept in" in err and "choose a folder" in err
