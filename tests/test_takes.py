@@ -109,8 +109,9 @@ def test_a_film_plays_while_it_is_rendered(studio, uninterrupted):
     """Forbids a file that no player opens until the end; the newest chunk may wait for the next."""
     take, seen = studio.open(), []
     render_take(take, studio.model, studio.decoder, studio.contexts, {},
-                lambda chunk, frames: seen.append(len(frames_of(take.film_path)) if chunk else 0))  # fmt: skip
+                lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0))  # fmt: skip
     assert seen == [0, *(12 * chunk - 3 for chunk in range(1, CHUNKS))]
+    assert take.film_path.exists() and not take.growing_path.exists()
 
 
 @pytest.mark.parametrize(("text", "chunks", "reused"), [

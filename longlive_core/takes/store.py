@@ -3,7 +3,7 @@
     FOLDER/chunks/ab/<key>.safetensors        latents of a chunk
     FOLDER/chunks/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
     FOLDER/takes/<id>/take.json               what the take is: timeline, settings, keys
-    FOLDER/takes/<id>/film.mp4                its film, growing while it is rendered
+    FOLDER/takes/<id>/film.mp4, growing.mp4   its film, and the same while it is rendered
 
 Chunks with equal keys lie there once, however many takes use them. Files appear whole or not at all, so a process that
 is killed leaves at most a `.tmp` file. Several processes may use a store at once: equal keys mean equal content, and

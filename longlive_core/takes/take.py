@@ -52,7 +52,13 @@ class Take:
 
     @property
     def film_path(self) -> Path:
+        """The film: all of it, or what there was when the last render began or ended."""
         return self.store.take_folder(self.manifest.id) / "film.mp4"
+
+    @property
+    def growing_path(self) -> Path:
+        """The film while it is rendered, playable at any moment; the newest chunk may wait for the next."""
+        return self.store.take_folder(self.manifest.id) / "growing.mp4"
 
     def stored(self, shot: ShotKeys) -> int:
         """How many chunks of a shot are there, from its start on."""
@@ -133,15 +139,16 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
     except Timeout as error:
         raise TakeError(f"take {take.manifest.id} is being rendered by another process; wait for it") from error
     try:
-        growing = Joiner(take.film_path, metadata, growing=True)
+        if take.has_film:
+            take.join(take.film_path, metadata)  # before the growing one begins again from its first frame
+        growing = Joiner(take.growing_path, metadata, growing=True)
         try:
             _render(take, model, decoder, contexts, growing, on_chunk, on_step)
         finally:
             growing.close()
             if growing.frames:
                 take.join(take.film_path, metadata)
-            else:
-                take.film_path.unlink(missing_ok=True)
+            take.growing_path.unlink(missing_ok=True)
     finally:
         lock.release()
     return take.film_path
