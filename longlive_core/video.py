@@ -32,6 +32,7 @@ _ENCODER_OPTIONS = {
     "mbtree": "0",
 }
 _MAX_CRF = 51
+_REORDERED = 2  # frames that a packet may be decoded before it is shown: x264's B-frames with a pyramid
 
 
 def part_path(path: str | os.PathLike) -> Path:
@@ -135,7 +136,6 @@ class Joiner:
         for key, value in (metadata or {}).items():
             self._container.metadata[key] = value
         self._stream: av.VideoStream | None = None
-        self._offset = Fraction(0)  # seconds
         self.frames = 0
 
     def add(self, unit: bytes | str | os.PathLike) -> None:
@@ -147,13 +147,16 @@ class Joiner:
                 self._like = stream.codec_context.extradata
             if stream.codec_context.extradata != self._like:
                 raise ValueError("the units of this film were encoded in different ways; encode them again")
-            shift = int(self._offset / stream.time_base)
-            for packet in source.demux(stream):
-                if packet.size:
-                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, self._stream
-                    self._container.mux(packet)
-            self._offset += stream.duration * stream.time_base
-            self.frames += stream.frames
+            packets = [packet for packet in source.demux(stream) if packet.size]
+            for order, packet in enumerate(packets):
+                # Decoding times count on through the film. A unit's own begin as early as it needs them, later in one
+                # of a single frame than in a longer one, and would run backwards where the two meet.
+                frame = packet.duration
+                packet.pts += self.frames * frame
+                packet.dts = (self.frames + order - _REORDERED) * frame
+                packet.stream = self._stream
+                self._container.mux(packet)
+            self.frames += len(packets)
 
     def close(self) -> None:
         """Finish the file."""

@@ -68,6 +68,20 @@ def test_a_film_has_the_frames_of_its_units_in_any_company(tmp_path):
     assert np.array_equal(frames["all"], frames["first"] + frames["last"])
 
 
+@pytest.mark.parametrize("lengths", [(1, 4, 4), (9, 12, 1, 12), (1, 1, 2, 3, 30)])
+def test_units_of_any_length_make_an_even_film(tmp_path, lengths):
+    """Forbids times that run backwards or leave gaps where a short unit stands before a long one."""
+    write(tmp_path / "film.mp4", lengths)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        stream = container.streams.video[0]
+        times = [packet.dts for packet in container.demux(stream) if packet.size]
+        assert times == sorted(set(times))
+        assert float(stream.duration * stream.time_base) == sum(lengths) / 16
+        container.seek(0)
+        shown = [frame.time for frame in container.decode(stream)]
+    assert np.allclose(shown, np.arange(sum(lengths)) / 16, atol=1e-3)
+
+
 def test_a_growing_film_plays_at_any_moment(tmp_path):
     """Forbids a preview that no player opens before the film is done; the newest unit may wait for the next."""
     joiner = Joiner(tmp_path / "film.mp4", growing=True)
