@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Origin, TakeError, TakeStore, open_take, render_take
@@ -205,10 +204,13 @@ def test_the_takes_unused_for_longest_make_room(studio):
 
 
 def test_two_renders_of_one_take_do_not_meet(studio):
-    """Forbids two writers in one film."""
+    """Forbids two writers in one film, and removing a take under a render."""
     take = studio.open()
-    with FileLock(str(studio.store.take_folder(take.manifest.id) / ".lock")), pytest.raises(TakeError, match="another"):
-        studio.render(take)
+    with TakeStore(studio.store.folder).rendering(take.manifest.id):
+        with pytest.raises(TakeError, match="another process"):
+            studio.render(take)
+        with pytest.raises(TakeError, match="another process"):
+            studio.store.remove(take.manifest.id)
     studio.render(take)
 
 

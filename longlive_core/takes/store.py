@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -138,6 +138,19 @@ class TakeStore:
     def take_folder(self, take: str) -> Path:
         return self._takes / take
 
+    @contextlib.contextmanager
+    def rendering(self, take: str) -> Iterator[None]:
+        """Have a take for oneself. TakeError where another process renders it."""
+        lock = FileLock(str(self.take_folder(take) / ".lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise TakeError(f"take {take} is being rendered by another process; wait for it") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def write_manifest(self, manifest: Manifest) -> None:
         """From here on, the chunks that the take names stay."""
         text = json.dumps(vars(manifest), ensure_ascii=False, indent=1)
@@ -191,6 +204,8 @@ class TakeStore:
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         with self._lock:
             before = self.size()
+            with self.rendering(take):
+                pass  # refused while somebody renders it
             shutil.rmtree(self.take_folder(take))
             self._sweep()
             return before - self.size()

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..film import to_frames
@@ -133,12 +132,7 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
     Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
     the exception goes on. TakeError where another process renders the same take, or the store takes no more.
     """
-    lock = FileLock(str(take.store.take_folder(take.manifest.id) / ".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TakeError(f"take {take.manifest.id} is being rendered by another process; wait for it") from error
-    try:
+    with take.store.rendering(take.manifest.id):
         if take.has_film:
             take.join(take.film_path, metadata)  # before the growing one begins again from its first frame
         growing = Joiner(take.growing_path, metadata, growing=True)
@@ -149,8 +143,6 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
             if growing.frames:
                 take.join(take.film_path, metadata)
             take.growing_path.unlink(missing_ok=True)
-    finally:
-        lock.release()
     return take.film_path
 
 
