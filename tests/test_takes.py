@@ -198,6 +198,8 @@ def test_the_takes_unused_for_longest_make_room(studio):
         studio.store.write_manifest(take.manifest)
     limited = TakeStore(studio.store.folder, limit=studio.store.size())
     assert limited.make_room(0, keep=new.manifest.id) == []
+    with studio.store.rendering(old.manifest.id):
+        assert limited.make_room(1, keep=new.manifest.id) == []
     assert limited.make_room(1, keep=new.manifest.id) == [old.manifest.id]
     assert limited.make_room(10**9, keep=new.manifest.id) == []
     assert len(studio.latents(new)) == CHUNKS and studio.open().reused == 0

@@ -204,10 +204,7 @@ class TakeStore:
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         with self._lock:
             before = self.size()
-            with self.rendering(take):
-                pass  # refused while somebody renders it
-            shutil.rmtree(self.take_folder(take))
-            self._sweep()
+            self._drop(take)
             return before - self.size()
 
     def make_room(self, needed: int, keep: str) -> list[str]:
@@ -219,10 +216,18 @@ class TakeStore:
             others = [take for take in self.takes() if isinstance(take, Manifest) and take.id != keep]
             others.sort(key=lambda take: take.used)
             while others and self.size() + needed > self.limit:
-                gone.append(others.pop(0).id)
-                shutil.rmtree(self.take_folder(gone[-1]))
-                self._sweep()
+                oldest = others.pop(0).id
+                with contextlib.suppress(TakeError):  # somebody renders it
+                    self._drop(oldest)
+                    gone.append(oldest)
         return gone
+
+    def _drop(self, take: str) -> None:
+        """Remove a take and what only it used; the store's lock is held. TakeError while somebody renders it."""
+        with self.rendering(take):
+            pass  # nobody does; on Windows its folder could not go while the lock is open
+        shutil.rmtree(self.take_folder(take))
+        self._sweep()
 
     def size(self) -> int:
         """Bytes of everything in the store."""
