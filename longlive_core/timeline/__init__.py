@@ -9,8 +9,9 @@ that names line and column; nothing is ignored and nothing falls back silently.
 """
 
 from .parse import parse
-from .plan import DEFAULT_SEGMENT_SECONDS, MAX_SECONDS, Plan, PlannedSegment, shot_boundary
+from .plan import MAX_SECONDS, Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
+from .snap import DEFAULT_SEGMENT_SECONDS
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MAX_SECONDS",
     "TRANSITIONS",
     "Plan",
+    "PlannedPrompt",
     "PlannedSegment",
     "Script",
     "Segment",

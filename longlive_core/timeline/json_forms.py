@@ -11,7 +11,8 @@ import math
 import re
 from typing import Any
 
-from .syntax import Segment, Time, TimelineError, make_segment
+from .options import make_segment
+from .syntax import Segment, Time, TimelineError
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _HARMLESS_KEYS = {"prompts", "version", "exportedAt"}
@@ -180,7 +181,10 @@ def _scope_notes(data: dict, entries: list[dict]) -> list[str]:
     if left:
         notes.append(f"not taken over from the export: {', '.join(left)}; set seed, size and steps here yourself")
     if any(entry.get("transitionSteps") for entry in entries):
-        notes.append("the export's gradual transitions (transitionSteps) do not work yet; prompts switch by recache")
+        notes.append(
+            "the export's gradual transitions (transitionSteps) are not taken over, so prompts switch at once; for a "
+            "gradual one write {blend=2s} at the end of its text"
+        )
     unknown = {key: None for entry in entries for key in entry if key not in _ENTRY_KEYS and key not in _BLEND_KEYS}
     if unknown:
         notes.append(f"not taken over from the export's entries: {', '.join(unknown)}")

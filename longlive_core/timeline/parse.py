@@ -6,20 +6,13 @@ Text is literal, apart from the time in front, the options in braces at the end 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from .json_forms import parse_json
+from .options import literal_option_notes, make_segment
 from .script import Script
-from .syntax import (
-    _NUMBER,
-    _UNITS,
-    Segment,
-    TimelineError,
-    literal_option_notes,
-    looks_like_time,
-    make_segment,
-    parse_time,
-)
+from .syntax import _NUMBER, _UNITS, Segment, TimelineError, looks_like_time, parse_time
 
 _BARE_ZERO = re.compile(r"[+-]?0+(?:[.,]0+)?")
 _DASH = r"(?:-|\u2013|\u2014|to\b)"  # word processors turn hyphens into dashes
@@ -52,12 +45,8 @@ def parse(text: str) -> Script:
     else:
         form, notes = _form_of(content), []
         segments = [segment for number, line in content for segment in _READERS[form](line, number)]
-    if form == "lines":
-        notes += _literal_bar_notes(segments)
-    _check_order(segments, form)
-    for segment in segments:
-        notes += literal_option_notes(segment)
-    return Script(tuple(segments), anchor, form, tuple(notes))
+    check_order(segments)
+    return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form)))
 
 
 def _take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
@@ -113,7 +102,8 @@ def _first_token(text: str) -> tuple[str, int]:
     return re.compile(r"[^\s{|]*").match(text, start)[0], start + 1
 
 
-def _read_timed(line: str, number: int) -> list[Segment]:
+def read_timed(line: str, number: int) -> list[Segment]:
+    """`12s text`: one segment a line."""
     token, column = _first_token(line)
     time = parse_time(token, number, column)
     text_at = column - 1 + len(token)
@@ -128,12 +118,14 @@ def _read_timed(line: str, number: int) -> list[Segment]:
     return [make_segment(line[text_at:], number, text_at + 1, time, start=column)]
 
 
-def _literal_bar_notes(segments: list[Segment]) -> list[str]:
-    return [
+def literal_notes(segments: Sequence[Segment], form: str) -> list[str]:
+    """What looks like syntax and is read as text."""
+    bars = [
         f"line {segment.line}: '|' is read as text; it splits prompts only in lines without times"
         for segment in segments
-        if "|" in segment.text
+        if form == "lines" and "|" in segment.text
     ]
+    return bars + [note for segment in segments for note in literal_option_notes(segment)]
 
 
 def _read_untimed(line: str, number: int) -> list[Segment]:
@@ -183,7 +175,7 @@ def _closing_bracket(line: str, start: int, number: int) -> int:
     raise TimelineError(f"'[' is not closed; write {RANGE_FORM} on one line", number, start + 1)
 
 
-def _check_order(segments: list[Segment], form: str) -> None:
+def check_order(segments: Sequence[Segment]) -> None:
     """The first segment starts at 0 and has nothing to change from; times rise; ranges meet."""
     first = segments[0]
     if first.time is not None and not first.time.is_zero:
@@ -193,9 +185,10 @@ def _check_order(segments: list[Segment], form: str) -> None:
             first.line,
             first.column,
         )
-    if first.transition != "recache":
+    if first.transition != "recache" or first.blend is not None:
+        option = first.transition if first.blend is None else f"blend={first.blend}"
         raise TimelineError(
-            f"the first segment has nothing before it, so {{{first.transition}}} has no meaning there; remove it",
+            f"the first segment has nothing before it, so {{{option}}} has no meaning there; remove it",
             first.line,
             first.column,
         )
@@ -232,4 +225,4 @@ def _check_meeting(before: Segment, after: Segment) -> None:
     )
 
 
-_READERS = {"lines": _read_timed, "ranges": _read_ranges, "untimed": _read_untimed}
+_READERS = {"lines": read_timed, "ranges": _read_ranges, "untimed": _read_untimed}

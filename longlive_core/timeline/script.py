@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from .plan import Plan, make_plan
+from .options import write_options
+from .plan import Plan
+from .snap import make_plan
 from .syntax import Segment
 
 
@@ -24,15 +26,17 @@ class Script:
     form: str
     notes: tuple[str, ...] = ()
 
-    def plan(self, duration: float | None, fps: float = 16, chunk: int = 3) -> Plan:
+    def plan(self, duration: float | None, fps: float = 16, chunk: int = 3, chunks: int | None = None) -> Plan:
         """Snap the script to chunks.
 
         duration: seconds, or None for the script's own length: the end of the last range, else 10 s after the last
             time, else 10 s for each prompt.
         fps: frames per second. chunk: latent frames per chunk (4 pixel frames each; a shot's first one is 1).
+        chunks: the film's exact number of chunks, instead of a duration. Such a film may end inside its last blend,
+            since it may be the beginning of a longer one.
         Raises TimelineError where a segment does not fit.
         """
-        return make_plan(self, duration, fps, chunk)
+        return make_plan(self, duration, fps, chunk, chunks)
 
     def to_text(self) -> str:
         """The timeline as text that parses to an equal script (places and notes apart)."""
@@ -41,8 +45,7 @@ class Script:
 
 
 def _prompt(segment: Segment) -> str:
-    option = "" if segment.transition == "recache" else f" {{{segment.transition}}}"
-    return segment.text + option
+    return segment.text + write_options(segment.transition, segment.seed, segment.blend)
 
 
 def _lines(segments: tuple[Segment, ...]) -> list[str]:

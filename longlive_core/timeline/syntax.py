@@ -1,21 +1,15 @@
-"""The smallest parts of a timeline: times, options in braces, segments, and the error that points at them.
+"""The smallest parts of a timeline: times, segments, and the error that points at them.
 
 Lines and columns count from 1, columns in characters.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
 
 TRANSITIONS = ("recache", "keep", "cut")
-# Part of the language, but nothing renders them yet. Refusing them beats a film that quietly lacks them.
-PLANNED_OPTIONS = {
-    "seed": "give one seed for the whole film instead",
-    "blend": "prompts switch at a chunk boundary; use {recache}, {keep} or {cut}",
-}
 TIME_FORMS = "12s, 12.5s, 0:12, 1:02.5, or exact chunks such as 16c"
 
 _UNITS = r"(?:s|secs?|seconds?|c|chunks?|ms|m|mins?|minutes?|h|hours?|f|frames?)"
@@ -78,6 +72,7 @@ class Segment:
 
     time is None where prompts are split evenly; end is set only by forms that give one (ranges, Scope's export).
     line, column: where the segment begins, with its time if it has one.
+    seed: of this segment's noise, None for the film's. blend: how long the prompt before turns into this one.
     """
 
     text: str
@@ -86,6 +81,8 @@ class Segment:
     line: int
     column: int
     end: Time | None = None
+    seed: int | None = None
+    blend: Time | None = None
 
 
 def looks_like_time(token: str) -> bool:
@@ -117,91 +114,3 @@ def parse_time(token: str, line: int, column: int) -> Time:
         line,
         column,
     )
-
-
-def split_options(text: str, line: int, column: int) -> tuple[str, str | None]:
-    """Take the options in braces off the end of a prompt.
-
-    text: the prompt, whose first character stands at `column`. Returns the prompt without them and the transition,
-    None where none is written. Braces inside the prompt are text.
-    """
-    body, options = text.rstrip(), []
-    while body.endswith("}"):
-        start = body.rfind("{")
-        if start < 0:
-            raise TimelineError("a '}' without its '{' at the end of the prompt", line, column + len(body) - 1)
-        options = _options_between(body, start, line, column) + options
-        body = body[:start].rstrip()
-    unclosed = body.rfind("{")
-    if unclosed > body.rfind("}"):
-        raise TimelineError(
-            f"'{body[unclosed:][:20]}' has no closing brace; options stand at the end, as {{keep}}",
-            line,
-            column + unclosed,
-        )
-    transition = None
-    for name, place in options:
-        option = _known_option(name, line, place)
-        if transition is not None:
-            same = "is given twice" if option == transition else f"contradicts {{{transition}}}"
-            raise TimelineError(f"{{{option}}} {same}; a segment has one transition", line, place)
-        transition = option
-    return body, transition
-
-
-def _options_between(body: str, start: int, line: int, column: int) -> list[tuple[str, int]]:
-    """The comma-separated options of the brace that opens at body[start], each with its column."""
-    found, offset = [], start + 1
-    for part in body[start + 1 : -1].split(","):
-        found.append((part.strip(), column + offset + len(part) - len(part.lstrip())))
-        offset += len(part) + 1
-    if not any(name for name, _ in found):
-        raise TimelineError("empty braces; options are {recache}, {keep} or {cut}", line, column + start)
-    return found
-
-
-def _known_option(option: str, line: int, column: int) -> str:
-    """The transition an option names; a TimelineError for options that do not work yet and for unknown ones."""
-    name, has_value, _ = (part.strip() for part in option.partition("="))
-    lowered = name.lower()
-    if lowered in PLANNED_OPTIONS:
-        raise TimelineError(f"{{{option}}} does not work yet; {PLANNED_OPTIONS[lowered]}", line, column)
-    if lowered in TRANSITIONS:
-        if has_value:
-            raise TimelineError(f"{{{option}}}: '{lowered}' takes no value; write {{{lowered}}}", line, column)
-        return lowered
-    near = difflib.get_close_matches(lowered, TRANSITIONS, n=1)
-    guess = f" (did you mean {{{near[0]}}}?)" if near else ""
-    raise TimelineError(
-        f"unknown option {{{option}}}{guess}; options at the end of a prompt are {{recache}}, {{keep}} or {{cut}}",
-        line,
-        column,
-    )
-
-
-def make_segment(
-    raw: str, line: int, column: int, time: Time | None = None, end: Time | None = None, start: int | None = None
-) -> Segment:
-    """Build a segment from a prompt with its options.
-
-    column: the place of raw[0]. start: the place where the segment begins, if that is not its text.
-    """
-    column += len(raw) - len(raw.lstrip())
-    body, transition = split_options(raw.lstrip(), line, column)
-    if not body:
-        where = "" if time is None else f" at {time}"
-        raise TimelineError(f"the segment{where} has no text; write what the film shows there", line, column)
-    try:
-        body.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
-    return Segment(body, time, transition or "recache", line, start or column, end)
-
-
-def literal_option_notes(segment: Segment) -> list[str]:
-    """A note for every transition in braces that stands inside the text and is therefore text."""
-    found = re.findall(r"\{\s*(?:recache|keep|cut)\s*\}", segment.text, re.IGNORECASE)
-    return [
-        f"line {segment.line}: {option} stands inside the prompt and is read as text; options go to the end"
-        for option in found
-    ]

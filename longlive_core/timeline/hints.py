@@ -1,0 +1,62 @@
+"""Hints: what will probably surprise the user of a plan, and does not stop it."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from .plan import PlannedSegment, count
+
+if TYPE_CHECKING:
+    from .script import Script
+
+_SHORT_CHUNKS = 2
+
+
+def hints_for(script: Script, planned: tuple[PlannedSegment, ...], frames: int, fps: float, chunk: int) -> list[str]:
+    hints = []
+    end = script.segments[-1].end
+    early = end is not None and (
+        end.chunk < planned[-1].start_chunk + planned[-1].chunks
+        if end.chunk is not None
+        else end.seconds < (frames - 4 * chunk) / fps
+    )
+    if early:
+        hints.append(f"line {planned[-1].line}: the range ends at {end}; its prompt is held to {frames / fps:.2f} s")
+    for segment in planned:
+        if segment.chunks < _SHORT_CHUNKS:
+            hints.append(
+                f"line {segment.line}: the segment lasts {count(segment.chunks, 'chunk')}; a prompt needs two or "
+                "more to show"
+            )
+    if script.anchor is None:
+        for before, segment in pairwise(script.segments):
+            if segment.transition != "cut" and not _related(before.text, segment.text):
+                hints.append(
+                    f"line {segment.line}: the segment repeats neither subject nor setting of line {before.line}, so "
+                    "the picture may jump; name them again, add an anchor line '* text', or write {cut}"
+                )
+    return hints
+
+
+_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+")
+# Words that any two prompts share without sharing a subject or a setting.
+_COMMON_WORDS = (
+    "a an and are as at by camera close for from has her high his in into is it its light medium my of off on onto "
+    "or our out over quality realistic scene she he shot shows slowly style that the their them then there they this "
+    "to towards under up video view while wide with you your"
+)
+_COMMON = frozenset(_COMMON_WORDS.split())
+
+
+def _stems(text: str) -> set[str]:
+    """Content words without their commonest English endings, so that 'pandas' and 'panda' meet."""
+    words = (word for word in _WORDS.findall(text.lower()) if word not in _COMMON)
+    return {re.sub(r"(?:'s|ing|ed|es|s)$", "", word) if len(word) > 4 else word for word in words}
+
+
+def _related(before: str, after: str) -> bool:
+    first, second = _stems(before), _stems(after)
+    # Without any content word there is nothing to judge.
+    return not first or not second or not first.isdisjoint(second)

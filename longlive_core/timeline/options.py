@@ -1,0 +1,165 @@
+"""Options in braces at the end of a prompt: the transition, `{seed=7}` and `{blend=2s}`; and the segments they make.
+
+`OPTIONS` is the one table of what exists; an option that is not in it is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from .syntax import TRANSITIONS, Segment, Time, TimelineError, parse_time
+
+# As longlive_core.noise.MAX_SEED, whose file needs torch; a test compares them.
+MAX_SEED = 2**64 - 1
+# Name -> how it is written.
+OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "blend": "{blend=2s}"}
+_ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
+# A longer run of digits is out of range; converting it would take Python time or fail with an error of its own.
+_LONGEST_SEED = len(str(MAX_SEED))
+_LITERAL = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
+
+
+def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any]]:
+    """Take the options in braces off the end of a prompt.
+
+    text: the prompt, whose first character stands at `column`. Returns the prompt without them and those written, by
+    the names of Segment's fields. Braces inside the prompt are text.
+    """
+    body, options = text.rstrip(), []
+    while body.endswith("}"):
+        start = body.rfind("{")
+        if start < 0:
+            raise TimelineError("a '}' without its '{' at the end of the prompt", line, column + len(body) - 1)
+        options = _options_between(body, start, line, column) + options
+        body = body[:start].rstrip()
+    unclosed = body.rfind("{")
+    if unclosed > body.rfind("}"):
+        raise TimelineError(
+            f"'{body[unclosed:][:20]}' has no closing brace; options stand at the end, as {{keep}}",
+            line,
+            column + unclosed,
+        )
+    return body, _read_options(options, line)
+
+
+def _options_between(body: str, start: int, line: int, column: int) -> list[tuple[str, int]]:
+    """The comma-separated options of the brace that opens at body[start], each with its column."""
+    found, offset = [], start + 1
+    for part in body[start + 1 : -1].split(","):
+        found.append((part.strip(), column + offset + len(part) - len(part.lstrip())))
+        offset += len(part) + 1
+    if not any(name for name, _ in found):
+        raise TimelineError(f"empty braces; options are {_ALL_OPTIONS}", line, column + start)
+    return found
+
+
+def _read_options(options: list[tuple[str, int]], line: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for option, column in options:
+        kind, value = _read_option(option, line, column)
+        if kind == "transition" and found.get(kind, value) != value:
+            raise TimelineError(
+                f"{{{value}}} contradicts {{{found[kind]}}}; a segment has one transition", line, column
+            )
+        if kind in found:
+            raise TimelineError(f"{{{_brief(option)}}} is given twice; a segment has one {kind}", line, column)
+        found[kind] = value
+        if "blend" in found and found.get("transition", "recache") != "recache":
+            raise TimelineError(
+                f"{{{found['transition']}}} and {{blend={found['blend']}}} contradict each other: a blend recaches at "
+                "every chunk; remove one of them",
+                line,
+                column,
+            )
+    return found
+
+
+def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:
+    """The field an option sets and its value."""
+    name, has_value, value = (part.strip() for part in option.partition("="))
+    lowered = name.lower()
+    if lowered not in OPTIONS:
+        near = difflib.get_close_matches(lowered, OPTIONS, n=1)
+        guess = f" (did you mean {OPTIONS[near[0]]}?)" if near else ""
+        raise TimelineError(
+            f"unknown option {{{_brief(option)}}}{guess}; options at the end of a prompt are {_ALL_OPTIONS}",
+            line,
+            column,
+        )
+    if lowered in TRANSITIONS:
+        if has_value:
+            raise TimelineError(f"{{{_brief(option)}}}: '{lowered}' takes no value; write {{{lowered}}}", line, column)
+        return "transition", lowered
+    if not value:
+        raise TimelineError(f"{{{option}}} has no value; write {OPTIONS[lowered]}", line, column)
+    return lowered, _READERS[lowered](value, line, column)
+
+
+def _read_seed(value: str, line: int, column: int) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", value):
+        raise TimelineError(f"the seed '{_brief(value)}' is no whole number; write {{seed=7}}", line, column)
+    digits = value.lstrip("+-").lstrip("0") or "0"
+    if value.startswith("-") or len(digits) > _LONGEST_SEED or int(digits) > MAX_SEED:
+        raise TimelineError(f"the seed {_brief(value)} is out of range; seeds go from 0 to {MAX_SEED}", line, column)
+    return int(digits)
+
+
+def _read_blend(value: str, line: int, column: int) -> Time:
+    try:
+        time = parse_time(value, line, column)
+    except TimelineError:
+        time = Time(chunk=0)
+    if time.is_zero:  # parse_time's own messages speak of a place in the film, not of a length
+        raise TimelineError(
+            f"a blend cannot last '{_brief(value)}'; write a time above 0, as {{blend=2s}} or {{blend=3c}}",
+            line,
+            column,
+        )
+    return time
+
+
+_READERS = {"seed": _read_seed, "blend": _read_blend}
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def write_options(transition: str, seed: int | None, blend: Time | None) -> str:
+    """The options that differ from the defaults, with a space in front; the inverse of split_options."""
+    written = [] if transition == "recache" else [transition]
+    if seed is not None:
+        written.append(f"seed={seed}")
+    if blend is not None:
+        written.append(f"blend={blend}")
+    return f" {{{', '.join(written)}}}" if written else ""
+
+
+def make_segment(
+    raw: str, line: int, column: int, time: Time | None = None, end: Time | None = None, start: int | None = None
+) -> Segment:
+    """Build a segment from a prompt with its options.
+
+    column: the place of raw[0]. start: the place where the segment begins, if that is not its text.
+    """
+    column += len(raw) - len(raw.lstrip())
+    body, options = split_options(raw.lstrip(), line, column)
+    if not body:
+        where = "" if time is None else f" at {time}"
+        raise TimelineError(f"the segment{where} has no text; write what the film shows there", line, column)
+    try:
+        body.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
+    transition = options.pop("transition", "recache")
+    return Segment(body, time, transition, line, start or column, end, **options)
+
+
+def literal_option_notes(segment: Segment) -> list[str]:
+    """A note for every option in braces that stands inside the text and is therefore text."""
+    return [
+        f"line {segment.line}: {_brief(option)} stands inside the prompt and is read as text; options go to the end"
+        for option in _LITERAL.findall(segment.text)
+    ]

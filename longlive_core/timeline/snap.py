@@ -1,0 +1,220 @@
+"""Script -> Plan: seconds become chunks and frames. The clock is described in plan.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .hints import hints_for
+from .plan import MAX_SECONDS, Plan, PlannedSegment, check_chunks, check_frames, count, shot_boundary
+from .syntax import Segment, Time, TimelineError
+
+if TYPE_CHECKING:
+    from .script import Script
+
+DEFAULT_SEGMENT_SECONDS = 10.0
+# Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
+_NOISE = 1e-6
+
+
+def _nearest_chunk(frame: float, chunk: int) -> int:
+    """The chunk whose start is nearest to a pixel frame of its shot; a tie goes to the later one."""
+    below = max(0, math.floor((frame + 3) / (4 * chunk)))
+    to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
+    return below + 1 if to_above <= to_below + _NOISE else below
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A segment's place: chunk and pixel frame of the film, and those of the shot it belongs to."""
+
+    chunk: int
+    frame: int
+    shot_chunk: int
+    shot_frame: int
+
+
+def make_plan(script: Script, duration: float | None, fps: float, chunk: int, chunks: int | None) -> Plan:
+    """See Script.plan."""
+    _check_clock(duration, fps, chunk, chunks)
+    segments = script.segments
+    starts = _starts(segments, duration, chunks)
+    if duration is not None:
+        _check_before(segments, starts, duration)
+    spots = _place(segments, starts, fps, chunk)
+    exact = chunks is not None
+    if not exact:
+        chunks = _chunks_of(segments, spots[-1], duration, fps, chunk)
+    frames = spots[-1].shot_frame + shot_boundary(max(0, chunks - spots[-1].shot_chunk), chunk)
+    check_frames(frames, fps, chunk)
+    _check_inside(segments[-1], spots[-1], chunks, frames, fps)
+    planned = tuple(
+        PlannedSegment(
+            text=segment.text if script.anchor is None else f"{script.anchor} {segment.text}",
+            start_chunk=spot.chunk,
+            chunks=(spots[index + 1].chunk if index + 1 < len(spots) else chunks) - spot.chunk,
+            start_frame=spot.frame,
+            start_seconds=spot.frame / fps,
+            requested_seconds=spot.frame / fps if start.seconds is None else start.seconds,
+            transition=segment.transition,
+            line=segment.line,
+            seed=segment.seed,
+            blend=_blend_chunks(segment.blend, fps, chunk),
+        )
+        for index, (segment, start, spot) in enumerate(zip(segments, starts, spots, strict=True))
+    )
+    # A film of so many chunks may be the beginning of a longer one, so it may end inside a blend.
+    for segment, written in zip(planned[:-1] if exact else planned, segments, strict=False):
+        check_blend(segment, written.column)
+    hints = script.notes + tuple(hints_for(script, planned, frames, fps, chunk))
+    return Plan(chunks, frames, fps, chunk, planned, hints, script.anchor)
+
+
+def _blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
+    """The chunks nearest to a blend's length, at least one; a tie goes to the longer, as for places."""
+    if blend is None:
+        return 0
+    if blend.chunk is not None:
+        return blend.chunk
+    return max(1, math.floor(blend.seconds * fps / (4 * chunk) + 0.5 + _NOISE))
+
+
+def check_blend(segment: PlannedSegment, column: int) -> None:
+    if segment.blend >= segment.chunks:
+        raise TimelineError(
+            f"the blend lasts {count(segment.blend, 'chunk')}, but its segment only {count(segment.chunks, 'chunk')}; "
+            "a blend ends before its segment does, so blend for a shorter time or make the segment longer",
+            segment.line,
+            column,
+        )
+
+
+def _chunks_of(segments: tuple[Segment, ...], last: _Spot, duration: float | None, fps: float, chunk: int) -> int:
+    """Chunks of a film of that duration, or of the script's own length."""
+    end = segments[-1].end
+    if end is not None and end.chunk is not None and duration is None:
+        return end.chunk
+    seconds = _own_duration(segments, last, fps) if duration is None else duration
+    frames_left = seconds * fps - last.shot_frame
+    return last.shot_chunk + max(1, math.ceil((frames_left + 3) / (4 * chunk) - _NOISE))
+
+
+def _check_clock(duration: float | None, fps: float, chunk: int, chunks: int | None) -> None:
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk is {chunk!r}; it is a whole number of latent frames from 1")
+    if not math.isfinite(fps) or fps <= 0:
+        raise ValueError(f"fps is {fps!r}; it is a number above 0")
+    if chunks is not None:
+        if duration is not None:
+            raise ValueError(f"both a duration ({duration!r} s) and chunks ({chunks!r}) are given; give one of them")
+        check_chunks(chunks)
+    if duration is None:
+        return
+    if not math.isfinite(duration) or duration <= 0:
+        raise TimelineError(f"the duration is {duration:g} s; it must be above 0")
+    _check_length(duration)
+
+
+def _check_length(seconds: float) -> None:
+    if seconds > MAX_SECONDS:
+        raise TimelineError(f"the film would last {seconds:g} s; the most is {MAX_SECONDS:g} s (24 hours)")
+
+
+def _starts(segments: tuple[Segment, ...], duration: float | None, chunks: int | None) -> list[Time]:
+    """The time of each segment; those without are split evenly."""
+    if segments[0].time is not None:
+        return [segment.time for segment in segments]
+    if chunks is not None:
+        # To the nearest chunk, in whole numbers: index * chunks / number + 1/2, rounded down.
+        number = len(segments)
+        return [Time(chunk=(2 * index * chunks + number) // (2 * number)) for index in range(number)]
+    each = DEFAULT_SEGMENT_SECONDS if duration is None else duration / len(segments)
+    return [Time(seconds=index * each) for index in range(len(segments))]
+
+
+def _own_duration(segments: tuple[Segment, ...], last: _Spot, fps: float) -> float:
+    """Seconds of a film whose length nobody gave."""
+    segment = segments[-1]
+    if segment.end is not None:
+        seconds = segment.end.seconds
+    elif segment.time is None:
+        seconds = len(segments) * DEFAULT_SEGMENT_SECONDS
+    else:
+        start = last.frame / fps if segment.time.seconds is None else segment.time.seconds
+        seconds = start + DEFAULT_SEGMENT_SECONDS
+    _check_length(seconds)
+    return seconds
+
+
+def _check_before(segments: tuple[Segment, ...], starts: list[Time], duration: float) -> None:
+    for segment, start in zip(segments, starts, strict=True):
+        if start.seconds is not None and start.seconds >= duration:
+            raise TimelineError(
+                f"the segment starts at {start.brief()}, past the end of the film at {Time(seconds=duration).brief()}; "
+                "make the film longer or start it earlier",
+                segment.line,
+                segment.column,
+            )
+
+
+def _place(segments: tuple[Segment, ...], starts: list[Time], fps: float, chunk: int) -> list[_Spot]:
+    """Snap every start to the nearest chunk boundary of the shot that runs when it comes."""
+    spots: list[_Spot] = []
+    shot_chunk = shot_frame = 0
+    for index, (segment, start) in enumerate(zip(segments, starts, strict=True)):
+        if start.seconds is not None:
+            _check_length(start.seconds)
+            inside = _nearest_chunk(start.seconds * fps - shot_frame, chunk)
+        else:
+            inside = start.chunk - shot_chunk
+            check_frames(shot_frame + shot_boundary(inside, chunk), fps, chunk)
+        if spots and shot_chunk + inside <= spots[-1].chunk:
+            raise _collision(segments[index - 1], segment, starts[index - 1], start, spots[-1], shot_chunk + inside)
+        spot_chunk, spot_frame = shot_chunk + inside, shot_frame + shot_boundary(inside, chunk)
+        if segment.transition == "cut":
+            shot_chunk, shot_frame = spot_chunk, spot_frame
+        spots.append(_Spot(spot_chunk, spot_frame, shot_chunk, shot_frame))
+    return spots
+
+
+def _collision(
+    before: Segment, segment: Segment, before_start: Time, start: Time, spot: _Spot, found: int
+) -> TimelineError:
+    """The error for a segment that would not start after the one before it."""
+    where = f"line {before.line}"
+    if before.line == segment.line:
+        where += f", column {before.column}"
+    if found < spot.chunk:
+        what = (
+            f"the segment starts at {start.brief()} (chunk {found}), before the one in {where}, which starts at "
+            f"{before_start.brief()} (chunk {spot.chunk}); times must rise"
+        )
+    else:
+        what = (
+            f"the segment starts with chunk {spot.chunk}, and so does the one in {where} ({start.brief()} and "
+            f"{before_start.brief()} both snap to it); put them further apart or make the film longer"
+        )
+    return TimelineError(what, segment.line, segment.column)
+
+
+def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: float) -> None:
+    """The last segment has at least one chunk, and a range does not reach past the film."""
+    if spot.chunk >= chunks:
+        raise TimelineError(
+            f"the segment starts with chunk {spot.chunk} ({spot.frame / fps:.2f} s), past the end of the film, whose "
+            f"last chunk is {chunks - 1}; make the film longer or start it earlier",
+            last.line,
+            last.column,
+        )
+    end = last.end
+    if end is None:
+        return
+    over = end.chunk > chunks if end.chunk is not None else end.seconds > frames / fps + _NOISE
+    if over:
+        raise TimelineError(
+            f"the range ends at {end}, past the end of the film ({chunks} chunks, {frames / fps:.2f} s); make the "
+            "film longer",
+            last.line,
+            last.column,
+        )

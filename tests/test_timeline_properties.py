@@ -1,0 +1,139 @@
+"""Many random timelines, good and bad: what any script and any plan promises."""
+
+import json
+import random
+import string
+from itertools import pairwise
+
+from longlive_core.timeline import TimelineError, parse, shot_boundary
+from tests.test_timeline import entry, scope
+
+PIECES = [
+    "panda",
+    "3",
+    "x{y",
+    "}",
+    "{red}",
+    "[",
+    "]",
+    "a|b",
+    "0:12",
+    "\u96ea",
+    "keep",
+    "*",
+    '"',
+    "\\",
+    "{keep}z",
+    ".",
+    "| 5s",
+]
+
+FORMS = {"lines", "ranges", "untimed", "json", "scope"}
+OPTIONS = [" {keep}", "{cut}", " {recache}", "{seed=7, keep}", " {seed=0}{cut}", "{blend=2c}", " {blend=.9s, seed=3}"]
+
+
+def random_timeline(rng):
+    """Text that is often, but not always, a timeline."""
+    words = lambda: " ".join(rng.choice(PIECES) for _ in range(rng.randint(1, 4)))  # noqa: E731
+    option = lambda: rng.choice(["", ""] + OPTIONS)  # noqa: E731
+    count = rng.randint(1, 6)
+    starts = [0.0]
+    for _ in range(count):
+        starts.append(round(starts[-1] + rng.uniform(1, 9), rng.randint(0, 3)))
+    form = rng.choice(["lines", "chunks", "ranges", "plain", "pipes", "json", "scope"])
+    prompts = [words() + (option() if index else "") for index in range(count)]
+    if form == "lines":
+        text = "\n".join(f"{start}s {prompt}" for start, prompt in zip(starts, prompts, strict=False))
+    elif form == "chunks":
+        text = "\n".join(f"{int(start)}c {prompt}" for start, prompt in zip(starts, prompts, strict=False))
+    elif form == "ranges":
+        text = rng.choice(["\n", " "]).join(
+            f"[{a}s-{b}s: {p}]" for a, b, p in zip(starts, starts[1:], prompts, strict=False)
+        )
+    elif form in ("plain", "pipes"):
+        text = ("\n" if form == "plain" else " | ").join(prompts)
+    elif form == "json":
+        text = json.dumps({"prompts": prompts}, indent=rng.choice([None, 1]))
+    else:
+        text = scope(*(entry(a, b, (p, 100)) for a, b, p in zip(starts, starts[1:], prompts, strict=False)))
+    return text if rng.random() < 0.7 else f"* {words()}\n{text}"
+
+
+def meaning(script):
+    return script.anchor, script.form, [(s.text, s.time, s.end, s.transition, s.seed, s.blend) for s in script.segments]
+
+
+def random_plans(rng, number):
+    """Plans of random timelines, each with its script's form."""
+    for _ in range(number):
+        clock = rng.choice([16, 24, 29.97]), rng.choice([1, 3, 4])
+        try:
+            script = parse(random_timeline(rng))
+            yield script.form, script.plan(rng.choice([None, rng.uniform(1, 60)]), *clock)
+        except TimelineError:
+            continue
+
+
+def check_plan(plan):
+    """What any plan promises: chunks rise and fill the film, frames follow the clock of each shot."""
+    starts = [segment.start_chunk for segment in plan.segments]
+    assert starts[0] == 0 and all(a < b for a, b in pairwise(starts))
+    assert all(segment.chunks >= 1 for segment in plan.segments)
+    assert sum(segment.chunks for segment in plan.segments) == plan.chunks
+    shot_chunk = shot_frame = 0
+    for segment in plan.segments:
+        assert segment.start_frame == shot_frame + shot_boundary(segment.start_chunk - shot_chunk, plan.chunk)
+        if segment.transition == "cut":
+            shot_chunk, shot_frame = segment.start_chunk, segment.start_frame
+    assert plan.frames == shot_frame + shot_boundary(plan.chunks - shot_chunk, plan.chunk)
+    assert all(segment.blend < segment.chunks for segment in plan.segments[:-1])
+
+
+def check_prompts(plan):
+    """What the rollout meets: rising chunks inside the film, all weight given, a segment's prompt where it begins."""
+    prompts = plan.prompts
+    assert all(a.start_chunk < b.start_chunk for a, b in pairwise(prompts)) and prompts[-1].start_chunk < plan.chunks
+    assert all(abs(sum(weight for _, weight in prompt.mix) - 1) < 1e-9 for prompt in prompts)
+    assert {text for prompt in prompts for text, _ in prompt.mix} == set(plan.texts)
+    at = {prompt.start_chunk: prompt for prompt in prompts}
+    for segment in plan.segments:
+        first = at[segment.start_chunk]
+        assert (first.transition, first.seed, first.mix[-1][0]) == (segment.transition, segment.seed, segment.text)
+        assert (len(first.mix) == 2) == (segment.blend > 0)
+
+
+def test_any_script_writes_itself():
+    """Forbids a script whose own text means something else."""
+    rng, parsed = random.Random(7), set()
+    for _ in range(8000):
+        try:
+            script = parse(random_timeline(rng))
+        except TimelineError:
+            continue
+        parsed.add(script.form)
+        assert meaning(parse(script.to_text())) == meaning(script)
+    assert parsed == FORMS
+
+
+def test_any_plan_is_in_order():
+    """Forbids plans that go backwards or leave chunks out."""
+    forms = []
+    for form, plan in random_plans(random.Random(8), 12000):
+        forms.append(form)
+        check_plan(plan)
+        check_prompts(plan)
+    assert set(forms) == FORMS and len(forms) > 800
+
+
+def test_no_text_crashes_the_parser():
+    """Forbids any exception but TimelineError, whatever is typed."""
+    rng = random.Random(3)
+    alphabet = string.printable + "{}[]|:*-\u2013\u96ea" * 4 + "0123456789sc" * 3
+    for _ in range(20000):
+        text = "".join(rng.choice(alphabet) for _ in range(rng.randint(0, 24)))
+        if rng.random() < 0.5:
+            text = "0s a\n" + text
+        try:
+            parse(text).plan(rng.choice([None, 20.0]))
+        except TimelineError as error:
+            assert error.line is None or error.line <= text.replace("\r", "\n").count("\n") + 1
