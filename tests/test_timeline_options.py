@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from longlive_core import noise
-from longlive_core.timeline import PlannedPrompt, Time, options, parse
+from longlive_core.timeline import PlannedPrompt, Time, TimelineError, options, parse
 from tests.test_timeline import entry, fail, scope
 
 # --- Options
@@ -168,3 +168,156 @@ def test_a_blend_is_a_prompt_for_each_of_its_chunks():
         PlannedPrompt(7, (("b", 1.0),), "recache", 9),
         PlannedPrompt(9, (("c", 1.0),), "recache", None),
     )
+
+
+# --- Exact numbers of chunks
+
+
+def test_a_film_of_exactly_so_many_chunks():
+    """Forbids a film of a chunk more or less than asked for, whatever cuts do to its seconds."""
+    for chunks in (7, 8, 40):
+        plan = parse("0c a\n3c b {cut}\n6c c {cut}").plan(None, chunks=chunks)
+        assert (plan.chunks, plan.frames) == (chunks, 33 + 33 + 12 * (chunks - 6) - 3)
+    assert [s.start_chunk for s in parse("a|b|c").plan(None, chunks=10).segments] == [0, 3, 7]
+
+
+@pytest.mark.parametrize("chunks", [0, -1, 1.5, True])
+def test_absurd_numbers_of_chunks(chunks):
+    """Forbids a film of no chunks."""
+    with pytest.raises(ValueError, match="chunks is"):
+        parse("a").plan(None, chunks=chunks)
+    with pytest.raises(ValueError, match="chunks is"):
+        parse("a").plan(10).resized(chunks)
+
+
+def test_duration_and_chunks_exclude_each_other():
+    """Forbids ignoring one of two lengths."""
+    with pytest.raises(ValueError, match="give one of them"):
+        parse("a").plan(10, chunks=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "chunks", "words"),
+    [
+        ("0s a\n5c b", 5, "the segment starts with chunk 5"),
+        ("0s a\n5s b", 5, "the segment starts with chunk 7"),
+        ("[0c-9c: a]", 8, "the range ends at 9c"),
+        ("a | b | c", 2, "and so does the one in line 1"),
+        ("a", 10**400, "24 hours"),
+        ("[0c-99999999c: a]", None, "24 hours"),
+        ("0c a\n5c b {blend=3c}\n8c c", 20, "the blend lasts 3 chunks"),
+    ],
+)
+def test_chunks_are_checked_like_a_duration(text, chunks, words):
+    """Forbids losing a segment that starts past the end, and films too long to be meant."""
+    with pytest.raises(TimelineError, match=words):
+        parse(text).plan(None, chunks=chunks)
+
+
+def test_the_text_of_a_plan():
+    """Forbids a text with snapped times lost, with defaults spelled out, or with the anchor in every line."""
+    plan = parse("* A panda.\n0s It walks {seed=1}\n12s | 3 of them {keep}\n0:20 It sits {blend=2s, seed=7}").plan(30)
+    assert plan.to_text().splitlines() == [
+        "* A panda.",
+        "0c It walks {seed=1}",
+        "16c | 3 of them {keep}",
+        "27c It sits {seed=7, blend=3c}",
+    ]
+
+
+def test_a_prompt_that_no_line_can_hold():
+    """Forbids a plan that cannot be written: '| 16:9' in a line with a time is a second segment."""
+    plan = parse('* Snow.\n{"prompts": ["a [wide shot | 16:9", "b", "c {cut}"]}').plan(30, 29.97)
+    again = parse(plan.to_text())
+    assert again.form == "scope"
+    assert again.plan(None, 29.97, chunks=plan.chunks).prompts == plan.prompts
+
+
+def test_resizing_counts_frames_from_the_last_cut_that_stays():
+    """Forbids a length that counts a cut which is no longer there, or forgets one that is."""
+    plan = parse("0c a\n4c b {cut}\n8c c\n12c d {cut}").plan(None, chunks=16)
+    assert [plan.resized(chunks).frames for chunks in (3, 4, 5, 9, 12, 13, 20)] == [33, 45, 54, 102, 138, 147, 231]
+    assert [segment.chunks for segment in plan.resized(9).segments] == [4, 4, 1]
+    assert plan.resized(20).resized(16) == plan
+
+
+def test_a_shortened_film_may_end_inside_a_blend():
+    """Forbids other weights at the beginning of a blend because its end is not in the film."""
+    plan = parse("0c a\n4c b {blend=3c}").plan(None, chunks=10)
+    assert plan.resized(6).prompts == plan.prompts[:3]
+    assert plan.resized(7).prompts == plan.prompts[:4]
+    assert plan.resized(6).with_segment(2, "c").segments[-1].blend == 3
+
+
+# --- A segment put into a plan
+
+FILM = "* Snow.\n0c a {seed=1}\n4c b {cut}\n12c c {blend=3c, seed=2}"
+
+
+def put(chunk, text, **options):
+    return parse(FILM).plan(None, chunks=20).with_segment(chunk, text, **options)
+
+
+def test_a_segment_between_others():
+    """Forbids moving, losing or renaming other segments, and a new one without the anchor or its options."""
+    plan = put(6, " d ", transition="keep", seed=5)
+    assert [(s.start_chunk, s.chunks, s.text, s.transition, s.seed, s.blend, s.line) for s in plan.segments] == [
+        (0, 4, "Snow. a", "recache", 1, 0, 2),
+        (4, 2, "Snow. b", "cut", None, 0, 3),
+        (6, 6, "Snow. d", "keep", 5, 0, 4),
+        (12, 8, "Snow. c", "recache", 2, 3, 5),
+    ]
+    assert plan.prompts[3].mix == (("Snow. d", 0.75), ("Snow. c", 0.25))
+    assert (plan.chunks, plan.frames) == (20, 45 + 12 * 16 - 3)
+    cut = put(6, "d {cut}")
+    assert (cut.chunks, cut.frames) == (20, 45 + 21 + 12 * 14 - 3)
+
+
+def test_a_segment_in_place_of_another():
+    """Forbids two segments at one chunk, and options of the replaced one that stay behind."""
+    assert put(4, "d").segments[1].transition == "recache"
+    assert put(0, "d").prompts[0] == PlannedPrompt(0, (("Snow. d", 1.0),), "recache", None)
+    assert put(12, "d {blend=2c}", seed=6).segments[2].blend == 2
+    assert len(put(12, "d", blend=4).segments) == 3
+
+
+@pytest.mark.parametrize(
+    ("chunk", "text", "more", "words"),
+    [
+        (6, "", {}, "no text"),
+        (6, " {keep} ", {}, "no text"),
+        (6, "d\ne", {}, "one line"),
+        (6, "d\n9c e", {}, "one line"),
+        (6, "d\r* e", {}, "one line"),
+        (6, "d | 9c e", {}, "second segment"),
+        (6, "d {kep}", {}, "did you mean {keep}"),
+        (6, "d {keep}", {"transition": "cut"}, "contradicts"),
+        (6, "d", {"transition": "fade"}, "unknown option {fade}"),
+        (6, "d", {"transition": "keep", "blend": 1}, "contradict each other"),
+        (6, "d", {"seed": -1}, "out of range"),
+        (6, "d {seed=3}", {"seed": 3}, "given twice"),
+        (6, "d", {"blend": -1}, "cannot last"),
+        (6, "d", {"blend": 6}, "the blend lasts 6 chunks"),
+        (19, "d", {"blend": 1}, "the blend lasts 1 chunk, but its segment only 1 chunk"),
+        (14, "d", {}, "line 4, column 1: the blend lasts 3 chunks, but its segment only 2"),
+        (0, "d", {"transition": "keep"}, "nothing before it"),
+        (0, "d", {"blend": 1}, "nothing before it"),
+        (20, "d", {}, "past the end"),
+        (-1, "d", {}, "negative"),
+        (1.5, "d", {}, "not a time"),
+        (6, "\ud800", {}, "surrogate"),
+    ],
+)
+def test_mistakes_in_a_new_segment(chunk, text, more, words):
+    """Forbids a way into the plan that is checked less than the timeline's text."""
+    with pytest.raises(TimelineError) as caught:
+        put(chunk, text, **more)
+    assert words in str(caught.value)
+
+
+def test_hints_of_a_changed_plan():
+    """Forbids silence about a segment typed later that is too short or names nothing known."""
+    plan = parse("0c A panda walks in snow").plan(None, chunks=20)
+    assert any("line 2: the segment repeats neither" in hint for hint in plan.with_segment(5, "It sits").hints)
+    assert any("line 2: the segment lasts 1 chunk" in hint for hint in plan.with_segment(19, "A panda sits").hints)
+    assert any("line 2: {cut} stands inside" in hint for hint in plan.with_segment(5, "A panda {cut} sits").hints)

@@ -3,6 +3,7 @@
 import json
 import random
 import string
+from dataclasses import replace
 from itertools import pairwise
 
 from longlive_core.timeline import TimelineError, parse, shot_boundary
@@ -74,6 +75,17 @@ def random_plans(rng, number):
             continue
 
 
+def content(plan):
+    """A plan without what only tells how it was written."""
+    segments = tuple(replace(segment, requested_seconds=0.0, line=0) for segment in plan.segments)
+    return replace(plan, segments=segments, hints=())
+
+
+def again(plan):
+    """The plan, written and read."""
+    return parse(plan.to_text()).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)
+
+
 def check_plan(plan):
     """What any plan promises: chunks rise and fill the film, frames follow the clock of each shot."""
     starts = [segment.start_chunk for segment in plan.segments]
@@ -115,14 +127,58 @@ def test_any_script_writes_itself():
     assert parsed == FORMS
 
 
-def test_any_plan_is_in_order():
-    """Forbids plans that go backwards or leave chunks out."""
-    forms = []
+def test_any_plan_is_in_order_and_writes_itself():
+    """Forbids plans that go backwards or leave chunks out, and an exact text that is another film."""
+    forms, written_as = [], set()
     for form, plan in random_plans(random.Random(8), 12000):
         forms.append(form)
         check_plan(plan)
         check_prompts(plan)
+        read = again(plan)
+        assert content(read) == content(plan)
+        assert read.prompts == plan.prompts
+        written_as.add(parse(plan.to_text()).form)
     assert set(forms) == FORMS and len(forms) > 800
+    assert written_as == {"lines", "scope"}  # scope: a bar with a time behind it, which no line can hold
+
+
+def test_resizing_keeps_every_chunk_that_stays():
+    """Forbids a longer or shorter film that renders a common chunk differently, and one that cannot be written."""
+    rng, inside = random.Random(9), 0
+    for _, plan in random_plans(rng, 4000):
+        inside_blends = [segment.start_chunk + 1 for segment in plan.segments if segment.blend]
+        chunks = rng.choice([rng.randint(1, 2 * plan.chunks), *inside_blends])
+        sized = plan.resized(chunks)
+        assert sized.chunks == chunks
+        check_plan(sized)
+        check_prompts(sized)
+        assert sized.prompts == tuple(p for p in plan.prompts if p.start_chunk < chunks)
+        inside += sized.segments[-1].blend >= sized.segments[-1].chunks
+        assert content(again(sized)) == content(sized)
+        if len(sized.segments) == len(plan.segments):
+            assert sized.resized(plan.chunks) == plan
+    assert inside > 10  # films that end before a blend is over
+
+
+def test_a_segment_put_in_leaves_the_others():
+    """Forbids a new segment that moves another one to a different chunk, loses one, or breaks the plan's promises."""
+    rng, added = random.Random(10), 0
+    for _, plan in random_plans(rng, 4000):
+        chunk = rng.randint(0, plan.chunks + 1)
+        words = {"text": rng.choice(["new", "new {cut}", "0s new", "[3D]"]), "seed": rng.choice([None, 7])}
+        try:
+            changed = plan.with_segment(chunk, **words)
+        except TimelineError:
+            continue
+        added += 1
+        check_plan(changed)
+        check_prompts(changed)
+        assert content(again(changed)) == content(changed)
+        assert changed.chunks == plan.chunks
+        keys = lambda p: [(s.start_chunk, s.text, s.transition, s.seed, s.blend) for s in p.segments]  # noqa: E731
+        assert [key for key in keys(changed) if key[0] != chunk] == [key for key in keys(plan) if key[0] != chunk]
+        assert any(segment.start_chunk == chunk and segment.seed == words["seed"] for segment in changed.segments)
+    assert added > 200
 
 
 def test_no_text_crashes_the_parser():

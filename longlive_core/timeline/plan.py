@@ -7,7 +7,7 @@ shot, so the boundaries after it count from there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .syntax import TimelineError
@@ -106,6 +106,45 @@ class Plan:
                 f"{how:8s}{_remarks(segment)}  {_shorten(segment.text[skip:], 60)}"
             )
         return "\n".join(lines + [f"hint: {hint}" for hint in self.hints])
+
+    def to_text(self) -> str:
+        """The plan as a timeline in exact chunks, a line `16c text {keep, seed=7}` for each segment.
+
+        `parse(plan.to_text()).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)` is this plan again, apart from
+        requested_seconds, line and hints. One prompt cannot stand in a line with a time: one with a time behind a
+        bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
+        exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
+        """
+        from .exact import plan_text  # not above: exact parses, and parsing imports this file
+
+        return plan_text(self)
+
+    def resized(self, chunks: int) -> Plan:
+        """The same plan with that many chunks: the last segment longer, or what starts past the new end dropped.
+
+        A shortened plan may end inside a blend; its weights stay, so what is rendered stays valid. Hints are kept.
+        """
+        check_chunks(chunks)
+        kept = [segment for segment in self.segments if segment.start_chunk < chunks]
+        ends = [*(segment.start_chunk for segment in kept[1:]), chunks]
+        kept = [replace(segment, chunks=end - segment.start_chunk) for segment, end in zip(kept, ends, strict=True)]
+        shot = next((segment for segment in reversed(kept) if segment.transition == "cut"), kept[0])
+        frames = shot.start_frame + shot_boundary(chunks - shot.start_chunk, self.chunk)
+        check_frames(frames, self.fps, self.chunk)
+        return replace(self, chunks=chunks, frames=frames, segments=tuple(kept))
+
+    def with_segment(
+        self, chunk: int, text: str, transition: str = "recache", seed: int | None = None, blend: int = 0
+    ) -> Plan:
+        """The plan with one more segment, from that chunk of the film on; it replaces one that starts there.
+
+        text: one line, without the anchor, possibly with options in braces at its end. blend: in chunks. Everything
+        is checked as if the segment stood in the timeline, so faults are TimelineErrors. Other segments keep their
+        chunks; lines, hints and places of errors are those of the new plan's to_text(), in its form with lines.
+        """
+        from .exact import with_segment  # not above: exact parses, and parsing imports this file
+
+        return with_segment(self, chunk, text, transition, seed, blend)
 
 
 def _remarks(segment: PlannedSegment) -> str:
