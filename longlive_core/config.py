@@ -150,6 +150,17 @@ class StreamConfig:
                              "(256 s); choose relative positions, which have no end, or put a {cut} into the "
                              "timeline")  # fmt: skip
 
+    @property
+    def longest_shot(self) -> int | None:
+        """Chunks that a shot may have; None: any number."""
+        return MAX_ABSOLUTE_FRAMES // self.chunk if self.positions == "absolute" else None
+
+    def check_endless(self) -> None:
+        """Raise ValueError unless a film may go on without end."""
+        if self.window == -1:
+            raise ValueError("a film without end needs a window: without one (-1) every frame stays in memory; choose "
+                             "12, or give a duration")  # fmt: skip
+
     @staticmethod
     def even_steps(count: int) -> tuple[int, ...]:
         """`count` evenly spaced timesteps before warping: 4 -> (1000, 750, 500, 250)."""

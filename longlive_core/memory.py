@@ -110,11 +110,11 @@ def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: St
 def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:
     """Latent frames of the widest recache, see `Shot.recache`; 0 without one."""
     shot = widest = 0
-    for segment in plan.segments[1:]:
-        if segment.transition == "cut":
-            shot = segment.start_chunk
-        elif segment.transition == "recache":
-            frames = (segment.start_chunk - shot) * plan.chunk
+    for prompt in plan.prompts[1:]:
+        if prompt.transition == "cut":
+            shot = prompt.start_chunk
+        elif prompt.transition == "recache":
+            frames = (prompt.start_chunk - shot) * plan.chunk
             kept = stream.sink if frames > window and stream.sink_policy == "held" else 0
             widest = max(widest, min(frames, window) - kept)
     return widest

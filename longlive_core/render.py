@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,8 @@ from .film import film_frames
 from .identity import weights_identity
 from .memory import Need, check_memory, shortage_explained
 from .noise import AddressedNoise
-from .rollout import PromptSpan, rollout
+from .prompts import Contexts, prompt_spans
+from .rollout import rollout
 from .takes import Origin, TakeStore, open_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 # Called after every chunk with (chunks done, frames of this chunk).
 OnChunk = Callable[[int, int], None]
-
-
-def prompt_spans(plan: Plan, contexts: Mapping[str, torch.Tensor]) -> list[PromptSpan]:
-    """One span a segment. contexts: the embedding [1, tokens, width] of each of plan.texts."""
-    return [PromptSpan(segment.start_chunk, contexts[segment.text], segment.transition) for segment in plan.segments]
 
 
 def check_size(width: int, height: int, multiple: int = 16) -> None:
@@ -98,7 +94,7 @@ def render_film(
         FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
         torch.inference_mode(),
     ):
-        spans = prompt_spans(plan, pipeline.encode(plan.texts))
+        spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
         chunks = rollout(pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise)
         interrupted = False
         try:
@@ -141,11 +137,10 @@ def render_stored(
     vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
     take = open_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae)
     say(reuse(take))
-    texts = plan.texts if take.reused < plan.chunks else ()
     try:
         with shortage_explained(need, pipeline.model.device):
-            contexts = pipeline.encode(texts) if texts else {}
-            render_take(take, pipeline.model, pipeline.decoder, contexts, metadata,
+            context_of = Contexts(pipeline.encode, plan.texts)
+            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata,
                         lambda chunk, frames: on_chunk(chunk + 1, take.frames_of(chunk)))  # fmt: skip
     finally:
         frames = take.join(path, metadata) if take.has_film else 0

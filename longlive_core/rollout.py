@@ -41,11 +41,13 @@ class PromptSpan:
         start: chunk of the film, counting from 0.
         context: text embeddings [B, text tokens, text_dim], padded as the model expects.
         transition: how it takes over; the first span's is not looked at.
+        noise: of the chunks under it; None: the film's.
     """
 
     start: int
     context: Tensor
     transition: Transition = "recache"
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,11 @@ class Chunk:
     Attributes:
         index: in the film.
         index_in_shot: since the last cut.
-        span: index of the prompt span it was made under.
         latents: [B, C, chunk, h, w], float32, normalised, on the model's device; rounded to the model's dtype.
     """
 
     index: int
     index_in_shot: int
-    span: int
     latents: Tensor
 
     @property
@@ -90,7 +90,7 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
             iterator): a chunk holds NaN or infinity; names the chunk and the layer where that begins.
     """
     shots = _shot_lengths(spans, chunks)
-    _check(model, latent_size, stream, max(shots))
+    check_run(model, latent_size, stream, max(shots))
     if len(stored) > chunks:
         raise ValueError(f"{len(stored)} chunks are stored, but the film has {chunks}")
     return _generate(model, spans, chunks, latent_size, stream, noise, on_step or (lambda chunk, step: None), stored)
@@ -98,33 +98,58 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
 
 def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored) -> Iterator[Chunk]:
     longest = max(_shot_lengths(spans, chunks)) * stream.chunk
-    shot = Shot(model, stream, latent_size, batch=spans[0].context.shape[0], capacity=longest)
-    starts = {span.start: number for number, span in enumerate(spans)}
-    first = len(stored)
-    if 0 < first < chunks:
-        _restore(shot, spans, stored, lambda: on_step(first, 0))
-    current = max(number for start, number in starts.items() if start <= first)
-    for index in range(first, chunks):
-        cancel_point = _bind(on_step, index)
-        if index in starts:
-            current = starts[index]
-            transition = "cut" if index == 0 else spans[current].transition
-            shot.switch(spans[current].context, transition, cancel_point)
+    roll = Roll(model, stream, latent_size, noise, longest, on_step, batch=spans[0].context.shape[0])
+    roll.go_on(spans, stored)
+    starts = {span.start: span for span in spans}
+    for index in range(len(stored), chunks):
+        yield roll.next_chunk(starts.get(index))
+
+
+class Roll:
+    """A film in the making: chunk after chunk, each under the prompt before or a new one.
+
+    Args:
+        noise: of the chunks whose prompt has none of its own.
+        capacity: latent frames of the longest shot; the cache's size when there is no window.
+
+    The others are those of `rollout`. Attributes: index, the next chunk's place in the film.
+    """
+
+    def __init__(self, model: CausalWan, stream: StreamConfig, latent_size: tuple[int, int], noise: Noise,
+                 capacity: int, on_step: OnStep, batch: int = 1):  # fmt: skip
+        self.shot = Shot(model, stream, latent_size, batch=batch, capacity=capacity)
+        self.noise, self.on_step = noise, on_step
+        self.index = 0
+        self._noise_now = noise
+
+    def go_on(self, spans: Sequence[PromptSpan], stored: Sequence[Tensor]) -> None:
+        """Stand after the stored chunks, as if they had just been made.
+
+        spans: the prompts up to there, in order; one that starts with the next chunk, or later, may be among them.
+        """
+        first = self.index = len(stored)
+        if not first:
+            return
+        self._noise_now = max((s for s in spans if s.start < first), key=lambda s: s.start).noise or self.noise
+        cut = max(s.start for s in spans if s.start <= first and (s.start == 0 or s.transition == "cut"))
+        if cut < first:  # else a new shot begins, and nothing of before matters
+            own = [PromptSpan(s.start - cut, s.context, s.transition) for s in spans if cut <= s.start <= first]
+            restore(self.shot, own, lambda chunk: stored[cut + chunk], first - cut, lambda: self.on_step(first, 0))
+
+    def next_chunk(self, change: PromptSpan | None = None) -> Chunk:
+        """Make the next chunk. change: the prompt that takes over before it; the film's first chunk needs one."""
+        index, shot = self.index, self.shot
+        cancel_point = _bind(self.on_step, index)
+        if change is not None:
+            self._noise_now = change.noise or self.noise
+            shot.switch(change.context, "cut" if index == 0 else change.transition, cancel_point)
         in_shot = shot.chunks
         try:
-            latents = shot.next_chunk(noise, cancel_point)
+            latents = shot.next_chunk(self._noise_now, cancel_point)
         except NonFiniteError as error:
             raise NonFiniteError(f"chunk {index}: the model's output holds NaN or infinity; {error}") from None
-        yield Chunk(index, in_shot, current, latents)
-
-
-def _restore(shot: Shot, spans: Sequence[PromptSpan], stored: Sequence[Tensor], cancel_point) -> None:
-    """Bring the shot to where it was after the stored chunks, unless a cut follows them."""
-    first = len(stored)
-    cut = max(s.start for s in spans if s.start <= first and (s.start == 0 or s.transition == "cut"))
-    if cut < first:
-        own = [PromptSpan(s.start - cut, s.context, s.transition) for s in spans if cut <= s.start <= first]
-        restore(shot, own, lambda chunk: stored[cut + chunk], first - cut, cancel_point)
+        self.index += 1
+        return Chunk(index, in_shot, latents)
 
 
 def _bind(on_step: OnStep, index: int) -> Callable[[int], None]:
@@ -145,7 +170,8 @@ def _shot_lengths(spans: Sequence[PromptSpan], chunks: int) -> list[int]:
     return [end - start for start, end in zip(cuts, cuts[1:])]  # noqa: B905 - pairs of neighbours
 
 
-def _check(model: CausalWan, latent_size: tuple[int, int], stream: StreamConfig, longest_shot: int) -> None:
+def check_run(model: CausalWan, latent_size: tuple[int, int], stream: StreamConfig, longest_shot: int) -> None:
+    """Raise ValueError unless the model can roll out shots of so many chunks at this size."""
     _, ph, pw = model.config.patch_size
     height, width = latent_size
     if height < ph or width < pw or height % ph or width % pw:

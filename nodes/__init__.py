@@ -2,12 +2,19 @@
 
 from comfy_api.latest import ComfyExtension
 
+from .compat import server_routes
+from .live import add_routes
 from .load import LongLiveLoad
 from .quantize import LongLiveQuantizeINT8
 from .sampler import LongLiveStreamSampler
+from .takes import LongLiveBranchTake, LongLiveLoadTake, LongLiveTakeFrames
 from .timeline import LongLivePromptTimeline
+
+if (_routes := server_routes()) is not None:
+    add_routes(_routes)
 
 
 class LongLiveExtension(ComfyExtension):
     async def get_node_list(self):
-        return [LongLiveLoad, LongLivePromptTimeline, LongLiveStreamSampler, LongLiveQuantizeINT8]
+        return [LongLiveLoad, LongLivePromptTimeline, LongLiveStreamSampler, LongLiveQuantizeINT8, LongLiveTakeFrames,
+                LongLiveLoadTake, LongLiveBranchTake]  # fmt: skip

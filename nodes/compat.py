@@ -16,11 +16,15 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
+import comfy.latent_formats
 import comfy.ldm.modules.attention as comfy_attention
 import comfy.model_management as management
 import comfy.sd
+import comfy.utils
 import torch
 from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
 from torch import Tensor
 
 from ..longlive_core.checkpoints import (
@@ -38,12 +42,14 @@ from ..longlive_core.memory import free_memory
 from ..longlive_core.model import CausalWan
 from ..longlive_core.pipeline import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
+from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
+Cancelled = management.InterruptProcessingException  # a BaseException from 0.20 on
 WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
 
 UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
@@ -262,6 +268,12 @@ def load_for_run(model, vae, frames: int, latent_size: tuple[int, int], reserve:
     management.load_models_gpu([model, vae.patcher], memory_required=max(model_pass, decoding) + reserve)
 
 
+def load_vae_for_decoding(vae, size: tuple[int, int]) -> None:
+    """Bring a VAE to its device for single frames of (width, height)."""
+    need = vae.memory_used_decode((1, LATENT_CHANNELS, 1, size[1] // 8, size[0] // 8), vae.vae_dtype)
+    management.load_models_gpu([vae.patcher], memory_required=need)
+
+
 def memory_for_run(model) -> int | None:
     """Bytes that a run may take on the MODEL's device, with what ComfyUI can free by unloading; None: unknown."""
     device = model.load_device
@@ -275,6 +287,57 @@ def memory_for_run(model) -> int | None:
 
 def check_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
+
+
+def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor:
+    """IMAGE [T, H, W, 3] -> normalised latents of whole chunks, scaled and cropped in the middle to (width, height)."""
+    sized = comfy.utils.common_upscale(image[..., :3].movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
+    reserve = vae.memory_used_encode((1, 3, 1, size[1], size[0]), vae.vae_dtype)
+    management.load_models_gpu([vae.patcher], memory_required=reserve)
+    return clip_latents(vae.first_stage_model, sized.float().clamp(0, 1), chunk, vae.device, vae.vae_dtype)
+
+
+def normalised(latent: dict) -> Tensor:
+    """LATENT -> the latents the model sees, [B, 16, T, h, w]. ValueError for those of another kind of model."""
+    samples = latent["samples"]
+    if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
+        raise ValueError(f"the LATENT is {tuple(samples.shape)}; Wan 2.1's are (1, {LATENT_CHANNELS}, frames, height, "
+                         "width): encode a clip with Wan 2.1's VAE")  # fmt: skip
+    return comfy.latent_formats.Wan21().process_in(samples.float())
+
+
+def as_latent(latents: Tensor) -> dict:
+    """The latents the model sees -> LATENT."""
+    return {"samples": comfy.latent_formats.Wan21().process_out(latents)}
+
+
+# --- ComfyUI's server ------------------------------------------------------------------------------------------------
+
+
+def who_runs() -> tuple[str, str, str | None]:
+    """Id of the node that is executed, of its prompt, and of the client that queued it (None: nobody listens)."""
+    context = get_executing_context()
+    server = getattr(PromptServer, "instance", None)
+    client = getattr(server, "client_id", None)
+    return ("", "", client) if context is None else (context.node_id, context.prompt_id, client)
+
+
+def send(event: str, data: dict, client: str | None) -> None:
+    """Tell the client that queued the prompt; without one nobody, for ComfyUI would tell everybody."""
+    if client is not None:
+        PromptServer.instance.send_sync(event, data, client)
+
+
+def send_text(text: str, node: str, client: str | None) -> None:
+    """A line under a node while it runs, in versions that show such lines."""
+    tell = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
+    if tell is not None and client is not None:
+        tell(text, node, client)
+
+
+def server_routes():
+    """Where routes are registered; None where no server runs, as in tests and tools."""
+    return getattr(getattr(PromptServer, "instance", None), "routes", None)
 
 
 def release_memory() -> None:

@@ -1,114 +1,191 @@
-"""One run of the sampler: the engine's chunks into a file, with progress, previews, cancellation and a report."""
+"""One run of the sampler: a take is rendered or gone on with, watched, steered, and handed on as a file."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.utils
 import folder_paths
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from ..longlive_core.config import ModelConfig, StreamConfig
-from ..longlive_core.film import film_frames
 from ..longlive_core.memory import estimate
-from ..longlive_core.noise import AddressedNoise
-from ..longlive_core.render import film_metadata
-from ..longlive_core.rollout import rollout
-from ..longlive_core.timeline import Plan
-from ..longlive_core.video import FilmWriter, check_writable
+from ..longlive_core.metadata import film_metadata
+from ..longlive_core.prompts import Contexts
+from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, open_take, render_take, reuse
+from ..longlive_core.timeline import check_first
+from ..longlive_core.video import Encoding, check_writable
 from . import compat
+from .compat_identity import clip_identity, model_identity, vae_identity
+from .handles import TakeHandle
+from .live import showing
+from .stores import film_file, open_store
 from .timeline import Timeline
 
 PREVIEW_SIZE = 512  # pixels, the longer side
 
 
-class Filming:
-    """Renders one film. `size` is (width, height) in pixels; everything is checked before anything is computed."""
+@dataclass(frozen=True)
+class Filmed:
+    """What a run left. path: the film, in ComfyUI's temporary folder. partial: it is not what the inputs ask for."""
 
-    def __init__(self, model, vae, timeline: Timeline, stream: StreamConfig, seed: int, size: tuple[int, int]):
-        self.model, self.vae, self.timeline = model, vae, timeline
-        self.stream, self.seed, self.size = stream, seed, size
-        self.plan = timeline.plan(stream.chunk)
+    path: str
+    report: dict[str, Any]
+    take: TakeHandle
+    partial: bool
+
+
+class Filming:
+    """Renders one film; everything is checked before anything is computed.
+
+    Args:
+        size: (width, height) in pixels.
+        start: what the film begins with: latents, normalised [1, C, T, h, w], or a take to go on after; or None.
+    """
+
+    def __init__(self, model, vae, timeline: Timeline, stream: StreamConfig, seed: int, size: tuple[int, int],
+                 start: Tensor | TakeHandle | None = None):  # fmt: skip
+        self.model, self.vae, self.timeline, self.stream, self.size = model, vae, timeline, stream, size
         self.causal, self.decoder = compat.causal_model(model), compat.streaming_decoder(vae)
         _check_text_width(timeline, self.causal.config)
-
-    def run(self) -> tuple[str, str]:
-        """-> path of the film in ComfyUI's temporary folder, report as JSON. No file is left where it raises."""
-        latent_size = (self.size[1] // 8, self.size[0] // 8)
-        progress = Progress(self.plan.chunks, len(self.stream.denoising_steps) + 1)
-        chunks = rollout(self.causal, self.timeline.spans(self.plan), self.plan.chunks, latent_size, self.stream,
-                         AddressedNoise(self.seed), progress.step)  # fmt: skip
-        path = _film_path()
+        if timeline.endless:
+            stream.check_endless()
+        self.path, self.store = _film_path(), open_store()
+        dtype = str(self.causal.dtype).removeprefix("torch.")
+        self.origin = Origin(model_identity(model), clip_identity(timeline.clip), dtype, stream, size, seed)
+        self.take = self._open(start)
+        self.plan = self.take.plan
         # Weights do not count: ComfyUI may leave some of them in main memory.
-        need = estimate(self.causal, self.decoder, self.plan, self.stream, self.size, weights=0)
-        need.check(compat.memory_for_run(self.model), str(self.causal.device))
-        compat.load_for_run(self.model, self.vae, need.frames, latent_size, need.cache + need.vae)
-        began = time.perf_counter()
+        self.need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
+        self.need.check(compat.memory_for_run(model), str(self.causal.device))
+        self.live = Live(self.plan, timeline.endless, stream.longest_shot)
+        self.reused = reuse(self.take)
+
+    def run(self, keep_partial: bool) -> Filmed:
+        """Render. Cancel raises, but with `keep_partial` and a first chunk it ends the film there."""
+        began, cancelled = time.perf_counter(), False
+        watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1)
+        watcher.say(self.reused)
+        with showing(watcher.node, watcher.prompt_id, self.live):
+            try:
+                self._render(watcher)
+            except compat.Cancelled:
+                if not (keep_partial and self.live.progress.chunk):
+                    raise
+                cancelled = True
+        self._hand_over()
+        plan = self.take.plan
+        partial = cancelled or plan is not self.plan or self.live.progress.chunk < plan.chunks
+        handle = TakeHandle(str(self.store.folder), self.take.id, self.live.progress.chunk)
+        return Filmed(self.path, self._report(time.perf_counter() - began, partial), handle, partial)
+
+    def _open(self, start: Tensor | TakeHandle | None) -> Take:
+        plan, given = self.timeline.plan(self.stream.chunk), None
+        text = self.timeline.text
+        with self.store.locked():
+            if isinstance(start, TakeHandle):
+                plan, given = extended(self.store, start.id, start.chunks, plan, self.origin)
+                text = plan.to_text()
+            else:
+                check_first(self.timeline.script.segments[0])
+            if isinstance(start, Tensor):
+                given = give_latents(self.store, start, self.origin, plan.chunks)
+            encoding = Encoding(*self.size, fps=plan.fps)
+            return open_take(self.store, text, plan, self.origin, encoding, vae_identity(self.vae), given)
+
+    def _render(self, watcher: Watcher) -> None:
+        if self.timeline.endless or not self.take.complete:
+            self._load()
         try:
-            self._write(path, chunks, progress)
+            contexts = Contexts(self._encode, known=self.timeline.contexts)
+            render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
+                        self.live, self._follow)  # fmt: skip
         finally:
-            chunks.close()
             self.decoder.reset()
             compat.release_memory()
-        return path, self._report(time.perf_counter() - began)
 
-    def _write(self, path: str, chunks, progress: Progress) -> None:
-        with FilmWriter(path, *self.size, fps=self.plan.fps, metadata=self._metadata()) as film:
-            for chunk, frames in film_frames(chunks, self.decoder):
-                film.write(frames)
-                progress.chunk(chunk.index, frames[-1])
+    def _follow(self, take: Take) -> None:
+        """The plan was changed while it was rendered."""
+        self.take = take
 
-    def _metadata(self) -> dict[str, str]:
+    def _load(self) -> None:
+        latent_size = (self.size[1] // 8, self.size[0] // 8)
+        compat.load_for_run(self.model, self.vae, self.need.frames, latent_size, self.need.cache + self.need.vae)
+
+    def _encode(self, texts) -> dict[str, Tensor]:
+        """Prompts that came while rendering, or of a take that is gone on with."""
+        encoded = {text: compat.encode_text(self.timeline.clip, text) for text in texts}
+        self._load()  # the text encoder may have taken the model's place
+        return encoded
+
+    def _hand_over(self) -> None:
+        """The film as a file of its own: the next run of this take replaces the one in the store."""
+        self.take.join(self.path, self._metadata(self.take))
+
+    def _metadata(self, take: Take) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
-        return film_metadata(self.timeline.text, self.plan, self.stream, self.seed, name)
+        return film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
 
-    def _report(self, seconds: float) -> str:
-        return json.dumps(report(self.plan, self.stream, self.seed, self.size, seconds), ensure_ascii=False)
+    def _report(self, seconds: float, partial: bool) -> dict[str, Any]:
+        done = self.live.progress
+        return {
+            "frames": done.frames,
+            "seconds": round(done.frames / self.plan.fps, 3),
+            "fps": self.plan.fps,
+            "chunks": done.chunk,
+            "chunks_asked": None if self.timeline.endless else self.plan.chunks,
+            "width": self.size[0],
+            "height": self.size[1],
+            "seed": self.origin.seed,
+            "positions": self.stream.positions,
+            "take": self.take.id,
+            "partial": partial,
+            "reused": self.reused,
+            "rendered_chunks": done.rendered,
+            "render_seconds": round(seconds, 3),
+            "frames_per_second": round(done.frames / seconds, 2),
+            "segments": [
+                {"start_seconds": round(segment.start_seconds, 3), "start_frame": segment.start_frame,
+                 "start_chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
+                for segment in self.take.plan.segments
+            ],
+        }  # fmt: skip
 
 
-class Progress:
-    """ComfyUI's progress bar over all passes of a film, with one picture a chunk. Both calls raise on Cancel."""
+class Watcher:
+    """Tells ComfyUI how far a film is: its progress bar with one picture a chunk, and `longlive.chunk` events."""
 
-    def __init__(self, chunks: int, passes: int):
-        self.passes, self.total = passes, chunks * passes
+    def __init__(self, take: Take, live: Live, passes: int):
+        self.take, self.live, self.passes = take.id, live, passes
+        self.node, self.prompt_id, self.client = compat.who_runs()
+        self.total = take.plan.chunks * passes
         self.bar = comfy.utils.ProgressBar(self.total)
 
     def step(self, chunk: int, step: int) -> None:
-        """Before a pass. A recache counts as its chunk's first."""
+        """Before a pass. A recache counts as its chunk's first. Raises on Cancel."""
         compat.check_cancelled()
-        self.bar.update_absolute(chunk * self.passes + step, self.total)
+        self.bar.update_absolute(min(chunk * self.passes + step, self.total), self.total)
 
-    def chunk(self, chunk: int, picture: np.ndarray) -> None:
-        """After a chunk is written; picture: uint8 [H, W, 3]."""
-        preview = ("JPEG", Image.fromarray(picture), PREVIEW_SIZE)
-        self.bar.update_absolute((chunk + 1) * self.passes, self.total, preview)
+    def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
+        """After a chunk is stored; frames: uint8 [T, H, W, 3] where it was decoded. Raises on Cancel."""
+        compat.check_cancelled()
+        preview = None if frames is None else ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE)
+        self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
+        # The growing film lies with the take that was begun, also where a new prompt made it another.
+        event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
+                 "file": film_file(self.take, "growing.mp4")}  # fmt: skip
+        compat.send("longlive.chunk", event, self.client)
 
-
-def report(plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """What the node tells about a run, for people and for programs."""
-    return {
-        "frames": plan.frames,
-        "seconds": round(plan.seconds, 3),
-        "fps": plan.fps,
-        "chunks": plan.chunks,
-        "width": size[0],
-        "height": size[1],
-        "seed": seed,
-        "positions": stream.positions,
-        "render_seconds": round(seconds, 3),
-        "frames_per_second": round(plan.frames / seconds, 2),
-        "segments": [
-            {"start_seconds": round(segment.start_seconds, 3), "start_frame": segment.start_frame,
-             "start_chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
-            for segment in plan.segments
-        ],
-    }  # fmt: skip
+    def say(self, text: str) -> None:
+        """A line under the node, before the film is there."""
+        compat.send_text(text, self.node, self.client)
 
 
 def _film_path() -> str:

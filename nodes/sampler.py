@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 from comfy_api.latest import InputImpl, io, ui
 
 from ..longlive_core.config import POSITIONS, SINK_POLICIES, StreamConfig
@@ -9,10 +12,16 @@ from ..longlive_core.noise import MAX_SEED
 from ..longlive_core.render import check_size
 from . import compat
 from .filming import Filming
+from .handles import TakeType
 from .timeline import TimelineType
 
 AUTO = "auto"
 CHUNKS = [3, 1]
+KEEP, DISCARD = "keep partial", "discard"
+
+# By node: how many of its results were not what its inputs ask for. As part of a result's fingerprint it keeps ComfyUI
+# from taking such a one for the whole film.
+_partial_results: Counter[str] = Counter()
 
 
 class LongLiveStreamSampler(io.ComfyNode):
@@ -23,16 +32,17 @@ class LongLiveStreamSampler(io.ComfyNode):
             display_name="Stream Sampler",
             category="LongLive",
             description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
-            "next begins, so memory does not grow with the film.",
+            "next begins, so memory does not grow with the film. All of it is kept as a take: after Cancel, a crash or "
+            "a change the next run makes only what is missing.",
             has_intermediate_output=True,
             search_aliases=["LongLive sampler", "long video", "streaming video"],
-            inputs=[*_main_inputs(), *_advanced_inputs()],
-            outputs=[io.Video.Output(display_name="VIDEO")],
+            inputs=[*_main_inputs(), *_advanced_inputs(), *_later_inputs()],
+            outputs=[io.Video.Output(display_name="VIDEO"), TakeType.Output(display_name="TAKE")],
         )
 
     @classmethod
     def validate_inputs(cls, width=None, height=None, window=None, sink=None, sink_policy=None, chunk=None,
-                        positions=None):  # fmt: skip
+                        positions=None, on_cancel=None):  # fmt: skip
         settings = {"sink_policy": sink_policy, "positions": None if positions == AUTO else positions}
         if None not in (window, sink, chunk):  # linked ones are known when it runs
             settings |= {"window": window, "sink": sink, "chunk": chunk}
@@ -41,14 +51,21 @@ class LongLiveStreamSampler(io.ComfyNode):
                 check_size(width, height)
             if chunk not in (None, *CHUNKS):
                 raise ValueError(f"chunk {chunk!r}: allowed are {' and '.join(map(str, CHUNKS))} latent frames")
+            if on_cancel not in (None, KEEP, DISCARD):
+                raise ValueError(f"on_cancel {on_cancel!r}: allowed are {KEEP!r} and {DISCARD!r}")
             StreamConfig(**{name: value for name, value in settings.items() if value is not None})
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs):
+        return _partial_results[compat.who_runs()[0]]
+
+    @classmethod
     def execute(cls, model, vae, timeline, seed, width, height, steps, shift, window, sink, sink_policy, chunk,
-                positions, **removed) -> io.NodeOutput:  # fmt: skip
+                positions, on_cancel=KEEP, start_image=None, start_latent=None, take=None, **removed
+                ) -> io.NodeOutput:  # fmt: skip
         compat.refuse_removed(removed)
         check_size(width, height)
         stream = StreamConfig(
@@ -56,9 +73,23 @@ class LongLiveStreamSampler(io.ComfyNode):
             denoising_steps=StreamConfig.even_steps(steps),
             positions=compat.preset_of(model).positions if positions == AUTO else positions,
         )  # fmt: skip
-        filming = Filming(model, vae, timeline, stream, seed, (width, height))
-        path, report = filming.run()
-        return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewText(report))
+        start = _start(vae, (width, height), chunk, start_image, start_latent, take)
+        filmed = Filming(model, vae, timeline, stream, seed, (width, height), start).run(on_cancel == KEEP)
+        if filmed.partial:
+            _partial_results[compat.who_runs()[0]] += 1
+        report = json.dumps(filmed.report, ensure_ascii=False)
+        return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))
+
+
+def _start(vae, size: tuple[int, int], chunk: int, image, latent, take):
+    """What the film begins with, see `Filming`. ValueError for more than one thing."""
+    given = {"start_image": image, "start_latent": latent, "take": take}
+    connected = [name for name, value in given.items() if value is not None]
+    if len(connected) > 1:
+        raise ValueError(f"a film begins with one thing, but {' and '.join(connected)} are connected: keep one of them")
+    if image is not None:
+        return compat.encode_clip(vae, image, size, chunk)
+    return take if latent is None else compat.normalised(latent)
 
 
 def _main_inputs() -> list[io.Input]:
@@ -123,4 +154,23 @@ def _advanced_inputs() -> list[io.Input]:
             "(LongLive's training). relative: inside the window, no end. auto: relative for the pocket model, "
             "absolute for all others.",
         ),
+    ]  # fmt: skip
+
+
+def _later_inputs() -> list[io.Input]:
+    """Behind the others, so that the values of older workflows stay with their widgets."""
+    return [
+        compat.widget(
+            io.Combo, "on_cancel", options=[KEEP, DISCARD], default=KEEP, optional=True,
+            tooltip="What Cancel does. keep partial: the film ends there, and nodes such as Save Video get it. "
+            "discard: everything stops. Either way the chunks so far are kept, and the next run goes on after them.",
+        ),
+        io.Image.Input("start_image", optional=True, tooltip="A picture or a clip that the film begins with, scaled "
+                       "and cropped to its size. A picture stands for the first chunk; of a clip the last whole chunks "
+                       "are taken. Describe it in the first prompt."),
+        io.Latent.Input("start_latent", optional=True, tooltip="Latents of Wan 2.1 that the film begins with: whole "
+                        "chunks (3 latent frames), in the film's size."),
+        TakeType.Input("take", optional=True, tooltip="A take that the film goes on after; the timeline's times count "
+                       "from its end. Where the new timeline begins with the take's last prompt, the film is the "
+                       "longer one."),
     ]  # fmt: skip

@@ -8,12 +8,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..longlive_core.rollout import PromptSpan
 from ..longlive_core.timeline import Plan, Script, parse
 from . import compat
 
 TimelineType = io.Custom("LONGLIVE_TIMELINE")
 
+OWN_LENGTH, ENDLESS = -1, 0  # durations that are none
 EXAMPLE = "0s A red ball bounces on a meadow.\n10s A red ball circles on a meadow."
 
 
@@ -23,6 +23,7 @@ class Timeline:
 
     Attributes:
         text: as written. script: parsed. duration: seconds, or None for the script's own length. fps: frames a second.
+        endless: render on after that until it is finished by hand.
         contexts: the embedding [1, L, width] of each distinct prompt.
         clip: the text encoder, for prompts that come later.
     """
@@ -33,13 +34,11 @@ class Timeline:
     fps: float
     contexts: dict[str, Tensor] = field(repr=False)
     clip: Any = field(repr=False)
+    endless: bool = False
 
     def plan(self, chunk: int) -> Plan:
         """The film in chunks of `chunk` latent frames."""
         return self.script.plan(self.duration, self.fps, chunk)
-
-    def spans(self, plan: Plan) -> list[PromptSpan]:
-        return [PromptSpan(s.start_chunk, self.contexts[s.text], s.transition) for s in plan.segments]
 
 
 class LongLivePromptTimeline(io.ComfyNode):
@@ -63,9 +62,9 @@ class LongLivePromptTimeline(io.ComfyNode):
                     "subject and setting in every prompt: the model sees only the one in force.",
                 ),
                 compat.widget(
-                    io.Float, "duration", default=20.0, min=0.0, max=86400.0, step=0.5,
-                    tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). "
-                    "0: as long as the timeline itself says.",
+                    io.Float, "duration", default=20.0, min=-1.0, max=86400.0, step=0.5,
+                    tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). -1: as long "
+                    "as the timeline itself says. 0: without end, until you press Finish or cancel.",
                 ),
                 compat.widget(
                     io.Float, "fps", default=16.0, min=1.0, max=120.0, step=1.0,
@@ -81,9 +80,9 @@ class LongLivePromptTimeline(io.ComfyNode):
         if text is None:  # linked: known when it runs
             return True
         try:
-            script = parse(text)
+            script = parse(text, goes_on=True)  # a take may lie before it; the sampler knows
             if duration is not None and fps is not None:
-                script.plan(duration or None, fps)
+                script.plan(seconds_asked(duration), fps)
         except ValueError as error:
             return str(error)
         return True
@@ -91,8 +90,18 @@ class LongLivePromptTimeline(io.ComfyNode):
     @classmethod
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
-        script = parse(text)
-        plan = script.plan(duration or None, fps)
+        script = parse(text, goes_on=True)
+        seconds = seconds_asked(duration)
+        plan = script.plan(seconds, fps)
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
-        timeline = Timeline(text, script, duration or None, fps, contexts, clip)
-        return io.NodeOutput(timeline, ui=ui.PreviewText(plan.describe()))
+        timeline = Timeline(text, script, seconds, fps, contexts, clip, endless=duration == ENDLESS)
+        said = plan.describe() if duration != ENDLESS else f"{plan.describe()}\nthen on until it is finished by hand"
+        return io.NodeOutput(timeline, ui=ui.PreviewText(said))
+
+
+def seconds_asked(duration: float) -> float | None:
+    """The widget's value as a plan takes it; None: the timeline's own length."""
+    if duration < 0 and duration != OWN_LENGTH:
+        raise ValueError(f"the duration is {duration:g} s: give seconds, {OWN_LENGTH} for the timeline's own length, "
+                         f"or {ENDLESS} for a film without end")  # fmt: skip
+    return duration if duration > 0 else None

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.vae import WanVAE
+from longlive_core.takes import TakeStore
+from longlive_core.vae import StreamingDecoder, WanVAE
 
 TINY = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
 SMALL = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=1)  # heads of 128, as files imply
@@ -61,3 +62,16 @@ def files(folder):
         "text_encoder": folder / "text.safetensors",
         "vae": folder / "vae.safetensors",
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder():
+    torch.manual_seed(2)
+    return StreamingDecoder(WanVAE(dim=4))
+
+
+@pytest.fixture
+def studio(tiny_model, contexts, tiny_decoder, tmp_path):
+    from .studio import Studio
+
+    return Studio(tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder, TakeStore(tmp_path / "store"))

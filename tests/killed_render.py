@@ -29,7 +29,8 @@ def main() -> None:
     origin = Origin("model", "text", "float32", StreamConfig(), SIZE, 3)
     take = open_take(TakeStore(sys.argv[1]), TEXT, plan, origin, Encoding(*SIZE), "vae")
     print("reused", take.reused, flush=True)
-    render_take(take, model, decoder, contexts, {}, on_step=lambda chunk, step: print("pass", chunk, flush=True))
+    render_take(take, model, decoder, contexts.__getitem__, lambda take: {},
+                on_step=lambda chunk, step: print("pass", chunk, flush=True))  # fmt: skip
     print("film", take.film_path, flush=True)
 
 

@@ -3,83 +3,19 @@
 import json
 import os
 
-import av
 import numpy as np
 import pytest
-import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.takes import Origin, TakeError, TakeStore, open_take, render_take
-from longlive_core.timeline import parse
-from longlive_core.vae import StreamingDecoder, WanVAE
-from longlive_core.video import Encoding
-from tests.conftest import LATENT_SIZE
+from longlive_core.takes import TakeError, TakeStore, render_take
 
-SIZE = (LATENT_SIZE[1] * 8, LATENT_SIZE[0] * 8)
-STORY = "0c a\n2c b\n6c c {keep}\n8c b"
-CHUNKS = 10
+from .studio import CHUNKS, STORY, Stop, Studio, frames_of, no_tags, same
 
 
 @pytest.fixture(scope="module")
-def decoder():
-    torch.manual_seed(2)
-    return StreamingDecoder(WanVAE(dim=4))
-
-
-@pytest.fixture
-def studio(tiny_model, contexts, decoder, tmp_path):
-    return Studio(tiny_model, dict(zip("abc", contexts, strict=True)), decoder, TakeStore(tmp_path / "store"))
-
-
-class Stop(Exception):
-    pass
-
-
-class Studio:
-    """Renders timelines into one store, and counts what the model and the decoder do for it."""
-
-    def __init__(self, model, contexts, decoder, store):
-        self.model, self.contexts, self.decoder, self.store = model, contexts, decoder, store
-
-    def open(self, text=STORY, chunks=CHUNKS, seed=3, crf=18, stream=None):
-        plan = parse(text).plan((12 * chunks - 3 * (1 + text.count("{cut}"))) / 16)
-        assert plan.chunks == chunks
-        origin = Origin("model", "text", "float32", stream or StreamConfig(), SIZE, seed)
-        return open_take(self.store, text, plan, origin, Encoding(*SIZE, crf=crf), "vae")
-
-    def render(self, take, stop_at=None):
-        """-> addresses of the passes made, numbers of the chunks decoded. Stops at the pass `stop_at`."""
-        steps, decoded = [], []
-
-        def on_step(chunk, step):
-            if stop_at is not None and len(steps) == stop_at:
-                raise Stop
-            steps.append((chunk, step))
-
-        def on_chunk(chunk, frames):
-            if frames is not None:
-                decoded.append(chunk)
-
-        render_take(take, self.model, self.decoder, self.contexts, {}, on_chunk, on_step)
-        return steps, decoded
-
-    def latents(self, take):
-        return [self.store.load_latents(key) for key in take.manifest.keys if self.store.has_latents(key)]
-
-
-def frames_of(path):
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def same(one, two):
-    return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tiny_model, contexts, decoder, tmp_path_factory):
+def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
     """Latents and film frames of the story, made in one go."""
-    studio = Studio(tiny_model, dict(zip("abc", contexts, strict=True)), decoder,
+    studio = Studio(tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder,
                     TakeStore(tmp_path_factory.mktemp("whole")))  # fmt: skip
     take = studio.open()
     steps, _ = studio.render(take)
@@ -107,7 +43,7 @@ def test_a_stopped_render_goes_on_as_if_nothing_had_happened(studio, uninterrupt
 def test_a_film_plays_while_it_is_rendered(studio, uninterrupted):
     """Forbids a file that no player opens until the end; the newest chunk may wait for the next."""
     take, seen = studio.open(), []
-    render_take(take, studio.model, studio.decoder, studio.contexts, {},
+    render_take(take, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags,
                 lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0))  # fmt: skip
     assert seen == [0, *(12 * chunk - 3 for chunk in range(1, CHUNKS))]
     assert take.film_path.exists() and not take.growing_path.exists()

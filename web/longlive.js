@@ -1,14 +1,16 @@
 // Shows under a LongLive node what it reports when it has run: the snapped timeline, the film's figures, sizes.
 import { app } from "../../scripts/app.js";
 
-const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8"]);
+const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8", "LongLiveLoadTake",
+  "LongLiveBranchTake"]);
 const WIDGET = "longlive_report";
 
 function readable(text) {
   try {
     const film = JSON.parse(text);
     return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
-      `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s`;
+      `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n` +
+      (film.partial ? "ended early; queue again to go on\n" : "") + film.reused;
   } catch {
     return text; // the other reports are for people already
   }

@@ -9,6 +9,7 @@ import torch
 from ..film import to_frames
 from ..noise import AddressedNoise
 from ..pipeline import Pipeline
+from ..prompts import Contexts, prompt_spans
 from ..rollout import PromptSpan, rollout
 from ..timeline import parse
 from .world import FPS, HEIGHT, WIDTH
@@ -36,8 +37,7 @@ def films(pipeline: Pipeline, prompts: list[tuple[int, list[str]]], chunks: int,
 def story(pipeline: Pipeline, text: str, seconds: float, seed: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """The film of a timeline, and (first frame, text) of its segments."""
     plan = parse(text).plan(seconds, fps=FPS, chunk=pipeline.stream.chunk)
-    contexts = pipeline.encode(plan.texts)
-    spans = [PromptSpan(s.start_chunk, contexts[s.text], s.transition) for s in plan.segments]
+    spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
     parts = rollout(pipeline.model, spans, plan.chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seed))
     latents = torch.cat([chunk.latents for chunk in parts], dim=2)
     return _decode(pipeline, latents), [(s.start_frame, s.text) for s in plan.segments]

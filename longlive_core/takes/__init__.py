@@ -1,12 +1,16 @@
 """Takes: films whose every chunk is on disk as soon as it is made, playable and continuable at any moment.
 
 A take is its timeline and its latents; every cache is derived. `keys.py` says what a chunk follows from, `store.py`
-keeps chunks by key, `take.py` makes what is missing.
+keeps chunks by key, `take.py` says what a take is, `rendering.py` makes what is missing, after a beginning from
+`starts.py` and under a plan that `live.py` may change.
 """
 
-from .keys import Origin, ShotKeys, shots_of
+from .keys import Given, Origin, ShotKeys, shots_of
+from .live import Live, TooLate
+from .rendering import render_take
+from .starts import clip_latents, extended, give_latents
 from .store import Manifest, TakeError, TakeStore
-from .take import Take, open_take, render_take, reuse
+from .take import Take, open_take, reuse
 
-__all__ = ["Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "open_take", "render_take", "reuse",
-           "shots_of"]  # fmt: skip
+__all__ = ["Given", "Live", "Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "TooLate",
+           "clip_latents", "extended", "give_latents", "open_take", "render_take", "reuse", "shots_of"]  # fmt: skip

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+import torch
+
 from ..config import StreamConfig
 from ..timeline import Plan
 
@@ -38,6 +40,10 @@ class Origin:
     size: tuple[int, int]
     seed: int
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
     def as_json(self) -> dict:
         """Plain data, as it stands in a take's manifest."""
         return json.loads(json.dumps(asdict(self)))
@@ -51,21 +57,50 @@ class ShotKeys:
     keys: tuple[str, ...]
 
 
-def shots_of(plan: Plan, origin: Origin) -> list[ShotKeys]:
+@dataclass(frozen=True)
+class Given:
+    """The chunks a film begins with that it does not make: of a picture, a clip, latents or another take.
+
+    Attributes:
+        keys: theirs.
+        origin: the run they came from, from `Origin.as_json`; None where no run of the pack made them.
+    """
+
+    keys: tuple[str, ...] = ()
+    origin: dict | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def given_key(before: str, latents: bytes) -> str:
+    """The key of a chunk that was given as latents; `before` is that of the chunk before it, or empty."""
+    return digest([before, "given", hashlib.sha256(latents).hexdigest()])
+
+
+def shots_of(plan: Plan, origin: Origin, given: Given = Given()) -> list[ShotKeys]:
     """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots."""
     starts = [0, *(s.start_chunk for s in plan.segments[1:] if s.transition == "cut"), plan.chunks]
-    return [ShotKeys(start, tuple(_keys(plan, origin, start, end))) for start, end in zip(starts, starts[1:])]  # noqa: B905
+    return [ShotKeys(start, tuple(_keys(plan, origin, given, start, end))) for start, end in zip(starts, starts[1:])]  # noqa: B905
 
 
-def _keys(plan: Plan, origin: Origin, start: int, end: int) -> Iterator[str]:
+def _keys(plan: Plan, origin: Origin, given: Given, start: int, end: int) -> Iterator[str]:
     key = digest({"format": FORMAT, **origin.as_json()})
-    prompts = {segment.start_chunk: segment for segment in plan.segments}
-    text = ""
+    prompts = {prompt.start_chunk: prompt for prompt in plan.prompts}
+    mix, seed, events = (), None, []
     for chunk in range(start, end):
         event = ""
         if chunk in prompts:
-            text, event = prompts[chunk].text, prompts[chunk].transition if chunk > start else "start"
-        key = digest([key, text, event])
+            mix, seed, event = prompts[chunk].mix, prompts[chunk].seed, prompts[chunk].transition
+            event = event if chunk > start else "start"
+            events.append([chunk - start, mix, event])
+        if chunk < len(given):
+            key = given.keys[chunk]
+        else:
+            if chunk == len(given) > start and given.origin != origin.as_json():
+                # The chunks before count by their content; how they are read back in is this run's.
+                key = digest([key, "onward", origin.as_json(), events])
+            key = digest([key, mix, event, *([] if seed is None else [seed])])
         yield key
 
 

@@ -46,21 +46,25 @@ class Manifest:
     Attributes:
         id: twelve hexadecimal digits.
         timeline: the text as written.
+        exact: the same film's timeline with its times in chunks.
         origin: the run's settings, from `Origin.as_json`.
-        segments: for each prompt its chunk, transition and text.
+        segments: for each prompt its chunk, transition and text; seed and blend where it has them.
         shots: the chunk keys, shot by shot.
         encoding: width, height, fps, crf of its film.
         unit: name of the encoding in the units' file names.
+        given: how many chunks it begins with that it did not make itself.
         created, used: seconds since 1970.
     """
 
     id: str
     timeline: str
+    exact: str
     origin: dict
     segments: list[dict]
     shots: list[list[str]]
     encoding: dict
     unit: str
+    given: int = 0
     created: float = field(default_factory=time.time)
     used: float = field(default_factory=time.time)
     format: int = FORMAT
@@ -86,6 +90,10 @@ class TakeStore:
             raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
                             "write to") from error  # fmt: skip
         self._lock = FileLock(str(self.folder / ".lock"))
+
+    def locked(self) -> contextlib.AbstractContextManager:
+        """While this is held, no process removes anything."""
+        return self._lock
 
     # --- chunks
 
@@ -195,6 +203,11 @@ class TakeStore:
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
         return sum(self.has_latents(key) for key in manifest.keys)
+
+    def rendered(self, manifest: Manifest) -> int:
+        """How many of a take's chunks are there from its start on, to the first gap."""
+        missing = (number for number, key in enumerate(manifest.keys) if not self.has_latents(key))
+        return next(missing, len(manifest.keys))
 
     # --- removing
 

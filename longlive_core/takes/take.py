@@ -9,33 +9,18 @@ can, and a change of the encoder's settings decodes without rendering.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ..film import to_frames
-from ..model import CausalWan
-from ..noise import AddressedNoise
-from ..nonfinite import check_pixels
-from ..rollout import OnStep, PromptSpan, rollout
 from ..timeline import Plan, shot_boundary
-from ..vae import StreamingDecoder
-from ..video import Encoding, FilmWriter, Joiner, encode_unit
-from .keys import Origin, ShotKeys, digest, shots_of
-from .store import Manifest, StoredLatents, TakeError, TakeStore
+from ..video import Encoding, FilmWriter
+from .keys import Given, Origin, ShotKeys, digest, shots_of
+from .store import Manifest, TakeError, TakeStore
 from .why import why
 
-DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
 _UNIT_NAME = 8  # hexadecimal digits
-
-# (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
-OnChunk = Callable[[int, np.ndarray | None], None]
 
 
 @dataclass
@@ -48,6 +33,8 @@ class Take:
     origin: Origin
     encoding: Encoding
     shots: list[ShotKeys]
+    given: Given = field(default_factory=Given)
+    new: bool = True  # whether the store did not know it
 
     @property
     def film_path(self) -> Path:
@@ -59,25 +46,31 @@ class Take:
         """The film while it is rendered, playable at any moment; the newest chunk may wait for the next."""
         return self.store.take_folder(self.manifest.id) / "growing.mp4"
 
-    def stored(self, shot: ShotKeys) -> int:
-        """How many chunks of a shot are there, from its start on."""
-        missing = (index for index, key in enumerate(shot.keys) if not self.store.has_latents(key))
-        return next(missing, len(shot.keys))
+    @property
+    def id(self) -> str:
+        return self.manifest.id
 
     @property
     def reused(self) -> int:
         """Chunks that need no rendering."""
-        return sum(self.stored(shot) for shot in self.shots)
+        return self.store.done(self.manifest)
+
+    @property
+    def complete(self) -> bool:
+        return self.reused == self.plan.chunks
 
     @property
     def has_film(self) -> bool:
         """Whether there is a first chunk to play."""
         return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
 
+    def shot_of(self, chunk: int) -> ShotKeys:
+        """The shot that a chunk of the film belongs to."""
+        return max((shot for shot in self.shots if shot.start <= chunk), key=lambda shot: shot.start)
+
     def frames_of(self, chunk: int) -> int:
         """Pixel frames of a chunk of the film."""
-        start = max(shot.start for shot in self.shots if shot.start <= chunk)
-        inside, size = chunk - start, self.plan.chunk
+        inside, size = chunk - self.shot_of(chunk).start, self.plan.chunk
         return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
 
     def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
@@ -95,24 +88,45 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
     return film.frames
 
 
-def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str) -> Take:
+def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str,
+              given: Given | None = None) -> Take:  # fmt: skip
     """The take of this film: a new one, or the one that was begun before.
 
     Args:
         timeline: the text as written.
         vae: identity of the VAE, with its dtype.
+        given: the chunks it begins with, all of them in the store.
     """
-    shots = shots_of(plan, origin)
-    unit = digest([vae, asdict(encoding)])[:_UNIT_NAME]
+    return _open(store, timeline, plan, origin, encoding, digest([vae, asdict(encoding)])[:_UNIT_NAME],
+                 given or Given())  # fmt: skip
+
+
+def changed_take(take: Take, plan: Plan) -> Take:
+    """The take of the same film with another plan, whose timeline is written in exact chunks."""
+    return _open(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit, take.given)
+
+
+def _open(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
+          given: Given) -> Take:  # fmt: skip
+    shots = shots_of(plan, origin, given)
     manifest = Manifest(
-        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, origin=origin.as_json(),
-        segments=[{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments],
-        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit,
+        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
+        origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
+        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=len(given),
     )  # fmt: skip
+    new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
         manifest.created = store.read_manifest(manifest.id).created
+        new = False
     store.write_manifest(manifest)
-    return Take(store, manifest, plan, origin, encoding, shots)
+    return Take(store, manifest, plan, origin, encoding, shots, given, new)
+
+
+def segment_data(segment) -> dict:
+    """A planned segment as it stands in manifests."""
+    data = {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
+    data |= {} if segment.seed is None else {"seed": segment.seed}
+    return data | ({"blend": segment.blend} if segment.blend else {})
 
 
 def reuse(take: Take) -> str:
@@ -122,79 +136,3 @@ def reuse(take: Take) -> str:
         return f"take {take.manifest.id}: {count}"
     reason = why(take.store, take.manifest)
     return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"
-
-
-def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, contexts: Mapping[str, Tensor],
-                metadata: Mapping[str, str], on_chunk: OnChunk = lambda chunk, frames: None,
-                on_step: OnStep | None = None) -> Path:  # fmt: skip
-    """Make what is missing of a take; returns the path of its film.
-
-    Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
-    the exception goes on. TakeError where another process renders the same take, or the store takes no more.
-    """
-    with take.store.rendering(take.manifest.id):
-        if take.has_film:
-            take.join(take.film_path, metadata)  # before the growing one begins again from its first frame
-        growing = Joiner(take.growing_path, metadata, growing=True)
-        try:
-            _render(take, model, decoder, contexts, growing, on_chunk, on_step)
-        finally:
-            growing.close()
-            if growing.frames:
-                take.join(take.film_path, metadata)
-            take.growing_path.unlink(missing_ok=True)
-    return take.film_path
-
-
-@torch.inference_mode()
-def _render(take: Take, model, decoder, contexts, growing: Joiner, on_chunk: OnChunk, on_step) -> None:
-    store, unit = take.store, take.manifest.unit
-    for shot in take.shots:
-        decoding = _Decoding(decoder, StoredLatents(store, shot.keys))
-        made = _latents(take, shot, model, contexts, on_step)
-        for index, key in enumerate(shot.keys):
-            latents, frames = next(made), None
-            if not store.has_unit(key, unit):
-                frames = decoding.frames(index, store.load_latents(key) if latents is None else latents, shot.start)
-                store.save_unit(key, unit, encode_unit(frames, take.encoding))
-            growing.add(store.unit_path(key, unit))
-            on_chunk(shot.start + index, frames)
-
-
-def _latents(take: Take, shot: ShotKeys, model, contexts, on_step) -> Iterator[Tensor | None]:
-    """For each chunk of a shot: None where it was stored, else its latents, stored before they are yielded."""
-    there = take.stored(shot)
-    yield from (None for _ in range(there))
-    if there == len(shot.keys):
-        return
-    end = shot.start + len(shot.keys)
-    spans = [PromptSpan(max(0, s.start_chunk - shot.start), contexts[s.text], s.transition)
-             for s in take.plan.segments if s.start_chunk < end and _end_of(take.plan, s) > shot.start]  # fmt: skip
-    width, height = take.origin.size
-    step = None if on_step is None else (lambda chunk, number: on_step(shot.start + chunk, number))
-    chunks = rollout(model, spans, len(shot.keys), (height // 8, width // 8), take.origin.stream,
-                     AddressedNoise(take.origin.seed), step, StoredLatents(take.store, shot.keys[:there]))  # fmt: skip
-    for chunk in chunks:
-        take.store.save_latents(shot.keys[chunk.index], chunk.latents.to(model.dtype))
-        yield chunk.latents
-
-
-def _end_of(plan: Plan, segment) -> int:
-    return segment.start_chunk + segment.chunks
-
-
-class _Decoding:
-    """Decodes the chunks of a shot in any rising order, with what the decoder remembers as if all had been decoded."""
-
-    def __init__(self, decoder: StreamingDecoder, latents: StoredLatents):
-        self.decoder, self.latents, self.at = decoder, latents, -1
-
-    def frames(self, index: int, latents: Tensor, shot_start: int) -> np.ndarray:
-        if index != self.at:
-            self.decoder.reset()
-            for before in range(max(0, index - math.ceil(DECODER_REACH / latents.shape[2])), index):
-                self.decoder.decode(self.latents[before])
-        pixels = self.decoder.decode(latents)
-        check_pixels(pixels, shot_start + index)
-        self.at = index + 1
-        return to_frames(pixels)

@@ -8,11 +8,11 @@ The language is described in docs/timeline.md. Everything a user can get wrong r
 that names line and column; nothing is ignored and nothing falls back silently.
 """
 
-from .parse import parse
+from .parse import check_first, parse
 from .plan import MAX_SECONDS, Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
 from .snap import DEFAULT_SEGMENT_SECONDS
-from .syntax import TRANSITIONS, Segment, Time, TimelineError
+from .syntax import TRANSITIONS, Segment, Time, TimelineError, parse_time
 
 __all__ = [
     "DEFAULT_SEGMENT_SECONDS",
@@ -25,6 +25,8 @@ __all__ = [
     "Segment",
     "Time",
     "TimelineError",
+    "check_first",
     "parse",
+    "parse_time",
     "shot_boundary",
 ]

@@ -29,8 +29,11 @@ RANGE_FORM = "[0s-5s: text]"
 MEETING_SECONDS = 0.05
 
 
-def parse(text: str) -> Script:
-    """Read a timeline in any of its forms (docs/timeline.md). Raises TimelineError with line and column."""
+def parse(text: str, goes_on: bool = False) -> Script:
+    """Read a timeline in any of its forms (docs/timeline.md). Raises TimelineError with line and column.
+
+    goes_on: it follows a film that is there, so its first prompt, too, has something to change from.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -45,7 +48,7 @@ def parse(text: str) -> Script:
     else:
         form, notes = _form_of(content), []
         segments = [segment for number, line in content for segment in _READERS[form](line, number)]
-    check_order(segments)
+    check_order(segments, goes_on)
     return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form)))
 
 
@@ -175,8 +178,8 @@ def _closing_bracket(line: str, start: int, number: int) -> int:
     raise TimelineError(f"'[' is not closed; write {RANGE_FORM} on one line", number, start + 1)
 
 
-def check_order(segments: Sequence[Segment]) -> None:
-    """The first segment starts at 0 and has nothing to change from; times rise; ranges meet."""
+def check_order(segments: Sequence[Segment], goes_on: bool = False) -> None:
+    """The first segment starts at 0 and has nothing to change from, unless it goes on; times rise; ranges meet."""
     first = segments[0]
     if first.time is not None and not first.time.is_zero:
         raise TimelineError(
@@ -185,13 +188,8 @@ def check_order(segments: Sequence[Segment]) -> None:
             first.line,
             first.column,
         )
-    if first.transition != "recache" or first.blend is not None:
-        option = first.transition if first.blend is None else f"blend={first.blend}"
-        raise TimelineError(
-            f"the first segment has nothing before it, so {{{option}}} has no meaning there; remove it",
-            first.line,
-            first.column,
-        )
+    if not goes_on:
+        check_first(first)
     for before, after in pairwise(segments):
         if after.time is not None and after.time.compare(before.time) in (-1, 0):
             how = "the same time as" if after.time.compare(before.time) == 0 else "before"
@@ -203,6 +201,17 @@ def check_order(segments: Sequence[Segment]) -> None:
             )
         if before.end is not None:
             _check_meeting(before, after)
+
+
+def check_first(first: Segment) -> None:
+    """Raise TimelineError where a film's first prompt says how it takes over."""
+    if first.transition != "recache" or first.blend is not None:
+        option = first.transition if first.blend is None else f"blend={first.blend}"
+        raise TimelineError(
+            f"the first segment has nothing before it, so {{{option}}} has no meaning there; remove it",
+            first.line,
+            first.column,
+        )
 
 
 def _check_meeting(before: Segment, after: Segment) -> None:

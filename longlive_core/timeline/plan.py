@@ -7,12 +7,15 @@ shot, so the boundaries after it count from there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .syntax import TimelineError
 
 MAX_SECONDS = 24 * 3600.0
+# Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
+NOISE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ class Plan:
         cuts = [segment.start_chunk for segment in self.segments[1:] if segment.transition == "cut"]
         return max(end - start for start, end in pairwise((0, *cuts, self.chunks)))
 
+    def chunk_at(self, seconds: float) -> int:
+        """The chunk of the film whose start is nearest to a time; the last segment lasts for ever."""
+        frame = seconds * self.fps
+        shots = [segment for segment in self.segments if segment.start_chunk == 0 or segment.transition == "cut"]
+        shot = max((s for s in shots if s.start_frame <= max(0, frame)), key=lambda s: s.start_frame)
+        return shot.start_chunk + nearest_chunk(frame - shot.start_frame, self.chunk)
+
     def describe(self) -> str:
         """The plan for people: length, then one line a segment with its snapped time, then the hints."""
         lines = [f"{count(self.chunks, 'chunk')}, {self.frames} frames, {self.seconds:.2f} s at {self.fps:g} fps"]
@@ -162,6 +172,13 @@ def _remarks(segment: PlannedSegment) -> str:
 def shot_boundary(index: int, chunk: int) -> int:
     """Pixel frame, from the shot's start, at which chunk `index` begins; also the length of a shot of that many."""
     return 0 if index == 0 else 4 * chunk * index - 3
+
+
+def nearest_chunk(frame: float, chunk: int) -> int:
+    """The chunk whose start is nearest to a pixel frame of its shot; a tie goes to the later one."""
+    below = max(0, math.floor((frame + 3) / (4 * chunk)))
+    to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
+    return below + 1 if to_above <= to_below + NOISE else below
 
 
 def check_chunks(chunks: int) -> None:

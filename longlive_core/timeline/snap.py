@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .hints import hints_for
-from .plan import MAX_SECONDS, Plan, PlannedSegment, check_chunks, check_frames, count, shot_boundary
+from .plan import (
+    MAX_SECONDS,
+    NOISE,
+    Plan,
+    PlannedSegment,
+    check_chunks,
+    check_frames,
+    count,
+    nearest_chunk,
+    shot_boundary,
+)
 from .syntax import Segment, Time, TimelineError
 
 if TYPE_CHECKING:
     from .script import Script
 
 DEFAULT_SEGMENT_SECONDS = 10.0
-# Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
-_NOISE = 1e-6
-
-
-def _nearest_chunk(frame: float, chunk: int) -> int:
-    """The chunk whose start is nearest to a pixel frame of its shot; a tie goes to the later one."""
-    below = max(0, math.floor((frame + 3) / (4 * chunk)))
-    to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
-    return below + 1 if to_above <= to_below + _NOISE else below
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
         return 0
     if blend.chunk is not None:
         return blend.chunk
-    return max(1, math.floor(blend.seconds * fps / (4 * chunk) + 0.5 + _NOISE))
+    return max(1, math.floor(blend.seconds * fps / (4 * chunk) + 0.5 + NOISE))
 
 
 def check_blend(segment: PlannedSegment, column: int) -> None:
@@ -97,7 +98,7 @@ def _chunks_of(segments: tuple[Segment, ...], last: _Spot, duration: float | Non
         return end.chunk
     seconds = _own_duration(segments, last, fps) if duration is None else duration
     frames_left = seconds * fps - last.shot_frame
-    return last.shot_chunk + max(1, math.ceil((frames_left + 3) / (4 * chunk) - _NOISE))
+    return last.shot_chunk + max(1, math.ceil((frames_left + 3) / (4 * chunk) - NOISE))
 
 
 def _check_clock(duration: float | None, fps: float, chunk: int, chunks: int | None) -> None:
@@ -165,7 +166,7 @@ def _place(segments: tuple[Segment, ...], starts: list[Time], fps: float, chunk:
     for index, (segment, start) in enumerate(zip(segments, starts, strict=True)):
         if start.seconds is not None:
             _check_length(start.seconds)
-            inside = _nearest_chunk(start.seconds * fps - shot_frame, chunk)
+            inside = nearest_chunk(start.seconds * fps - shot_frame, chunk)
         else:
             inside = start.chunk - shot_chunk
             check_frames(shot_frame + shot_boundary(inside, chunk), fps, chunk)
@@ -210,7 +211,7 @@ def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: flo
     end = last.end
     if end is None:
         return
-    over = end.chunk > chunks if end.chunk is not None else end.seconds > frames / fps + _NOISE
+    over = end.chunk > chunks if end.chunk is not None else end.seconds > frames / fps + NOISE
     if over:
         raise TimelineError(
             f"the range ends at {end}, past the end of the film ({chunks} chunks, {frames / fps:.2f} s); make the "

@@ -47,7 +47,7 @@ BAD_TIMELINES = {
     "segment without text": ("0s A red ball\n2s", "line 2"),
     "times backwards": ("0s A red ball\n3s A blue ball\n1s A star", "line 3"),
     "past the end": ("0s A red ball\n30s A blue ball", "past the end"),
-    "option to come": ("0s A red ball {blend=1s}", "line 1"),
+    "nothing to blend from": ("0s A red ball {blend=1s}", "line 1"),
 }
 
 

@@ -1,0 +1,90 @@
+"""A range of a take's frames, and never more of it than the range: out of its video, or decoded from its latents.
+
+Frames count from the film's start, or below 0 from the end of its first `chunks` chunks.
+"""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..timeline import shot_boundary
+from ..vae import StreamingDecoder
+from .rendering import ShotDecoder
+from .store import Manifest, StoredLatents, TakeStore
+
+
+def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> np.ndarray:
+    """Frames of the film's video, uint8 [T, H, W, 3], T <= count. ValueError for a range outside the film."""
+
+    def read(chunk: int) -> np.ndarray:
+        with av.open(str(store.unit_path(take.keys[chunk], take.unit))) as unit:
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in unit.decode(video=0)])
+
+    return _collect(take, chunks, first, count, read)
+
+
+def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int,
+                   decoder: StreamingDecoder) -> np.ndarray:  # fmt: skip
+    """The same range as the VAE makes it, without the loss of the video."""
+    starts = _shot_starts(take)
+    decoding: dict[int, ShotDecoder] = {}
+
+    def decode(chunk: int) -> np.ndarray:
+        start = max(start for start in starts if start <= chunk)
+        if start not in decoding:
+            decoding.clear()
+            decoding[start] = ShotDecoder(decoder, start)
+        shot = take.shots[starts.index(start)]
+        return decoding[start].frames(StoredLatents(store, shot), chunk - start)
+
+    try:
+        return _collect(take, chunks, first, count, decode)
+    finally:
+        decoder.reset()
+
+
+def latents_of(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> Tensor:
+    """Latents of the chunks that hold the range, normalised, float32 [1, C, T, h, w] on the CPU."""
+    begin, end = _range(take, chunks, first, count)
+    latents = StoredLatents(store, take.keys)
+    return torch.cat([latents[chunk] for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin],
+                     dim=2)  # fmt: skip
+
+
+def _collect(take: Manifest, chunks: int, first: int, count: int, frames_of) -> np.ndarray:
+    begin, end = _range(take, chunks, first, count)
+    pieces = []
+    for chunk, at, size in _chunks(take, chunks):
+        if at < end and at + size > begin:
+            pieces.append(frames_of(chunk)[max(0, begin - at) : end - at])
+    return np.concatenate(pieces)
+
+
+def _range(take: Manifest, chunks: int, first: int, count: int) -> tuple[int, int]:
+    total = sum(size for _, _, size in _chunks(take, chunks))
+    begin = first if first >= 0 else total + first
+    if not 0 <= begin < total:
+        raise ValueError(f"frame {first} is not in the take, which has {total} frames: allowed are {-total} to "
+                         f"{total - 1}")  # fmt: skip
+    return begin, min(total, begin + count)
+
+
+def _chunks(take: Manifest, chunks: int) -> list[tuple[int, int, int]]:
+    """(chunk, its first frame, its frames) of the film's first chunks."""
+    found, at, size = [], 0, take.origin["stream"]["chunk"]
+    for shot in take.shots:
+        for inside in range(len(shot)):
+            frames = shot_boundary(inside + 1, size) - shot_boundary(inside, size)
+            found.append((len(found), at, frames))
+            at += frames
+    return found[:chunks]
+
+
+def _shot_starts(take: Manifest) -> list[int]:
+    starts = [0]
+    for shot in take.shots[:-1]:
+        starts.append(starts[-1] + len(shot))
+    return starts

@@ -1,0 +1,168 @@
+"""Rendering a take: chunk after chunk, making what is missing, under a plan that may change on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..film import to_frames
+from ..model import CausalWan
+from ..noise import AddressedNoise
+from ..nonfinite import check_pixels
+from ..prompts import ContextOf, prompt_spans
+from ..rollout import OnStep, Roll, check_run
+from ..timeline import Plan
+from ..vae import StreamingDecoder
+from ..video import Joiner, encode_unit
+from .live import Live
+from .store import StoredLatents, TakeError
+from .take import Take, changed_take
+
+DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
+
+# (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
+OnChunk = Callable[[int, np.ndarray | None], None]
+Metadata = Callable[[Take], Mapping[str, str]]
+
+
+def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
+                on_chunk: OnChunk = lambda chunk, frames: None, on_step: OnStep | None = None,
+                live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None) -> Take:  # fmt: skip
+    """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
+
+    Args:
+        context_of: the embedding [1, tokens, text_dim] of a prompt; asked only for what has to be rendered.
+        metadata: the tags of a take's film.
+        on_take: called whenever it becomes another.
+
+    Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
+    the exception goes on. TakeError where another process renders the same take,
+    or the store takes no more.
+    """
+    rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take)
+    return rendering.run(on_chunk)
+
+
+class _Rendering:
+    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take):
+        width, height = take.origin.size
+        check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
+        self.started = self.take = take
+        self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
+        self.on_step, self.live, self.on_take = on_step or (lambda chunk, step: None), live, on_take
+        self.own_lock = contextlib.ExitStack()  # of a take that this one became
+        self.roll: Roll | None = None
+        self.decoding: ShotDecoder | None = None
+        live.became(take.id)
+
+    def run(self, on_chunk: OnChunk) -> Take:
+        started = self.started
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(started.store.rendering(started.id))
+            stack.callback(self.own_lock.close)
+            stack.callback(self.live.close)
+            if started.has_film:  # before the growing one begins again from its first frame
+                started.join(started.film_path, self.metadata(started))
+            growing = Joiner(started.growing_path, self.metadata(started), growing=True)
+            try:
+                self._make_all(growing, on_chunk)
+            finally:
+                growing.close()
+                if growing.frames:
+                    self.take.join(self.take.film_path, self.metadata(self.take))
+                started.growing_path.unlink(missing_ok=True)
+        if started is not self.take:
+            self._forget(started)
+        return self.take
+
+    @torch.inference_mode()
+    def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:
+        plan = self.take.plan
+        for chunk in itertools.count():
+            plan, before = self.live.plan_for(chunk), plan
+            if plan is None:
+                if self.live.endless and 0 < chunk != before.chunks:
+                    self._follow(before.resized(chunk))
+                return
+            if plan is not before:
+                self._follow(plan)
+            rendered, frames = self._make(chunk)
+            growing.add(self._unit_path(chunk))
+            self.live.done(self.take.frames_of(chunk), rendered)
+            on_chunk(chunk, frames)
+
+    def _make(self, chunk: int) -> tuple[bool, np.ndarray | None]:
+        """Store what is missing of a chunk. -> whether it was rendered, its frames where they were decoded."""
+        store, unit, key = self.take.store, self.take.manifest.unit, self.take.manifest.keys[chunk]
+        rendered, frames = not store.has_latents(key), None
+        if rendered:
+            store.save_latents(key, self._latents(chunk).to(self.model.dtype))
+        if not store.has_unit(key, unit):
+            frames = self._decode(chunk)
+            store.save_unit(key, unit, encode_unit(frames, self.take.encoding))
+        return rendered, frames
+
+    def _latents(self, chunk: int) -> Tensor:
+        take, plan = self.take, self.take.plan
+        noise = AddressedNoise(take.origin.seed)
+        if self.roll is None or self.roll.index != chunk:
+            width, height = take.origin.size
+            longest = plan.chunks if take.origin.stream.window == -1 else plan.longest_shot
+            self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
+                             self.on_step)  # fmt: skip
+            past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
+            if chunk:
+                self.roll.go_on(prompt_spans(past, self.context_of),
+                                StoredLatents(take.store, take.manifest.keys[:chunk]))  # fmt: skip
+        change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
+        return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
+
+    def _decode(self, chunk: int) -> np.ndarray:
+        shot = self.take.shot_of(chunk)
+        if self.decoding is None or self.decoding.start != shot.start:
+            self.decoding = ShotDecoder(self.decoder, shot.start)
+        return self.decoding.frames(StoredLatents(self.take.store, shot.keys), chunk - shot.start)
+
+    def _unit_path(self, chunk: int):
+        return self.take.store.unit_path(self.take.manifest.keys[chunk], self.take.manifest.unit)
+
+    def _follow(self, plan: Plan) -> None:
+        """Go on with another plan, of which the chunks so far are the beginning, too."""
+        before, self.take = self.take, changed_take(self.take, plan)
+        self.own_lock.close()
+        if self.take.id != self.started.id:
+            self.own_lock.enter_context(self.take.store.rendering(self.take.id))
+        if before is not self.started and before.id != self.take.id:
+            self._forget(before)
+        self.live.became(self.take.id)
+        self.on_take(self.take)
+
+    def _forget(self, take: Take) -> None:
+        """Remove a take that this render made and that became another, which has all its chunks."""
+        if take.new and take.id != self.take.id:
+            with contextlib.suppress(TakeError):  # somebody else has begun to render it
+                take.store.remove(take.id)
+
+
+class ShotDecoder:
+    """Decodes the chunks of a shot in any rising order, with what the decoder remembers as if all had been decoded."""
+
+    def __init__(self, decoder: StreamingDecoder, start: int):
+        self.decoder, self.start, self.at = decoder, start, -1
+
+    def frames(self, latents: StoredLatents, index: int) -> np.ndarray:
+        if index != self.at:
+            self.decoder.reset()
+            chunk_frames = latents[index].shape[2]
+            for before in range(max(0, index - math.ceil(DECODER_REACH / chunk_frames)), index):
+                self.decoder.decode(latents[before])
+        pixels = self.decoder.decode(latents[index])
+        check_pixels(pixels, self.start + index)
+        self.at = index + 1
+        return to_frames(pixels)

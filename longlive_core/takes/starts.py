@@ -1,0 +1,100 @@
+"""What a film may begin with: latents of a picture or a clip, or the chunks of another take.
+
+The beginning lies in the store like any chunk, and the film goes on after it as after a beginning of its own: its
+latents go through the clean pass, nothing is decoded and encoded again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..timeline import Plan, parse, shot_boundary
+from ..vae import encode
+from .keys import Given, Origin, given_key
+from .store import Manifest, TakeError, TakeStore
+
+PIXELS = 8  # of a latent in height and width
+
+
+def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torch.dtype) -> Tensor:
+    """Encode a picture or a clip as the first chunks of a film.
+
+    Args:
+        vae: on `device`, in `dtype`.
+        frames: [T, H, W, 3] in [0, 1]. One picture stands still for a chunk. Of a clip as many of the last frames are
+            taken as make whole chunks; a shorter one begins with its first frame standing.
+        chunk: latent frames a chunk.
+
+    Returns:
+        Normalised latents [1, 16, n * chunk, H / 8, W / 8], float32.
+    """
+    count = shot_boundary(max(1, (len(frames) + 3) // (4 * chunk)), chunk)
+    still = frames[:1].expand(max(0, count - len(frames)), -1, -1, -1)
+    pixels = torch.cat([still, frames])[-count:].movedim(-1, 0)[None]
+    return encode(vae, (pixels * 2 - 1).to(device, dtype)).float()
+
+
+def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> Given:
+    """Store latents for a film of `chunks` chunks to begin with.
+
+    latents: normalised, [1, C, T, h, w], T a multiple of the chunk. They are kept in the run's dtype, as the clean pass
+    reads them. Call it, and open the take, while `store.locked()`. ValueError for another size or length.
+    """
+    size, (width, height) = origin.stream.chunk, origin.size
+    frames, shape = latents.shape[2], (latents.shape[4] * PIXELS, latents.shape[3] * PIXELS)
+    if latents.ndim != 5 or latents.shape[0] != 1 or shape != (width, height):
+        raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
+                         f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
+    if not frames or frames % size:
+        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}")
+    if frames // size >= chunks:
+        raise ValueError(f"the film begins with {frames // size} chunks that are given and has {chunks} in all, so "
+                         "there is nothing to render; make it longer")  # fmt: skip
+    keys: list[str] = []
+    for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
+        part = part.clone()
+        keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
+        if not store.has_latents(keys[-1]):
+            store.save_latents(keys[-1], part)
+    return Given(tuple(keys))
+
+
+def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, origin: Origin) -> tuple[Plan, Given]:
+    """The plan that goes on after a take with `plan`, whose times count from there, and what it begins with.
+
+    chunks: of the take, from its start; None: all that are rendered. Where the new plan begins with the prompt in
+    force, nothing changes at the seam: the film is the longer one. TakeError where that cannot be.
+    """
+    manifest = store.read_manifest(take)
+    there = store.rendered(manifest)
+    chunks = there if chunks is None else chunks
+    if not 1 <= chunks <= there:
+        raise TakeError(f"take {take} has {there} chunks rendered, so a film can go on after chunk 1 to {there}, not "
+                        f"after {chunks}")  # fmt: skip
+    _check_like(manifest, origin)
+    old = parse(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
+    whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
+    for segment in plan.segments:
+        first = segment.start_chunk == 0
+        plain = segment.transition == "recache" and segment.seed is None and not segment.blend
+        if not (first and plain and segment.text == old.segments[-1].text):
+            whole = whole.with_segment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed,
+                                       segment.blend)  # fmt: skip
+    made_by = manifest.origin if chunks > manifest.given else None
+    return whole, Given(tuple(manifest.keys[:chunks]), made_by)
+
+
+def _check_like(manifest: Manifest, origin: Origin) -> None:
+    for what, theirs, ours in (("size", tuple(manifest.origin["size"]), tuple(origin.size)),
+                               ("chunk", manifest.origin["stream"]["chunk"], origin.stream.chunk)):  # fmt: skip
+        if theirs != ours:
+            raise TakeError(f"take {manifest.id} has the {what} {_said(theirs)}, this run {_said(ours)}; choose the "
+                            "take's")  # fmt: skip
+
+
+def _said(value) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)

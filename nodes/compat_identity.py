@@ -1,0 +1,37 @@
+"""What a MODEL, a CLIP or a VAE is, as a short name: its weights as they were loaded, and what was done to them.
+
+ComfyUI patches weights in place, moves them and takes the patches off again; the names do not follow any of that.
+"""
+
+from __future__ import annotations
+
+from ..longlive_core.identity import identity
+from ..longlive_core.quant.layout import SCALE
+
+PREFIX = "diffusion_model."
+
+
+def model_identity(model) -> str:
+    """Of a MODEL: weights, LoRAs with their strengths, and whatever else nodes have hung on it, by name."""
+    options = model.model_options.get("transformer_options", {})
+    return identity([_patched(model, PREFIX), model.object_patches, _named(options), type(model.model).__name__])
+
+
+def clip_identity(clip) -> str:
+    return identity([_patched(clip.patcher, None), getattr(clip, "layer_idx", None)])
+
+
+def vae_identity(vae) -> str:
+    return f"{identity(_patched(vae.patcher, None))} {vae.vae_dtype}"
+
+
+def _patched(patcher, prefix: str | None) -> list:
+    """(name, weight as loaded, its patches) of every weight."""
+    # The scales of an INT8 layer change with its patches, and follow from the integers and these.
+    entries = patcher.get_key_patches(prefix).items()
+    return [(name, weight, patches) for name, ((weight, _), *patches) in sorted(entries) if not name.endswith(SCALE)]
+
+
+def _named(options) -> list[str]:
+    """Names of what hangs in a MODEL's options; the things themselves have no content to compare."""
+    return sorted(f"{key} {getattr(value, '__qualname__', '')}" for key, value in options.items())

@@ -1,0 +1,36 @@
+"""Where takes lie in ComfyUI: `longlive` in its output folder."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+
+from ..longlive_core.takes import TakeStore
+
+FOLDER = "longlive"
+LIMIT = "LONGLIVE_TAKES_LIMIT"  # environment variable: what takes may fill, such as 20GB
+DEFAULT_LIMIT = "50GB"
+
+
+def store_folder() -> str:
+    return os.path.join(folder_paths.get_output_directory(), FOLDER)
+
+
+def film_file(take: str, name: str = "film.mp4") -> dict[str, str]:
+    """A take's film as the front end names files."""
+    return {"filename": name, "subfolder": f"{FOLDER}/takes/{take}", "type": "output"}
+
+
+def open_store() -> TakeStore:
+    """The store, with the limit that the user set. TakeError where it cannot be written; ValueError for a bad limit."""
+    return TakeStore(store_folder(), limit())
+
+
+def limit() -> int | None:
+    """Bytes; None without a limit."""
+    asked = os.environ.get(LIMIT, DEFAULT_LIMIT)
+    try:
+        return parse_size(asked) or None  # noqa: F821
+    except ValueError as error:
+        raise ValueError(f"the environment variable {LIMIT}: {error}; 0 is no limit") from error
