@@ -6,7 +6,7 @@ keeps chunks by key, `take.py` makes what is missing.
 
 from .keys import Origin, ShotKeys, shots_of
 from .store import Manifest, TakeError, TakeStore
-from .take import Take, open_take, render_take, reuse
+from .take import Take, open_take, plan_take, render_take, reuse
 
-__all__ = ["Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "open_take", "render_take", "reuse",
-           "shots_of"]  # fmt: skip
+__all__ = ["Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "open_take", "plan_take", "render_take",
+           "reuse", "shots_of"]  # fmt: skip

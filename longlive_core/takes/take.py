@@ -40,7 +40,7 @@ OnChunk = Callable[[int, np.ndarray | None], None]
 
 @dataclass
 class Take:
-    """One film in a store. Make it by `open_take`."""
+    """One film in a store. Make it by `plan_take` or `open_take`."""
 
     store: TakeStore
     manifest: Manifest
@@ -96,7 +96,14 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
 
 
 def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str) -> Take:
-    """The take of this film: a new one, or the one that was begun before.
+    """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
+    take = plan_take(store, timeline, plan, origin, encoding, vae)
+    store.write_manifest(take.manifest)
+    return take
+
+
+def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str) -> Take:
+    """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
     Args:
         timeline: the text as written.
@@ -111,7 +118,6 @@ def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
     )  # fmt: skip
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
         manifest.created = store.read_manifest(manifest.id).created
-    store.write_manifest(manifest)
     return Take(store, manifest, plan, origin, encoding, shots)
 
 
