@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_estimate import add_estimate, check_arguments, dry_run
 from .cli_takes import add_takes
 from .timeline import Plan, Script, parse
 
@@ -87,12 +88,13 @@ def _build_parser() -> argparse.ArgumentParser:
 def _add_render(render: argparse.ArgumentParser) -> None:
     add = render.add_argument
     add("timeline", metavar="TIMELINE", help="a file, '-' for standard input, or the text itself (docs/timeline.md)")
-    add("-o", "--output", required=True, metavar="FILM.mp4")
+    add("-o", "--output", metavar="FILM.mp4")
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
     add("--seed", type=int, default=0, metavar="N")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
     add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
         "renders only what changed (docs/takes.md)")  # fmt: skip
+    add_estimate(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model)")
     run.add_argument("--width", type=int, metavar="PX")
@@ -160,6 +162,7 @@ def _decode(data: bytes, where: str) -> str:
 def _render(options: argparse.Namespace) -> None:
     from .video import check_writable
 
+    check_arguments(options)
     text = read_timeline(options.timeline)
     script = parse(text)
     script.plan(options.duration, chunk=options.chunk or 3)  # mistakes answer before the model is loaded
@@ -174,9 +177,10 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], None]) -> None:
-    if Path(options.output).suffix.lower() != ".mp4":
-        raise ValueError(f"the film is an MP4, so '{options.output}' must end in .mp4")
-    check_writable(options.output)
+    if options.output is not None:
+        if Path(options.output).suffix.lower() != ".mp4":
+            raise ValueError(f"the film is an MP4, so '{options.output}' must end in .mp4")
+        check_writable(options.output)
     if options.contact_sheet is not None:
         if Path(options.contact_sheet).suffix.lower() != ".png":
             raise ValueError(f"the contact sheet is a PNG, so '{options.contact_sheet}' must end in .png")
@@ -189,13 +193,18 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
     from .pipeline import Pipeline
     from .render import film_metadata, render_film, render_stored
     from .sheet import contact_sheet
+    from .speed import SpeedBook
     from .takes import TakeStore
 
-    store = None if options.takes is None else TakeStore(options.takes)
-
+    store = None
+    if options.takes is not None:
+        store = TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
     stream, plan, (width, height) = _check_settings(options, script)
     pipeline = Pipeline.load(**_file_options(options))
     print(plan.describe(), flush=True)
+    if options.dry_run:
+        dry_run(pipeline, plan, options, store, text, stream, (width, height))
+        return
     metadata = film_metadata(text, plan, stream, options.seed, Path(options.model).name)
     began = time.perf_counter()
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
@@ -204,12 +213,13 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
             bar.set_postfix_str(f"chunk {done}/{plan.chunks}", refresh=False)
             bar.update(frames)
 
-        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata, "on_chunk": show}
+        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata, "on_chunk": show,
+               "say": bar.write, "book": SpeedBook()}  # fmt: skip
         try:
             if store is None:
                 render_film(pipeline, plan, options.output, **run)
             else:
-                render_stored(pipeline, plan, options.output, store, timeline=text, say=bar.write, **run)
+                render_stored(pipeline, plan, options.output, store, timeline=text, **run)
         except KeyboardInterrupt:
             if bar.n:
                 print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)

@@ -82,7 +82,9 @@ class Need:
 
 
 def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
@@ -162,13 +164,10 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
-def check_memory(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
-                 ) -> Need:  # fmt: skip
-    """Estimate a run whose weights lie on their device already; raises NotEnoughMemory, see Need.check."""
-    need = estimate(model, decoder, plan, stream, size)
-    free = free_memory(model.device)
-    need.check(None if free is None else free + need.weights, str(model.device))
-    return need
+def available_memory(device: torch.device, need: Need) -> int | None:
+    """Bytes for a run whose weights lie on `device` already, and count; None where nobody can tell."""
+    free = free_memory(device)
+    return None if free is None else free + need.weights
 
 
 @contextmanager

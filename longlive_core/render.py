@@ -7,16 +7,19 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .config import StreamConfig
+from .estimate import Estimate, chunks_to_make, estimate_film
 from .film import film_frames
 from .identity import weights_identity
-from .memory import Need, check_memory, shortage_explained
+from .memory import available_memory, estimate, gigabytes, shortage_explained, weight_bytes
 from .noise import AddressedNoise
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
-from .takes import Origin, TakeStore, open_take, render_take, reuse
+from .speed import SpeedBook, SpeedRecorder
+from .takes import Origin, Take, TakeError, TakeStore, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 # Called after every chunk with (chunks done, frames of this chunk).
 OnChunk = Callable[[int, int], None]
+Say = Callable[[str], None]
 
 
 def check_size(width: int, height: int, multiple: int = 16) -> None:
@@ -79,18 +83,23 @@ def render_film(
     size: tuple[int, int],
     metadata: dict[str, str] | None = None,
     on_chunk: OnChunk | None = None,
+    say: Say = lambda message: None,
+    book: SpeedBook | None = None,
 ) -> int:
     """Render `plan` to the MP4 at `path`, chunk by chunk; returns the frames written.
 
-    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. Ctrl-C after the first chunk
-    finishes the file with what there is and raises KeyboardInterrupt; any other exception leaves no file:
-    NotEnoughMemory before anything is computed, NonFiniteError where numbers stop being finite.
+    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. say: is told how long it will
+    take, where `book` knows; the speed of this run is noted there. Ctrl-C after the first chunk finishes the file with
+    what there is and raises KeyboardInterrupt; any other exception leaves no file: NotEnoughMemory and NotEnoughDisk
+    before anything is computed, NonFiniteError where numbers stop being finite.
     """
     width, height = size
-    need = _check_run(pipeline, plan, stream, size)
-    noise = AddressedNoise(seed)
+    expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book)
+    expected.check()
+    _say_time(expected, say)
+    noise, recorder = AddressedNoise(seed), SpeedRecorder(book, expected.key)
     with (
-        shortage_explained(need, pipeline.model.device),
+        shortage_explained(expected.need, pipeline.model.device),
         FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
         torch.inference_mode(),
     ):
@@ -100,12 +109,14 @@ def render_film(
         try:
             for chunk, frames in film_frames(chunks, pipeline.decoder):
                 film.write(frames)
+                recorder.lap()
                 if on_chunk is not None:
                     on_chunk(chunk.index + 1, len(frames))
         except KeyboardInterrupt:
             if film.frames == 0:
                 raise
             interrupted = True
+    recorder.finish(os.path.getsize(path), film.frames)
     if interrupted:
         raise KeyboardInterrupt
     return film.frames
@@ -123,32 +134,84 @@ def render_stored(
     size: tuple[int, int],
     metadata: dict[str, str],
     on_chunk: OnChunk,
-    say: Callable[[str], None],
+    say: Say,
+    book: SpeedBook | None = None,
 ) -> int:
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
-    timeline: the text as written. say: is told what is reused, and why the rest is not. Whatever stops this leaves the
-    chunks so far in the store and, if there are any, in the film at `path`.
+    timeline: the text as written. say: is also told what is reused, why the rest is not, and which takes went because
+    of the store's limit. Whatever stops this leaves the chunks so far in the store and, if there are any, in the film
+    at `path`.
     """
-    need = _check_run(pipeline, plan, stream, size)
+    _check_run(plan, stream, size)
     check_writable(path)
-    origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
-                    str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
-    vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
-    take = open_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae)
+    take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=seed, size=size)
+    expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book, take=take)
+    expected.check()
+    store.write_manifest(take.manifest)  # before others go: from here on the chunks that this one reuses stay
     say(reuse(take))
+    _make_room(take, expected, say)
+    _say_time(expected, say)
+    made, recorder, frames = set(chunks_to_make(take)), SpeedRecorder(book, expected.key), 0
+
+    def done(chunk: int, pictures: np.ndarray | None) -> None:
+        recorder.lap(chunk in made)
+        on_chunk(chunk + 1, take.frames_of(chunk))
+
     try:
-        with shortage_explained(need, pipeline.model.device):
+        with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
-            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata,
-                        lambda chunk, frames: on_chunk(chunk + 1, take.frames_of(chunk)))  # fmt: skip
+            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata, done)
     finally:
-        frames = take.join(path, metadata) if take.has_film else 0
+        if take.has_film:
+            frames = take.join(path, metadata)
+            recorder.finish(os.path.getsize(path), frames)
     return frames
 
 
-def _check_run(pipeline: Pipeline, plan: Plan, stream: StreamConfig, size: tuple[int, int]) -> Need:
+def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,
+                size: tuple[int, int]) -> Take:  # fmt: skip
+    """The take that `render_stored` renders; writes nothing."""
+    origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
+                    str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
+    vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
+    return plan_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae)
+
+
+def estimate_render(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, *, stream: StreamConfig,
+                    size: tuple[int, int], book: SpeedBook | None = None, take: Take | None = None,
+                    ) -> Estimate:  # fmt: skip
+    """What `render_film`, or with a take `render_stored`, will need to write `path`. ValueError: cannot be rendered."""
+    _check_run(plan, stream, size)
+    model = pipeline.model
+    need = estimate(model, pipeline.decoder, plan, stream, size)
+    # On a GPU the weights pass through main memory when they are loaded, and the text encoder rests there.
+    main = 0 if model.device.type == "cpu" else need.weights + weight_bytes(pipeline.text.model)
+    return estimate_film(model, plan, stream, size, need, available_memory(model.device, need), path, take=take,
+                         book=book, main=main)  # fmt: skip
+
+
+def _make_room(take: Take, expected: Estimate, say: Say) -> None:
+    """Keep the store to its limit while the take is rendered. TakeError where takes that must stay are in the way."""
+    limit, store = expected.limit, take.store
+    if limit is None:
+        return
+    for gone in store.make_room(limit.needed, keep=take.manifest.id):
+        say(f"removed take {gone}, unused for longest: the limit is {gigabytes(limit.limit)}")
+    held = store.size()
+    if held + limit.needed > limit.limit:
+        raise TakeError(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} cannot "
+                        f"be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or that "
+                        "cannot be read, see `takes list`. Wait for them, remove them, or raise "
+                        "--takes-limit")  # fmt: skip
+
+
+def _say_time(expected: Estimate, say: Say) -> None:
+    if expected.made and expected.speed is not None:
+        say(f"expected: {expected.describe_time()}")
+
+
+def _check_run(plan: Plan, stream: StreamConfig, size: tuple[int, int]) -> None:
     check_size(*size)
     if stream.chunk != plan.chunk:
         raise ValueError(f"the plan has chunks of {plan.chunk} latent frames, the run of {stream.chunk}; plan again")
-    return check_memory(pipeline.model, pipeline.decoder, plan, stream, size)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
 
 import folder_paths
 
+from ..longlive_core.cli_estimate import parse_size
 from ..longlive_core.takes import TakeStore
 
 FOLDER = "longlive"
@@ -31,6 +33,6 @@ def limit() -> int | None:
     """Bytes; None without a limit."""
     asked = os.environ.get(LIMIT, DEFAULT_LIMIT)
     try:
-        return parse_size(asked) or None  # noqa: F821
-    except ValueError as error:
+        return None if asked.strip() == "0" else parse_size(asked)
+    except ArgumentTypeError as error:
         raise ValueError(f"the environment variable {LIMIT}: {error}; 0 is no limit") from error

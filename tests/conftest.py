@@ -16,6 +16,14 @@ SMALL = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=1)  # heads of 
 LATENT_SIZE = (4, 6)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or writes the user's cache; servers and other processes that tests start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGLIVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model():
     """A random transformer whose output depends visibly on everything it is given."""

@@ -5,7 +5,7 @@ import torch
 
 from longlive_core import memory
 from longlive_core.config import ModelConfig, StreamConfig
-from longlive_core.memory import NotEnoughMemory, check_memory, estimate, free_memory, shortage_explained
+from longlive_core.memory import NotEnoughMemory, available_memory, estimate, free_memory, shortage_explained
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.rollout import Shot
 from longlive_core.timeline import parse
@@ -38,6 +38,12 @@ def wan():
     with torch.device("meta"):
         model, vae = WanModel(WAN).bfloat16(), WanVAE().bfloat16()
     return CausalWan(model.requires_grad_(False), WAN, unused), StreamingDecoder(vae.requires_grad_(False))
+
+
+def check_memory(model, decoder, plan, stream, size):
+    need = estimate(model, decoder, plan, stream, size)
+    need.check(available_memory(model.device, need), "cpu")
+    return need
 
 
 def plan_of(stream, text="0s a\n5s b", seconds=8):

@@ -10,7 +10,8 @@ from .live import Live, TooLate
 from .rendering import render_take
 from .starts import clip_latents, extended, give_latents
 from .store import Manifest, TakeError, TakeStore
-from .take import Take, open_take, reuse
+from .take import Take, open_take, plan_take, reuse
 
 __all__ = ["Given", "Live", "Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "TooLate",
-           "clip_latents", "extended", "give_latents", "open_take", "render_take", "reuse", "shots_of"]  # fmt: skip
+           "clip_latents", "extended", "give_latents", "open_take", "plan_take", "render_take", "reuse",
+           "shots_of"]  # fmt: skip

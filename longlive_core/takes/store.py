@@ -13,6 +13,7 @@ what removes chunks, or counts on chunks that are there, holds the lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -75,21 +76,38 @@ class Manifest:
 
 
 class TakeStore:
-    """A folder of takes. `limit`: bytes it may take; beyond, the takes unused for longest go (None: no limit)."""
+    """A folder of takes.
 
-    def __init__(self, folder: str | os.PathLike, limit: int | None = None):
+    limit: bytes it may take; `make_room` removes the takes unused for longest to keep to it (None: no limit).
+    create: False makes no folder and writes nothing, to look at a store that may not be there; it then seems empty.
+    TakeError where takes cannot be kept in `folder`.
+    """
+
+    def __init__(self, folder: str | os.PathLike, limit: int | None = None, create: bool = True):
         self.folder, self.limit = Path(folder), limit
         self._chunks, self._takes = self.folder / "chunks", self.folder / "takes"
+        self._lock = FileLock(str(self.folder / ".lock"))
         try:
-            for place in (self._chunks, self._takes):
-                place.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f"{uuid.uuid4().hex}.tmp"
-            probe.write_bytes(b"")
-            probe.unlink()
+            self._make() if create else self._look()
         except OSError as error:
             raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
                             "write to") from error  # fmt: skip
-        self._lock = FileLock(str(self.folder / ".lock"))
+
+    def _make(self) -> None:
+        for place in (self._chunks, self._takes):
+            place.mkdir(parents=True, exist_ok=True)
+        probe = self.folder / f"{uuid.uuid4().hex}.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+
+    def _look(self) -> None:
+        """OSError where `_make` is bound to fail."""
+        folder = self.folder.absolute()
+        place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def locked(self) -> contextlib.AbstractContextManager:
         """While this is held, no process removes anything."""
@@ -192,7 +210,7 @@ class TakeStore:
     def takes(self) -> Iterator[Manifest | TakeError]:
         """Every take, the newest first; what cannot be read comes as its error."""
         found = []
-        for folder in self._takes.iterdir():
+        for folder in self._takes.iterdir() if self._takes.is_dir() else ():
             if _ID.match(folder.name):
                 try:
                     found.append(self.read_manifest(folder.name))
@@ -248,6 +266,15 @@ class TakeStore:
         for path in self.folder.rglob("*"):
             with contextlib.suppress(OSError):  # another process removed it
                 total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def size_of(self, manifest: Manifest) -> int:
+        """Bytes of a take: its own files, and its chunks, whoever else uses them."""
+        keys, total = set(manifest.keys), 0
+        chunks = (path for path in self._chunks.glob("*/*") if path.name.split(".")[0] in keys)
+        for path in (*chunks, *self.take_folder(manifest.id).glob("*")):
+            with contextlib.suppress(OSError):  # another process removed it
+                total += path.stat().st_size
         return total
 
     def _sweep(self) -> None:

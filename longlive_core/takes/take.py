@@ -25,7 +25,7 @@ _UNIT_NAME = 8  # hexadecimal digits
 
 @dataclass
 class Take:
-    """One film in a store. Make it by `open_take`."""
+    """One film in a store. Make it by `plan_take` or `open_take`."""
 
     store: TakeStore
     manifest: Manifest
@@ -90,24 +90,34 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
 
 def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str,
               given: Given | None = None) -> Take:  # fmt: skip
-    """The take of this film: a new one, or the one that was begun before.
+    """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
+    take = plan_take(store, timeline, plan, origin, encoding, vae, given)
+    store.write_manifest(take.manifest)
+    return take
+
+
+def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str,
+              given: Given | None = None) -> Take:  # fmt: skip
+    """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
     Args:
         timeline: the text as written.
         vae: identity of the VAE, with its dtype.
         given: the chunks it begins with, all of them in the store.
     """
-    return _open(store, timeline, plan, origin, encoding, digest([vae, asdict(encoding)])[:_UNIT_NAME],
-                 given or Given())  # fmt: skip
+    unit = digest([vae, asdict(encoding)])[:_UNIT_NAME]
+    return _planned(store, timeline, plan, origin, encoding, unit, given or Given())
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
-    """The take of the same film with another plan, whose timeline is written in exact chunks."""
-    return _open(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit, take.given)
+    """The take of the same film with another plan, whose timeline is written in exact chunks; its manifest, too."""
+    changed = _planned(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit, take.given)
+    take.store.write_manifest(changed.manifest)
+    return changed
 
 
-def _open(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
-          given: Given) -> Take:  # fmt: skip
+def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
+             given: Given) -> Take:  # fmt: skip
     shots = shots_of(plan, origin, given)
     manifest = Manifest(
         id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
@@ -118,7 +128,6 @@ def _open(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding:
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
         manifest.created = store.read_manifest(manifest.id).created
         new = False
-    store.write_manifest(manifest)
     return Take(store, manifest, plan, origin, encoding, shots, given, new)
 
 

@@ -1,0 +1,295 @@
+"""What a run will take, told before it begins: chunks, time, memory, space on disk.
+
+Chunks and the bytes of latents are exact, memory is a lower bound (`memory.py`), time is what was measured on this
+machine (`speed.py`), video what was measured or else assumed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import StreamConfig
+from .memory import Need, gigabytes
+from .model import CausalWan
+from .speed import Speed, SpeedBook, SpeedKey, speed_key
+from .timeline import Plan
+
+if TYPE_CHECKING:
+    from .takes import Take
+
+# Bytes of H.264 a pixel and frame where none were measured: those of the pocket model's films at crf 18.
+ASSUMED_VIDEO = 0.1
+
+
+class NotEnoughDisk(ValueError):
+    """A folder cannot take the run's files. The message gives what is needed, what is free and what to do."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes that the run needs in `folder` at its fullest moment, and those free there; None: nobody can tell."""
+
+    folder: Path
+    needed: int
+    free: int | None
+
+    def check(self) -> None:
+        if self.free is not None and self.needed > self.free:
+            raise NotEnoughDisk(
+                f"the run needs {gigabytes(self.needed)}, and has {gigabytes(self.free)} free in '{self.folder}': "
+                "free some space, shorten the film, or choose another folder"
+            )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a store of takes may hold.
+
+    Attributes:
+        limit: bytes.
+        held: bytes that lie there.
+        kept: those of them that must stay, because the film uses them.
+        needed: bytes that the run adds at its fullest moment.
+    """
+
+    limit: int
+    held: int
+    kept: int
+    needed: int
+
+    @property
+    def to_remove(self) -> int:
+        """Bytes of other takes that have to go, as far as they can."""
+        return max(0, min(self.held + self.needed - self.limit, self.held - self.kept))
+
+    def check(self) -> None:
+        if self.kept + self.needed > self.limit:
+            raise NotEnoughDisk(
+                f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
+                f"it takes {gigabytes(self.kept + self.needed)} there. Raise --takes-limit, or shorten the film"
+            )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What rendering a plan will take. Make it by `estimate_film`.
+
+    Attributes:
+        plan: the film.
+        key: what it runs on and with.
+        made: chunks to be denoised; the others are in the store.
+        encoded: chunks to be decoded and encoded.
+        speed: the last measurement under `key`; None: not measured here yet.
+        need: memory on the device.
+        available: bytes there for `need`; None: nobody can tell.
+        device: such as "cuda:0".
+        main: bytes of main memory beside that; 0 where the device is the CPU, or nobody can tell.
+        latents: bytes of the latents to be stored.
+        video: bytes of the film.
+        measured: whether `video` follows from a measurement, or from an assumption.
+        spaces: what the disks must take, one for each file system.
+        limit: of the store; None without one.
+    """
+
+    plan: Plan
+    key: SpeedKey
+    made: int
+    encoded: int
+    speed: Speed | None
+    need: Need
+    available: int | None
+    device: str
+    main: int
+    latents: int
+    video: int
+    measured: bool
+    spaces: tuple[Space, ...]
+    limit: Limit | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected for the chunks to be made; None where nothing was measured."""
+        return None if self.speed is None else self.made * self.speed.seconds
+
+    def check(self) -> None:
+        """Raise NotEnoughMemory or NotEnoughDisk for what cannot end well."""
+        self.need.check(self.available, self.device)
+        if self.limit is not None:
+            self.limit.check()
+        for space in self.spaces:
+            space.check()
+
+    def describe(self) -> str:
+        """For people, a line for each of: chunks, time, memory, disk."""
+        return "\n".join(f"  {what:8}{text}" for what, text in self._lines())
+
+    def describe_time(self) -> str:
+        if not self.made:
+            return "no chunk has to be made"
+        if self.speed is None:
+            return "not measured here yet"
+        each = self.speed.seconds
+        return (f"about {duration(self.seconds)} for {_chunks(self.made)} ({each:.{2 if each < 10 else 0}f} s each, "
+                f"measured {self.speed.date} on {self.key.device})")  # fmt: skip
+
+    def _lines(self) -> list[tuple[str, str]]:
+        total, room = self.plan.chunks, self.available
+        decoded = max(0, self.encoded - self.made)
+        lines = [
+            ("chunks:", f"{self.made} of {total} to be made" + (f", {decoded} more to be decoded" if decoded else "")),
+            ("time:", self.describe_time()),
+            ("memory:", f"at least {self.need.describe()} on {self.device}"
+                       + (f", which has {gigabytes(room)} for it" if room is not None else "")),
+        ]  # fmt: skip
+        if self.main:
+            lines.append(("", f"and {gigabytes(self.main)} of main memory (text encoder; weights while they load)"))
+        video = f"film {gigabytes(self.video)}, {'by the last one measured' if self.measured else 'assumed'}"
+        for space in self.spaces:
+            free = "" if space.free is None else f", {gigabytes(space.free)} free"
+            lines.append(("disk:", f"{gigabytes(space.needed)} in '{space.folder}'{free}"))
+        lines.append(("", f"({video}{f'; latents {gigabytes(self.latents)}' if self.latents else ''})"))
+        if self.limit is not None:
+            most, held, gone = (gigabytes(n) for n in (self.limit.limit, self.limit.held, self.limit.to_remove))
+            lines.append(("limit:", f"{most} for the takes, {held} used"
+                          + (f"; {gone} of other takes will go" if self.limit.to_remove else "")))  # fmt: skip
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data: seconds, bytes, frames; None: not known."""
+        plan, need = self.plan, self.need
+        return {
+            "chunks": plan.chunks,
+            "frames": plan.frames,
+            "film_seconds": plan.seconds,
+            "segments": [
+                {"seconds": s.start_seconds, "frame": s.start_frame, "chunk": s.start_chunk, "transition": s.transition,
+                 "text": s.text} for s in plan.segments
+            ],
+            "chunks_to_make": self.made,
+            "chunks_to_encode": self.encoded,
+            "expected_seconds": self.seconds,
+            "measured": None if self.speed is None else self.speed.date,
+            "memory": {"device": self.device, "needed": need.total, "available": self.available,
+                       "weights": need.weights, "cache": need.cache, "vae": need.vae, "activations": need.work,
+                       "main_memory": self.main},
+            "disk": {"latents": self.latents, "film": self.video, "film_measured": self.measured,
+                     "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
+                     "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove}},
+        }  # fmt: skip
+
+
+def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tuple[int, int], need: Need,
+                  available: int | None, film: str | os.PathLike, *, take: Take | None = None,
+                  book: SpeedBook | None = None, main: int = 0) -> Estimate:  # fmt: skip
+    """What rendering `plan` to the file `film` will take.
+
+    Args:
+        model: its shape, dtype and device count.
+        size: (width, height) in pixels.
+        need: from `memory.estimate`.
+        available: bytes on the device for it; None: nobody can tell.
+        take: what is stored; None: nothing is kept.
+        book: the speeds measured before; None: none.
+        main: see `Estimate`.
+    """
+    key = speed_key(model, stream, size)
+    rate = book.video_rate(key) if book is not None else None
+    frame = size[0] * size[1] * (ASSUMED_VIDEO if rate is None else rate)
+    made = encoded = plan.chunks
+    latents, fresh, video = 0, 0, int(frame * plan.frames)
+    if take is not None:
+        made, latents = _latents_to_store(take, model)
+        encoded, fresh, video = _video_to_store(take, frame * plan.frames / plan.chunks)
+    spaces, limit = _disk(Path(film), fresh, video, latents, take)
+    return Estimate(
+        plan=plan, key=key, made=made, encoded=encoded, speed=None if book is None else book.recall(key), need=need,
+        available=available, device=str(model.device), main=main, latents=latents, video=video,
+        measured=rate is not None or encoded == 0, spaces=spaces, limit=limit,
+    )  # fmt: skip
+
+
+def chunks_to_make(take: Take) -> list[int]:
+    """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
+    made: dict[str, int] = {}
+    for chunk, key in enumerate(take.manifest.keys):
+        if not take.store.has_latents(key):
+            made.setdefault(key, chunk)
+    return list(made.values())
+
+
+def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
+    """(chunks to be made, bytes of their latents)"""
+    width, height = take.origin.size
+    made = len(chunks_to_make(take))
+    return made, made * model.config.in_dim * take.plan.chunk * (height // 8) * (width // 8) * model.dtype.itemsize
+
+
+def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
+    """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
+    missing, there = [], 0
+    for key in take.manifest.keys:
+        path = take.store.unit_path(key, take.manifest.unit)
+        if path.is_file():
+            there += path.stat().st_size
+        else:
+            missing.append(key)
+    fresh = len(set(missing))
+    return fresh, int(chunk * fresh), there + int(chunk * len(missing))
+
+
+def _disk(film: Path, fresh: int, video: int, latents: int, take: Take | None,
+          ) -> tuple[tuple[Space, ...], Limit | None]:  # fmt: skip
+    """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
+    if take is None:
+        return (Space(film.parent, video, free_disk(film.parent)),), None
+    store = take.store
+    # When the last chunk is there, the growing film and the finished one lie side by side for a moment. The film at
+    # `film` is written after the growing one is gone, so on one file system it takes that one's place.
+    needed = latents + fresh + 2 * video
+    limit = None if store.limit is None else Limit(store.limit, store.size(), store.size_of(take.manifest), needed)
+    spaces = [Space(store.folder, needed, _plus(free_disk(store.folder), limit))]
+    if _file_system(store.folder) != _file_system(film.parent):
+        spaces.append(Space(film.parent, video, free_disk(film.parent)))
+    return tuple(spaces), limit
+
+
+def _plus(free: int | None, limit: Limit | None) -> int | None:
+    """What will be free once the limit has removed other takes."""
+    return free if free is None or limit is None else free + limit.to_remove
+
+
+def free_disk(folder: Path) -> int | None:
+    """Bytes free where `folder` lies, or will lie; None where nobody can tell."""
+    try:
+        return shutil.disk_usage(_existing(folder)).free
+    except OSError:
+        return None
+
+
+def _file_system(folder: Path) -> int | None:
+    try:
+        return _existing(folder).stat().st_dev
+    except OSError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next((place for place in (folder, *folder.parents) if place.exists()), folder)
+
+
+def duration(seconds: float) -> str:
+    """Such as "40 s", "12 min", "3 h 20 min"."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _chunks(count: int) -> str:
+    return f"{count} chunk{'' if count == 1 else 's'}"
