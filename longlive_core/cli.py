@@ -186,8 +186,9 @@ def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], 
 def _render_script(options: argparse.Namespace, text: str, script: Script) -> None:
     from tqdm import tqdm
 
+    from .metadata import film_metadata
     from .pipeline import Pipeline
-    from .render import film_metadata, render_film, render_stored
+    from .render import render_film, render_stored
     from .sheet import contact_sheet
     from .takes import TakeStore
 
@@ -196,7 +197,7 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
     stream, plan, (width, height) = _check_settings(options, script)
     pipeline = Pipeline.load(**_file_options(options))
     print(plan.describe(), flush=True)
-    metadata = film_metadata(text, plan, stream, options.seed, Path(options.model).name)
+    metadata = film_metadata(text, plan, stream, options.seed, (width, height), Path(options.model).name)
     began = time.perf_counter()
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from .config import StreamConfig
 from .film import film_frames
 from .identity import weights_identity
 from .memory import Need, check_memory, shortage_explained
+from .metadata import captions_of
 from .noise import AddressedNoise
 from .rollout import PromptSpan, rollout
 from .takes import Origin, TakeStore, open_take, render_take, reuse
@@ -52,27 +52,6 @@ def check_device(name: str) -> None:
         raise ValueError(f"no device '{name}' here ({reason}); use auto, cpu, or cuda where there is a GPU") from error
 
 
-def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, model: str) -> dict[str, str]:
-    """What a film's file says about itself: `comment` is the timeline as written, `longlive` the run as JSON."""
-    run = {
-        "model": model,
-        "seed": seed,
-        "chunks": plan.chunks,
-        "window": stream.window,
-        "sink": stream.sink,
-        "chunk": stream.chunk,
-        "sink_policy": stream.sink_policy,
-        "positions": stream.positions,
-        "denoising_steps": stream.denoising_steps,
-        "shift": stream.shift,
-        "segments": [
-            {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
-            for segment in plan.segments
-        ],
-    }
-    return {"comment": timeline, "longlive": json.dumps(run, ensure_ascii=False)}
-
-
 def render_film(
     pipeline: Pipeline,
     plan: Plan,
@@ -95,7 +74,7 @@ def render_film(
     noise = AddressedNoise(seed)
     with (
         shortage_explained(need, pipeline.model.device),
-        FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
+        FilmWriter(path, width, height, plan.fps, metadata=metadata, captions=captions_of(plan)) as film,
         torch.inference_mode(),
     ):
         spans = prompt_spans(plan, pipeline.encode(plan.texts))

@@ -16,8 +16,8 @@ from PIL import Image
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.film import film_frames
 from ..longlive_core.memory import estimate
+from ..longlive_core.metadata import captions_of, film_metadata
 from ..longlive_core.noise import AddressedNoise
-from ..longlive_core.render import film_metadata
 from ..longlive_core.rollout import rollout
 from ..longlive_core.timeline import Plan
 from ..longlive_core.video import FilmWriter, check_writable
@@ -58,7 +58,8 @@ class Filming:
         return path, self._report(time.perf_counter() - began)
 
     def _write(self, path: str, chunks, progress: Progress) -> None:
-        with FilmWriter(path, *self.size, fps=self.plan.fps, metadata=self._metadata()) as film:
+        with FilmWriter(path, *self.size, fps=self.plan.fps, metadata=self._metadata(),
+                        captions=captions_of(self.plan)) as film:  # fmt: skip
             for chunk, frames in film_frames(chunks, self.decoder):
                 film.write(frames)
                 progress.chunk(chunk.index, frames[-1])
@@ -66,7 +67,7 @@ class Filming:
     def _metadata(self) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
-        return film_metadata(self.timeline.text, self.plan, self.stream, self.seed, name)
+        return film_metadata(self.timeline.text, self.plan, self.stream, self.seed, self.size, name)
 
     def _report(self, seconds: float) -> str:
         return json.dumps(report(self.plan, self.stream, self.seed, self.size, seconds), ensure_ascii=False)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..film import to_frames
+from ..metadata import captions_of_take
 from ..model import CausalWan
 from ..noise import AddressedNoise
 from ..nonfinite import check_pixels
@@ -87,7 +88,7 @@ class Take:
 
 def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
     """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames."""
-    with FilmWriter(path, **take.encoding, metadata=metadata) as film:
+    with FilmWriter(path, **take.encoding, metadata=metadata, captions=captions_of_take(take)) as film:
         for key in take.keys:
             if not store.has_unit(key, take.unit):
                 break
