@@ -130,3 +130,11 @@ def test_what_is_no_film_of_ours_is_refused(tmp_path):
     tags = film_metadata(STORY, parse(STORY).plan(3), StreamConfig(), 0, (96, 64), "pocket")
     with pytest.raises(ValueError, match="'comment' is missing"):
         read_film(write(tmp_path / "broken.mp4", {"longlive": tags["longlive"]}))
+
+
+def test_letters_of_another_program_do_not_matter(tmp_path):
+    """Forbids refusing a good film because some other tag is not UTF-8."""
+    tags = film_metadata(STORY, parse(STORY).plan(3), StreamConfig(), 0, (96, 64), "pocket")
+    path = write(tmp_path / "film.mp4", {**tags, "studio": "Cafe 1900"})
+    path.write_bytes(path.read_bytes().replace(b"Cafe 1900", b"Caf\xe9 1900"))
+    assert read_film(path).timeline == STORY
