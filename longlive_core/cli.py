@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,15 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_estimate import add_estimate, check_arguments, dry_run
 from .cli_takes import add_takes
-from .timeline import Plan, Script, parse
+from .cli_timeline import Source, read_source
 
 if TYPE_CHECKING:
     from .config import StreamConfig
+    from .timeline import Plan
 
 FAULT, USER_ERROR, INTERRUPTED = 1, 2, 130
-_TEXT_FILE = re.compile(r"\.(?:txt|text|json|jsonl|md|yaml|yml|csv|timeline|prompt)$", re.IGNORECASE)
-_PATH_START = re.compile(r"(?:/|\\|~|\.{1,2}[/\\]|[A-Za-z]:[/\\])")
-_ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,16 +83,17 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _add_render(render: argparse.ArgumentParser) -> None:
     add = render.add_argument
-    add("timeline", metavar="TIMELINE", help="a file, '-' for standard input, or the text itself (docs/timeline.md)")
+    add("timeline", metavar="TIMELINE", help="a file, '-' for standard input, or the text itself (docs/timeline.md); "
+        "or a film of LongLive's: it is rendered again, with the model given here (docs/films.md)")  # fmt: skip
     add("-o", "--output", metavar="FILM.mp4")
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=int, metavar="N", help="default: 0")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
     add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
         "renders only what changed (docs/takes.md)")  # fmt: skip
     add_estimate(render)
     _add_files(render)
-    run = render.add_argument_group("run (defaults come with the model)")
+    run = render.add_argument_group("run (defaults come with the model, or the film)")
     run.add_argument("--width", type=int, metavar="PX")
     run.add_argument("--height", type=int, metavar="PX")
     run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
@@ -131,43 +128,15 @@ def _file_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def read_timeline(argument: str) -> str:
-    """The timeline's text from a file, standard input (`-`) or the argument itself.
-
-    What looks like a path but is no file is a ValueError: nobody wants a film of the words 'panda.txt'.
-    """
-    if argument == "-":
-        return _decode(sys.stdin.buffer.read(), "standard input")
-    if os.path.isfile(argument):  # False also for what no path can be: too long, or with a null character
-        return _decode(Path(argument).read_bytes(), f"'{argument}'")
-    one_line = argument.strip()
-    if "\n" in one_line or one_line.startswith(("{", "[", "*")):
-        return argument
-    if os.path.isdir(argument):
-        raise ValueError(f"'{argument}' is a folder; give a file with the timeline")
-    if _TEXT_FILE.search(one_line) or _PATH_START.match(one_line) or _ONE_WORD_PATH.fullmatch(one_line):
-        raise ValueError(f"there is no file '{argument}' (a timeline as text starts with a time: '0s A panda ...')")
-    return argument
-
-
-def _decode(data: bytes, where: str) -> str:
-    # PowerShell's '>' writes UTF-16 with a mark in front.
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
 def _render(options: argparse.Namespace) -> None:
     from .video import check_writable
 
     check_arguments(options)
-    text = read_timeline(options.timeline)
-    script = parse(text)
-    script.plan(options.duration, chunk=options.chunk or 3)  # mistakes answer before the model is loaded
+    source = read_source(options.timeline)
+    source.plan(options.duration, options.chunk)  # mistakes answer before the model is loaded
+    options.seed = source.seed if options.seed is None else options.seed
     _check_outputs(options, check_writable)
-    _render_script(options, text, script)
+    _render_source(options, source)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -187,11 +156,12 @@ def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], 
         check_writable(options.contact_sheet)
 
 
-def _render_script(options: argparse.Namespace, text: str, script: Script) -> None:
+def _render_source(options: argparse.Namespace, source: Source) -> None:
     from tqdm import tqdm
 
+    from .metadata import film_metadata
     from .pipeline import Pipeline
-    from .render import film_metadata, render_film, render_stored
+    from .render import render_film, render_stored
     from .sheet import contact_sheet
     from .speed import SpeedBook
     from .takes import TakeStore
@@ -199,13 +169,15 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
     store = None
     if options.takes is not None:
         store = TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
-    stream, plan, (width, height) = _check_settings(options, script)
+    stream, plan, (width, height) = _check_settings(options, source)
+    model = Path(options.model).name
+    source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
     print(plan.describe(), flush=True)
     if options.dry_run:
-        dry_run(pipeline, plan, options, store, text, stream, (width, height))
+        dry_run(pipeline, plan, options, store, source.text, stream, (width, height))
         return
-    metadata = film_metadata(text, plan, stream, options.seed, Path(options.model).name)
+    metadata = film_metadata(source.text, plan, stream, options.seed, (width, height), model)
     began = time.perf_counter()
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
 
@@ -219,7 +191,7 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
             if store is None:
                 render_film(pipeline, plan, options.output, **run)
             else:
-                render_stored(pipeline, plan, options.output, store, timeline=text, **run)
+                render_stored(pipeline, plan, options.output, store, timeline=source.text, **run)
         except KeyboardInterrupt:
             if bar.n:
                 print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)
@@ -235,18 +207,20 @@ def _render_script(options: argparse.Namespace, text: str, script: Script) -> No
         print(f"{options.contact_sheet}: {count} pictures")
 
 
-def _check_settings(options: argparse.Namespace, script: Script) -> tuple[StreamConfig, Plan, tuple[int, int]]:
+def _check_settings(options: argparse.Namespace, source: Source) -> tuple[StreamConfig, Plan, tuple[int, int]]:
     """Settings, plan and size of the run; whatever cannot work is told here, before minutes of loading."""
     from .noise import AddressedNoise
     from .pipeline import default_size, settings_for
     from .render import check_device, check_size
 
     check_device(options.device)
-    stream = _stream(settings_for(options.model, options.preset), options)
-    plan = script.plan(options.duration, chunk=stream.chunk)
+    preset, film = settings_for(options.model, options.preset), source.film
+    stream = _stream(preset if film is None or options.preset else film.stream, options)
+    plan = source.plan(options.duration, stream.chunk)
     stream.check_length(plan.longest_shot)
     given = (options.width, options.height)
-    size = tuple(own if value is None else value for value, own in zip(given, default_size(options.model), strict=True))
+    own = default_size(options.model) if film is None else film.size
+    size = tuple(own if value is None else value for value, own in zip(given, own, strict=True))
     check_size(*size)
     AddressedNoise(options.seed)
     return stream, plan, size

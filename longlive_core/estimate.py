@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ class Limit:
         if self.kept + self.needed > self.limit:
             raise NotEnoughDisk(
                 f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
-                f"it takes {gigabytes(self.kept + self.needed)} there. Raise --takes-limit, or shorten the film"
+                f"it takes {gigabytes(self.kept + self.needed)} there. Raise it (--takes-limit; in ComfyUI LONGLIVE_TAKES_LIMIT), or shorten the film"
             )
 
 
@@ -210,6 +211,23 @@ def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tupl
         available=available, device=str(model.device), main=main, latents=latents, video=video,
         measured=rate is not None or encoded == 0, spaces=spaces, limit=limit,
     )  # fmt: skip
+
+
+def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
+    """Keep the store to its limit while the take is rendered; says what goes.
+
+    NotEnoughDisk where takes that must stay are in the way.
+    """
+    limit, store = expected.limit, take.store
+    if limit is None:
+        return
+    for gone in store.make_room(limit.needed, keep=take.manifest.id):
+        say(f"removed take {gone}, unused for longest: the limit is {gigabytes(limit.limit)}")
+    held = store.size()
+    if held + limit.needed > limit.limit:
+        raise NotEnoughDisk(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} cannot "
+                        f"be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or that "
+                        "cannot be read, see `takes list`. Wait for them, remove them, or raise the limit")  # fmt: skip
 
 
 def chunks_to_make(take: Take) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,15 +10,16 @@ import numpy as np
 import torch
 
 from .config import StreamConfig
-from .estimate import Estimate, chunks_to_make, estimate_film
+from .estimate import Estimate, chunks_to_make, estimate_film, make_room
 from .film import film_frames
 from .identity import weights_identity
-from .memory import available_memory, estimate, gigabytes, shortage_explained, weight_bytes
+from .memory import available_memory, estimate, shortage_explained, weight_bytes
+from .metadata import captions_of
 from .noise import AddressedNoise
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
 from .speed import SpeedBook, SpeedRecorder
-from .takes import Origin, Take, TakeError, TakeStore, plan_take, render_take, reuse
+from .takes import Origin, Take, TakeStore, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 
@@ -52,27 +52,6 @@ def check_device(name: str) -> None:
         raise ValueError(f"no device '{name}' here ({reason}); use auto, cpu, or cuda where there is a GPU") from error
 
 
-def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, model: str) -> dict[str, str]:
-    """What a film's file says about itself: `comment` is the timeline as written, `longlive` the run as JSON."""
-    run = {
-        "model": model,
-        "seed": seed,
-        "chunks": plan.chunks,
-        "window": stream.window,
-        "sink": stream.sink,
-        "chunk": stream.chunk,
-        "sink_policy": stream.sink_policy,
-        "positions": stream.positions,
-        "denoising_steps": stream.denoising_steps,
-        "shift": stream.shift,
-        "segments": [
-            {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
-            for segment in plan.segments
-        ],
-    }
-    return {"comment": timeline, "longlive": json.dumps(run, ensure_ascii=False)}
-
-
 def render_film(
     pipeline: Pipeline,
     plan: Plan,
@@ -100,7 +79,7 @@ def render_film(
     noise, recorder = AddressedNoise(seed), SpeedRecorder(book, expected.key)
     with (
         shortage_explained(expected.need, pipeline.model.device),
-        FilmWriter(path, width, height, plan.fps, metadata=metadata) as film,
+        FilmWriter(path, width, height, plan.fps, metadata=metadata, captions=captions_of(plan)) as film,
         torch.inference_mode(),
     ):
         spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
@@ -150,7 +129,7 @@ def render_stored(
     expected.check()
     store.write_manifest(take.manifest)  # before others go: from here on the chunks that this one reuses stay
     say(reuse(take))
-    _make_room(take, expected, say)
+    make_room(take, expected, say)
     _say_time(expected, say)
     made, recorder, frames = set(chunks_to_make(take)), SpeedRecorder(book, expected.key), 0
 
@@ -189,21 +168,6 @@ def estimate_render(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, *, 
     main = 0 if model.device.type == "cpu" else need.weights + weight_bytes(pipeline.text.model)
     return estimate_film(model, plan, stream, size, need, available_memory(model.device, need), path, take=take,
                          book=book, main=main)  # fmt: skip
-
-
-def _make_room(take: Take, expected: Estimate, say: Say) -> None:
-    """Keep the store to its limit while the take is rendered. TakeError where takes that must stay are in the way."""
-    limit, store = expected.limit, take.store
-    if limit is None:
-        return
-    for gone in store.make_room(limit.needed, keep=take.manifest.id):
-        say(f"removed take {gone}, unused for longest: the limit is {gigabytes(limit.limit)}")
-    held = store.size()
-    if held + limit.needed > limit.limit:
-        raise TakeError(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} cannot "
-                        f"be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or that "
-                        "cannot be read, see `takes list`. Wait for them, remove them, or raise "
-                        "--takes-limit")  # fmt: skip
 
 
 def _say_time(expected: Estimate, say: Say) -> None:

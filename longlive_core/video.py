@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
+
+from .captions import Caption, CaptionTrack, check_captions, hide_captions
 
 # BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players that ignore the tags assume 601
 # at these sizes, and so do decoders that ignore them, so colours come back either way.
@@ -127,9 +129,17 @@ class Joiner:
         metadata: text stored in the file under any keys, as ComfyUI does with `prompt` and `workflow`.
         growing: fragmented, so that what is there so far plays at any moment (up to the last unit but one); otherwise
             an ordinary MP4 with its index in front, which plays once it is closed.
+        captions: in order of time; they become subtitles, off by default, and chapters (these with PyAV 16.1 or newer).
+            Those at or beyond the film's end are left out. A growing film takes none.
     """
 
-    def __init__(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, growing: bool = False):
+    def __init__(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, growing: bool = False,
+                 captions: Sequence[Caption] = ()):  # fmt: skip
+        if growing and captions:
+            raise ValueError("a growing film takes no captions; its subtitles could not be told before its end")
+        check_captions(captions)
+        self._path, self._captions = path, captions
+        self._track: CaptionTrack | None = None
         flags = "frag_keyframe+empty_moov+default_base_moof" if growing else "+faststart"
         self._container = av.open(str(path), "w", format="mp4", options={
             "movflags": f"{flags}+use_metadata_tags", **({"flush_packets": "1"} if growing else {})})  # fmt: skip
@@ -142,12 +152,16 @@ class Joiner:
         """Append a unit. ValueError where it was encoded in another way than the first."""
         with av.open(io.BytesIO(unit) if isinstance(unit, bytes) else os.fspath(unit)) as source:
             stream = source.streams.video[0]
+            packets = [packet for packet in source.demux(stream) if packet.size]
             if self._stream is None:
                 self._stream = self._container.add_stream_from_template(stream)
                 self._like = stream.codec_context.extradata
+                if self._captions:
+                    self._track = CaptionTrack(self._container, self._captions, stream.time_base, packets[0].duration)
             if stream.codec_context.extradata != self._like:
                 raise ValueError("the units of this film were encoded in different ways; encode them again")
-            packets = [packet for packet in source.demux(stream) if packet.size]
+            if self._track is not None:
+                self._track.write_until(self.frames + len(packets))
             for order, packet in enumerate(packets):
                 # Decoding times count on through the film. A unit's own begin as early as it needs them, later in one
                 # of a single frame than in a longer one, and would run backwards where the two meet.
@@ -160,7 +174,14 @@ class Joiner:
 
     def close(self) -> None:
         """Finish the file."""
-        self._container.close()
+        track, self._track = self._track, None
+        try:
+            if track is not None:
+                track.close(self.frames)
+        finally:
+            self._container.close()
+        if track is not None:
+            hide_captions(self._path)
 
 
 class FilmWriter:
@@ -169,8 +190,8 @@ class FilmWriter:
     The film is written to `PATH.part` and gets its name when `close` (or the end of a `with` block) makes it final.
     An exception inside the block removes the part. Attributes: path, encoding, frames (written so far).
 
-    path: the file; its folder must exist. width, height, fps, crf: see `Encoding`. metadata: see `Joiner`. Raises
-    ValueError for all that cannot work.
+    path: the file; its folder must exist. width, height, fps, crf: see `Encoding`. metadata, captions: see
+    `Joiner`. Raises ValueError for all that cannot work.
     """
 
     def __init__(
@@ -181,11 +202,12 @@ class FilmWriter:
         fps: float = 16,
         crf: int = 18,
         metadata: Mapping[str, str] | None = None,
+        captions: Sequence[Caption] = (),
     ):
         self.path, self.encoding = Path(path), Encoding(width, height, fps, crf)
         check_writable(path)
         self._part = part_path(path)
-        self._joiner: Joiner | None = Joiner(self._part, metadata)
+        self._joiner: Joiner | None = Joiner(self._part, metadata, captions=captions)
         self.frames = 0
 
     def __enter__(self) -> FilmWriter:

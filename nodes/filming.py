@@ -15,10 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..longlive_core.config import ModelConfig, StreamConfig
+from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate
 from ..longlive_core.metadata import film_metadata
 from ..longlive_core.prompts import Contexts
-from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, open_take, render_take, reuse
+from ..longlive_core.speed import SpeedBook, SpeedRecorder
+from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
 from . import compat
@@ -33,12 +35,12 @@ PREVIEW_SIZE = 512  # pixels, the longer side
 
 @dataclass(frozen=True)
 class Filmed:
-    """What a run left. path: the film, in ComfyUI's temporary folder. partial: it is not what the inputs ask for."""
+    """What a run left. path: the film, in ComfyUI's temporary folder. as_asked: whether it is what the inputs ask for."""
 
     path: str
     report: dict[str, Any]
     take: TakeHandle
-    partial: bool
+    as_asked: bool
 
 
 class Filming:
@@ -59,19 +61,25 @@ class Filming:
         self.path, self.store = _film_path(), open_store()
         dtype = str(self.causal.dtype).removeprefix("torch.")
         self.origin = Origin(model_identity(model), clip_identity(timeline.clip), dtype, stream, size, seed)
-        self.take = self._open(start)
-        self.plan = self.take.plan
-        # Weights do not count: ComfyUI may leave some of them in main memory.
-        self.need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
-        self.need.check(compat.memory_for_run(model), str(self.causal.device))
+        with self.store.locked():
+            self.take = self._plan(start)
+            self.plan, self.book = self.take.plan, SpeedBook()
+            # Weights do not count: ComfyUI may leave some of them in main memory.
+            self.need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
+            self.expected = estimate_film(self.causal, self.plan, stream, size, self.need, compat.memory_for_run(model),
+                                          self.path, take=self.take, book=self.book)  # fmt: skip
+            self.expected.check()
+            self.reused = reuse(self.take)
+            self.store.write_manifest(self.take.manifest)
         self.live = Live(self.plan, timeline.endless, stream.longest_shot)
-        self.reused = reuse(self.take)
 
     def run(self, keep_partial: bool) -> Filmed:
         """Render. Cancel raises, but with `keep_partial` and a first chunk it ends the film there."""
         began, cancelled = time.perf_counter(), False
-        watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1)
-        watcher.say(self.reused)
+        recorder = SpeedRecorder(self.book, self.expected.key)
+        watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
+        watcher.say(f"{self.reused}\n{self.expected.describe()}")
+        make_room(self.take, self.expected, watcher.say)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
                 self._render(watcher)
@@ -79,25 +87,25 @@ class Filming:
                 if not (keep_partial and self.live.progress.chunk):
                     raise
                 cancelled = True
-        self._hand_over()
-        plan = self.take.plan
-        partial = cancelled or plan is not self.plan or self.live.progress.chunk < plan.chunks
+        frames = self.take.join(self.path, self._metadata(self.take))
+        recorder.finish(os.path.getsize(self.path), frames)
+        partial = cancelled or self.live.progress.chunk < self.take.plan.chunks
         handle = TakeHandle(str(self.store.folder), self.take.id, self.live.progress.chunk)
-        return Filmed(self.path, self._report(time.perf_counter() - began, partial), handle, partial)
+        as_asked = not partial and self.take.plan is self.plan
+        return Filmed(self.path, self._report(time.perf_counter() - began, partial), handle, as_asked)
 
-    def _open(self, start: Tensor | TakeHandle | None) -> Take:
+    def _plan(self, start: Tensor | TakeHandle | None) -> Take:
         plan, given = self.timeline.plan(self.stream.chunk), None
         text = self.timeline.text
-        with self.store.locked():
-            if isinstance(start, TakeHandle):
-                plan, given = extended(self.store, start.id, start.chunks, plan, self.origin)
-                text = plan.to_text()
-            else:
-                check_first(self.timeline.script.segments[0])
-            if isinstance(start, Tensor):
-                given = give_latents(self.store, start, self.origin, plan.chunks)
-            encoding = Encoding(*self.size, fps=plan.fps)
-            return open_take(self.store, text, plan, self.origin, encoding, vae_identity(self.vae), given)
+        if isinstance(start, TakeHandle):
+            plan, given = extended(self.store, start.id, start.chunks, plan, self.origin)
+            text = plan.to_text()
+        else:
+            check_first(self.timeline.script.segments[0])
+        if isinstance(start, Tensor):
+            given = give_latents(self.store, start, self.origin, plan.chunks)
+        encoding = Encoding(*self.size, fps=plan.fps)
+        return plan_take(self.store, text, plan, self.origin, encoding, vae_identity(self.vae), given)
 
     def _render(self, watcher: Watcher) -> None:
         if self.timeline.endless or not self.take.complete:
@@ -124,10 +132,6 @@ class Filming:
         self._load()  # the text encoder may have taken the model's place
         return encoded
 
-    def _hand_over(self) -> None:
-        """The film as a file of its own: the next run of this take replaces the one in the store."""
-        self.take.join(self.path, self._metadata(self.take))
-
     def _metadata(self, take: Take) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
@@ -145,6 +149,7 @@ class Filming:
             "height": self.size[1],
             "seed": self.origin.seed,
             "positions": self.stream.positions,
+            "expected_seconds": self.expected.seconds,
             "take": self.take.id,
             "partial": partial,
             "reused": self.reused,
@@ -162,8 +167,9 @@ class Filming:
 class Watcher:
     """Tells ComfyUI how far a film is: its progress bar with one picture a chunk, and `longlive.chunk` events."""
 
-    def __init__(self, take: Take, live: Live, passes: int):
-        self.take, self.live, self.passes = take.id, live, passes
+    def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
+        self.take, self.live, self.passes, self.recorder = take.id, live, passes, recorder
+        self.rendered = 0
         self.node, self.prompt_id, self.client = compat.who_runs()
         self.total = take.plan.chunks * passes
         self.bar = comfy.utils.ProgressBar(self.total)
@@ -176,6 +182,9 @@ class Watcher:
     def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
         """After a chunk is stored; frames: uint8 [T, H, W, 3] where it was decoded. Raises on Cancel."""
         compat.check_cancelled()
+        rendered = self.live.progress.rendered
+        self.recorder.lap(rendered > self.rendered)
+        self.rendered = rendered
         preview = None if frames is None else ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE)
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.

@@ -75,7 +75,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         )  # fmt: skip
         start = _start(vae, (width, height), chunk, start_image, start_latent, take)
         filmed = Filming(model, vae, timeline, stream, seed, (width, height), start).run(on_cancel == KEEP)
-        if filmed.partial:
+        if not filmed.as_asked:
             _partial_results[compat.who_runs()[0]] += 1
         report = json.dumps(filmed.report, ensure_ascii=False)
         return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import cli, memory, pipeline, render
+from longlive_core import cli, cli_timeline, memory, pipeline, render
 from longlive_core.config import StreamConfig
 from longlive_core.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import TINY
+from tests.test_captions import subtitles
 
 ANSWERS_AT_ONCE = "the model must not be loaded for this"
 
@@ -78,6 +79,7 @@ def frames_of(path):
         (["render", "my timelines/the panda.txt"], "there is no file"),
         (["render", "./the panda"], "there is no file"),
         (["render", "timelines/panda"], "there is no file"),
+        (["render", "my film.mp4"], "there is no file 'my film.mp4'"),
         (["render", r"C:\my films\panda"], "there is no file"),
         (["render", "."], "is a folder"),
         (["render", "0s a\n5s b {seed=x}"], "line 2, column 7: {seed=x}"),
@@ -201,16 +203,16 @@ def test_timeline_from_a_file(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path = tmp_path / "a timeline.txt"
         path.write_bytes("0s \u718a\u732b".encode(encoding))
-        assert cli.read_timeline(str(path)) == "0s \u718a\u732b"
+        assert cli_timeline.read_timeline(str(path)) == "0s \u718a\u732b"
     path.write_bytes(b"\xe4\xf6\xfc and more")
     with pytest.raises(ValueError, match="is not UTF-8"):
-        cli.read_timeline(str(path))
+        cli_timeline.read_timeline(str(path))
 
 
 def test_timeline_from_standard_input(monkeypatch):
     """Forbids reading '-' as a prompt."""
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"0s a\n5s b")))
-    assert cli.read_timeline("-") == "0s a\n5s b"
+    assert cli_timeline.read_timeline("-") == "0s a\n5s b"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_timeline_from_standard_input(monkeypatch):
 )
 def test_timeline_as_text(text):
     """Forbids refusing prompts that only resemble paths."""
-    assert cli.read_timeline(text) == text
+    assert cli_timeline.read_timeline(text) == text
 
 
 # --- Work
@@ -255,6 +257,7 @@ def test_render_from_end_to_end(capsys, tmp_path, tiny_pipeline):
         assert container.metadata["comment"].startswith("* A red ball.")
     assert (made["seed"], made["denoising_steps"], made["model"]) == (7, [1000, 500], "pocket")
     assert [segment["text"] for segment in made["segments"]][2] == "A red ball. It stops"
+    assert [text for _, _, text in subtitles(film)] == [segment["text"] for segment in made["segments"]]
     assert sheet.stat().st_size > 0
     ((_, named),) = tiny_pipeline
     assert (named["lora"], named["dtype"], named["vae"]) == ("x.pt", "fp32", None)
@@ -287,6 +290,95 @@ def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
         made = json.loads(container.metadata["longlive"])
     wanted = {"chunk": 1, "window": 5, "sink": 2, "shift": 3.0, "sink_policy": "refreshed", "positions": "relative"}
     assert {name: made[name] for name in wanted} == wanted
+
+
+def record_of(path):
+    with av.open(str(path)) as container:
+        return json.loads(container.metadata["longlive"])
+
+
+@pytest.fixture
+def film(capsys, tmp_path, tiny_pipeline):
+    """A film with nothing by default but the model's name, and prompts whose times follow the exact duration."""
+    path = tmp_path / "film.mp4"
+    code, _, err = run(
+        capsys, "render", "a ball | a cube {keep} | a cone {cut}", "-o", str(path), "--duration", "2.2", "--seed", "7",
+        "--steps", "2", "--shift", "3", "--window", "5", "--sink", "1", "--sink-policy", "refreshed", "--chunk", "1",
+        "--positions", "relative", "--width", "32", "--height", "16",
+    )  # fmt: skip
+    assert code == 0, err
+    return path
+
+
+def test_a_film_is_rendered_again_from_itself(capsys, tmp_path, film):
+    """Forbids a film that cannot be had again without the command that made it."""
+    code, out, err = run(capsys, "render", str(film), "-o", str(tmp_path / "again.mp4"))
+    assert code == 0 and "note:" not in err, err
+    assert np.array_equal(frames_of(film), frames_of(tmp_path / "again.mp4"))
+    assert film.read_bytes() == (tmp_path / "again.mp4").read_bytes()
+    assert subtitles(film) == subtitles(tmp_path / "again.mp4")
+    assert [text for _, _, text in subtitles(film)] == ["a ball", "a cube", "a cone"]
+
+
+def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys, tmp_path, film, monkeypatch):
+    """Forbids needing the file as it was first written, and taking the length from a film that was stopped."""
+    original = render.film_frames
+
+    def stopped(chunks, decoder):
+        for chunk, frames in original(chunks, decoder):
+            if chunk.index == 2:
+                raise KeyboardInterrupt
+            yield chunk, frames
+
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "film_frames", stopped)
+        assert run(capsys, "render", str(film), "-o", str(tmp_path / "part.mp4"))[0] == 130
+    with av.open(str(tmp_path / "part.mp4")) as source, av.open(
+        str(tmp_path / "A Film.MOV"), "w", format="mov", options={"movflags": "use_metadata_tags"}
+    ) as target:
+        target.metadata.update(source.metadata)
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert len(frames_of(tmp_path / "A Film.MOV")) == 5
+    assert [text for _, _, text in subtitles(tmp_path / "part.mp4")] == ["a ball"]
+    code, _, err = run(capsys, "render", str(tmp_path / "A Film.MOV"), "-o", str(tmp_path / "again.mp4"))
+    assert code == 0, err
+    assert np.array_equal(frames_of(film), frames_of(tmp_path / "again.mp4"))
+
+
+def test_options_win_over_the_film(capsys, tmp_path, film):
+    """Forbids options that are ignored where the film says something else."""
+    changes = {"seed": 0, "shift": 4.0, "window": 7, "sink": 3, "sink_policy": "held", "positions": "absolute",
+               "width": 48, "height": 32}  # fmt: skip
+    options = [word for name, value in changes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    before, path = record_of(film), tmp_path / "other.mp4"
+    code, _, err = run(capsys, "render", str(film), "-o", str(path), "--steps", "1", "--duration", "3", *options)
+    assert code == 0, err
+    made = record_of(path)
+    for name, value in {**changes, "denoising_steps": [1000], "chunks": 14, "chunk": 1}.items():
+        assert made[name] == value and (name == "chunk" or before[name] != value), name
+    code, out, err = run(capsys, "render", str(film), "-o", str(path), "--chunk", "3", "--window", "9", "--sink", "0")
+    assert code == 0 and "4 chunks, 42 frames" in out, err + out  # two shots; as long as the film, in whole chunks
+    code, _, err = run(capsys, "render", str(film), "-o", str(path), "--preset", "self-forcing")
+    assert code == 0 and (record_of(path)["window"], record_of(path)["seed"]) == (-1, 7), err
+
+
+def test_another_model_than_the_films_is_told(capsys, tmp_path, film, monkeypatch):
+    """Forbids a silent difference, and refusing a model whose file was renamed."""
+    monkeypatch.setattr(pipeline, "settings_for", lambda model, preset: StreamConfig())
+    code, _, err = run(capsys, "render", str(film), "-o", str(tmp_path / "a.mp4"), "--model", "files/longlive.pt")
+    assert code == 0
+    assert "note: the film was made with the model 'pocket', it is rendered again with 'longlive.pt' (--model)" in err
+
+
+def test_a_film_without_a_record_is_told_at_once(capsys, tmp_path, no_model):
+    """Forbids a decoder's error, or the timeline read as a text of strange letters."""
+    (tmp_path / "film.mp4").write_bytes(b"\x00\x01 not a film")
+    code, _, err = run(capsys, "render", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "again.mp4"))
+    assert code == 2 and err.count("\n") == 1 and "film.mp4' is not a video that can be read" in err
 
 
 def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from longlive_core import cli
 from longlive_core.takes import take as take_module
+from tests.test_captions import subtitles
 
 STORY = "0c ball\n2c ball ball"
 
@@ -90,6 +91,8 @@ def test_takes_are_listed_shown_joined_and_removed(shell):
     code, out, _ = shell.run("takes", "join", take, "--takes", shell.store, "-o", shell.folder / "joined.mp4")
     assert code == 0 and "45 frames" in out
     assert np.array_equal(shell.frames("joined.mp4"), shell.frames())
+    named = subtitles(shell.folder / "film.mp4")
+    assert subtitles(shell.folder / "joined.mp4") == named and [text for _, _, text in named] == ["ball", "ball ball"]
     code, out, _ = shell.run("takes", "remove", take, "--takes", shell.store)
     assert code == 0 and f"removed {take}" in out and shell.ids() == []
 

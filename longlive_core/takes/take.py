@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
 from .keys import Given, Origin, ShotKeys, digest, shots_of
@@ -80,7 +81,7 @@ class Take:
 
 def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
     """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames."""
-    with FilmWriter(path, **take.encoding, metadata=metadata) as film:
+    with FilmWriter(path, **take.encoding, metadata=metadata, captions=captions_of_take(take)) as film:
         for key in take.keys:
             if not store.has_unit(key, take.unit):
                 break
