@@ -71,7 +71,8 @@ class Limit:
         if self.kept + self.needed > self.limit:
             raise NotEnoughDisk(
                 f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
-                f"it takes {gigabytes(self.kept + self.needed)} there. Raise it (--takes-limit; in ComfyUI LONGLIVE_TAKES_LIMIT), or shorten the film"
+                f"it takes {gigabytes(self.kept + self.needed)} there. Raise it (--takes-limit; in ComfyUI "
+                "LONGLIVE_TAKES_LIMIT), or shorten the film"
             )
 
 
@@ -225,9 +226,9 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
         say(f"removed take {gone}, unused for longest: the limit is {gigabytes(limit.limit)}")
     held = store.size()
     if held + limit.needed > limit.limit:
-        raise NotEnoughDisk(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} cannot "
-                        f"be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or that "
-                        "cannot be read, see `takes list`. Wait for them, remove them, or raise the limit")  # fmt: skip
+        raise NotEnoughDisk(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} "
+                        f"cannot be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or "
+                        "that cannot be read, see `takes list`. Wait, remove them, or raise it")  # fmt: skip
 
 
 def chunks_to_make(take: Take) -> list[int]:

@@ -35,7 +35,7 @@ PREVIEW_SIZE = 512  # pixels, the longer side
 
 @dataclass(frozen=True)
 class Filmed:
-    """What a run left. path: the film, in ComfyUI's temporary folder. as_asked: whether it is what the inputs ask for."""
+    """What a run left. path: the film, in ComfyUI's temporary folder. as_asked: whether the inputs ask for it."""
 
     path: str
     report: dict[str, Any]
