@@ -105,7 +105,7 @@ def test_endless_film_ends_where_it_is_finished(shipped):
     run, (film,) = shipped("live")
     report = report_of(run, graphs.of_kind(graph, "LongLiveStreamSampler")[0])
     assert len(film.frames) == report["frames"] == 12 * report["chunks"] - 3
-    assert LIVE_CHUNKS <= report["chunks"]
+    assert report["chunks"] >= LIVE_CHUNKS
     assert (report["chunks_asked"], report["partial"]) == (None, False)
     assert film.looks_alive()
 
