@@ -29,10 +29,11 @@ def _same(*names: str) -> tuple[tuple[str, str], ...]:
 KINDS = {
     "LongLiveLoad": Kind("Load LongLive", _same("MODEL", "CLIP", "VAE"), (330, 210)),
     "LongLivePromptTimeline": Kind("Prompt Timeline", (("TIMELINE", "LONGLIVE_TIMELINE"),), (600, 400)),
-    "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 540)),
+    "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 470)),
     "LongLiveTakeFrames": Kind("Take Frames", (("IMAGE", "IMAGE"), ("LATENT", "LATENT"), ("LAST FRAME", "IMAGE")),
                                (330, 140)),
-    "LongLiveBranchTake": Kind("Branch Take", (("TAKE", "LONGLIVE_TAKE"),), (330, 90)),
+    "LongLiveLoadTake": Kind("Load Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
+    "LongLiveBranchTake": Kind("Branch Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
     "SaveImage": Kind("Save Image", (), (420, 420)),
     "SaveVideo": Kind("Save Video", (), (420, 420)),
     "UNETLoader": Kind("Load Diffusion Model", _same("MODEL"), (330, 90)),

@@ -42,6 +42,8 @@ class Panel {
       textContent: "Finish", title: "End the film after the chunk that is being made" });
     const controls = element("div", "flex:none;display:flex;gap:4px;height:24px");
     controls.append(this.prompt, this.send, this.finish);
+    this.root.className = "longlive-live";
+    this.line.className = "longlive-line";
     this.root.append(this.film, this.line, controls);
     this.send.onclick = () => this.post("prompt", { text: this.prompt.value });
     this.finish.onclick = () => this.post("finish", {});

@@ -17,6 +17,21 @@ LOAD_AND_EXPORT = """async (workflow) => {
   await window.app.loadGraphData(workflow);
   return (await window.app.graphToPrompt()).output;
 }"""
+# `longliveEnd` becomes the name of the event with which the prompt ends.
+LOAD_AND_QUEUE = """async (workflow) => {
+  const { app } = window, { api } = app;
+  await app.loadGraphData(workflow);
+  window.longliveEnd = null;
+  for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api.addEventListener(kind, () => { window.longliveEnd = kind; }, { once: true });
+  }
+  await app.queuePrompt(0);
+}"""
+LINE_HAS = "(text) => document.querySelector('.longlive-line')?.textContent.includes(text)"
+FILM_PLAYS = """(name) => {
+  const film = document.querySelector('.longlive-live video');
+  return film?.videoWidth > 0 && film.currentTime > 0 && film.currentSrc.includes(name);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -45,4 +60,30 @@ def test_browser_queues_what_the_api_workflow_says(page, name):
     plain = {node: {"class_type": entry["class_type"], "inputs": entry["inputs"]} for node, entry in queued.items()}
     assert plain == {
         node: {"class_type": entry["class_type"], "inputs": entry["inputs"]} for node, entry in graphs.api(name).items()
+    }
+
+
+def test_live_panel_steers_the_film(page, client):
+    """Forbids a panel that does not appear, shows no film, sends no prompt, cannot finish, or changes the workflow."""
+    typed = "A blue star circles on a meadow."
+    assert page.locator(".longlive-live").count() == 0
+    page.evaluate(LOAD_AND_QUEUE, graphs.ui("live"))
+    page.wait_for_function(LINE_HAS, arg=" chunks")
+    page.wait_for_function(FILM_PLAYS, arg="growing.mp4")
+    line = page.get_by_placeholder("next prompt")
+    line.fill(typed)
+    line.press("Enter")
+    page.wait_for_function(LINE_HAS, arg=f" on: {typed}")
+    page.wait_for_function(LINE_HAS, arg=f"frames/s: {typed}")
+    page.locator(".longlive-live").get_by_role("button", name="Finish").click()
+    page.wait_for_function("() => window.longliveEnd")
+    assert page.evaluate("() => window.longliveEnd") == "execution_success"
+    page.wait_for_function(FILM_PLAYS, arg="film.mp4")
+    assert line.is_disabled()
+    newest = client.get("/longlive/takes")["takes"][0]
+    assert newest["segments"][-1]["text"] == typed
+    assert newest["rendered"] == newest["chunks"]
+    queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert {node: entry["inputs"] for node, entry in queued.items()} == {
+        node: entry["inputs"] for node, entry in graphs.api("live").items()
     }
