@@ -23,7 +23,7 @@ from ..longlive_core.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
-from . import compat
+from . import compat, compat_server
 from .compat_identity import clip_identity, model_identity, vae_identity
 from .handles import TakeHandle
 from .live import showing
@@ -170,7 +170,7 @@ class Watcher:
     def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
         self.take, self.live, self.passes, self.recorder = take.id, live, passes, recorder
         self.rendered = 0
-        self.node, self.prompt_id, self.client = compat.who_runs()
+        self.node, self.prompt_id, self.client = compat_server.who_runs()
         self.total = take.plan.chunks * passes
         self.bar = comfy.utils.ProgressBar(self.total)
 
@@ -190,11 +190,11 @@ class Watcher:
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
                  "file": film_file(self.take, "growing.mp4")}  # fmt: skip
-        compat.send("longlive.chunk", event, self.client)
+        compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:
         """A line under the node, before the film is there."""
-        compat.send_text(text, self.node, self.client)
+        compat_server.send_text(text, self.node, self.client)
 
 
 def _film_path() -> str:
