@@ -17,7 +17,7 @@ from torch import Tensor
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate
-from ..longlive_core.metadata import film_metadata
+from ..longlive_core.metadata import film_metadata, with_given
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
@@ -98,7 +98,7 @@ class Filming:
         plan, given = self.timeline.plan(self.stream.chunk), None
         text = self.timeline.text
         if isinstance(start, TakeHandle):
-            plan, given = extended(self.store, start.id, start.chunks, plan, self.origin)
+            plan, given = extended(self.store, start.id, start.chunks, plan, self.size)
             text = plan.to_text()
         else:
             check_first(self.timeline.script.segments[0])
@@ -135,7 +135,8 @@ class Filming:
     def _metadata(self, take: Take) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
-        return film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
+        tags = film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
+        return with_given(tags, take.manifest.given)
 
     def _report(self, seconds: float, partial: bool) -> dict[str, Any]:
         done = self.live.progress
