@@ -123,7 +123,7 @@ def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encodi
     manifest = Manifest(
         id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
-        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=len(given),
+        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=given.foreign(origin),
     )  # fmt: skip
     new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case

@@ -67,7 +67,6 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
         assert film.packets in written
         rendered = report_of(run, sampler)["rendered_chunks"]
         assert len([node for node, _ in run.previews if node == sampler]) == rendered <= plan.chunks
-    assert {node for node, _ in run.previews} == set(graphs.of_kind(graph, "LongLiveStreamSampler"))
 
 
 def test_extended_film_begins_with_the_first_one(client, shipped):
@@ -147,9 +146,10 @@ def test_progress_goes_chunk_by_chunk_to_the_end(short_film):
     assert {0, 5, 10, 15} <= set(values) <= set(range(3 * 5 + 1))
 
 
-def test_equal_inputs_give_an_equal_film(client, short_film):
+def test_equal_inputs_give_an_equal_film(client, server, short_film):
     """Forbids noise, threads or the clock in a film; the second one is rendered after everything was unloaded."""
     _, content = short_film
+    server.forget_takes()
     client.post("/free", {"unload_models": True, "free_memory": True})
     run = client.run(graphs.film(), graphs.ui("one_prompt"))
     assert LOAD not in run.cached
@@ -169,16 +169,19 @@ def test_lora_changes_the_film(client, short_film):
     graph["9"] = {"class_type": "LoraLoaderModelOnly",
                   "inputs": {"model": [LOAD, 0], "lora_name": LORA, "strength_model": 1.0}}  # fmt: skip
     graph[SAMPLER]["inputs"]["model"] = ["9", 0]
-    with_lora = saved(client, client.run(graph)).frames
+    run = client.run(graph)
+    assert report_of(run)["rendered_chunks"] == 3
+    with_lora = saved(client, run).frames
     without = films.read(short_film[1]).frames
     assert np.abs(with_lora.astype(int) - without).mean() > 1
     again = saved(client, client.run(graphs.film(filename_prefix="after_lora"))).frames
     assert np.array_equal(again, without)
 
 
-def test_comfyui_loaders_give_the_same_film(client):
+def test_comfyui_loaders_give_the_same_film(client, server):
     """Forbids a Load LongLive whose MODEL and VAE are not ComfyUI's own."""
     own = saved(client, client.run(graphs.film(dtype="fp32"))).frames
+    server.forget_takes()
     graph = graphs.film(dtype="fp32")
     graph["8"] = {"class_type": "UNETLoader", "inputs": {"unet_name": DIT_FILE, "weight_dtype": "default"}}
     graph["9"] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE_FILE}}
