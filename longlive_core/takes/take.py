@@ -144,5 +144,5 @@ def reuse(take: Take) -> str:
     count = f"{take.reused} of {take.plan.chunks} chunks reused"
     if take.reused == take.plan.chunks:
         return f"take {take.manifest.id}: {count}"
-    reason = why(take.store, take.manifest)
+    reason = why(take.store, take.manifest) if take.new else "it was not finished"
     return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"
