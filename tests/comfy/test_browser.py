@@ -27,6 +27,14 @@ LOAD_AND_QUEUE = """async (workflow) => {
   }
   await app.queuePrompt(0);
 }"""
+# What is out of sight, or small, is hidden; the interface itself fits the view some time after it loaded a workflow.
+SHOW_SAMPLER = """() => {
+  const { graph, canvas } = window.app;
+  const [x, y] = graph.nodes.find((node) => node.type === "LongLiveStreamSampler").pos;
+  canvas.ds.scale = 0.8;
+  canvas.ds.offset = [300 - x, 100 - y];
+  canvas.setDirty(true, true);
+}"""
 LINE_HAS = "(text) => document.querySelector('.longlive-line')?.textContent.includes(text)"
 FILM_PLAYS = """(name) => {
   const film = document.querySelector('.longlive-live video');
@@ -69,6 +77,7 @@ def test_live_panel_steers_the_film(page, client):
     assert page.locator(".longlive-live").count() == 0
     page.evaluate(LOAD_AND_QUEUE, graphs.ui("live"))
     page.wait_for_function(LINE_HAS, arg=" chunks")
+    page.evaluate(SHOW_SAMPLER)
     page.wait_for_function(FILM_PLAYS, arg="growing.mp4")
     line = page.get_by_placeholder("next prompt")
     line.fill(typed)
