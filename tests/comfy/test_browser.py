@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from . import graphs
+from .graphs import SAMPLER
 
 pytestmark = pytest.mark.comfy
 
@@ -93,6 +94,6 @@ def test_live_panel_steers_the_film(page, client):
     assert newest["segments"][-1]["text"] == typed
     assert newest["rendered"] == newest["chunks"]
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    assert {node: entry["inputs"] for node, entry in queued.items()} == {
-        node: entry["inputs"] for node, entry in graphs.api("live").items()
-    }
+    assert queued[SAMPLER]["inputs"] == graphs.api("live")[SAMPLER]["inputs"]
+    ours = "(w) => w.serialize !== false && w.name.startsWith('longlive')"
+    assert page.evaluate(f"(id) => window.app.graph.getNodeById(id).widgets.filter({ours}).length", int(SAMPLER)) == 0
