@@ -21,7 +21,7 @@ from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the
 from scripts.workflow_sources import LONGLIVE, POCKET, Source  # noqa: E402
 
 FOLDER = ROOT / "workflows"
-ROW = 700  # pixels between films that stand below one another
+ROW = 1080  # pixels between films that stand below one another
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
 

@@ -104,8 +104,8 @@ class Panel {
   end(film, text) {
     this.lock(true);
     this.say(text);
-    if (!film) return;
-    this.film.src = address(film, "all");
+    this.shown.chunk = this.event.chunk; // nothing more to grow
+    if (film) this.film.src = address(film, "all");
   }
 }
 

@@ -41,6 +41,7 @@ FILM_PLAYS = """(name) => {
   const film = document.querySelector('.longlive-live video');
   return film?.videoWidth > 0 && film.currentTime > 0 && film.currentSrc.includes(name);
 }"""
+FILM_ENDED = "() => document.querySelector('.longlive-live video').ended"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,8 @@ def test_live_panel_steers_the_film(page, client):
     page.wait_for_function("() => window.longliveEnd")
     assert page.evaluate("() => window.longliveEnd") == "execution_success"
     page.wait_for_function(FILM_PLAYS, arg="film.mp4")
+    page.wait_for_function(FILM_ENDED)
+    assert page.evaluate(FILM_PLAYS, "film.mp4")
     assert line.is_disabled()
     newest = client.get("/longlive/takes")["takes"][0]
     assert newest["segments"][-1]["text"] == typed
