@@ -82,7 +82,7 @@ def frames_of(path):
         (["render", "my film.mp4"], "there is no file 'my film.mp4'"),
         (["render", r"C:\my films\panda"], "there is no file"),
         (["render", "."], "is a folder"),
-        (["render", "0s a\n5s b {seed=x}"], "line 2, column 7: {seed=x}"),
+        (["render", "0s a\n5s b {seed=x}"], "line 2, column 7: the seed 'x'"),
         (["render", "0s a panda", "--duration", "-3"], "the duration is -3 s"),
         (["render", "0s a panda", "-o", "film.mkv"], "must end in .mp4"),
         (["render", "0s a panda", "-o", "none/film.mp4"], "does not exist"),
