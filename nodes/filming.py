@@ -191,6 +191,7 @@ class Watcher:
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
                  "file": film_file(self.take, "growing.mp4")}  # fmt: skip
+        del event["timeline"]  # of any length; who wants it asks for the status
         compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:

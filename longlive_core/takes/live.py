@@ -108,7 +108,7 @@ class Live:
             segment = max((s for s in plan.segments if s.start_chunk <= max(0, done - 1)), key=lambda s: s.start_chunk)
             state = "finished" if self._finished else "finishing" if self._finishing else "rendering"
             return {
-                "state": state, "take": self.progress.take, "chunk": done, "next_chunk": self._next,
+                "state": state, "take": self.progress.take, "chunks_done": done, "next_chunk": self._next,
                 "chunks": None if self.endless else plan.chunks, "frames": self.progress.frames,
                 "frames_per_second": speed and round(speed * 4 * plan.chunk, 2), "eta_seconds": left and round(left, 1),
                 "segment": {"chunk": segment.start_chunk, "text": segment.text}, "timeline": plan.to_text(),
