@@ -120,7 +120,8 @@ class Live:
         """The plan with which to make this chunk, which from now on is not to be changed; None: the film ends here."""
         with self._lock:
             past = chunk >= self._plan.chunks and not self.endless
-            if past or self._finishing or self._shot_is_full(chunk):
+            finishing = self._finishing and chunk > 0  # told so before the first, it ends after that
+            if past or finishing or self._shot_is_full(chunk):
                 self._finished = True
                 return None
             if chunk >= self._plan.chunks:

@@ -58,7 +58,9 @@ class Take:
 
     @property
     def complete(self) -> bool:
-        return self.reused == self.plan.chunks
+        """Whether there is nothing to render, decode or encode."""
+        store, unit = self.store, self.manifest.unit
+        return all(store.has_latents(key) and store.has_unit(key, unit) for key in self.manifest.keys)
 
     @property
     def has_film(self) -> bool:
