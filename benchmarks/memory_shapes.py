@@ -54,6 +54,7 @@ def render(model, decoder, context, size: tuple[int, int], chunks: int, stream: 
         now = time.perf_counter()
         seconds.append(round(now - last, 1))
         last = now
+        print(f"chunk {len(seconds)}: {seconds[-1]} s", file=sys.stderr, flush=True)
     return seconds
 
 

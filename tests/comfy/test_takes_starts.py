@@ -61,7 +61,7 @@ def test_going_on_after_a_take_is_the_longer_film(client, server):
 def test_a_branch_goes_on_from_the_middle(client, server):
     """Forbids a branch that renders its beginning, changes it, or changes the take it came from."""
     first = client.run(story(SEED))
-    graph = loads(story(SEED, text=f"0s {NEW}", duration=1.5), report(first)["take"])
+    graph = loads(story(SEED, text=f"0s {NEW}", duration=frames_in(2) / 16), report(first)["take"])
     graph[SAMPLER]["inputs"]["take"] = ["31", 0]
     graph["31"] = {"class_type": "LongLiveBranchTake", "inputs": {"take": ["30", 0], "chunks": 4}}
     run = client.run(graph)
@@ -99,7 +99,7 @@ def test_a_picture_and_its_latents_begin_a_film(client, server):
     png = Path(server.base / "output" / file["subfolder"] / file["filename"])
     shutil.copy(png, server.base / "input" / "start.png")
     picture = pictures(client, made, "202")[0]
-    graph = story(SEED, text="0s A star spins on a meadow.", duration=3.0)
+    graph = story(SEED, text="0s A star spins on a meadow.", duration=frames_in(4) / 16)
     graph["60"] = {"class_type": "LoadImage", "inputs": {"image": "start.png"}}
     graph[SAMPLER]["inputs"]["start_image"] = ["60", 0]
     run = client.run(graph)
