@@ -64,6 +64,7 @@ def manifest_of(server, run: Run) -> Manifest:
 
 
 def empty_store(server) -> None:
+    """Graphs that ComfyUI remembers from the prompt before still name their takes: queue another one after this."""
     for name in ("chunks", "takes"):
         shutil.rmtree(server.base / "output" / "longlive" / name, ignore_errors=True)
 

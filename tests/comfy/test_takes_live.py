@@ -102,7 +102,7 @@ def test_events_tell_the_client_that_queued_and_nobody_else(client, server):
         playable.append((data["chunk"], films.read(client.view(data["file"])).frames))
 
     with ComfyClient(server.url) as other:
-        run = client.run(story(SEED), on_event=after_chunk(3, look))
+        run = client.run(story(SEED + 1), on_event=after_chunk(3, look))
         kinds = until_own_end(other)
     events = run.of(CHUNK_EVENT)
     assert [data["chunk"] for data in events] == list(range(CHUNKS))
