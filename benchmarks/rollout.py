@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
 
 def random_weights(module: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
     """Variance-preserving random weights, so that activations are neither zero nor infinite."""
-    module.to_empty(device=device).to(dtype).requires_grad_(False)
+    module.to(dtype).to_empty(device=device).requires_grad_(False)  # never a copy in float32
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1 and "gamma" not in name:
             parameter.normal_(std=parameter[0].numel() ** -0.5)

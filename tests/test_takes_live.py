@@ -105,6 +105,7 @@ REFUSED = {
     "past in seconds": (("b", 0.4, "keep"), TooLate, "made already"),
     "after the end": (("b", "10c", "keep"), TooLate, "past the end of the film, whose last is 9"),
     "no time": (("b", "soon", "keep"), TimelineError, "is not a time"),
+    "empty time": (("b", "", "keep"), TimelineError, "'' is not a time"),
     "two lines": (("b\n5c c", "now", "keep"), TimelineError, "line"),
     "no text": ((" ", "now", "keep"), TimelineError, "no text"),
     "another option": (("b {loop}", "now", "recache"), TimelineError, "unknown option"),

@@ -306,6 +306,7 @@ def test_a_segment_in_place_of_another():
         (-1, "d", {}, "negative"),
         (1.5, "d", {}, "not a time"),
         (6, "\ud800", {}, "surrogate"),
+        (6, "a\0b", {}, "a NUL character"),
     ],
 )
 def test_mistakes_in_a_new_segment(chunk, text, more, words):

@@ -149,12 +149,19 @@ def make_segment(
     if not body:
         where = "" if time is None else f" at {time}"
         raise TimelineError(f"the segment{where} has no text; write what the film shows there", line, column)
-    try:
-        body.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
+    check_characters(body, line, column)
     transition = options.pop("transition", "recache")
     return Segment(body, time, transition, line, start or column, end, **options)
+
+
+def check_characters(text: str, line: int, column: int) -> None:
+    """Raise TimelineError for what no tokenizer reads and no film can be tagged with."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
+    if "\0" in text:  # a film's tags would end there
+        raise TimelineError("the text has a NUL character; remove it", line, column)
 
 
 def literal_option_notes(segment: Segment) -> list[str]:

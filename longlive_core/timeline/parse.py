@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from .json_forms import parse_json
-from .options import literal_option_notes, make_segment
+from .options import check_characters, literal_option_notes, make_segment
 from .script import Script
 from .syntax import _NUMBER, _UNITS, Segment, TimelineError, looks_like_time, parse_time
 
@@ -69,6 +69,7 @@ def _take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
             raise TimelineError(f"a second anchor; the first is in line {anchor_line}", number, column)
         if body.rstrip().endswith("}"):
             raise TimelineError("an anchor takes no options; put them at the end of a segment", number, column)
+        check_characters(body, number, column)
         anchor, anchor_line, rest[number - 1] = body.strip(), number, ""
     return anchor, rest
 

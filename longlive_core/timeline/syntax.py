@@ -106,7 +106,7 @@ def parse_time(token: str, line: int, column: int) -> Time:
         return Time(seconds=int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3]))
     if token.startswith("-"):
         raise TimelineError(f"the time '{token}' is negative; the film starts at 0s", line, column)
-    if token[-1] in ":," and _is_time(token[:-1]):
+    if token.endswith((":", ",")) and _is_time(token[:-1]):
         raise TimelineError(f"write '{token[:-1]}' without the '{token[-1]}' behind it", line, column)
     raise TimelineError(
         f"'{token}' is not a time; write {TIME_FORMS} (if it belongs to the prompt, write a time before it: "

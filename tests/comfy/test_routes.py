@@ -1,0 +1,216 @@
+"""The pack's routes against requests that nobody should send: each is refused, the film goes on, no file appears."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from .client import ComfyClient
+from .graphs import SAMPLER
+from .takes import after_chunk, report, story
+
+pytestmark = pytest.mark.comfy
+LIVE = "/longlive/live"
+PROMPT = f"{LIVE}/{SAMPLER}/prompt"
+JSON = {"Content-Type": "application/json"}
+SEED, SECONDS = 71, 60.0
+
+
+def ask(url: str, path: str, body: bytes | None = None, method: str | None = None, headers: dict = JSON):
+    """-> (status, the answer's JSON, or its text). With a body it is a POST, without one a GET."""
+    request = urllib.request.Request(url + path, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            status, content = response.status, response.read()
+    except urllib.error.HTTPError as error:
+        status, content = error.code, error.read()
+    try:
+        return status, json.loads(content)
+    except ValueError:
+        return status, content.decode(errors="replace")
+
+
+def prompt(**fields) -> bytes:
+    return json.dumps({"text": "A star spins on a meadow.", **fields}).encode()
+
+
+UNKNOWN_IDS = {
+    "no such node": "99", "upwards": "..%2F..", "upwards twice": "..%2F..%2F..%2Fetc%2Fpasswd", "backwards": "..%5C..",
+    "absolute": "%2Fetc%2Fpasswd", "long": "a" * 4000, "unicode": urllib.parse.quote("Фильм 🎬"), "NUL": "%00",
+    "no such take": "0" * 12, "a take in capitals": "ABCDEF012345", "a line break": "3%0A", "dots": "...",
+}  # fmt: skip
+
+BODIES = {
+    "no JSON": (b"{text", 400, "not valid JSON"),
+    "no text in it": (b"", 400, "not valid JSON"),
+    "not UTF-8": (b'{"text": "\xff"}', 400, "not valid JSON"),
+    "deep": (b"[" * 60_000, 400, "not valid JSON"),
+    "a number of many digits": (b'{"text": "a", "at": ' + b"9" * 6000 + b"}", 400, "not valid JSON"),
+    "array": (b'[{"text": "a"}]', 400, "the body is an object"),
+    "word": (b'"finish"', 400, "the body is an object"),
+    "too large": (prompt(text="a" * 65536), 413, "larger than 65536"),
+    "100 KB of text": (prompt(text="A red ball. " * 9000), 413, "larger than 65536"),
+    "unknown field": (prompt(path="/etc/passwd"), 400, "unknown field 'path'"),
+    "no prompt": (b"{}", 400, '"text" is the new prompt'),
+    "number for text": (prompt(text=5), 400, '"text" is the new prompt'),
+    "list for text": (prompt(text=["a"]), 400, '"text" is the new prompt'),
+    "null for text": (prompt(text=None), 400, '"text" is the new prompt'),
+    "blank text": (prompt(text=" \t"), 400, '"text" is the new prompt'),
+    "line break": (prompt(text="a ball\n0s a star"), 400, "one line"),
+    "carriage return": (prompt(text="a ball\r0s a star"), 400, "one line"),
+    "brace": (prompt(text="a ball {"), 400, "no closing brace"),
+    "unknown option": (prompt(text="a ball {loop}"), 400, "unknown option {loop}"),
+    "NUL": (prompt(text="a\0ball"), 400, "NUL"),
+    "half a character": (b'{"text": "\\ud800"}', 400, "surrogate"),
+    "two segments": (prompt(text="a ball | 5s a star"), 400, "second segment"),
+    "past": (prompt(at="0c"), 409, "made already"),
+    "past in seconds": (prompt(at=0), 409, "made already"),
+    "beyond the end": (prompt(at="10000c"), 409, "past the end of the film"),
+    "beyond the end in seconds": (prompt(at=86399), 409, "past the end of the film"),
+    "far beyond": (prompt(at="99999999999999999999c"), 409, "past the end of the film"),
+    "1e300": (prompt(at=1e300), 400, "not a time"),
+    "negative": (prompt(at=-5), 400, "negative"),
+    "NaN": (prompt(at=float("nan")), 400, "not a time"),
+    "infinity": (prompt(at=float("inf")), 400, "not a time"),
+    "soon": (prompt(at="soon"), 400, "not a time"),
+    "no time": (prompt(at=""), 400, "not a time"),
+    "true": (prompt(at=True), 400, '"at" is "now"'),
+    "null": (prompt(at=None), 400, '"at" is "now"'),
+    "a list of times": (prompt(at=["now"]), 400, '"at" is "now"'),
+    "a time of 1000 digits": (prompt(at="1" * 1000 + "s"), 400, "too many digits"),
+    "transition": (prompt(transition="fade"), 400, "fade"),
+    "number for transition": (prompt(transition=1), 400, '"transition" is'),
+    "transition and option": (prompt(text="a {keep}", transition="cut"), 400, "contradict"),
+}
+TYPES = {"form": "application/x-www-form-urlencoded", "text": "text/plain", "files": "multipart/form-data; boundary=x",
+         "none": "", "JSON of another kind": "application/ld+json"}  # fmt: skip
+METHODS = {
+    "GET prompt": ("GET", PROMPT), "GET finish": ("GET", f"{LIVE}/{SAMPLER}/finish"),
+    "POST status": ("POST", f"{LIVE}/{SAMPLER}/status"), "POST takes": ("POST", "/longlive/takes"),
+    "DELETE takes": ("DELETE", "/longlive/takes"), "PUT prompt": ("PUT", PROMPT), "DELETE prompt": ("DELETE", PROMPT),
+}  # fmt: skip
+
+
+def hostile(url: str) -> dict:
+    """Every request once, to a film that is being rendered: answers by what and name."""
+    evil = {**JSON, "Origin": "http://evil.example"}
+    answers = {("body", name): ask(url, PROMPT, body) for name, (body, _, _) in BODIES.items()}
+    for name, kind in TYPES.items():
+        answers["type", name] = ask(url, PROMPT, prompt(), headers={"Content-Type": kind})
+    for name, (method, path) in METHODS.items():
+        answers["method", name] = ask(url, path, b"{}" if method != "GET" else None, method)
+    for name, film in UNKNOWN_IDS.items():
+        answers["id", name] = [ask(url, f"{LIVE}/{film}/status"), ask(url, f"{LIVE}/{film}/prompt", prompt()),
+                               ask(url, f"{LIVE}/{film}/finish", b"{}")]  # fmt: skip
+    answers["origin", "evil"] = [ask(url, PROMPT, prompt(), headers=evil),
+                                 ask(url, f"{LIVE}/{SAMPLER}/finish", b"{}", headers=evil)]  # fmt: skip
+    answers["after", "all"] = ask(url, f"{LIVE}/{SAMPLER}/status")
+    return answers
+
+
+def files_of(server) -> set:
+    """All files of the server's, but for the films and logs that it writes itself."""
+    own = (server.base / "temp", server.base / "output" / "longlive", server.base / "user")
+    return {path for path in server.base.rglob("*") if not path.is_symlink() and not path.is_relative_to(own[0])
+            and not path.is_relative_to(own[1]) and not path.is_relative_to(own[2])
+            and "custom_nodes" not in path.parts}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def asked(server):
+    """-> (answers, run, files that appeared, what was logged). All is asked of one film, which then is finished."""
+    answers, before, logged = {}, files_of(server), server.log.stat().st_size
+
+    def act(run):
+        answers.update(hostile(server.url))
+        answers["finish", "good"] = ask(server.url, f"{LIVE}/{answers['after', 'all'][1]['take']}/finish", b"{}")
+        answers["finish", "again"] = ask(server.url, f"{LIVE}/{SAMPLER}/finish", b"{}")
+
+    with ComfyClient(server.url) as connection:
+        run = connection.run(story(SEED, duration=SECONDS), on_event=after_chunk(1, act))
+    return answers, run, files_of(server) - before, server.log.read_bytes()[logged:].decode(errors="replace")
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies(asked, name):
+    """Forbids errors of the server's own (500), and a prompt in the film that nobody meant."""
+    status, answer = asked[0]["body", name]
+    _, wanted, words = BODIES[name]
+    assert (status, list(answer)) == (wanted, ["error"]), answer
+    assert words in answer["error"]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types(asked, name):
+    """Forbids bodies that a page of another origin may send without asking first."""
+    status, answer = asked[0]["type", name]
+    assert (status, answer) == (415, {"error": "send the body as application/json"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods(asked, name):
+    """Forbids changing a film by a link. (A GET that no route takes, ComfyUI looks up among its own pages.)"""
+    assert asked[0]["method", name][0] == (404 if METHODS[name][0] == "GET" else 405)
+
+
+@pytest.mark.parametrize("name", UNKNOWN_IDS)
+def test_unknown_ids(asked, name):
+    """Forbids opening what a client made up."""
+    for status, answer in asked[0]["id", name]:
+        assert status == 404, answer
+        assert "no film of this name" in answer["error"]
+
+
+def test_other_origins(asked):
+    """Forbids steering films from any page that is open in the browser."""
+    assert [status for status, _ in asked[0]["origin", "evil"]] == [403, 403]
+
+
+def test_the_film_goes_on_as_it_was(asked):
+    """Forbids that one of all these requests changed the film, ended it, or left a file."""
+    answers, run, appeared, logged = asked
+    status, state = answers["after", "all"]
+    assert (status, state["state"]) == (200, "rendering")
+    status, state = answers["finish", "good"]
+    assert (status, state["state"]) == (200, "finishing")
+    assert answers["finish", "again"][0] == 409
+    told = report(run)
+    assert told["partial"] and len(told["segments"]) == 3 and told["take"] == state["take"]
+    assert appeared == set()
+    assert "Traceback" not in logged and "Error handling request" not in logged
+
+
+def test_a_finished_film(asked, client, server):
+    """Forbids promising a prompt to a film that is over; its status is still told."""
+    take = report(asked[1])["take"]
+    for name in (SAMPLER, take):
+        status, state = ask(server.url, f"{LIVE}/{name}/status")
+        assert (status, state["state"], state["take"]) == (200, "finished", take)
+        for path, body in ((f"{LIVE}/{name}/prompt", prompt()), (f"{LIVE}/{name}/finish", b"{}")):
+            status, answer = ask(server.url, path, body)
+            assert status == 409 and "finished" in answer["error"]
+
+
+def test_a_take_that_is_not_rendered_here(asked, server):
+    """Forbids a 404 for a take that is there, and a film that begins because somebody asked."""
+    listed = ask(server.url, "/longlive/takes")[1]["takes"]
+    folder = server.base / "output" / "longlive" / "takes"
+    known, foreign = report(asked[1])["take"], "0123456789ab"
+    assert known in {take["take"] for take in listed}
+    text = (folder / known / "take.json").read_text()
+    (folder / foreign).mkdir()
+    try:
+        (folder / foreign / "take.json").write_text(text.replace(known, foreign))
+        for path, body in (("status", None), ("prompt", prompt()), ("finish", b"{}")):
+            status, answer = ask(server.url, f"{LIVE}/{foreign}/{path}", body)
+            assert status == 409 and "is not being rendered here" in answer["error"]
+    finally:
+        (folder / foreign / "take.json").unlink()
+        (folder / foreign).rmdir()
+
+
+def test_the_server_still_renders(asked, client):
+    """Forbids trouble that lasts."""
+    assert report(client.run(story(SEED + 1, duration=1.5, text="0s A ball")))["partial"] is False
