@@ -4,7 +4,7 @@ Shapes: as in `long_clips.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,9 +65,7 @@ PLACES = (
     Place("late", Plan(8, 2, switch=4, held=True), 2, 0.3, _late),
     Place("deep", Plan(6, 4, first=3, held=True), 2, 0.3, _deep),
 )
-# The second round: mostly late changes, the hardest place.
-LATE_SHARES = {"beginning": 0.1, "early 2": 0.03, "early 3": 0.03, "early 4": 0.04, "late": 0.5, "deep": 0.25}
-LATE_PLACES = tuple(replace(place, share=LATE_SHARES[place.name]) for place in PLACES)
+STARTS_SHARE = 1 - sum(place.share for place in PLACES)  # of steps on first chunks alone
 
 
 class Curriculum:
@@ -77,19 +75,17 @@ class Curriculum:
         starts: first chunks of all combinations.
         pool: long films.
         rng: of every choice.
-        places: where steps train; the rest of their shares is of steps on first chunks alone.
     """
 
-    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator, places: tuple[Place, ...] = PLACES):
-        self.starts, self.pool, self.rng, self.places = starts.starts, pool, rng, places
-        self.films: dict[Place, list[Window]] = {place: [] for place in places}
-        shares = [place.share for place in places]
-        self.shares = np.array([*shares, 1 - sum(shares)])
+    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator):
+        self.starts, self.pool, self.rng = starts.starts, pool, rng
+        self.films: dict[Place, list[Window]] = {place: [] for place in PLACES}
+        self.shares = np.array([*(place.share for place in PLACES), STARTS_SHARE])
 
     def film(self, make: Callable[[list[Window], Plan], float], windows: int, oldest: int) -> tuple[str, float]:
         """Let `make` film windows of one place; older ones than of step `oldest` go. -> place, answer."""
         shares = self.shares[:-1]
-        place = self.places[int(self.rng.choice(len(self.places), p=shares / shares.sum()))]
+        place = PLACES[int(self.rng.choice(len(PLACES), p=shares / shares.sum()))]
         fresh = place.draw(self.pool.clips, self.rng, windows)
         near = make(fresh, place.plan)
         self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
@@ -98,11 +94,10 @@ class Curriculum:
     def draw(self, own_rate: float) -> tuple[str, list[Clip], Plan]:
         """The next step's batch; `own_rate` is the share of batches with the model's own films, once there are any."""
         kind = int(self.rng.choice(len(self.shares), p=self.shares))
-        if kind == len(self.places):
+        if kind == len(PLACES):
             plan, batch = FIRST_CHUNKS
             return "start", [self.starts[n] for n in self.rng.choice(len(self.starts), batch, replace=False)], plan
-        place = self.places[kind]
-        own = self.films[place]
+        place, own = PLACES[kind], self.films[PLACES[kind]]
         if len(own) >= place.batch and self.rng.random() < own_rate:
             return place.name, [own[n] for n in self.rng.choice(len(own), place.batch, replace=False)], place.plan
         return place.name, place.draw(self.pool.clips, self.rng, place.batch), place.plan

@@ -24,7 +24,6 @@ LONG = 14  # chunks, 10.3 s
 PATTERNS: tuple[tuple[int, ...], ...] = ((), (), (2, 8), (3, 9), (4,), (5, 10), (6,), (7,))
 # The turn of a dot and a slow swelling weigh little in the loss, so these are shown more often than the other actions.
 FAINT_ACTIONS, FAINT_RATE = ("spin", "pulse"), 0.25
-PALE_COLOURS = 3  # so many of the colours are pale in a setting: those nearest to its mean
 
 
 @dataclass
@@ -74,17 +73,10 @@ def window(clip: LongClip, start: int, chunks: int, asked_at: int) -> Window:
 
 
 class LongPool:
-    """Long clips by number; clip i follows from (seed, series, i), `pale_rate` and the VAE alone.
+    """Long clips by number; clip i follows from (seed, i) and the VAE alone."""
 
-    Args:
-        vae: encodes the clips.
-        seed: of all clips.
-        series: pools of other series hold other clips.
-        pale_rate: how often a look gets a colour that stands out little from its setting.
-    """
-
-    def __init__(self, vae: WanVAE, seed: int, series: int = 1, pale_rate: float = 0.0):
-        self.vae, self.key, self.pale_rate, self.clips = vae, (seed, series), pale_rate, []
+    def __init__(self, vae: WanVAE, seed: int):
+        self.vae, self.seed, self.clips = vae, seed, []
 
     def grow(self, size: int) -> None:
         """Encode clips until there are `size`."""
@@ -93,30 +85,22 @@ class LongPool:
 
     @torch.no_grad()
     def _make(self, number: int) -> LongClip:
-        rng = np.random.default_rng((*self.key, number))
-        script = [(0, self._hard(world.random_attributes(rng), rng))]
+        rng = np.random.default_rng((self.seed, 1, number))
+        script = [(0, _often_faint(world.random_attributes(rng), rng))]
         for switch in PATTERNS[number % len(PATTERNS)]:
             before = script[-1][1]
-            script.append((switch, self._hard(world.changed_attributes(before, rng), rng)))
+            after = _often_faint(world.changed_attributes(before, rng), rng)
+            script.append((switch, after))
         frames, masks = world.film([(boundary(start), look) for start, look in script], boundary(LONG))
         dtype = next(self.vae.parameters()).dtype
         latents = encode(self.vae, pixels_of(frames[None]).to(dtype), group=None)[0]
         return LongClip(latents.half(), latent_weight(torch.from_numpy(masks)).half(), script)
 
-    def _hard(self, look: Attributes, rng: np.random.Generator) -> Attributes:
-        """The same look, sometimes with an action or a colour that is hard to learn."""
-        if rng.random() < FAINT_RATE:
-            look = _allowed(replace(look, action=FAINT_ACTIONS[rng.integers(len(FAINT_ACTIONS))]), look)
-        if self.pale_rate and rng.random() < self.pale_rate:
-            look = _allowed(replace(look, colour=pale_colours(look.setting)[rng.integers(PALE_COLOURS)]), look)
-        return look
 
-
-def pale_colours(setting: str) -> list[str]:
-    """The colours that stand out least from a setting."""
-    mean = world.SETTINGS[setting].mean(axis=(0, 1))
-    return sorted(world.COLOURS, key=lambda name: float(np.linalg.norm(mean - world.COLOURS[name])))[:PALE_COLOURS]
-
-
-def _allowed(look: Attributes, otherwise: Attributes) -> Attributes:
-    return otherwise if world.is_held_out(look) else look
+def _often_faint(look: Attributes, rng: np.random.Generator) -> Attributes:
+    """The same look, sometimes with one of the actions that are hard to learn."""
+    if rng.random() < FAINT_RATE:
+        faint = replace(look, action=FAINT_ACTIONS[rng.integers(len(FAINT_ACTIONS))])
+        if not world.is_held_out(faint):
+            return faint
+    return look

@@ -1,9 +1,9 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
 Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `tune` goes on with long films and changes of prompt, `second` with hard ones; `export` writes the files
-the package ships. `--stages` runs some of them on the results of earlier ones in the same folder. Progress goes to the
-log (standard error).
+transformer; `tune` goes on with long films and changes of prompt; `export` writes the files the package ships.
+`--stages` runs some of them on the results of earlier ones in the same folder. Progress goes to the log (standard
+error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
@@ -21,8 +21,7 @@ from .export import export
 from .long_clips import LongPool
 from .optimiser import submodule
 
-STAGES = ("vae", "dit", "tune", "second", "export")
-PALE_RATE = 0.3  # of the looks in the stage `second`
+STAGES = ("vae", "dit", "tune", "export")
 log = logging.getLogger(__name__)
 
 
@@ -32,16 +31,9 @@ def load_vae(folder: Path) -> WanVAE:
     return channels_last(vae)
 
 
-def mean_of_rounds(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights half way between the two rounds of tuning: the first moves more smoothly, the second obeys more often."""
-    first, second = (torch.load(folder / name, weights_only=True)["weights"]
-                     for name in (tune.SECOND.source, tune.SECOND.result))  # fmt: skip
-    return {name: torch.lerp(first[name], weight, 0.5) for name, weight in second.items()}
-
-
 def run_export(folder: Path, target: Path, note: str) -> int:
     """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
-    weights = mean_of_rounds(folder)
+    weights = torch.load(folder / "tuned.pt", weights_only=True)["weights"]
     vae = torch.load(folder / "vae.pt", weights_only=True)
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
 
@@ -70,10 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
         vae = load_vae(options.out)
         recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
-    if "second" in options.stages:
-        vae = load_vae(options.out)
-        pool = LongPool(vae, options.seed, series=2, pale_rate=PALE_RATE)
-        tune.train(ClipPool(vae, options.seed), pool, options.out, options.seed + 1, tune.SECOND)
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)

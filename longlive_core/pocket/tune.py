@@ -21,7 +21,7 @@ from ..noise import AddressedNoise
 from ..rollout import Shot
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
-from .curriculum import LATE_PLACES, PLACES, Curriculum, Place
+from .curriculum import Curriculum
 from .forcing import LAST_SLOT, Plan
 from .language import encode_tokens, encoder_config, to_wan_width, tokens_of
 from .long_clips import LongPool, Window
@@ -34,17 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TuneRecipe(DitRecipe):
-    """How the transformer is tuned; `TuneRecipe()` and then `SECOND` made the shipped weights.
-
-    Attributes:
-        source, result: checkpoints in the folder.
-        places: where steps train.
-        near: largest error of an own chunk that serves as context, against the true one.
-    """
-
-    source: str = "dit.pt"
-    result: str = "tuned.pt"
-    places: tuple[Place, ...] = PLACES
+    """How the transformer is tuned; the defaults made the shipped weights."""
 
     steps: int = 3600
     rate: float = 7e-4
@@ -57,12 +47,7 @@ class TuneRecipe(DitRecipe):
     guess_rate: float = 0.7
     guess_age: int = 400
     roll_every: int = 12
-    near: float = 0.8
-
-
-# What the first round left: late changes, subjects that stand out little from their setting.
-SECOND = TuneRecipe(source="tuned.pt", result="second.pt", places=LATE_PLACES, steps=900, rate=4e-4, matrix_rate=0.005,
-                    first_clips=128, clips_per_step=0.12)  # fmt: skip
+    near: float = 0.8  # largest error of an own chunk that serves as context, against the true one
 
 
 class LongForcing(Forcing):
@@ -135,15 +120,15 @@ def load(path: Path, recipe: TuneRecipe) -> tuple[WanModel, UMT5EncoderModel]:
 
 
 def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TuneRecipe = TuneRecipe()) -> Path:
-    """Tune the recipe's checkpoint in `folder`; write its result (averaged float32 weights)."""
+    """Tune `folder/dit.pt`; write `folder/tuned.pt` (averaged float32 weights)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 2))
-    model, encoder = load(folder / recipe.source, recipe)
+    model, encoder = load(folder / "dit.pt", recipe)
     forcing = LongForcing(model, encoder, recipe, seed)
     optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
                            average=recipe.average, matrix=is_block_matrix)  # fmt: skip
     starts.encode_starts()
-    curriculum, journal = Curriculum(starts, pool, rng, recipe.places), Journal()
+    curriculum, journal = Curriculum(starts, pool, rng), Journal()
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
         if step % recipe.roll_every == 0:
@@ -157,5 +142,5 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tun
         optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
         journal.note(step, float(loss.detach()), errors, name, len(pool.clips))
         if step % 100 == 99 or step + 1 == recipe.steps:
-            torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / recipe.result)
-    return folder / recipe.result
+            torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "tuned.pt")
+    return folder / "tuned.pt"
