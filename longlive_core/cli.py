@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .cli_beginning import add_beginning, read_beginning
 from .cli_estimate import add_estimate, check_arguments, dry_run
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
@@ -92,6 +93,7 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
         "renders only what changed (docs/takes.md)")  # fmt: skip
     add_estimate(render)
+    add_beginning(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model, or the film)")
     run.add_argument("--width", type=int, metavar="PX")
@@ -132,7 +134,7 @@ def _render(options: argparse.Namespace) -> None:
     from .video import check_writable
 
     check_arguments(options)
-    source = read_source(options.timeline)
+    source = read_source(options.timeline, goes_on=options.extend is not None)
     source.plan(options.duration, options.chunk)  # mistakes answer before the model is loaded
     options.seed = source.seed if options.seed is None else options.seed
     _check_outputs(options, check_writable)
@@ -170,14 +172,16 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     if options.takes is not None:
         store = TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
     stream, plan, (width, height) = _check_settings(options, source)
+    beginning = read_beginning(options, store, plan, (width, height))
+    plan, text = beginning.plan, source.text if options.extend is None else beginning.plan.to_text()
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
     print(plan.describe(), flush=True)
     if options.dry_run:
-        dry_run(pipeline, plan, options, store, source.text, stream, (width, height))
+        dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
         return
-    metadata = film_metadata(source.text, plan, stream, options.seed, (width, height), model)
+    metadata = film_metadata(text, plan, stream, options.seed, (width, height), model)
     began = time.perf_counter()
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
 
@@ -191,7 +195,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             if store is None:
                 render_film(pipeline, plan, options.output, **run)
             else:
-                render_stored(pipeline, plan, options.output, store, timeline=source.text, **run)
+                render_stored(pipeline, plan, options.output, store, timeline=text, given=beginning.given, **run)
         except KeyboardInterrupt:
             if bar.n:
                 print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)

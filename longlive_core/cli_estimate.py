@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .config import StreamConfig
     from .pipeline import Pipeline
-    from .takes import TakeStore
+    from .takes import Given, TakeStore
     from .timeline import Plan
 
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -45,7 +45,7 @@ def check_arguments(options: argparse.Namespace) -> None:
 
 
 def dry_run(pipeline: Pipeline, plan: Plan, options: argparse.Namespace, store: TakeStore | None, timeline: str,
-            stream: StreamConfig, size: tuple[int, int]) -> None:  # fmt: skip
+            stream: StreamConfig, size: tuple[int, int], given: Given | None = None) -> None:  # fmt: skip
     """Print the estimate; raises what the render would raise before it begins. Writes nothing."""
     from .render import estimate_render, plan_stored
     from .speed import SpeedBook
@@ -53,7 +53,8 @@ def dry_run(pipeline: Pipeline, plan: Plan, options: argparse.Namespace, store: 
 
     take = None
     if store is not None:
-        take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=options.seed, size=size)
+        take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=options.seed, size=size,
+                           given=given)  # fmt: skip
         print(reuse(take))
     film = options.output or "film.mp4"  # of which only the folder counts
     expected = estimate_render(pipeline, plan, film, stream=stream, size=size, book=SpeedBook(), take=take)

@@ -52,15 +52,19 @@ class Source:
                   "(--model)", file=sys.stderr)  # fmt: skip
 
 
-def read_source(argument: str) -> Source:
-    """What `render` is to render. ValueError where the argument, or what it names, is no timeline."""
+def read_source(argument: str, goes_on: bool = False) -> Source:
+    """What `render` is to render; goes_on: after a take. ValueError where the argument, or what it names, is none."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
         from .metadata import read_film
 
         film = read_film(argument)
+        if film.given:
+            raise ValueError(f"'{argument}' begins with {film.given} chunks that were given (of a picture, a clip or "
+                             "another take), which its file does not hold: render its timeline with --start or "
+                             "--extend")  # fmt: skip
         return Source(film.timeline, parse(film.timeline), film)
     text = read_timeline(argument)
-    return Source(text, parse(text))
+    return Source(text, parse(text, goes_on))
 
 
 def read_timeline(argument: str) -> str:

@@ -40,6 +40,7 @@ class FilmRun:
         stream: the settings.
         model: its name, for people.
         segments: for each prompt its `chunk`, `transition`, `text`, and `requested_seconds`, the time asked for.
+        given: chunks that it begins with and that the run did not make: of a picture, a clip, another take.
     """
 
     timeline: str
@@ -50,6 +51,7 @@ class FilmRun:
     stream: StreamConfig
     model: str
     segments: tuple[Mapping[str, Any], ...]
+    given: int = 0
 
     @property
     def frames(self) -> int:
@@ -72,6 +74,13 @@ def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, si
         "segments": segments_of(plan),
     }
     return {"comment": timeline, "longlive": json.dumps(run, ensure_ascii=False)}
+
+
+def with_given(tags: Mapping[str, str], given: int) -> dict[str, str]:
+    """The tags of a film that begins with so many chunks that its run did not make."""
+    if not given:
+        return dict(tags)
+    return {**tags, "longlive": json.dumps({**json.loads(tags["longlive"]), "given": given}, ensure_ascii=False)}
 
 
 def segments_of(plan: Plan) -> list[dict[str, Any]]:
@@ -180,4 +189,4 @@ def _film_run(timeline: str, run: Mapping[str, Any]) -> FilmRun:
     stream = {field.name: run[field.name] for field in fields(StreamConfig)}
     stream["denoising_steps"] = tuple(stream["denoising_steps"])
     return FilmRun(timeline, run["fps"], run["chunks"], run["seed"], (run["width"], run["height"]),
-                   StreamConfig(**stream), str(run["model"]), segments)  # fmt: skip
+                   StreamConfig(**stream), str(run["model"]), segments, run.get("given", 0))  # fmt: skip

@@ -15,12 +15,12 @@ from .estimate import Estimate, chunks_to_make, estimate_film, make_room
 from .film import film_frames
 from .identity import weights_identity
 from .memory import available_memory, estimate, shortage_explained, weight_bytes
-from .metadata import captions_of
+from .metadata import captions_of, with_given
 from .noise import AddressedNoise
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
 from .speed import SpeedBook, SpeedRecorder
-from .takes import Origin, Take, TakeStore, plan_take, render_take, reuse
+from .takes import Given, Origin, Take, TakeStore, clip_latents, give_latents, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 
@@ -116,20 +116,24 @@ def render_stored(
     on_chunk: OnChunk,
     say: Say,
     book: SpeedBook | None = None,
+    given: Given | torch.Tensor | None = None,
 ) -> int:
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
-    timeline: the text as written. say: is also told what is reused, why the rest is not, and which takes went because
+    timeline: the text as written. given: what the film begins with: chunks of the store, or a clip [T, H, W, 3] in
+    [0, 1]. say: is also told what is reused, why the rest is not, and which takes went because
     of the store's limit. Whatever stops this leaves the chunks so far in the store and, if there are any, in the film
     at `path`.
     """
     _check_run(plan, stream, size)
     check_writable(path)
-    take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=seed, size=size)
-    expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book, take=take)
-    expected.check()
-    store.write_manifest(take.manifest)  # before others go: from here on the chunks that this one reuses stay
+    with store.locked():
+        take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=seed, size=size, given=given)
+        expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book, take=take)
+        expected.check()
+        store.write_manifest(take.manifest)  # before others go: from here on the chunks that this one reuses stay
     say(reuse(take))
+    metadata = with_given(metadata, take.manifest.given)
     make_room(take, expected, say)
     _say_time(expected, say)
     made, recorder = set(chunks_to_make(take)), SpeedRecorder(book, expected.key)
@@ -156,12 +160,17 @@ def render_stored(
 
 
 def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,
-                size: tuple[int, int]) -> Take:  # fmt: skip
-    """The take that `render_stored` renders; writes nothing."""
+                size: tuple[int, int], given: Given | torch.Tensor | None = None) -> Take:  # fmt: skip
+    """The take that `render_stored` renders; writes nothing but a clip that is given."""
     origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
                     str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
     vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
-    return plan_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae)
+    if isinstance(given, torch.Tensor):
+        decoder = pipeline.decoder
+        with torch.inference_mode():
+            latents = clip_latents(decoder.module, given, stream.chunk, decoder.device, decoder.dtype)
+        given = give_latents(store, latents, origin, plan.chunks)
+    return plan_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae, given)
 
 
 def estimate_render(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, *, stream: StreamConfig,

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .compat import server_routes
+from . import compat_server
 from .live import add_routes
 from .load import LongLiveLoad
 from .quantize import LongLiveQuantizeINT8
@@ -10,7 +10,7 @@ from .sampler import LongLiveStreamSampler
 from .takes import LongLiveBranchTake, LongLiveLoadTake, LongLiveTakeFrames
 from .timeline import LongLivePromptTimeline
 
-if (_routes := server_routes()) is not None:
+if (_routes := compat_server.routes()) is not None:
     add_routes(_routes)
 
 

@@ -23,8 +23,6 @@ import comfy.sd
 import comfy.utils
 import torch
 from comfy_api.latest import io
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
 from torch import Tensor
 
 from ..longlive_core.checkpoints import (
@@ -309,35 +307,6 @@ def normalised(latent: dict) -> Tensor:
 def as_latent(latents: Tensor) -> dict:
     """The latents the model sees -> LATENT."""
     return {"samples": comfy.latent_formats.Wan21().process_out(latents)}
-
-
-# --- ComfyUI's server ------------------------------------------------------------------------------------------------
-
-
-def who_runs() -> tuple[str, str, str | None]:
-    """Id of the node that is executed, of its prompt, and of the client that queued it (None: nobody listens)."""
-    context = get_executing_context()
-    server = getattr(PromptServer, "instance", None)
-    client = getattr(server, "client_id", None)
-    return ("", "", client) if context is None else (context.node_id, context.prompt_id, client)
-
-
-def send(event: str, data: dict, client: str | None) -> None:
-    """Tell the client that queued the prompt; without one nobody, for ComfyUI would tell everybody."""
-    if client is not None:
-        PromptServer.instance.send_sync(event, data, client)
-
-
-def send_text(text: str, node: str, client: str | None) -> None:
-    """A line under a node while it runs, in versions that show such lines."""
-    tell = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
-    if tell is not None and client is not None:
-        tell(text, node, client)
-
-
-def server_routes():
-    """Where routes are registered; None where no server runs, as in tests and tools."""
-    return getattr(getattr(PromptServer, "instance", None), "routes", None)
 
 
 def release_memory() -> None:

@@ -17,13 +17,13 @@ from torch import Tensor
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate
-from ..longlive_core.metadata import film_metadata
+from ..longlive_core.metadata import film_metadata, with_given
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
-from . import compat
+from . import compat, compat_server
 from .compat_identity import clip_identity, model_identity, vae_identity
 from .handles import TakeHandle
 from .live import showing
@@ -98,7 +98,7 @@ class Filming:
         plan, given = self.timeline.plan(self.stream.chunk), None
         text = self.timeline.text
         if isinstance(start, TakeHandle):
-            plan, given = extended(self.store, start.id, start.chunks, plan, self.origin)
+            plan, given = extended(self.store, start.id, start.chunks, plan, self.size)
             text = plan.to_text()
         else:
             check_first(self.timeline.script.segments[0])
@@ -135,7 +135,8 @@ class Filming:
     def _metadata(self, take: Take) -> dict[str, str]:
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
-        return film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
+        tags = film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
+        return with_given(tags, take.manifest.given)
 
     def _report(self, seconds: float, partial: bool) -> dict[str, Any]:
         done = self.live.progress
@@ -170,7 +171,7 @@ class Watcher:
     def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
         self.take, self.live, self.passes, self.recorder = take.id, live, passes, recorder
         self.rendered = 0
-        self.node, self.prompt_id, self.client = compat.who_runs()
+        self.node, self.prompt_id, self.client = compat_server.who_runs()
         self.total = take.plan.chunks * passes
         self.bar = comfy.utils.ProgressBar(self.total)
 
@@ -190,11 +191,12 @@ class Watcher:
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
                  "file": film_file(self.take, "growing.mp4")}  # fmt: skip
-        compat.send("longlive.chunk", event, self.client)
+        del event["timeline"]  # of any length; who wants it asks for the status
+        compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:
         """A line under the node, before the film is there."""
-        compat.send_text(text, self.node, self.client)
+        compat_server.send_text(text, self.node, self.client)
 
 
 def _film_path() -> str:

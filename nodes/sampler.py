@@ -10,7 +10,7 @@ from comfy_api.latest import InputImpl, io, ui
 from ..longlive_core.config import POSITIONS, SINK_POLICIES, StreamConfig
 from ..longlive_core.noise import MAX_SEED
 from ..longlive_core.render import check_size
-from . import compat
+from . import compat, compat_server
 from .filming import Filming
 from .handles import TakeType
 from .timeline import TimelineType
@@ -60,7 +60,7 @@ class LongLiveStreamSampler(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):
-        return _partial_results[compat.who_runs()[0]]
+        return _partial_results[compat_server.who_runs()[0]]
 
     @classmethod
     def execute(cls, model, vae, timeline, seed, width, height, steps, shift, window, sink, sink_policy, chunk,
@@ -76,7 +76,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         start = _start(vae, (width, height), chunk, start_image, start_latent, take)
         filmed = Filming(model, vae, timeline, stream, seed, (width, height), start).run(on_cancel == KEEP)
         if not filmed.as_asked:
-            _partial_results[compat.who_runs()[0]] += 1
+            _partial_results[compat_server.who_runs()[0]] += 1
         report = json.dumps(filmed.report, ensure_ascii=False)
         return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))
 

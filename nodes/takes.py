@@ -109,7 +109,7 @@ class LongLiveLoadTake(io.ComfyNode):
 def _names() -> list[str]:
     if not (Path(store_folder()) / "takes").is_dir():
         return []
-    return [f"{take.id} {take.segments[0]['text'][:60]}" for take in TakeStore(store_folder()).takes()
+    return [f"{take.id} {take.segments[0]['text'][:60]}" for take in TakeStore(store_folder(), create=False).takes()
             if isinstance(take, Manifest)]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from tests.comfy.models import place_models  # noqa: E402
 from tests.comfy.server import ComfyServer  # noqa: E402
 
 OUTPUT = ROOT / "output"
+CHOICES = [name for name in graphs.POCKET_NAMES if name not in graphs.ENDLESS]
 
 
 def main() -> int:
@@ -49,7 +50,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Render a story with the built-in model.")
     parser.add_argument("--ui", action="store_true", help="leave the server open and print its address")
-    parser.add_argument("--workflow", choices=graphs.POCKET_NAMES, default="six_segment_story")
+    parser.add_argument("--workflow", choices=CHOICES, default="six_segment_story")
     parser.add_argument("--seed", type=int)
     return parser.parse_args()
 

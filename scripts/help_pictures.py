@@ -1,7 +1,8 @@
 """Pictures for the nodes' help pages: web/docs/NODE.webp. Run it by scripts/help_pictures.
 
 A ComfyUI server of its own, its own browser interface in a headless Chromium, a short film of the pocket model so that
-the nodes show their reports, and one picture a node. Needs Chromium (or CHROMIUM=path) and `pip install playwright`
+the nodes show their reports and the sampler its panel, the nodes around takes with that film's take, and one picture a
+node. Needs Chromium (or CHROMIUM=path) and `pip install playwright`
 in .venv, which are asked for by nothing else.
 
 help_pictures [--templates FILE]   also a picture of the template browser, to look at
@@ -23,13 +24,14 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.comfy import graphs  # noqa: E402 - the path comes first
+from scripts.workflow_graph import Graph  # noqa: E402 - the path comes first
+from tests.comfy import graphs  # noqa: E402
 from tests.comfy.client import ComfyClient  # noqa: E402
 from tests.comfy.server import ComfyServer  # noqa: E402
 
 PAGES = ROOT / "web" / "docs"
 WORKFLOW = "int8"
-WINDOW = {"width": 1700, "height": 1000}
+WINDOW = {"width": 1700, "height": 1200}
 MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
 SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
@@ -37,11 +39,13 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Co
 # The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
   && window.LiteGraph?.registered_node_types?.SaveVideo"""
-# Each runs in the page; the workflow is the short film's, node ids as in tests/comfy/graphs.py.
-LOAD_WORKFLOW = """async ([workflow, reports]) => {
+# Each runs in the page. chunks: `longlive.chunk` events, which make a sampler show its panel.
+LOAD_WORKFLOW = """async ([workflow, reports, chunks]) => {
   await window.app.loadGraphData(workflow);
+  for (const detail of chunks) window.app.api.dispatchEvent(new CustomEvent("longlive.chunk", { detail }));
   for (const [id, output] of Object.entries(reports)) window.app.graph.getNodeById(Number(id)).onExecuted?.(output);
 }"""
+FILMS_ARE_READ = "() => [...document.querySelectorAll('video')].every((film) => film.ended)"
 SHOW_NODE = """async (id) => {
   const { graph, canvas } = window.app;
   const node = graph.getNodeById(id);
@@ -65,13 +69,14 @@ def main() -> int:
         settings.parent.mkdir(parents=True)
         settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
         with ComfyServer(Path(folder)) as server, sync_playwright() as playwright:
-            reports = _reports(server)
+            shown = [_shown(server, *_film()), _shown(server, *_takes())]
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport=WINDOW)
             page.set_default_timeout(180_000)  # milliseconds
             page.goto(server.url)
             page.wait_for_function(READY)
-            _photograph_nodes(page, reports)
+            for arguments in shown:
+                _photograph_nodes(page, *arguments)
             if options.templates:
                 _photograph_templates(page, options.templates)
             browser.close()
@@ -89,30 +94,42 @@ def _tools():
     return sync_playwright, chromium
 
 
-def _workflow() -> dict:
-    """A workflow with every node of the pack, with the short film's text, which is of two segments."""
-    workflow = graphs.ui(WORKFLOW)
+def _film() -> tuple[dict, dict]:
+    """A workflow, for the browser and for programs, with the short film's text, which is of two segments."""
+    workflow, graph = graphs.ui(WORKFLOW), graphs.api(WORKFLOW)
     timeline = next(node for node in workflow["nodes"] if node["type"] == "LongLivePromptTimeline")
     timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
     timeline["size"] = [640, 260]
-    return workflow
+    graph[str(timeline["id"])]["inputs"].update(text=graphs.TEXT, duration=SECONDS)
+    return workflow, graph
 
 
-def _reports(server: ComfyServer) -> dict[str, dict]:
-    """What the nodes say after a run of that workflow, by node id."""
-    graph = graphs.api(WORKFLOW)
-    for timeline in graphs.of_kind(graph, "LongLivePromptTimeline"):
-        graph[timeline]["inputs"].update(text=graphs.TEXT, duration=SECONDS)
+def _takes() -> tuple[dict, dict]:
+    """The nodes around takes, in a row."""
+    graph = Graph("takes")
+    load = graph.add("LongLiveLoadTake", (40, 80), name="newest")
+    branch = graph.add("LongLiveBranchTake", (640, 80), take=load["TAKE"], chunks=2)
+    frames = graph.add("LongLiveTakeFrames", (1240, 80), take=branch["TAKE"], first=-16, frames=16)
+    graph.add("SaveImage", (1640, 80), images=frames["LAST FRAME"], filename_prefix="last")
+    return graph.ui(), graph.api()
+
+
+def _shown(server: ComfyServer, workflow: dict, graph: dict) -> tuple[dict, dict, list[dict]]:
+    """A workflow with what its nodes say after a run: outputs by node id, the sampler's last `longlive.chunk`."""
     with ComfyClient(server.url) as client:
         run = client.run(graph)
     if run.status != "execution_success":
         sys.exit(f"{run.error or run.status}; the server's log:\n{server.tail()}")
-    return {node: output for node, output in run.outputs.items() if graph[node]["class_type"].startswith("LongLive")}
+    reports = {node: out for node, out in run.outputs.items() if graph[node]["class_type"].startswith("LongLive")}
+    chunks = run.of("longlive.chunk")[-1:]
+    for chunk in chunks:
+        chunk["file"]["filename"] = "film.mp4"  # the growing one is gone by now
+    return workflow, reports, chunks
 
 
-def _photograph_nodes(page, reports: dict[str, dict]) -> None:
-    workflow = _workflow()
-    page.evaluate(LOAD_WORKFLOW, [workflow, reports])
+def _photograph_nodes(page, workflow: dict, reports: dict[str, dict], chunks: list[dict]) -> None:
+    page.evaluate(LOAD_WORKFLOW, [workflow, reports, chunks])
+    page.wait_for_function(FILMS_ARE_READ)
     for node in workflow["nodes"]:
         if not node["type"].startswith("LongLive"):
             continue

@@ -32,6 +32,7 @@ GAP = 4
 BACKGROUND, INK = (24, 24, 28), (225, 225, 230)
 WORDS = {"": "pocket model (built in)", LONGLIVE.suffix: "for LongLive 1.3B  -  pictures: pocket model"}
 MAX_BYTES = 40_000
+LIVE_CHUNKS = 7  # after which a film without end is finished
 STILLS = {1: 6, 2: 3, 3: 2}  # of each film, by the number of films; of more films one each
 
 
@@ -62,7 +63,8 @@ def _make(client: ComfyClient, name: str) -> None:
 def render(client: ComfyClient, name: str) -> list[np.ndarray]:
     """The films of a workflow, in its order: uint8 [T, H, W, 3] each."""
     graph = graphs.api(name)
-    run = client.run(graph)
+    finish = client.finishing_after(LIVE_CHUNKS) if name in graphs.ENDLESS else None
+    run = client.run(graph, on_event=finish)
     if run.status != "execution_success":
         sys.exit(f"{name}: {run.error or run.status}")
     savers = [saver for _, _, saver in graphs.films_of(graph)]

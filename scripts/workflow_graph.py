@@ -29,7 +29,12 @@ def _same(*names: str) -> tuple[tuple[str, str], ...]:
 KINDS = {
     "LongLiveLoad": Kind("Load LongLive", _same("MODEL", "CLIP", "VAE"), (330, 210)),
     "LongLivePromptTimeline": Kind("Prompt Timeline", (("TIMELINE", "LONGLIVE_TIMELINE"),), (600, 400)),
-    "LongLiveStreamSampler": Kind("Stream Sampler", _same("VIDEO"), (330, 470)),
+    "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 470)),
+    "LongLiveTakeFrames": Kind("Take Frames", (("IMAGE", "IMAGE"), ("LATENT", "LATENT"), ("LAST FRAME", "IMAGE")),
+                               (330, 140)),
+    "LongLiveLoadTake": Kind("Load Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
+    "LongLiveBranchTake": Kind("Branch Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
+    "SaveImage": Kind("Save Image", (), (420, 420)),
     "SaveVideo": Kind("Save Video", (), (420, 420)),
     "UNETLoader": Kind("Load Diffusion Model", _same("MODEL"), (330, 90)),
     "CLIPLoader": Kind("Load CLIP", _same("CLIP"), (330, 110)),
@@ -37,7 +42,7 @@ KINDS = {
     "LoraLoaderModelOnly": Kind("LoraLoaderModelOnly", _same("MODEL"), (330, 90)),
     "LongLiveQuantizeINT8": Kind("Quantize INT8", _same("MODEL"), (330, 110)),
     NOTE: Kind("Note", (), (420, 200)),
-}
+}  # fmt: skip
 SEED_CONTROL = "fixed"  # the widget that ComfyUI's browser puts behind a seed: what becomes of it after a run
 
 

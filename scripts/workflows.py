@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,124 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the path comes first
+from scripts.workflow_sources import LONGLIVE, POCKET, Source  # noqa: E402
 
 FOLDER = ROOT / "workflows"
-ROW = 620  # pixels between films that stand below one another
+ROW = 1080  # pixels between films that stand below one another
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a workflow's model comes from, and what suits it.
-
-    Attributes:
-        suffix: of the workflows' names. load: the inputs of Load LongLive.
-        size, portrait: (width, height) in pixels. seconds: of a short film. texts: timelines by what they are for.
-        loaders: file names for ComfyUI's own loaders; without a text encoder the CLIP is Load LongLive's.
-        lora: file name of a LoRA of the user's own. notes: Markdown by workflow, "" for all that have none.
-    """
-
-    suffix: str
-    load: dict[str, str]
-    size: tuple[int, int]
-    portrait: tuple[int, int]
-    seconds: float
-    texts: dict[str, str]
-    loaders: dict[str, str]
-    lora: str
-    notes: dict[str, str]
-
-
-POCKET = Source(
-    suffix="",
-    load={"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model", "vae": "from the model"},
-    size=(128, 80),
-    portrait=(112, 128),
-    seconds=5.0,
-    texts={
-        "one": "A red ball bounces on a meadow.",
-        "story": "0s A yellow ball bounces in the snow.\n"
-        "8s A yellow ball grows and shrinks in the snow.\n"
-        "16s A blue ball grows and shrinks on a meadow.\n"
-        "24s A blue star rests on a meadow.\n"
-        "32s A red star bounces on a meadow.\n"
-        "40s A red star moves right in the night sky.",
-        "change": "0s A red ball bounces on a meadow.\n3s A blue star bounces in the snow. {TRANSITION}",
-        "portrait": "A yellow ball bounces in the snow.",
-        "seeds": "A yellow ball bounces in the snow.",
-    },
-    loaders={"unet": "pocket_dit.safetensors", "vae": "pocket_vae.safetensors"},
-    lora="pocket_lora.safetensors",
-    notes={
-        "": "The **pocket model** is built in: coloured shapes at 128 x 80, on any CPU. It is there to try timelines "
-        "with. The same workflow for LongLive's own files is the one whose name ends in `_1_3b`.",
-        "comfyui_loaders": "Copy `pocket_dit.safetensors` and `pocket_vae.safetensors` from this pack's "
-        "`longlive_core/pocket/weights` into `models/diffusion_models` and `models/vae`, then press **R**. The text "
-        "encoder of the pocket model loads with Load LongLive only.",
-        "lora": "Any LoRA loader goes between model and sampler. Choose a LoRA that was made for the model you load; "
-        "none is shipped for the pocket model.",
-        "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
-        "LoRAs go before this node.",
-        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so its shapes "
-        "suffer here; LongLive's portrait size is 480 x 832.",
-        "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
-        "set *control after generate* to `increment` and queue as often as you like.",
-        "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
-        "prompt, **keep** leaves the memory as the old prompt made it, **cut** starts a new shot.",
-    },
-)
-
-WHERE = (
-    "- `longlive_base.pt` to `models/diffusion_models` and `lora.pt` to `models/loras`, from "
-    "[Efficient-Large-Model/LongLive-1.3B](https://huggingface.co/Efficient-Large-Model/LongLive-1.3B)\n"
-    "- `umt5_xxl_fp16.safetensors` to `models/text_encoders` and `wan_2.1_vae.safetensors` to `models/vae`, from "
-    "[Comfy-Org/Wan_2.1_ComfyUI_repackaged]"
-    "(https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/tree/main/split_files)\n\n"
-    "Then press **R** and choose them in the loaders."
-)
-CONVERTED = "`python -m longlive_core convert longlive_base.pt longlive.safetensors --merge lora.pt`"
-
-LONGLIVE = Source(
-    suffix="_1_3b",
-    load={"model": "longlive_base.pt", "lora": "lora.pt", "text_encoder": "umt5_xxl_fp16.safetensors",
-          "vae": "wan_2.1_vae.safetensors"},
-    size=(832, 480),
-    portrait=(480, 832),
-    seconds=20.0,
-    texts={
-        "one": "A red fox with a white-tipped tail walks through a snowy pine forest towards the camera, soft morning "
-        "light, snow falling gently, cinematic, shallow depth of field.",
-        "story": "* A red fox with a white-tipped tail in a snowy pine forest, soft morning light, cinematic, shallow "
-        "depth of field.\n"
-        "0s It walks slowly through the deep snow towards the camera.\n"
-        "10s It stops, lifts its head and listens, its ears turning.\n"
-        "20s It leaps high and dives head first into the snow.\n"
-        "30s It comes up with snow on its face and shakes itself dry.\n"
-        "40s It trots along a frozen stream between the pines.\n"
-        "50s It curls up under a fallen tree and falls asleep.",
-        "change": "0s A red fox with a white-tipped tail walks through a snowy pine forest, soft morning light, "
-        "cinematic.\n"
-        "10s A red fox with a white-tipped tail curls up and sleeps in a snowy pine forest, soft morning light, "
-        "cinematic. {TRANSITION}",
-        "portrait": "A young woman with curly dark hair in a yellow raincoat walks through a narrow lantern-lit alley "
-        "at night, rain on the cobblestones, reflections, cinematic.",
-        "seeds": "A small wooden sailing boat rides long waves on a dark green sea under heavy clouds, wide shot, "
-        "cinematic.",
-    },
-    loaders={"unet": "longlive.safetensors", "clip": "umt5_xxl_fp16.safetensors", "vae": "wan_2.1_vae.safetensors"},
-    lora="your_wan2.1_1.3b_lora.safetensors",
-    notes={
-        "": WHERE,
-        "comfyui_loaders": f"{WHERE}\n\nComfyUI's own loader reads LongLive's model once it is converted: {CONVERTED}, "
-        "run in this pack's folder. `longlive.safetensors` goes to `models/diffusion_models`.",
-        "lora": f"{WHERE}\n\nThe second loader takes a LoRA of yours, made for Wan 2.1 **1.3B**. LongLive's own is "
-        "chosen in Load LongLive and is merged into the model.",
-        "int8": f"{WHERE}\n\nThe linear layers of the blocks in 8 bits take half the memory of bf16; the film changes "
-        "slightly. LoRAs go before this node.",
-        "transitions_compared": f"{WHERE}\n\n**recache** goes on smoothly and follows the new prompt, **keep** leaves "
-        "the memory as the old prompt made it, **cut** starts a new shot.",
-    },
-)  # fmt: skip
 
 
 def _load(graph: Graph, source: Source) -> Node:
@@ -153,16 +39,27 @@ def _timeline(graph: Graph, clip: Output, text: str, seconds: float, row: int = 
                      fps=16.0)  # fmt: skip
 
 
-def _film(graph: Graph, model: Output, vae: Output, timeline: Node, size: tuple[int, int], *, seed: int, prefix: str,
-          row: int = 0) -> None:  # fmt: skip
-    """A sampler and the node that saves its film."""
-    sampler = graph.add(
+def _sampler(graph: Graph, model: Output, vae: Output, timeline: Node, size: tuple[int, int], *, seed: int,
+             row: int = 0, **start: Output) -> Node:  # fmt: skip
+    """start: what its film begins with, such as take=node["TAKE"]."""
+    return graph.add(
         "LongLiveStreamSampler", (COLUMNS[2], 80 + row * ROW), model=model, vae=vae, timeline=timeline["TIMELINE"],
         seed=seed, width=size[0], height=size[1], steps=4, shift=5.0, window=12, sink=3, sink_policy="held", chunk=3,
-        positions="auto",
+        positions="auto", on_cancel="keep partial", **start,
     )  # fmt: skip
+
+
+def _save(graph: Graph, sampler: Node, prefix: str, row: int = 0) -> None:
     graph.add("SaveVideo", (COLUMNS[3], 80 + row * ROW), video=sampler["VIDEO"], filename_prefix=f"longlive/{prefix}",
               format="auto", codec="auto")  # fmt: skip
+
+
+def _film(graph: Graph, model: Output, vae: Output, timeline: Node, size: tuple[int, int], *, seed: int, prefix: str,
+          row: int = 0, **start: Output) -> Node:  # fmt: skip
+    """A sampler and the node that saves its film; returns the sampler."""
+    sampler = _sampler(graph, model, vae, timeline, size, seed=seed, row=row, **start)
+    _save(graph, sampler, prefix, row)
+    return sampler
 
 
 def _simple(graph: Graph, source: Source, text: str, seconds: float, size: tuple[int, int], seed: int) -> None:
@@ -232,9 +129,46 @@ def int8(graph: Graph, source: Source) -> None:
     _film(graph, quantised["MODEL"], load["VAE"], timeline, source.size, seed=1, prefix=graph.name)
 
 
+def resume(graph: Graph, source: Source) -> None:
+    """One film to cancel, go on with and edit; the note says how."""
+    _simple(graph, source, "resume", 24.0 if source is POCKET else 30.0, source.size, seed=5)
+
+
+def extend(graph: Graph, source: Source) -> None:
+    """A film, and a longer one that goes on after it; its last frame as a picture."""
+    load = _load(graph, source)
+    first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
+    begun = _sampler(graph, load["MODEL"], load["VAE"], first, source.size, seed=8)
+    then = _timeline(graph, load["CLIP"], source.texts["onward"], source.seconds, 1)
+    longer = _film(graph, load["MODEL"], load["VAE"], then, source.size, seed=8, prefix=graph.name, row=1,
+                   take=begun["TAKE"])  # fmt: skip
+    frames = graph.add("LongLiveTakeFrames", (COLUMNS[2], 80 + 2 * ROW), take=longer["TAKE"], first=-16, frames=16,
+                       vae=load["VAE"])  # fmt: skip
+    graph.add("SaveImage", (COLUMNS[3], 80 + 2 * ROW), images=frames["LAST FRAME"],
+              filename_prefix=f"longlive/{graph.name}_last")  # fmt: skip
+
+
+def branch(graph: Graph, source: Source) -> None:
+    """One beginning, two films that go on after it in their own ways."""
+    load = _load(graph, source)
+    first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
+    begun = _sampler(graph, load["MODEL"], load["VAE"], first, source.size, seed=8)
+    kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], chunks=source.branch)
+    for row, way in enumerate(("left", "right"), start=1):
+        timeline = _timeline(graph, load["CLIP"], source.texts[way], source.seconds, row)
+        _film(graph, load["MODEL"], load["VAE"], timeline, source.size, seed=8, prefix=f"{graph.name}_{row}", row=row,
+              take=kept["TAKE"])  # fmt: skip
+
+
+def live(graph: Graph, source: Source) -> None:
+    """A film without end, steered while it is rendered."""
+    _simple(graph, source, "live", 0.0, source.size, seed=6)
+
+
 SOURCES = (POCKET, LONGLIVE)
 DESCRIPTIONS: tuple[Callable[[Graph, Source], None], ...] = (
     one_prompt, six_segment_story, transitions_compared, comfyui_loaders, lora, portrait, batch_of_seeds, int8,
+    resume, extend, branch, live,
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """A render for test_takes_killed.py, in a process of its own: renders a take of a tiny model, tells every pass.
 
-    python -m tests.killed_render FOLDER CHUNKS
+python -m tests.killed_render FOLDER CHUNKS
 """
 
 import sys

@@ -82,7 +82,7 @@ def frames_of(path):
         (["render", "my film.mp4"], "there is no file 'my film.mp4'"),
         (["render", r"C:\my films\panda"], "there is no file"),
         (["render", "."], "is a folder"),
-        (["render", "0s a\n5s b {seed=x}"], "line 2, column 7: {seed=x}"),
+        (["render", "0s a\n5s b {seed=x}"], "line 2, column 7: the seed 'x'"),
         (["render", "0s a panda", "--duration", "-3"], "the duration is -3 s"),
         (["render", "0s a panda", "-o", "film.mkv"], "must end in .mp4"),
         (["render", "0s a panda", "-o", "none/film.mp4"], "does not exist"),
@@ -333,9 +333,10 @@ def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys
     with monkeypatch.context() as patch:
         patch.setattr(render, "film_frames", stopped)
         assert run(capsys, "render", str(film), "-o", str(tmp_path / "part.mp4"))[0] == 130
-    with av.open(str(tmp_path / "part.mp4")) as source, av.open(
-        str(tmp_path / "A Film.MOV"), "w", format="mov", options={"movflags": "use_metadata_tags"}
-    ) as target:
+    with (
+        av.open(str(tmp_path / "part.mp4")) as source,
+        av.open(str(tmp_path / "A Film.MOV"), "w", format="mov", options={"movflags": "use_metadata_tags"}) as target,
+    ):
         target.metadata.update(source.metadata)
         stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
         for packet in source.demux(source.streams.video[0]):

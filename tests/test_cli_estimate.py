@@ -144,7 +144,7 @@ def test_a_limit_too_small_for_the_film_removes_nothing(shell):
     before = tree(shell.store)
     code, _, err = shell.render(STORY, 2.8, "film.mp4", "--seed", 1, "--takes-limit", "5kB")
     assert code == 2 and "the limit of 5 kB for the takes is too small for this film" in err
-    assert "Raise --takes-limit" in err and tree(shell.store) == before
+    assert "Raise it (--takes-limit" in err and tree(shell.store) == before
 
 
 def test_takes_that_cannot_go_are_told_before_rendering(shell, monkeypatch):

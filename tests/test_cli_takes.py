@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from longlive_core import cli
-from longlive_core.takes import take as take_module
+from longlive_core.takes import rendering
 from tests.test_captions import subtitles
 
 STORY = "0c ball\n2c ball ball"
@@ -63,7 +63,7 @@ def test_a_stopped_render_leaves_its_film_and_goes_on(shell, monkeypatch):
     """Forbids losing chunks to Ctrl-C."""
     shell.render(film="whole.mp4")
     shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)
-    made, encode = [], take_module.encode_unit
+    made, encode = [], rendering.encode_unit
 
     def interrupted(*arguments):
         if len(made) == 2:
@@ -72,12 +72,12 @@ def test_a_stopped_render_leaves_its_film_and_goes_on(shell, monkeypatch):
         return encode(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(take_module, "encode_unit", interrupted)
+        patch.setattr(rendering, "encode_unit", interrupted)
         code, _, err = shell.render()
     assert code == 130 and "film.mp4 holds the first 21 frames" in err
     assert np.array_equal(shell.frames(), shell.frames("whole.mp4")[:21])
     code, out, err = shell.render()
-    assert code == 0 and "3 of 4 chunks reused" in out, err  # the third had its latents already
+    assert code == 0 and "it was not finished: 3 of 4 chunks reused" in out, err  # the third had its latents already
     assert np.array_equal(shell.frames(), shell.frames("whole.mp4"))
 
 

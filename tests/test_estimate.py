@@ -129,7 +129,7 @@ def test_a_limit_counts_what_must_stay(tiny_model, tmp_path, store, monkeypatch)
     store.limit = kept + needed
     estimated(tiny_model, take.plan, tmp_path, take=take).check()
     store.limit = kept + needed - 1
-    with pytest.raises(NotEnoughDisk, match="too small for this film.*Raise --takes-limit"):
+    with pytest.raises(NotEnoughDisk, match="too small for this film.*Raise it .--takes-limit"):
         estimated(tiny_model, take.plan, tmp_path, take=take).check()
     monkeypatch.setattr(module, "free_disk", lambda folder: 0)
     store.limit = max(held, kept + needed)

@@ -41,7 +41,7 @@ def test_a_film_tells_its_whole_run(tmp_path):
     assert (film.size, film.model, film.frames) == ((96, 64), "pocket", plan.frames)
     assert list(film.segments) == segments_of(plan)
     assert film.segments[1] == {"chunk": plan.segments[1].start_chunk, "transition": "keep", "text": "A panda. \u96ea",
-                                "requested_seconds": 1.0}  # fmt: skip
+                                "requested_seconds": 1.0, "seed": None, "blend": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize("story", [

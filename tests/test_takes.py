@@ -91,6 +91,7 @@ def test_other_encoder_settings_encode_again_without_rendering(studio, uninterru
     """Forbids rendering for a change that the model does not see."""
     studio.render(studio.open())
     take = studio.open(crf=40)
+    assert studio.open().complete and not take.complete
     steps, decoded = studio.render(take)
     assert steps == [] and decoded == list(range(CHUNKS))
     assert take.film_path.stat().st_size < studio.open().film_path.stat().st_size

@@ -84,6 +84,14 @@ def test_a_film_without_end_ends_when_it_is_told_to(studio):
     assert [manifest.id for manifest in studio.store.takes()] == [studio.take.id]
 
 
+def test_an_end_that_comes_before_the_first_chunk_waits_for_it(studio):
+    """Forbids a film without frames."""
+    take = studio.open()
+    studio.render(take, live=Director(Live(take.plan), {0: lambda live: live.finish()}))
+    assert len(studio.latents(take)) == 1 and len(frames_of(take.film_path)) == 9
+    assert not take.complete
+
+
 def test_absolute_positions_end_a_film_without_end():
     """Forbids running past the last position there is."""
     live = Live(parse("0c a").plan(1.0), endless=True, longest_shot=5)

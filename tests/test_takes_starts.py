@@ -22,7 +22,7 @@ def go_on(studio, take, text, chunks, at=None, **settings):
     """Open the film that goes on after `take` for `chunks` more chunks."""
     new = parse(text, goes_on=True).plan(None, chunks=chunks)
     origin = studio.open(**settings).origin
-    plan, given = extended(studio.store, take.id, at, new, origin)
+    plan, given = extended(studio.store, take.id, at, new, origin.size)
     return open_take(studio.store, plan.to_text(), plan, origin, take.encoding, "vae", given)
 
 
@@ -94,7 +94,7 @@ def test_a_branch_is_the_film_of_the_joined_timeline(studio, text, at):
     take = studio.open()
     studio.render(take)
     branch = go_on(studio, take, text, 3, at)
-    assert branch.reused == at
+    assert branch.reused == at and branch.manifest.given == 0
     studio.render(branch)
     whole = Studio(studio.model, studio.contexts, studio.decoder, TakeStore(studio.store.folder / "other"))
     alone = whole.open(branch.manifest.timeline, at + 3)
@@ -108,7 +108,7 @@ def test_a_branch_with_another_seed_keeps_its_beginning(studio):
     take = studio.open()
     studio.render(take)
     branch = go_on(studio, take, "0c a", 3, 5, seed=9)
-    assert branch.reused == 5
+    assert branch.reused == 5 == branch.manifest.given
     steps, _ = studio.render(branch)
     assert {chunk for chunk, _ in steps} == {5, 6, 7}
     same_seed = go_on(studio, take, "0c a", 3, 5)
@@ -127,4 +127,4 @@ def test_what_cannot_be_gone_on_with(studio):
     take.manifest.origin["size"] = [64, 64]
     studio.store.write_manifest(take.manifest)
     with pytest.raises(TakeError, match="size 64 x 64"):
-        extended(studio.store, take.id, 3, parse("0c a").plan(2.0), studio.open(seed=8).origin)
+        extended(studio.store, take.id, 3, parse("0c a").plan(2.0), SIZE)

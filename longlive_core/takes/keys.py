@@ -64,13 +64,19 @@ class Given:
     Attributes:
         keys: theirs.
         origin: the run they came from, from `Origin.as_json`; None where no run of the pack made them.
+        given: how many of them that run did not make itself.
     """
 
     keys: tuple[str, ...] = ()
     origin: dict | None = None
+    given: int = 0
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def foreign(self, origin: Origin) -> int:
+        """How many of them a run would not have made itself, given the film's timeline."""
+        return self.given if self.origin == origin.as_json() else len(self)
 
 
 def given_key(before: str, latents: bytes) -> str:

@@ -108,7 +108,7 @@ class Live:
             segment = max((s for s in plan.segments if s.start_chunk <= max(0, done - 1)), key=lambda s: s.start_chunk)
             state = "finished" if self._finished else "finishing" if self._finishing else "rendering"
             return {
-                "state": state, "take": self.progress.take, "chunk": done, "next_chunk": self._next,
+                "state": state, "take": self.progress.take, "chunks_done": done, "next_chunk": self._next,
                 "chunks": None if self.endless else plan.chunks, "frames": self.progress.frames,
                 "frames_per_second": speed and round(speed * 4 * plan.chunk, 2), "eta_seconds": left and round(left, 1),
                 "segment": {"chunk": segment.start_chunk, "text": segment.text}, "timeline": plan.to_text(),
@@ -120,7 +120,8 @@ class Live:
         """The plan with which to make this chunk, which from now on is not to be changed; None: the film ends here."""
         with self._lock:
             past = chunk >= self._plan.chunks and not self.endless
-            if past or self._finishing or self._shot_is_full(chunk):
+            finishing = self._finishing and chunk > 0  # told so before the first, it ends after that
+            if past or finishing or self._shot_is_full(chunk):
                 self._finished = True
                 return None
             if chunk >= self._plan.chunks:

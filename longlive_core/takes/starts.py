@@ -20,6 +20,11 @@ from .store import Manifest, TakeError, TakeStore
 PIXELS = 8  # of a latent in height and width
 
 
+def clip_chunks(frames: int, chunk: int) -> int:
+    """How many chunks a clip of so many frames fills, see `clip_latents`."""
+    return max(1, (frames + 3) // (4 * chunk))
+
+
 def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torch.dtype) -> Tensor:
     """Encode a picture or a clip as the first chunks of a film.
 
@@ -32,7 +37,7 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
     Returns:
         Normalised latents [1, 16, n * chunk, H / 8, W / 8], float32.
     """
-    count = shot_boundary(max(1, (len(frames) + 3) // (4 * chunk)), chunk)
+    count = shot_boundary(clip_chunks(len(frames), chunk), chunk)
     still = frames[:1].expand(max(0, count - len(frames)), -1, -1, -1)
     pixels = torch.cat([still, frames])[-count:].movedim(-1, 0)[None]
     return encode(vae, (pixels * 2 - 1).to(device, dtype)).float()
@@ -63,11 +68,12 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
     return Given(tuple(keys))
 
 
-def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, origin: Origin) -> tuple[Plan, Given]:
+def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: tuple[int, int]) -> tuple[Plan, Given]:
     """The plan that goes on after a take with `plan`, whose times count from there, and what it begins with.
 
-    chunks: of the take, from its start; None: all that are rendered. Where the new plan begins with the prompt in
-    force, nothing changes at the seam: the film is the longer one. TakeError where that cannot be.
+    chunks: of the take, from its start; None: all that are rendered. size: of the new film, in pixels. Where the new
+    plan begins with the prompt in force, nothing changes at the seam: the film is the longer one. TakeError where that
+    cannot be.
     """
     manifest = store.read_manifest(take)
     there = store.rendered(manifest)
@@ -75,7 +81,7 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, origin
     if not 1 <= chunks <= there:
         raise TakeError(f"take {take} has {there} chunks rendered, so a film can go on after chunk 1 to {there}, not "
                         f"after {chunks}")  # fmt: skip
-    _check_like(manifest, origin)
+    _check_like(manifest, size, plan.chunk)
     old = parse(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
     for segment in plan.segments:
@@ -85,12 +91,12 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, origin
             whole = whole.with_segment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed,
                                        segment.blend)  # fmt: skip
     made_by = manifest.origin if chunks > manifest.given else None
-    return whole, Given(tuple(manifest.keys[:chunks]), made_by)
+    return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given)
 
 
-def _check_like(manifest: Manifest, origin: Origin) -> None:
-    for what, theirs, ours in (("size", tuple(manifest.origin["size"]), tuple(origin.size)),
-                               ("chunk", manifest.origin["stream"]["chunk"], origin.stream.chunk)):  # fmt: skip
+def _check_like(manifest: Manifest, size: tuple[int, int], chunk: int) -> None:
+    for what, theirs, ours in (("size", tuple(manifest.origin["size"]), tuple(size)),
+                               ("chunk", manifest.origin["stream"]["chunk"], chunk)):  # fmt: skip
         if theirs != ours:
             raise TakeError(f"take {manifest.id} has the {what} {_said(theirs)}, this run {_said(ours)}; choose the "
                             "take's")  # fmt: skip

@@ -58,7 +58,9 @@ class Take:
 
     @property
     def complete(self) -> bool:
-        return self.reused == self.plan.chunks
+        """Whether there is nothing to render, decode or encode."""
+        store, unit = self.store, self.manifest.unit
+        return all(store.has_latents(key) and store.has_unit(key, unit) for key in self.manifest.keys)
 
     @property
     def has_film(self) -> bool:
@@ -123,7 +125,7 @@ def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encodi
     manifest = Manifest(
         id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
-        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=len(given),
+        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=given.foreign(origin),
     )  # fmt: skip
     new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
@@ -144,5 +146,5 @@ def reuse(take: Take) -> str:
     count = f"{take.reused} of {take.plan.chunks} chunks reused"
     if take.reused == take.plan.chunks:
         return f"take {take.manifest.id}: {count}"
-    reason = why(take.store, take.manifest)
+    reason = why(take.store, take.manifest) if take.new else "it was not finished"
     return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"

@@ -115,6 +115,15 @@ class ComfyClient:
     def interrupt(self, run: Run) -> None:
         self.post("/interrupt", {"prompt_id": run.prompt_id})
 
+    def finishing_after(self, chunks: int) -> OnEvent:
+        """An `on_event` that ends every film after so many chunks, or a few more where they were stored."""
+
+        def finish(run: Run, kind: str, data: dict) -> None:
+            if kind == "longlive.chunk" and data["chunk"] + 1 == chunks:
+                self.post(f"/longlive/live/{data['take']}/finish", {})
+
+        return finish
+
     def view(self, file: dict) -> bytes:
         """The content of a file that a node named: {filename, subfolder, type}."""
         query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})

@@ -10,6 +10,8 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 REAL_NAMES = [name for name in NAMES if name.endswith("_1_3b")]  # for LongLive's own files, which no test has
 POCKET_NAMES = [name for name in NAMES if name not in REAL_NAMES]
+ENDLESS = ["live"]  # they run until they are finished by hand
+GOING_ON = ["branch", "extend"]  # their films go on after a take
 LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in one_prompt
 
 TEXT = "0s A red ball bounces on a meadow.\n1.5s A blue ball bounces on a meadow."

@@ -137,7 +137,8 @@ def plain_facts(model) -> dict:
         "error against float32": difference(loaded(quantised), expected),
         "bytes of a block's linears, bf16 / INT8": block_linear_bytes(
             {name: tensor.bfloat16() for name, tensor in before.items()}
-        ) / block_linear_bytes(state(quantised)),
+        )
+        / block_linear_bytes(state(quantised)),
         "size ComfyUI counts on": quantised.model_size() / model.model_size(),
         "low VRAM": difference(loaded(quantised, memory=100_000), loaded(quantised)),
         "unloaded in part": difference(loaded(quantised, unload=500_000), loaded(quantised)),

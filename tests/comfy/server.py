@@ -100,6 +100,10 @@ class ComfyServer:
             self.process.kill()
             self.process.wait()
 
+    def forget_takes(self) -> None:
+        """Remove what was rendered before, so that the next film is made anew."""
+        shutil.rmtree(self.base / "output" / "longlive", ignore_errors=True)
+
     def tail(self, lines: int = 60) -> str:
         """The end of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from . import graphs
+from .graphs import SAMPLER
 
 pytestmark = pytest.mark.comfy
 
@@ -17,6 +18,30 @@ LOAD_AND_EXPORT = """async (workflow) => {
   await window.app.loadGraphData(workflow);
   return (await window.app.graphToPrompt()).output;
 }"""
+# `longliveEnd` becomes the name of the event with which the prompt ends.
+LOAD_AND_QUEUE = """async (workflow) => {
+  const { app } = window, { api } = app;
+  await app.loadGraphData(workflow);
+  window.longliveEnd = null;
+  for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api.addEventListener(kind, () => { window.longliveEnd = kind; }, { once: true });
+  }
+  await app.queuePrompt(0);
+}"""
+# What is out of sight, or small, is hidden; the interface itself fits the view some time after it loaded a workflow.
+SHOW_SAMPLER = """() => {
+  const { graph, canvas } = window.app;
+  const [x, y] = graph.nodes.find((node) => node.type === "LongLiveStreamSampler").pos;
+  canvas.ds.scale = 0.8;
+  canvas.ds.offset = [300 - x, 100 - y];
+  canvas.setDirty(true, true);
+}"""
+LINE_HAS = "(text) => document.querySelector('.longlive-line')?.textContent.includes(text)"
+FILM_PLAYS = """(name) => {
+  const film = document.querySelector('.longlive-live video');
+  return film?.videoWidth > 0 && film.currentTime > 0 && film.currentSrc.includes(name);
+}"""
+FILM_ENDED = "() => document.querySelector('.longlive-live video').ended"
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +71,32 @@ def test_browser_queues_what_the_api_workflow_says(page, name):
     assert plain == {
         node: {"class_type": entry["class_type"], "inputs": entry["inputs"]} for node, entry in graphs.api(name).items()
     }
+
+
+def test_live_panel_steers_the_film(page, client):
+    """Forbids a panel that does not appear, shows no film, sends no prompt, cannot finish, or changes the workflow."""
+    typed = "A blue star circles on a meadow."
+    assert page.locator(".longlive-live").count() == 0
+    page.evaluate(LOAD_AND_QUEUE, graphs.ui("live"))
+    page.wait_for_function(LINE_HAS, arg=" chunks")
+    page.evaluate(SHOW_SAMPLER)
+    page.wait_for_function(FILM_PLAYS, arg="growing.mp4")
+    line = page.get_by_placeholder("next prompt")
+    line.fill(typed)
+    line.press("Enter")
+    page.wait_for_function(LINE_HAS, arg=f" on: {typed}")
+    page.wait_for_function(LINE_HAS, arg=f"frames/s: {typed}")
+    page.locator(".longlive-live").get_by_role("button", name="Finish").click()
+    page.wait_for_function("() => window.longliveEnd")
+    assert page.evaluate("() => window.longliveEnd") == "execution_success"
+    page.wait_for_function(FILM_PLAYS, arg="film.mp4")
+    page.wait_for_function(FILM_ENDED)
+    assert page.evaluate(FILM_PLAYS, "film.mp4")
+    assert line.is_disabled()
+    newest = client.get("/longlive/takes")["takes"][0]
+    assert newest["segments"][-1]["text"] == typed
+    assert newest["rendered"] == newest["chunks"]
+    queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert queued[SAMPLER]["inputs"] == graphs.api("live")[SAMPLER]["inputs"]
+    ours = "(w) => w.serialize !== false && w.name.startsWith('longlive')"
+    assert page.evaluate(f"(id) => window.app.graph.getNodeById(id).widgets.filter({ours}).length", int(SAMPLER)) == 0

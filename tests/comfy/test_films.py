@@ -1,10 +1,12 @@
 """Films through a real server: what is shipped, what comes out, what ComfyUI's other nodes do to it."""
 
+import io
 import itertools
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from longlive_core.pocket import DIT_FILE, VAE_FILE
 from longlive_core.timeline import parse
@@ -16,10 +18,17 @@ from .models import LORA
 
 pytestmark = pytest.mark.comfy
 
+LIVE_CHUNKS = 4
+OTHERS = [*graphs.ENDLESS, *graphs.GOING_ON]  # whose films are not as long as their timeline says
+
 
 def saved(client, run, saver: str = SAVE) -> films.Film:
     assert run.status == "execution_success", run.error
     return films.read(client.view(run.outputs[saver]["images"][0]))
+
+
+def report_of(run, sampler: str = SAMPLER) -> dict:
+    return json.loads(run.outputs[sampler]["text"][0])
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +40,15 @@ def shipped(server):
         if name not in made:
             with ComfyClient(server.url) as connection:
                 graph = graphs.api(name)
-                ran = connection.run(graph, graphs.ui(name))
+                finish = connection.finishing_after(LIVE_CHUNKS) if name in graphs.ENDLESS else None
+                ran = connection.run(graph, graphs.ui(name), finish)
                 made[name] = ran, [saved(connection, ran, saver) for _, _, saver in graphs.films_of(graph)]
         return made[name]
 
     return run
 
 
-@pytest.mark.parametrize("name", graphs.POCKET_NAMES)
+@pytest.mark.parametrize("name", [name for name in graphs.POCKET_NAMES if name not in OTHERS])
 def test_shipped_workflow_makes_its_films(shipped, server, name):
     """Forbids workflows that do not run, films of the wrong length, lost metadata and a Save Video that re-encodes."""
     graph, workflow = graphs.api(name), graphs.ui(name)
@@ -55,8 +65,48 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
         assert json.loads(film.tags["prompt"])[sampler]["class_type"] == "LongLiveStreamSampler"
         assert film.tags["comment"] == inputs["text"]
         assert film.packets in written
-        assert len([node for node, _ in run.previews if node == sampler]) == plan.chunks
-    assert {node for node, _ in run.previews} == set(graphs.of_kind(graph, "LongLiveStreamSampler"))
+        rendered = report_of(run, sampler)["rendered_chunks"]
+        assert len([node for node, _ in run.previews if node == sampler]) == rendered <= plan.chunks
+
+
+def test_extended_film_begins_with_the_first_one(client, shipped):
+    """Forbids an extension that renders its beginning again or with a seam, and a last frame that is not the last."""
+    graph = graphs.api("extend")
+    run, (film,) = shipped("extend")
+    first, second = graphs.of_kind(graph, "LongLiveStreamSampler")
+    begun, longer = report_of(run, first), report_of(run, second)
+    assert longer["chunks"] == 2 * begun["chunks"]
+    assert longer["rendered_chunks"] <= begun["chunks"]
+    assert len(film.frames) == longer["frames"] == 12 * longer["chunks"] - 3
+    assert [s["text"] for s in longer["segments"]] == ["A red ball circles on a meadow.", "A blue ball circles on a "
+                                                       "meadow."]  # fmt: skip
+    assert film.looks_alive()
+    saved_image = run.outputs[graphs.of_kind(graph, "SaveImage")[0]]["images"][0]
+    last = np.asarray(Image.open(io.BytesIO(client.view(saved_image))).convert("RGB"))
+    assert np.abs(last.astype(int) - film.frames[-1]).mean() < 4 < np.abs(last.astype(int) - film.frames[0]).mean()
+
+
+def test_branches_share_their_beginning_only(shipped):
+    """Forbids a branch that keeps too much or too little, and two ways that are the same."""
+    graph = graphs.api("branch")
+    run, (left, right) = shipped("branch")
+    kept = 12 * graph[graphs.of_kind(graph, "LongLiveBranchTake")[0]]["inputs"]["chunks"] - 3
+    assert np.array_equal(left.frames[:kept], right.frames[:kept])
+    assert not np.array_equal(left.frames[kept : kept + 12], right.frames[kept : kept + 9])
+    assert len(left.frames) == len(right.frames) + 3  # a cut begins with a chunk of 9
+    reports = [report_of(run, sampler) for _, sampler, _ in graphs.films_of(graph)]
+    assert [report["segments"][-1]["transition"] for report in reports] == ["recache", "cut"]
+
+
+def test_endless_film_ends_where_it_is_finished(shipped):
+    """Forbids a film without end that Finish does not end, or ends without its file."""
+    graph = graphs.api("live")
+    run, (film,) = shipped("live")
+    report = report_of(run, graphs.of_kind(graph, "LongLiveStreamSampler")[0])
+    assert len(film.frames) == report["frames"] == 12 * report["chunks"] - 3
+    assert report["chunks"] >= LIVE_CHUNKS
+    assert (report["chunks_asked"], report["partial"]) == (None, False)
+    assert film.looks_alive()
 
 
 def test_transitions_differ_from_the_change_on(shipped):
@@ -64,7 +114,7 @@ def test_transitions_differ_from_the_change_on(shipped):
     graph = graphs.api("transitions_compared")
     run, made = shipped("transitions_compared")
     sampler = graphs.films_of(graph)[0][1]
-    change = json.loads(run.outputs[sampler]["text"][0])["segments"][1]["start_frame"]
+    change = report_of(run, sampler)["segments"][1]["start_frame"]
     for one, other in itertools.combinations(made, 2):
         assert np.array_equal(one.frames[:change], other.frames[:change])
         assert not np.array_equal(one.frames[change : change + 12], other.frames[change : change + 12])
@@ -80,7 +130,7 @@ def test_reports(short_film):
     """Forbids nodes that keep snapped times and figures to themselves."""
     run, _ = short_film
     assert "chunk    2" in run.outputs[TIMELINE]["text"][0]
-    report = json.loads(run.outputs[SAMPLER]["text"][0])
+    report = report_of(run)
     assert (report["frames"], report["chunks"], report["positions"]) == (33, 3, "relative")
     assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]
 
@@ -96,9 +146,10 @@ def test_progress_goes_chunk_by_chunk_to_the_end(short_film):
     assert {0, 5, 10, 15} <= set(values) <= set(range(3 * 5 + 1))
 
 
-def test_equal_inputs_give_an_equal_film(client, short_film):
+def test_equal_inputs_give_an_equal_film(client, server, short_film):
     """Forbids noise, threads or the clock in a film; the second one is rendered after everything was unloaded."""
     _, content = short_film
+    server.forget_takes()
     client.post("/free", {"unload_models": True, "free_memory": True})
     run = client.run(graphs.film(), graphs.ui("one_prompt"))
     assert LOAD not in run.cached
@@ -118,16 +169,19 @@ def test_lora_changes_the_film(client, short_film):
     graph["9"] = {"class_type": "LoraLoaderModelOnly",
                   "inputs": {"model": [LOAD, 0], "lora_name": LORA, "strength_model": 1.0}}  # fmt: skip
     graph[SAMPLER]["inputs"]["model"] = ["9", 0]
-    with_lora = saved(client, client.run(graph)).frames
+    run = client.run(graph)
+    assert report_of(run)["rendered_chunks"] == 3
+    with_lora = saved(client, run).frames
     without = films.read(short_film[1]).frames
     assert np.abs(with_lora.astype(int) - without).mean() > 1
     again = saved(client, client.run(graphs.film(filename_prefix="after_lora"))).frames
     assert np.array_equal(again, without)
 
 
-def test_comfyui_loaders_give_the_same_film(client):
+def test_comfyui_loaders_give_the_same_film(client, server):
     """Forbids a Load LongLive whose MODEL and VAE are not ComfyUI's own."""
     own = saved(client, client.run(graphs.film(dtype="fp32"))).frames
+    server.forget_takes()
     graph = graphs.film(dtype="fp32")
     graph["8"] = {"class_type": "UNETLoader", "inputs": {"unet_name": DIT_FILE, "weight_dtype": "default"}}
     graph["9"] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE_FILE}}

@@ -8,7 +8,8 @@ import pytest
 pytestmark = pytest.mark.comfy
 
 PICTURE_BYTES = 60_000
-OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8")
+OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8", "LongLiveTakeFrames",
+        "LongLiveLoadTake", "LongLiveBranchTake")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

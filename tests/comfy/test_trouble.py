@@ -36,7 +36,9 @@ def test_cancel_acts_within_a_step_and_leaves_no_file(client, server):
                 client.interrupt(run)
 
     # Large, so that a pass takes long beside the way from here to the server.
-    run = client.run(graphs.film(width=512, height=320, duration=6.0, seed=5), on_event=cancel)
+    graph = graphs.film(width=512, height=320, duration=6.0, seed=5)
+    graph[SAMPLER]["inputs"]["on_cancel"] = "discard"
+    run = client.run(graph, on_event=cancel)
     assert run.status == "execution_interrupted"
     assert max(seen) <= asked[0] + 1
     assert set((server.base / "temp").iterdir()) == before
@@ -47,7 +49,7 @@ BAD_TIMELINES = {
     "segment without text": ("0s A red ball\n2s", "line 2"),
     "times backwards": ("0s A red ball\n3s A blue ball\n1s A star", "line 3"),
     "past the end": ("0s A red ball\n30s A blue ball", "past the end"),
-    "nothing to blend from": ("0s A red ball {blend=1s}", "line 1"),
+    "unknown option": ("0s A red ball {loop}", "line 1"),
 }
 
 
@@ -57,6 +59,13 @@ def test_bad_timeline_is_refused_before_anything_runs(client, text, message):
     with pytest.raises(Rejected) as refusal:
         client.run(graphs.film(text=text, duration=5.0))
     assert message in " ".join(refusal.value.messages[TIMELINE])
+
+
+def test_a_first_prompt_that_changes_nothing_is_named(client):
+    """Forbids a seam where there is none: only with a take before it has the first prompt something to change from."""
+    run = client.run(graphs.film(text="0s A red ball {cut}"))
+    assert run.status == "execution_error"
+    assert "line 1, column 1: the first segment has nothing before it" in run.error
 
 
 def test_bad_linked_timeline_says_where(client):

@@ -59,7 +59,7 @@ def to_api(workflow: dict, object_info: dict) -> dict:
                 inputs[name] = next(values)
                 if len(spec) > 1 and spec[1].get("control_after_generate"):
                     next(values)
-            else:
+            elif name in sockets:  # optional ones may be left open
                 inputs[name] = links[sockets[name]]
         assert list(values) == [], f"{node['type']} has widget values left over"
         graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}

@@ -67,10 +67,14 @@ class Patcher:
 
     def __init__(self, model, disable_dynamic: bool = False):
         self.model, self.disable_dynamic, self.cached_patcher_init = model, disable_dynamic, None
-        self.load_device, self.model_options = torch.device("cpu"), {}
+        self.load_device, self.model_options, self.object_patches = torch.device("cpu"), {}, {}
 
     def get_model_object(self, name: str):
         return None  # of manual_cast_dtype: computes in the dtype of the weights
+
+    def get_key_patches(self, filter_prefix: str | None = None) -> dict[str, list]:
+        module = self.model.diffusion_model if filter_prefix else self.model
+        return {f"{filter_prefix or ''}{name}": [(weight, None)] for name, weight in module.state_dict().items()}
 
     def memory_required(self, shape) -> int:
         return 0
@@ -87,15 +91,14 @@ class Patcher:
 
 
 class Interrupt:
-    """Counts the looks at the Cancel button and, told so, raises at one. `files`: what lay in temp just then."""
+    """Counts the looks at the Cancel button and, told so, raises at one."""
 
-    def __init__(self, kind: type[BaseException], temp: Path):
-        self.kind, self.temp, self.looks, self.at, self.files = kind, temp, 0, None, []
+    def __init__(self, kind: type[BaseException]):
+        self.kind, self.looks, self.at = kind, 0, None
 
     def check(self) -> None:
         self.looks += 1
         if self.looks == self.at:
-            self.files = [path.name for path in self.temp.iterdir()]
             raise self.kind()
 
 
@@ -108,7 +111,7 @@ class Host:
     def __init__(self, version: str, temp: Path):
         self.new, self.temp = version == NEW, temp
         base = BaseException if self.new else Exception
-        self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}), temp)
+        self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}))
         self.released, self.progress = 0, []
 
     @contextmanager
@@ -138,7 +141,8 @@ class Host:
         latest = _module("comfy_api.latest", ComfyExtension=object, io=self._io(), ui=SimpleNamespace(PreviewText=str),
                          InputImpl=SimpleNamespace(VideoFromFile=str))  # fmt: skip
         folders = _module(
-            "folder_paths", get_temp_directory=lambda: str(self.temp), get_filename_list=lambda folder: [],
+            "folder_paths", get_temp_directory=lambda: str(self.temp),
+            get_output_directory=lambda: f"{self.temp}_output", get_filename_list=lambda folder: [],
             get_folder_paths=lambda folder: [], get_full_path=lambda folder, name: None,
         )  # fmt: skip
         ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
@@ -146,8 +150,11 @@ class Host:
         quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
         comfy = _module("comfy", ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops, quant_ops=quant,
                         lora=lora)  # fmt: skip
-        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, comfy,
-                _module("comfy_api", latest=latest)]  # fmt: skip
+        execution = _module("comfy_execution.utils", get_executing_context=lambda: None)
+        formats = comfy.latent_formats = _module("comfy.latent_formats")
+        parents = [_module("comfy_execution", utils=execution), _module("comfy_api", latest=latest)]
+        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, comfy, formats,
+                execution, *parents]  # fmt: skip
         return {module.__name__: module for module in made}
 
     def _management(self) -> ModuleType:
@@ -157,6 +164,7 @@ class Host:
         return _module(
             "comfy.model_management",
             get_torch_device=lambda: torch.device("cpu"),
+            InterruptProcessingException=self.interrupt.kind,
             is_device_cpu=lambda device: not self.new,
             throw_exception_if_processing_interrupted=self.interrupt.check,
             load_models_gpu=lambda models, memory_required: None,
@@ -207,7 +215,8 @@ class Host:
                 super().__init__(id=id, **given)
 
         WidgetInput.__signature__ = widget.__signature__
-        kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in ("Model", "Clip", "Vae", "Video")}
+        sockets = ("Model", "Clip", "Vae", "Video", "Image", "Latent")
+        kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in sockets}
         for name in ("Int", "Float", "String", "Combo"):
             kinds[name] = SimpleNamespace(Input=WidgetInput, Output=Output)
         return SimpleNamespace(

@@ -37,8 +37,9 @@ def parts():
     torch.manual_seed(0)
     module, vae = WanModel(SHAPE).requires_grad_(False), WanVAE(dim=4).requires_grad_(False)
     model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32))
-    wrapped = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32, patcher=None,
-                              device=torch.device("cpu"), memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
+    wrapped = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32,
+                              patcher=fakes.Patcher(vae), device=torch.device("cpu"),
+                              memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
     return model, wrapped
 
 
@@ -48,7 +49,8 @@ def filming(package, parts):
     script = core.timeline.parse(TEXT)
     generator = torch.Generator().manual_seed(1)
     contexts = {text: torch.randn(1, 5, SHAPE.text_dim, generator=generator) for text in script.plan(5.0, 16).texts}
-    timeline = nodes.timeline.Timeline(TEXT, script, 5.0, 16.0, contexts, None)
+    clip = SimpleNamespace(patcher=fakes.Patcher(torch.nn.Linear(2, 2)))
+    timeline = nodes.timeline.Timeline(TEXT, script, 5.0, 16.0, contexts, clip)
     stream = core.config.StreamConfig(window=6, denoising_steps=(1000, 500))
     return nodes.filming.Filming(*parts, timeline, stream, seed=3, size=SIZE)
 
@@ -58,7 +60,8 @@ def test_every_node_is_defined(host):
     with host.pack() as package:
         nodes = package.nodes
         schemas = [node.define_schema().given for node in
-                   (nodes.LongLiveLoad, nodes.LongLivePromptTimeline, nodes.LongLiveStreamSampler)]  # fmt: skip
+                   (nodes.LongLiveLoad, nodes.LongLivePromptTimeline, nodes.LongLiveStreamSampler,
+                    nodes.LongLiveTakeFrames, nodes.LongLiveLoadTake, nodes.LongLiveBranchTake)]  # fmt: skip
     assert all(bool(schema.get("search_aliases")) is host.new for schema in schemas)
     sampler = {widget.given["id"]: widget.given for widget in schemas[2]["inputs"]}
     assert sampler["window"].get("advanced", False) is host.new
@@ -73,18 +76,33 @@ def test_a_misspelt_argument_is_an_error(host):
             compat.widget(widgets.Int, "steps", default=4, tooltp="Denoising steps.")
 
 
-def test_cancel_leaves_nothing_behind(host, parts):
+@pytest.mark.parametrize("keep", [False, True])
+def test_cancel_leaves_what_was_asked_for(host, parts, keep):
     """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
     with host.pack() as package:
         film = filming(package, parts)
-        host.interrupt.at = 21  # in the seventh chunk: before, the encoder has given nothing to the file
-        with pytest.raises(host.interrupt.kind):
-            film.run()
-    assert host.interrupt.looks == 21
-    assert [name.endswith(".part") for name in host.interrupt.files] == [True]
-    assert list(host.temp.iterdir()) == []
+        host.interrupt.at = 24  # in the sixth chunk
+        if keep:
+            filmed = film.run(keep_partial=True)
+            assert not filmed.as_asked and filmed.report["chunks"] == filmed.take.chunks == 5
+            assert [str(path) for path in host.temp.iterdir()] == [filmed.path]
+        else:
+            with pytest.raises(host.interrupt.kind):
+                film.run(keep_partial=False)
+            assert list(host.temp.iterdir()) == []
+        assert film.take.reused == 5
+    assert host.interrupt.looks == 24
     assert film.decoder._memory == {}
     assert host.released == 1
+
+
+def test_cancel_before_the_first_chunk_is_a_cancel(host, parts):
+    """Forbids a film without frames."""
+    with host.pack() as package:
+        film = filming(package, parts)
+        host.interrupt.at = 2
+        with pytest.raises(host.interrupt.kind):
+            film.run(keep_partial=True)
 
 
 def test_both_hosts_make_the_same_film(tmp_path, parts):
@@ -99,8 +117,8 @@ def test_both_hosts_make_the_same_film(tmp_path, parts):
             for module in (parts[0].model.diffusion_model, parts[1].first_stage_model):
                 fakes.guard_weights(module)
         with host.pack() as package:
-            path, _ = filming(package, parts).run()
-        with open(path, "rb") as film:
+            filmed = filming(package, parts).run(keep_partial=True)
+        with open(filmed.path, "rb") as film:
             made.append(film.read())
         values = [value for value, _, _ in host.progress]
         assert values == sorted(values)
@@ -152,6 +170,6 @@ def test_private_access_stays_in_one_place():
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add(node.module)
         found[path.name] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
-    private = [found.pop("compat.py"), found.pop("compat_int8.py")]
+    private = [found.pop("compat.py"), found.pop("compat_int8.py"), found.pop("compat_server.py")]
     assert all(private)
     assert {name: imports for name, imports in found.items() if imports} == {}

@@ -1,0 +1,53 @@
+"""`render --start` and `--extend`: what a film begins with."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .takes import Given, TakeStore
+    from .timeline import Plan
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], chunks of the store, or nothing."""
+
+    plan: Plan
+    given: Given | Tensor | None = None
+
+
+def add_beginning(render: argparse.ArgumentParser) -> None:
+    add = render.add_argument_group("beginning (needs --takes)").add_argument
+    add("--start", metavar="FILE", help="a picture or a video that the film begins with; describe it in the first "
+        "prompt")  # fmt: skip
+    add("--extend", metavar="ID", help="a take of the folder that the film goes on after; the timeline's times count "
+        "from there")  # fmt: skip
+    add("--branch-at", type=int, metavar="CHUNKS", help="go on after so many chunks of that take (default: all)")
+
+
+def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
+                   size: tuple[int, int]) -> Beginning:  # fmt: skip
+    """What the arguments ask for. ValueError for what contradicts itself or is not there."""
+    if options.branch_at is not None and options.extend is None:
+        raise ValueError("--branch-at is for a take that is gone on with: give --extend ID as well")
+    if options.start is None and options.extend is None:
+        return Beginning(plan)
+    if options.start is not None and options.extend is not None:
+        raise ValueError("a film begins with one thing: give --start or --extend, not both")
+    if store is None:
+        raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
+    from .clips import read_clip
+    from .takes import extended
+
+    if options.extend is not None:
+        whole, given = extended(store, options.extend, options.branch_at, plan, size)
+        return Beginning(whole, given)
+    if options.dry_run:
+        raise ValueError("--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
+                         "one of them out")  # fmt: skip
+    return Beginning(plan, read_clip(options.start, size, plan.fps))

@@ -1,0 +1,180 @@
+"""What the shipped workflows are filled with: files, sizes, timelines and notes, for pocket model and LongLive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a workflow's model comes from, and what suits it.
+
+    Attributes:
+        suffix: of the workflows' names. load: the inputs of Load LongLive.
+        size, portrait: (width, height) in pixels. seconds: of a short film. texts: timelines by what they are for.
+        loaders: file names for ComfyUI's own loaders; without a text encoder the CLIP is Load LongLive's.
+        lora: file name of a LoRA of the user's own. notes: Markdown by workflow, "" for all that have none.
+    """
+
+    suffix: str
+    load: dict[str, str]
+    size: tuple[int, int]
+    portrait: tuple[int, int]
+    seconds: float
+    branch: int
+    texts: dict[str, str]
+    loaders: dict[str, str]
+    lora: str
+    notes: dict[str, str]
+
+
+# What the workflows around takes are for; the same for both models, but for the prompt in the last.
+RESUME = (
+    "**Queue** it, and **Cancel** it half way: with *on_cancel* at `keep partial` the film so far is saved. "
+    "**Queue again**: it goes on where it stopped. **Edit the last prompt** and queue again: only that prompt's chunks "
+    "are made. Nothing is rendered twice, also after a crash; the report under the sampler says how many chunks were "
+    "reused, and why the others were not."
+)
+EXTEND = (
+    "The first sampler's **TAKE** goes into the second, whose timeline counts from the end of the first. The film goes "
+    "on from the latents, without a seam; change the second timeline, and the first film is not rendered again. The "
+    "second sampler may have another seed, LoRA or INT8. A first prompt that ends in `{cut}`, `{keep}` or "
+    "`{blend=2s}` says how it takes over.\n\n**Take Frames** takes the last second out of the film; its last frame is "
+    "saved as a picture."
+)
+BRANCH = (
+    "**Branch Take** keeps the first chunks of a take, and two films go on after them, each in its own way: one in the "
+    "same shot, one with a `{cut}`. Their beginnings are the same chunks: nothing is copied, nothing rendered twice. A "
+    "take of an earlier day comes from **Load Take** instead of the first sampler."
+)
+LIVE = (
+    "With *duration* at `0` the film has no end. **Queue** it: the film so far plays under the sampler. Type the next "
+    "prompt there and press Enter: it takes over at the next chunk. A `{cut}` or `{blend=2s}` at its end works too. "
+    "**Finish** ends the film after the chunk that is being made, and Save Video gets it.\n\n"
+    "The same from a shell; 3 is the sampler's id:\n\n```\n"
+    "curl http://127.0.0.1:8188/longlive/live/3/status\n"
+    "curl -H 'Content-Type: application/json' \\\n"
+    '  -d \'{"text": "PROMPT"}\' \\\n'
+    "  http://127.0.0.1:8188/longlive/live/3/prompt\n"
+    "curl -X POST \\\n"
+    "  http://127.0.0.1:8188/longlive/live/3/finish\n```"
+)
+
+
+POCKET = Source(
+    suffix="",
+    load={"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model", "vae": "from the model"},
+    size=(128, 80),
+    portrait=(112, 128),
+    seconds=5.0,
+    branch=4,
+    texts={
+        "one": "A red ball bounces on a meadow.",
+        "story": "0s A yellow ball bounces in the snow.\n"
+        "8s A yellow ball grows and shrinks in the snow.\n"
+        "16s A blue ball grows and shrinks on a meadow.\n"
+        "24s A blue star rests on a meadow.\n"
+        "32s A red star bounces on a meadow.\n"
+        "40s A red star moves right in the night sky.",
+        "change": "0s A red ball bounces on a meadow.\n3s A blue star bounces in the snow. {TRANSITION}",
+        "portrait": "A yellow ball bounces in the snow.",
+        "seeds": "A yellow ball bounces in the snow.",
+        "resume": "0s A red star bounces on a meadow.\n8s A red star circles on a meadow.\n"
+        "16s A blue star circles on a meadow.",
+        "begin": "A red ball circles on a meadow.",
+        "onward": "0s A red ball circles on a meadow.\n2s A blue ball circles on a meadow.",
+        "left": "A red ball grows and shrinks on a meadow.",
+        "right": "A red star bounces in the night sky. {cut}",
+        "live": "A red ball bounces on a meadow.",
+    },
+    loaders={"unet": "pocket_dit.safetensors", "vae": "pocket_vae.safetensors"},
+    lora="pocket_lora.safetensors",
+    notes={
+        "": "The **pocket model** is built in: coloured shapes at 128 x 80, on any CPU. It is there to try timelines "
+        "with. The same workflow for LongLive's own files is the one whose name ends in `_1_3b`.",
+        "comfyui_loaders": "Copy `pocket_dit.safetensors` and `pocket_vae.safetensors` from this pack's "
+        "`longlive_core/pocket/weights` into `models/diffusion_models` and `models/vae`, then press **R**. The text "
+        "encoder of the pocket model loads with Load LongLive only.",
+        "lora": "Any LoRA loader goes between model and sampler. Choose a LoRA that was made for the model you load; "
+        "none is shipped for the pocket model.",
+        "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
+        "LoRAs go before this node.",
+        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so its shapes "
+        "suffer here; LongLive's portrait size is 480 x 832.",
+        "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
+        "set *control after generate* to `increment` and queue as often as you like.",
+        "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
+        "prompt, **keep** leaves the memory as the old prompt made it, **cut** starts a new shot.",
+        "resume": RESUME,
+        "extend": EXTEND,
+        "branch": BRANCH,
+        "live": LIVE.replace("PROMPT", "A blue ball bounces on a meadow."),
+    },
+)
+
+WHERE = (
+    "- `longlive_base.pt` to `models/diffusion_models` and `lora.pt` to `models/loras`, from "
+    "[Efficient-Large-Model/LongLive-1.3B](https://huggingface.co/Efficient-Large-Model/LongLive-1.3B)\n"
+    "- `umt5_xxl_fp16.safetensors` to `models/text_encoders` and `wan_2.1_vae.safetensors` to `models/vae`, from "
+    "[Comfy-Org/Wan_2.1_ComfyUI_repackaged]"
+    "(https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/tree/main/split_files)\n\n"
+    "Then press **R** and choose them in the loaders."
+)
+FOX = "A red fox with a white-tipped tail"
+FOREST = "in a snowy pine forest, soft morning light, cinematic."
+CONVERTED = "`python -m longlive_core convert longlive_base.pt longlive.safetensors --merge lora.pt`"
+
+LONGLIVE = Source(
+    suffix="_1_3b",
+    load={"model": "longlive_base.pt", "lora": "lora.pt", "text_encoder": "umt5_xxl_fp16.safetensors",
+          "vae": "wan_2.1_vae.safetensors"},
+    size=(832, 480),
+    portrait=(480, 832),
+    seconds=20.0,
+    branch=14,
+    texts={
+        "one": "A red fox with a white-tipped tail walks through a snowy pine forest towards the camera, soft morning "
+        "light, snow falling gently, cinematic, shallow depth of field.",
+        "story": "* A red fox with a white-tipped tail in a snowy pine forest, soft morning light, cinematic, shallow "
+        "depth of field.\n"
+        "0s It walks slowly through the deep snow towards the camera.\n"
+        "10s It stops, lifts its head and listens, its ears turning.\n"
+        "20s It leaps high and dives head first into the snow.\n"
+        "30s It comes up with snow on its face and shakes itself dry.\n"
+        "40s It trots along a frozen stream between the pines.\n"
+        "50s It curls up under a fallen tree and falls asleep.",
+        "change": "0s A red fox with a white-tipped tail walks through a snowy pine forest, soft morning light, "
+        "cinematic.\n"
+        "10s A red fox with a white-tipped tail curls up and sleeps in a snowy pine forest, soft morning light, "
+        "cinematic. {TRANSITION}",
+        "portrait": "A young woman with curly dark hair in a yellow raincoat walks through a narrow lantern-lit alley "
+        "at night, rain on the cobblestones, reflections, cinematic.",
+        "seeds": "A small wooden sailing boat rides long waves on a dark green sea under heavy clouds, wide shot, "
+        "cinematic.",
+        "resume": f"0s {FOX} walks {FOREST}\n10s {FOX} stops and listens {FOREST}\n"
+        f"20s {FOX} curls up and sleeps {FOREST}",
+        "begin": f"{FOX} walks slowly {FOREST}",
+        "onward": f"0s {FOX} walks slowly {FOREST}\n10s {FOX} sits down and looks around {FOREST}",
+        "left": f"{FOX} leaps high and dives head first into the snow {FOREST}",
+        "right": f"{FOX} drinks from a brook on a green summer meadow, warm evening light, cinematic. {{cut}}",
+        "live": f"{FOX} walks slowly {FOREST}",
+    },
+    loaders={"unet": "longlive.safetensors", "clip": "umt5_xxl_fp16.safetensors", "vae": "wan_2.1_vae.safetensors"},
+    lora="your_wan2.1_1.3b_lora.safetensors",
+    notes={
+        "": WHERE,
+        "comfyui_loaders": f"{WHERE}\n\nComfyUI's own loader reads LongLive's model once it is converted: {CONVERTED}, "
+        "run in this pack's folder. `longlive.safetensors` goes to `models/diffusion_models`.",
+        "lora": f"{WHERE}\n\nThe second loader takes a LoRA of yours, made for Wan 2.1 **1.3B**. LongLive's own is "
+        "chosen in Load LongLive and is merged into the model.",
+        "int8": f"{WHERE}\n\nThe linear layers of the blocks in 8 bits take half the memory of bf16; the film changes "
+        "slightly. LoRAs go before this node.",
+        "transitions_compared": f"{WHERE}\n\n**recache** goes on smoothly and follows the new prompt, **keep** leaves "
+        "the memory as the old prompt made it, **cut** starts a new shot.",
+        "resume": f"{WHERE}\n\n{RESUME}",
+        "extend": f"{WHERE}\n\n{EXTEND}",
+        "branch": f"{WHERE}\n\n{BRANCH}",
+        "live": f"{WHERE}\n\n{LIVE.replace('PROMPT', f'{FOX} sits down {FOREST}')}\n\n"
+        "With *positions* at `auto` a shot ends at 256 s, and the film too; a prompt with `{cut}` begins a new shot.",
+    },
+)  # fmt: skip
