@@ -54,7 +54,8 @@ def render(model, decoder, context, size: tuple[int, int], chunks: int, stream: 
         now = time.perf_counter()
         seconds.append(round(now - last, 1))
         last = now
-        print(f"chunk {len(seconds)}: {seconds[-1]} s", file=sys.stderr, flush=True)
+        peak = peak_memory_mb(model.device.type)
+        print(f"chunk {len(seconds)}: {seconds[-1]} s, peak {peak:.0f} MB", file=sys.stderr, flush=True)
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -135,21 +136,27 @@ def render_stored(
     metadata = with_given(metadata, take.manifest.given)
     make_room(take, expected, say)
     _say_time(expected, say)
-    made, recorder, frames = set(chunks_to_make(take)), SpeedRecorder(book, expected.key), 0
+    made, recorder = set(chunks_to_make(take)), SpeedRecorder(book, expected.key)
 
     def done(chunk: int, pictures: np.ndarray | None) -> None:
         recorder.lap(chunk in made)
         on_chunk(chunk + 1, take.frames_of(chunk))
 
+    def leave_film() -> int:
+        frames = take.join(path, metadata)
+        recorder.finish(os.path.getsize(path), frames)
+        return frames
+
     try:
         with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
             render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata, done)
-    finally:
+    except BaseException:
         if take.has_film:
-            frames = take.join(path, metadata)
-            recorder.finish(os.path.getsize(path), frames)
-    return frames
+            with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
+                leave_film()
+        raise
+    return leave_film()
 
 
 def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,

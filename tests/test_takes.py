@@ -173,6 +173,26 @@ def test_a_full_disk_keeps_what_was_made(studio, uninterrupted, monkeypatch):
     assert np.array_equal(frames_of(take.film_path), uninterrupted[1])
 
 
+def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, monkeypatch):
+    """Forbids the error of the film that cannot be written either, and no film at all: the growing one stays."""
+    take, replace = studio.open(), os.replace
+
+    def refuse(*where):
+        if len(where) < 2 or take.manifest.keys[4] in str(where[1]):
+            raise OSError(28, "No space left on device")
+        replace(*where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        patch.setattr("longlive_core.takes.take.FilmWriter.add", lambda film, unit: refuse(unit))
+        with pytest.raises(TakeError, match=r"safetensors' \(No space left on device\); free some space"):
+            studio.render(take)
+    seen = frames_of(take.growing_path)
+    assert len(seen) >= 12 * 3 - 3 and np.array_equal(seen, uninterrupted[1][: len(seen)])
+    studio.render(take)
+    assert np.array_equal(frames_of(take.film_path), uninterrupted[1]) and not take.growing_path.exists()
+
+
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda text: text[:40], "is damaged"),
     (lambda text: "[]", "format None"),

@@ -21,7 +21,7 @@ from ..timeline import Plan
 from ..vae import StreamingDecoder
 from ..video import Joiner, encode_unit
 from .live import Live
-from .store import StoredLatents, TakeError
+from .store import StoredLatents, TakeError, writing
 from .take import Take, changed_take
 
 DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
@@ -68,18 +68,27 @@ class _Rendering:
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
             if started.has_film:  # before the growing one begins again from its first frame
-                started.join(started.film_path, self.metadata(started))
+                with writing(started.film_path):
+                    started.join(started.film_path, self.metadata(started))
             growing = Joiner(started.growing_path, self.metadata(started), growing=True)
             try:
                 self._make_all(growing, on_chunk)
-            finally:
-                growing.close()
-                if growing.frames:
-                    self.take.join(self.take.film_path, self.metadata(self.take))
-                started.growing_path.unlink(missing_ok=True)
+            except BaseException:
+                with contextlib.suppress(ValueError):  # a full disk takes no film; what led here is the error to report
+                    self._leave_film(growing)
+                raise
+            self._leave_film(growing)
         if started is not self.take:
             self._forget(started)
         return self.take
+
+    def _leave_film(self, growing: Joiner) -> None:
+        """An ordinary film in the growing one's place, which stays where that cannot be written."""
+        with writing(self.take.film_path):
+            growing.close()
+            if growing.frames:
+                self.take.join(self.take.film_path, self.metadata(self.take))
+            self.started.growing_path.unlink(missing_ok=True)
 
     @torch.inference_mode()
     def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:
@@ -93,7 +102,8 @@ class _Rendering:
             if plan is not before:
                 self._follow(plan)
             rendered, frames = self._make(chunk)
-            growing.add(self._unit_path(chunk))
+            with writing(self.started.growing_path):
+                growing.add(self._unit_path(chunk))
             self.live.done(self.take.frames_of(chunk), rendered)
             on_chunk(chunk, frames)
 

@@ -40,6 +40,16 @@ class TakeError(ValueError):
     """A take that cannot be used, with the reason."""
 
 
+@contextlib.contextmanager
+def writing(path: os.PathLike) -> Iterator[None]:
+    """Turn the disk's errors inside the block into a TakeError."""
+    try:
+        yield
+    except OSError as error:
+        raise TakeError(f"cannot write '{path}' ({error.strerror}); free some space or choose another folder. What "
+                        "was rendered before is kept") from error  # fmt: skip
+
+
 @dataclass
 class Manifest:
     """What a take is.
@@ -146,18 +156,18 @@ class TakeStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         """The file appears whole, or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise TakeError(f"cannot write '{path}' ({error.strerror}); free some space or choose another folder. What "
-                            "was rendered before is kept") from error  # fmt: skip
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
 
     # --- takes
 
