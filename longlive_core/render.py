@@ -14,13 +14,13 @@ from .config import StreamConfig
 from .estimate import Estimate, chunks_to_make, estimate_film, make_room
 from .film import film_frames
 from .identity import weights_identity
-from .memory import available_memory, estimate, shortage_explained, weight_bytes
+from .memory import available_memory, estimate, shortage_explained, vae_width, weight_bytes
 from .metadata import captions_of, with_given
 from .noise import AddressedNoise
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
 from .speed import SpeedBook, SpeedRecorder
-from .takes import Given, Origin, Take, TakeStore, clip_latents, give_latents, plan_take, render_take, reuse
+from .takes import Given, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 
@@ -164,9 +164,9 @@ def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: s
     """The take that `render_stored` renders; writes nothing but a clip that is given."""
     origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
                     str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
-    vae = f"{weights_identity(pipeline.decoder.module)} {pipeline.decoder.dtype}"
+    decoder = pipeline.decoder
+    vae = Vae(weights_identity(decoder.module), str(decoder.dtype), vae_width(decoder))
     if isinstance(given, torch.Tensor):
-        decoder = pipeline.decoder
         with torch.inference_mode():
             latents = clip_latents(decoder.module, given, stream.chunk, decoder.device, decoder.dtype)
         given = give_latents(store, latents, origin, plan.chunks)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..longlive_core.identity import identity
 from ..longlive_core.quant.layout import SCALE
+from ..longlive_core.takes import Vae
 
 PREFIX = "diffusion_model."
 
@@ -21,8 +22,8 @@ def clip_identity(clip) -> str:
     return identity([_patched(clip.patcher, None), getattr(clip, "layer_idx", None)])
 
 
-def vae_identity(vae) -> str:
-    return f"{identity(_patched(vae.patcher, None))} {vae.vae_dtype}"
+def vae_identity(vae, width: int) -> Vae:
+    return Vae(identity(_patched(vae.patcher, None)), str(vae.vae_dtype), width)
 
 
 def _patched(patcher, prefix: str | None) -> list:

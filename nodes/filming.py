@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
-from ..longlive_core.memory import estimate
+from ..longlive_core.memory import estimate, vae_width
 from ..longlive_core.metadata import film_metadata, with_given
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
@@ -96,6 +96,7 @@ class Filming:
 
     def _plan(self, start: Tensor | TakeHandle | None) -> Take:
         plan, given = self.timeline.plan(self.stream.chunk), None
+        vae = vae_identity(self.vae, vae_width(self.decoder))
         text = self.timeline.text
         if isinstance(start, TakeHandle):
             plan, given = extended(self.store, start.id, start.chunks, plan, self.size)
@@ -105,7 +106,7 @@ class Filming:
         if isinstance(start, Tensor):
             given = give_latents(self.store, start, self.origin, plan.chunks)
         encoding = Encoding(*self.size, fps=plan.fps)
-        return plan_take(self.store, text, plan, self.origin, encoding, vae_identity(self.vae), given)
+        return plan_take(self.store, text, plan, self.origin, encoding, vae, given)
 
     def _render(self, watcher: Watcher) -> None:
         if self.timeline.endless or not self.take.complete:

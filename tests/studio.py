@@ -4,11 +4,12 @@ import av
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.takes import Origin, open_take, render_take
+from longlive_core.takes import Origin, Vae, open_take, render_take
 from longlive_core.timeline import parse
 from longlive_core.video import Encoding
 from tests.conftest import LATENT_SIZE
 
+VAE = Vae("vae", "float32", 4)
 SIZE = (LATENT_SIZE[1] * 8, LATENT_SIZE[0] * 8)
 STORY = "0c a\n2c b\n6c c {keep}\n8c b"
 CHUNKS = 10
@@ -32,7 +33,7 @@ class Studio:
         plan = parse(text).plan((12 * chunks - 3 * (1 + text.count("{cut}"))) / 16)
         assert plan.chunks == chunks
         origin = Origin("model", "text", "float32", stream or StreamConfig(), SIZE, seed)
-        return open_take(self.store, text, plan, origin, Encoding(*SIZE, crf=crf), "vae")
+        return open_take(self.store, text, plan, origin, Encoding(*SIZE, crf=crf), VAE)
 
     def render(self, take, stop_at=None, live=None):
         """-> addresses of the passes made, numbers of the chunks decoded. Stops at the pass `stop_at`."""

@@ -14,7 +14,7 @@ from longlive_core.memory import Need, NotEnoughMemory
 from longlive_core.pipeline import Pipeline
 from longlive_core.render import estimate_render, plan_stored, render_stored
 from longlive_core.speed import SpeedBook, speed_key
-from longlive_core.takes import Origin, TakeStore, plan_take
+from longlive_core.takes import Origin, TakeStore, Vae, plan_take
 from longlive_core.timeline import parse
 from longlive_core.video import Encoding
 
@@ -34,7 +34,8 @@ def plan_of(text="0c a\n4c b", chunks=8):
 
 
 def take_of(store, plan):
-    return plan_take(store, "", plan, Origin("m", "t", "float32", StreamConfig(), SIZE, 0), Encoding(*SIZE), "vae")
+    return plan_take(store, "", plan, Origin("m", "t", "float32", StreamConfig(), SIZE, 0), Encoding(*SIZE),
+                     Vae("vae", "float32", 4))  # fmt: skip
 
 
 def fill(take, chunks, video=b""):

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from longlive_core.takes import TakeError, TakeStore, clip_latents, extended, give_latents, open_take
+from longlive_core.takes import TakeError, TakeStore, Vae, clip_latents, extended, give_latents, open_take
 from longlive_core.timeline import parse
 from longlive_core.vae import decode
 from tests.conftest import LATENT_SIZE
 
-from .studio import CHUNKS, SIZE, STORY, Studio, frames_of, same
+from .studio import CHUNKS, SIZE, STORY, VAE, Studio, frames_of, same
 
 
 def begin(studio, latents, text="0c a\n3c b", chunks=6):
     shell = studio.open(text, chunks)
     studio.store.remove(shell.id)
     given = give_latents(studio.store, latents, shell.origin, chunks)
-    return open_take(studio.store, text, shell.plan, shell.origin, shell.encoding, "vae", given)
+    return open_take(studio.store, text, shell.plan, shell.origin, shell.encoding, VAE, given)
 
 
 def go_on(studio, take, text, chunks, at=None, **settings):
@@ -23,7 +23,7 @@ def go_on(studio, take, text, chunks, at=None, **settings):
     new = parse(text, goes_on=True).plan(None, chunks=chunks)
     origin = studio.open(**settings).origin
     plan, given = extended(studio.store, take.id, at, new, origin.size)
-    return open_take(studio.store, plan.to_text(), plan, origin, take.encoding, "vae", given)
+    return open_take(studio.store, plan.to_text(), plan, origin, take.encoding, VAE, given)
 
 
 def test_a_film_goes_on_after_latents_as_after_its_own(studio):
@@ -124,6 +124,10 @@ def test_what_cannot_be_gone_on_with(studio):
     studio.render(take)
     with pytest.raises(TakeError, match=f"after chunk 1 to {CHUNKS}, not after 11"):
         go_on(studio, take, "0c a", 3, 11)
+    with pytest.raises(TakeError, match="VAE of width 4, this one has 96"):
+        wide = Vae("vae", "float32", 96)
+        plan, given = extended(studio.store, take.id, 3, parse("0c a").plan(2.0), SIZE)
+        open_take(studio.store, "", plan, take.origin, take.encoding, wide, given)
     take.manifest.origin["size"] = [64, 64]
     studio.store.write_manifest(take.manifest)
     with pytest.raises(TakeError, match="size 64 x 64"):

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..memory import vae_width
 from ..timeline import shot_boundary
 from ..vae import StreamingDecoder
 from .rendering import ShotDecoder
 from .store import Manifest, StoredLatents, TakeStore
+from .take import check_vae
 
 
 def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> np.ndarray:
@@ -28,7 +30,8 @@ def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, cou
 
 def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int,
                    decoder: StreamingDecoder) -> np.ndarray:  # fmt: skip
-    """The same range as the VAE makes it, without the loss of the video."""
+    """The same range as the VAE makes it, without the loss of the video. TakeError for another VAE than the take's."""
+    check_vae(take.vae_width, vae_width(decoder))
     starts = _shot_starts(take)
     decoding: dict[int, ShotDecoder] = {}
 

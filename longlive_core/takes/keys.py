@@ -50,6 +50,15 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Vae:
+    """What a take is decoded by. weights: their identity. dtype: it computes in. width: channels next to the pixels."""
+
+    weights: str
+    dtype: str
+    width: int
+
+
+@dataclass(frozen=True)
 class ShotKeys:
     """Keys of one shot's chunks; `start` is its first chunk in the film."""
 
@@ -65,11 +74,13 @@ class Given:
         keys: theirs.
         origin: the run they came from, from `Origin.as_json`; None where no run of the pack made them.
         given: how many of them that run did not make itself.
+        vae_width: of the VAE whose latents they are; None: of the film's own.
     """
 
     keys: tuple[str, ...] = ()
     origin: dict | None = None
     given: int = 0
+    vae_width: int | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

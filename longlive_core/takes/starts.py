@@ -91,7 +91,7 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
             whole = whole.with_segment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed,
                                        segment.blend)  # fmt: skip
     made_by = manifest.origin if chunks > manifest.given else None
-    return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given)
+    return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given, manifest.vae_width)
 
 
 def _check_like(manifest: Manifest, size: tuple[int, int], chunk: int) -> None:

@@ -63,6 +63,7 @@ class Manifest:
         shots: the chunk keys, shot by shot.
         encoding: width, height, fps, crf of its film.
         unit: name of the encoding in the units' file names.
+        vae_width: of the VAE whose latents these are.
         given: how many chunks it begins with that it did not make itself.
         created, used: seconds since 1970.
     """
@@ -75,6 +76,7 @@ class Manifest:
     shots: list[list[str]]
     encoding: dict
     unit: str
+    vae_width: int
     given: int = 0
     created: float = field(default_factory=time.time)
     used: float = field(default_factory=time.time)

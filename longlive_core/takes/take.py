@@ -17,7 +17,7 @@ from pathlib import Path
 from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
-from .keys import Given, Origin, ShotKeys, digest, shots_of
+from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .store import Manifest, TakeError, TakeStore
 from .why import why
 
@@ -91,7 +91,7 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
     return film.frames
 
 
-def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str,
+def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: Vae,
               given: Given | None = None) -> Take:  # fmt: skip
     """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
     take = plan_take(store, timeline, plan, origin, encoding, vae, given)
@@ -99,33 +99,43 @@ def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
     return take
 
 
-def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: str,
+def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: Vae,
               given: Given | None = None) -> Take:  # fmt: skip
     """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
     Args:
         timeline: the text as written.
-        vae: identity of the VAE, with its dtype.
         given: the chunks it begins with, all of them in the store.
     """
-    unit = digest([vae, asdict(encoding)])[:_UNIT_NAME]
-    return _planned(store, timeline, plan, origin, encoding, unit, given or Given())
+    if given is not None and given.vae_width is not None:
+        check_vae(given.vae_width, vae.width)
+    unit = digest([vae.weights, vae.dtype, asdict(encoding)])[:_UNIT_NAME]
+    return _planned(store, timeline, plan, origin, encoding, unit, vae.width, given or Given())
+
+
+def check_vae(theirs: int, width: int) -> None:
+    """Raise TakeError where latents of a VAE of one width are to be decoded by another: they would be noise to it."""
+    if theirs != width:
+        raise TakeError(f"the take was made with a VAE of width {theirs}, this one has {width} (Wan 2.1's: 96): its "
+                        "latents mean something else there; use the model and the VAE it was made with")  # fmt: skip
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
     """The take of the same film with another plan, whose timeline is written in exact chunks; its manifest, too."""
-    changed = _planned(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit, take.given)
+    changed = _planned(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit,
+                       take.manifest.vae_width, take.given)  # fmt: skip
     take.store.write_manifest(changed.manifest)
     return changed
 
 
 def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
-             given: Given) -> Take:  # fmt: skip
+             vae_width: int, given: Given) -> Take:  # fmt: skip
     shots = shots_of(plan, origin, given)
     manifest = Manifest(
         id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
-        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, given=given.foreign(origin),
+        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, vae_width=vae_width,
+        given=given.foreign(origin),
     )  # fmt: skip
     new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
