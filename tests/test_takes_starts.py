@@ -49,6 +49,7 @@ def test_other_latents_or_prompts_make_other_films(studio):
     assert begin(studio, latents, "0c c\n3c b").reused == 2
     assert begin(studio, latents, "0c a\n1c b").reused == 2
     assert begin(studio, latents + 1e-3).reused == 2
+    assert begin(studio, latents.to(memory_format=torch.channels_last_3d)).reused == 6
 
 
 def test_pictures_and_clips_fill_whole_chunks(tiny_decoder):

@@ -61,7 +61,7 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
                          "there is nothing to render; make it longer")  # fmt: skip
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
-        part = part.clone()
+        part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
         keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
         if not store.has_latents(keys[-1]):
             store.save_latents(keys[-1], part)
