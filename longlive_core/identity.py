@@ -31,6 +31,7 @@ def identity(value) -> str:
 
 def _parts(value) -> Iterable[bytes]:
     if isinstance(value, Tensor):
+        value = getattr(value, "_qdata", value)  # the integers of ComfyUI's quantised tensors
         yield f"{tuple(value.shape)} {value.dtype};".encode()
         yield _sample(value)
     elif isinstance(value, Mapping):
@@ -48,6 +49,6 @@ def _parts(value) -> Iterable[bytes]:
 
 
 def _sample(tensor: Tensor) -> bytes:
-    flat = getattr(tensor, "_qdata", tensor).detach().reshape(-1)  # the integers of ComfyUI's quantised tensors
+    flat = tensor.detach().reshape(-1)
     chosen = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].cpu().contiguous()
     return chosen.view(torch.uint8).numpy().tobytes()

@@ -19,18 +19,22 @@ def model_identity(model) -> str:
 
 
 def clip_identity(clip) -> str:
-    return identity([_patched(clip.patcher, None), getattr(clip, "layer_idx", None)])
+    return identity([_patched(clip.patcher, ""), getattr(clip, "layer_idx", None)])
 
 
 def vae_identity(vae, width: int) -> Vae:
-    return Vae(identity(_patched(vae.patcher, None)), str(vae.vae_dtype), width)
+    return Vae(identity(_patched(vae.patcher, "")), str(vae.vae_dtype), width)
 
 
-def _patched(patcher, prefix: str | None) -> list:
+def _patched(patcher, prefix: str) -> list:
     """(name, weight as loaded, its patches) of every weight."""
-    # The scales of an INT8 layer change with its patches, and follow from the integers and these.
-    entries = patcher.get_key_patches(prefix).items()
-    return [(name, weight, patches) for name, ((weight, _), *patches) in sorted(entries) if not name.endswith(SCALE)]
+    found = []
+    for name, weight in sorted(patcher.model.state_dict().items()):
+        # The scales of an INT8 layer change with its patches, and follow from the integers and these.
+        if name.startswith(prefix) and not name.endswith(SCALE):
+            original = patcher.backup.get(name)
+            found.append((name, weight if original is None else original.weight, patcher.patches.get(name, ())))
+    return found
 
 
 def _named(options) -> list[str]:

@@ -68,13 +68,10 @@ class Patcher:
     def __init__(self, model, disable_dynamic: bool = False):
         self.model, self.disable_dynamic, self.cached_patcher_init = model, disable_dynamic, None
         self.load_device, self.model_options, self.object_patches = torch.device("cpu"), {}, {}
+        self.patches, self.backup = {}, {}
 
     def get_model_object(self, name: str):
         return None  # of manual_cast_dtype: computes in the dtype of the weights
-
-    def get_key_patches(self, filter_prefix: str | None = None) -> dict[str, list]:
-        module = self.model.diffusion_model if filter_prefix else self.model
-        return {f"{filter_prefix or ''}{name}": [(weight, None)] for name, weight in module.state_dict().items()}
 
     def memory_required(self, shape) -> int:
         return 0

@@ -36,7 +36,9 @@ def parts():
     """A small random MODEL and VAE, as a host hands them to a node."""
     torch.manual_seed(0)
     module, vae = WanModel(SHAPE).requires_grad_(False), WanVAE(dim=4).requires_grad_(False)
-    model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32))
+    weights = {f"diffusion_model.{name}": weight for name, weight in module.state_dict().items()}
+    model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32,
+                                          state_dict=lambda: weights))  # fmt: skip
     wrapped = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32,
                               patcher=fakes.Patcher(vae), device=torch.device("cpu"),
                               memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
@@ -94,6 +96,28 @@ def test_cancel_leaves_what_was_asked_for(host, parts, keep):
     assert host.interrupt.looks == 24
     assert film.decoder._memory == {}
     assert host.released == 1
+
+
+def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
+    """Forbids a take that is not found again while a LoRA is applied, or found although one came."""
+    from collections import namedtuple
+
+    kept, name = namedtuple("Kept", ["weight"]), "diffusion_model.blocks.0.self_attn.q.weight"
+    with host.pack() as package:
+        identity, (model, _) = package.nodes.compat_identity.model_identity, parts
+        plain = identity(model)
+        weight = model.model.state_dict()[name]
+        model.patches = {name: [(1.0, ("diff", (torch.ones_like(weight),)), 1.0, None, None)]}
+        patched = identity(model)
+        model.backup = {name: kept(weight.clone())}
+        weight += 1.0
+        assert identity(model) == patched != plain
+        model.patches[name] = [(0.5, *model.patches[name][0][1:])]
+        assert identity(model) not in (patched, plain)
+        model.patches = {}
+        assert identity(model) == plain
+        model.model_options = {"transformer_options": {"patches": 1}}
+        assert identity(model) != plain
 
 
 def test_cancel_before_the_first_chunk_is_a_cancel(host, parts):
