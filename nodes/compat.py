@@ -2,8 +2,8 @@
 
 Written against ComfyUI 0.3.75. What newer versions change, and why it does not matter here:
 - arguments: those of NEWER_ARGUMENTS are given where the signature has them;
-- the interrupt is a BaseException from 0.20 on: it is caught by its name (`Cancelled`) in one place, to keep the film so
-  far; all else is tidied up in `finally` and `with`;
+- the interrupt is a BaseException from 0.20 on: it is caught by its name (`Cancelled`) in one place, to keep the film
+  so far; all else is tidied up in `finally` and `with`;
 - weights may be absent, elsewhere or quantised until a module runs (dynamic VRAM, 0.12): only forwards are called, and
   every patcher made here says how to make it again (`cached_patcher_init`);
 - the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
