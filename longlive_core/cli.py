@@ -202,9 +202,8 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             raise
         frames = int(bar.n)
     seconds = time.perf_counter() - began
-    print(
-        f"{options.output}: {frames} frames, {width} x {height}, in {seconds:.1f} s ({frames / seconds:.1f} frames/s)"
-    )
+    speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
+    print(f"{options.output}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
         captions = [(segment.start_seconds, segment.text) for segment in plan.segments]
         count = contact_sheet(options.output, options.contact_sheet, captions=captions)

@@ -157,7 +157,7 @@ class Filming:
             "reused": self.reused,
             "rendered_chunks": done.rendered,
             "render_seconds": round(seconds, 3),
-            "frames_per_second": round(done.frames / seconds, 2),
+            "frames_per_second": round(done.rendered_frames / seconds, 2) if done.rendered else None,
             "segments": [
                 {"start_seconds": round(segment.start_seconds, 3), "start_frame": segment.start_frame,
                  "start_chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}

@@ -9,7 +9,8 @@ function readable(text) {
   try {
     const film = JSON.parse(text);
     return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
-      `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n` +
+      (film.frames_per_second === null ? "" :
+        `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n`) +
       (film.partial ? "ended early; queue again to go on\n" : "") + film.reused;
   } catch {
     return text; // the other reports are for people already

@@ -28,13 +28,14 @@ class Progress:
     Attributes:
         takes: ids of the take, the newest last: a changed plan makes it another. chunk: chunks done. frames: pixel
             frames done.
-        rendered: chunks made in this run, the others were stored. seconds: since the run began.
+        rendered, rendered_frames: of those, made in this run; the others were stored. seconds: since the run began.
     """
 
     takes: list[str] = field(default_factory=list)
     chunk: int = 0
     frames: int = 0
     rendered: int = 0
+    rendered_frames: int = 0
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -140,6 +141,7 @@ class Live:
             self.progress.chunk += 1
             self.progress.frames += frames
             self.progress.rendered += rendered
+            self.progress.rendered_frames += frames if rendered else 0
 
     def close(self) -> None:
         """The render has ended, in whatever way."""
