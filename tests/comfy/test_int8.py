@@ -121,6 +121,12 @@ def lora_loader(model: list) -> dict:
     return {"class_type": "LoraLoaderModelOnly", "inputs": {"model": model, "lora_name": LORA, "strength_model": 1.0}}
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_reused(server):
+    """Forbids films that agree because they were rendered once."""
+    server.forget_takes()
+
+
 def rendered(client: ComfyClient, graph: dict) -> np.ndarray:
     """Frames, uint8 [T, H, W, 3]."""
     run = client.run(graph)
@@ -162,10 +168,11 @@ def test_int8_film_with_lora_on_either_side(client, plain):
         assert apart(frames, exact) < apart(frames, plain)
 
 
-def test_int8_film_after_unloading(client, plain):
+def test_int8_film_after_unloading(client, server, plain):
     """Forbids a MODEL that comes back from unloading another one."""
     first = rendered(client, quantised([LOAD, 0], positions="auto"))
     client.post("/free", {"unload_models": True})
+    server.forget_takes()
     run = client.run(quantised([LOAD, 0], positions="relative"))  # the same film under another name in the cache
     assert run.status == "execution_success", run.error
     assert QUANTIZE in run.cached and SAMPLER not in run.cached

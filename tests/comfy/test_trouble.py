@@ -14,9 +14,10 @@ pytestmark = pytest.mark.comfy
 
 
 @pytest.fixture(autouse=True)
-def still_renders(client, short_film):
+def still_renders(client, server, short_film):
     """Forbids trouble that lasts: the short film comes out afterwards as it did before."""
     yield
+    server.forget_takes()
     run = client.run(graphs.film(filename_prefix="afterwards"))
     assert run.status == "execution_success", run.error
     frames = films.read(client.view(run.outputs[SAVE]["images"][0])).frames
