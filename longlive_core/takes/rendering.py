@@ -124,6 +124,7 @@ class _Rendering:
         if self.roll is None or self.roll.index != chunk:
             width, height = take.origin.size
             longest = plan.chunks if take.origin.stream.window == -1 else plan.longest_shot
+            self.roll = None  # the old cache goes before there is a new one: two may not fit
             self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
                              self.on_step)  # fmt: skip
             past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
