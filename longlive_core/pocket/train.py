@@ -1,9 +1,9 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
-Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `tune` goes on with long films and changes of prompt; `export` writes the files the package ships.
-`--stages` runs some of them on the results of earlier ones in the same folder. Progress goes to the log (standard
-error).
+Stages: `vae` trains the VAE; `teacher` a bidirectional model of short clips; `dit` encodes the clips as it goes (a
+growing pool), trains the text encoder and the transformer; `tune` goes on with long films and changes of prompt;
+`export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones in the same
+folder. Progress goes to the log (standard error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
+from ..train.optimiser import submodule
 from ..vae import WanVAE, channels_last
-from . import train_dit, train_vae, tune, weights_folder
+from . import teacher, train_dit, train_vae, tune, weights_folder
 from .clips import ClipPool
 from .export import export
 from .long_clips import LongPool
-from .optimiser import submodule
 
-STAGES = ("vae", "dit", "tune", "export")
+STAGES = ("vae", "teacher", "dit", "tune", "export")
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
     if "vae" in options.stages:
         train_vae.train(options.out, options.seed)
         log.info("vae: %s", train_vae.measure(load_vae(options.out), options.seed + 1))
+    if "teacher" in options.stages:
+        vae = load_vae(options.out)
+        teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
     if "dit" in options.stages:
         recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
         train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)

@@ -24,13 +24,13 @@ from ..model import Rotary, WanModel
 from ..noise import AddressedNoise
 from ..rollout import PromptSpan, rollout
 from ..schedule import add_noise, warp
+from ..train.optimiser import MasterAdam, cosine_rate
 from . import world
 from .captions import caption
 from .clips import CHUNK, CHUNKS, Clip, ClipPool
 from .forcing import ForcingAttention, Plan
 from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_width, tokens_of
-from .optimiser import MasterAdam, cosine_rate
 
 log = logging.getLogger(__name__)
 

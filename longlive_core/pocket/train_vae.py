@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, encode
 from ..vae.module import ResidualBlock
 from ..vae.streaming import _decode_piece, _encode_piece
 from . import world
-from .optimiser import MasterAdam, cosine_rate, submodule
 
 log = logging.getLogger(__name__)
 

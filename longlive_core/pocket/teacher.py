@@ -1,0 +1,139 @@
+"""Stage `teacher`: a bidirectional transformer of short toybox clips, the real score of the distillation.
+
+It is trained by flow matching on clips of 21 latent frames (and on first chunks alone, which show every combination of
+attributes), with the prompt left out at times, for classifier-free guidance. Clips come from films of 14 chunks and
+start anywhere in them: deep in a film the VAE's latents look different, and the long tuning asks about those clips
+too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt: so the
+teacher knows what a change looks like.
+
+Shapes: as in `long_clips.py`.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import UMT5EncoderModel
+
+from ..model import WanModel
+from ..train.bidirectional import velocity
+from ..train.flow import draw_timesteps, noised
+from ..train.optimiser import MasterAdam, cosine_rate
+from .captions import caption
+from .clips import CHUNK, Clip, ClipPool
+from .forcing import matmul_attention
+from .grounding import Grounding, WatchedWan
+from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
+from .long_clips import LONG, LongClip, LongPool
+from .train_dit import GRID, STREAM, DitRecipe, Journal, initialise, is_block_matrix, pretrain_text
+
+log = logging.getLogger(__name__)
+
+CLIP_CHUNKS = 7  # 21 latent frames, as the paper's teacher sees
+FULL_RANGE = (1.0, 1000.0)  # timesteps; sampling starts from pure noise
+
+
+@dataclass(frozen=True)
+class TeacherRecipe(DitRecipe):
+    """How the teacher is trained."""
+
+    steps: int = 2400
+    first_clips: int = 80
+    clips_per_step: float = 0.12
+    batch: int = 4
+    first_chunk_batch: int = 22
+    first_chunks: tuple[float, float] = (0.5, 0.2)
+    no_prompt: float = 0.1  # share of clips whose prompt is left out
+
+
+def places(clip: LongClip) -> list[int]:
+    """First chunks of the clips that one prompt can stand for: none changes but in the clip's first two chunks."""
+    return [start for start in range(LONG - CLIP_CHUNKS + 1)
+            if not any(start + 1 < switch < start + CLIP_CHUNKS for switch in clip.switches)]  # fmt: skip
+
+
+def cut(clip: LongClip, start: int) -> Clip:
+    """21 latent frames of a film from chunk `start` on, under the prompt that they end with."""
+    frames = slice(start * CHUNK, (start + CLIP_CHUNKS) * CHUNK)
+    look = clip.asked(start + CLIP_CHUNKS - 1)
+    return Clip(clip.latents[:, frames], clip.weight[frames], look, look, 0)
+
+
+class Flow:
+    """The teacher's loss on batches of clips of one length."""
+
+    def __init__(self, model: WanModel, encoder: UMT5EncoderModel, recipe: TeacherRecipe, seed: int):
+        self.wan = WatchedWan(model, recipe.model_config(), matmul_attention)
+        self.grounding = Grounding(recipe.dim, GRID).to(torch.bfloat16)
+        self.encoder, self.recipe, self.tokenizer = encoder, recipe, build_tokenizer()
+        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def step(self, clips: list[Clip]) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and the error of the clean prediction by range of timesteps."""
+        latents = torch.stack([clip.latents for clip in clips]).float()
+        weight = 1 + self.recipe.subject_weight * torch.stack([clip.weight for clip in clips]).float()[:, None]
+        times = draw_timesteps(len(clips), STREAM.shift, self.generator, *FULL_RANGE)
+        noise = torch.randn(latents.shape, generator=self.generator)
+        told = self.rng.random(len(clips)) >= self.recipe.no_prompt
+        texts = [caption(clip.after, self.rng) if tell else "" for clip, tell in zip(clips, told, strict=True)]
+        ids, mask = tokens_of(self.tokenizer, texts, 0.02, self.rng)
+        prompt = self.wan.prompt_keys(to_wan_width(encode_tokens(self.encoder, ids, mask)))
+        noisy = noised(latents, noise, times)
+        flow = velocity(self.wan, noisy, times, prompt)
+        squares = (flow - (noise - latents)).square()
+        loss = (squares * weight).sum() / weight.sum() / latents.shape[1]
+        errors = self._errors(squares.detach(), weight, times)
+        if told.any():
+            kept = torch.from_numpy(told)
+            asked = [clip.after for clip, tell in zip(clips, told, strict=True) if tell]
+            heads, errors["right"] = self.grounding({at: x[kept] for at, x in self.wan.watched.items()}, asked, 0)
+            loss = loss + self.recipe.grounding * heads
+        return loss, errors
+
+    def _errors(self, squares: Tensor, weight: Tensor, times: Tensor) -> dict[str, float]:
+        per_clip = (squares.mean(dim=1, keepdim=True) * weight).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
+        clean = per_clip * (times / 1000).square()
+        ranges = {low: (times >= low) & (times < high) for low, high in ((0, 600), (600, 900), (900, 1001))}
+        return {str(low): float(clean[inside].mean()) for low, inside in ranges.items() if inside.any()}
+
+
+def _draw(
+    starts: ClipPool, pool: LongPool, rng: np.random.Generator, recipe: TeacherRecipe, first: float
+) -> list[Clip]:
+    if rng.random() < first:
+        return [starts.starts[n] for n in rng.choice(len(starts.starts), recipe.first_chunk_batch, replace=False)]
+    clips = []
+    while len(clips) < recipe.batch:
+        film = pool.clips[rng.integers(len(pool.clips))]
+        if options := places(film):
+            clips.append(cut(film, options[rng.integers(len(options))]))
+    return clips
+
+
+def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TeacherRecipe = TeacherRecipe()) -> Path:
+    """Train the teacher and its text encoder from nothing; write `folder/teacher.pt` (averaged float32 weights)."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng((seed, 3))
+    encoder = pretrain_text(recipe, rng).to(torch.bfloat16)
+    model = WanModel(recipe.model_config())
+    initialise(model, encoder.config.d_model)
+    flow = Flow(model.to(torch.bfloat16), encoder, recipe, seed)
+    optimiser = MasterAdam({"dit": model, "text": encoder, "heads": flow.grounding}, weight_decay=0.01,
+                           average=recipe.average, matrix=is_block_matrix)  # fmt: skip
+    starts.encode_starts()
+    journal, (early, late) = Journal(), recipe.first_chunks
+    for step in range(recipe.steps):
+        pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
+        clips = _draw(starts, pool, rng, recipe, early + (late - early) * step / recipe.steps)
+        loss, errors = flow.step(clips)
+        loss.backward()
+        share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)
+        optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
+        kind = "first" if clips[0].latents.shape[1] == CHUNK else "clip"
+        journal.note(step, float(loss.detach()), errors, kind, len(pool.clips))
+        if step % 100 == 99 or step + 1 == recipe.steps:
+            torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "teacher.pt")
+    return folder / "teacher.pt"

@@ -1,0 +1,43 @@
+"""The flow-matching loss on whole clips: how the teacher is trained, and how the critic follows the student.
+
+Flow matching (Lipman et al. 2023): v(x_t, t) is to be noise - clean. Timesteps are drawn evenly and then shifted, as
+they are used (Wan 2.1; Self-Forcing and LongLive draw the critic's and the score's so, within 2 to 98 % of the scale).
+
+Shapes: B clips, C channels, T latent frames, h, w latent size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config import TRAIN_TIMESTEPS
+from ..model import CausalWan
+from ..model.causal import PromptKeys
+from ..schedule import warp
+from .bidirectional import velocity
+
+LOWEST, HIGHEST = 0.02 * TRAIN_TIMESTEPS, 0.98 * TRAIN_TIMESTEPS  # DMD's range; outside, scores say nothing or explode
+
+
+def draw_timesteps(clips: int, shift: float, generator: torch.Generator, lowest: float = LOWEST,
+                   highest: float = HIGHEST) -> Tensor:  # fmt: skip
+    """[B] timesteps: even, then shifted, then clamped."""
+    even = torch.rand(clips, generator=generator, dtype=torch.float64) * TRAIN_TIMESTEPS
+    return warp(even, shift).clamp(lowest, highest).float()
+
+
+def noised(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """x_t of clips [B, C, T, h, w] at timesteps [B]."""
+    sigma = (timesteps / TRAIN_TIMESTEPS).to(clean.device).view(-1, 1, 1, 1, 1)
+    return (1 - sigma) * clean + sigma * noise
+
+
+def flow_loss(model: CausalWan, clean: Tensor, noise: Tensor, timesteps: Tensor, prompt: PromptKeys,
+              weight: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Mean squared error of the velocity. weight: of each latent cell, to be broadcast over [B, C, T, h, w]."""
+    error = (velocity(model, noised(clean, noise, timesteps), timesteps, prompt) - (noise - clean)).square()
+    if weight is None:
+        return error.mean()
+    weight = weight.expand_as(error)
+    return (error * weight).sum() / weight.sum()
