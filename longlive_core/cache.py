@@ -8,7 +8,7 @@ nothing is ever moved, cloned or concatenated, and a full cache has one shape.
 Protocol. One pass at a time:
 
     span = cache.next_chunk()             # or cache.rebuild(frames, hold_sink) for a recache
-    for each layer: cache.write(layer, span, k, v); k, v = cache.visible(layer, span)
+    for each layer: k, v = cache.exchange(layer, span, k, v)
     cache.commit(span)                    # after the clean pass or the recache only
 
 Denoising passes write and read but are never committed: the next pass takes the same span and overwrites them. A pass
@@ -49,6 +49,16 @@ class Span:
     def own_positions(self) -> tuple[int, ...]:
         """Positions of the slots written."""
         return self.positions[self.start : self.start + self.frames]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a cache, to go back to."""
+
+    keys: Tensor
+    values: Tensor
+    sink_count: int
+    ring_count: int
 
 
 class RollingCache:
@@ -123,11 +133,35 @@ class RollingCache:
         self.ring_count += frames
         self._expected = None
 
+    def snapshot(self) -> Snapshot:
+        """All that it holds, as a copy."""
+        return Snapshot(self._keys.clone(), self._values.clone(), self.sink_count, self.ring_count)
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Be again as it was."""
+        self._keys.copy_(snapshot.keys)
+        self._values.copy_(snapshot.values)
+        self.sink_count, self.ring_count = snapshot.sink_count, snapshot.ring_count
+        self._expected = None
+
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> None:
         """Put a layer's keys and values [B, span.frames * tokens, N, D] into the span's slots."""
         place = slice(span.start * self.tokens, (span.start + span.frames) * self.tokens)
         self._keys[layer, :, place].copy_(keys)
         self._values[layer, :, place].copy_(values)
+
+    def exchange(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's keys and values and read what the pass sees.
+
+        In training, gradients reach the span's own keys and values; all else in the cache is a constant.
+        """
+        self.write(layer, span, keys.detach(), values.detach())
+        seen = self.visible(layer, span)
+        if not (torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad)):
+            return seen
+        first, end = span.start * self.tokens, (span.start + span.frames) * self.tokens
+        return tuple(torch.cat([past[:, :first], own, past[:, end:]], dim=1)
+                     for past, own in zip(seen, (keys, values), strict=True))  # fmt: skip
 
     def visible(self, layer: int, span: Span) -> tuple[Tensor, Tensor]:
         """What a pass over this span sees: keys and values [B, span.visible * tokens, N, D], as views."""

@@ -260,13 +260,27 @@ class Shot:
 
     def _denoise(self, span: Span, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
         """All denoising passes of a chunk. They leave nothing behind that a second call would not overwrite."""
-        latents = self._noise(noise, 0)
-        for step, timestep in enumerate(self.timesteps):
-            if step:
-                latents = add_noise(latents, self._noise(noise, step), timestep)
+        last = len(self.timesteps) - 1
+        noisy = self.noisy_input(span, noise, last, on_step)
+        on_step(last)
+        return self.rounded(self.predict(span, noisy, last))
+
+    def noisy_input(self, span: Span, noise: Noise, last: int, on_step: Callable[[int], None]) -> Tensor:
+        """What the next chunk's denoising pass `last` starts from, after all passes before it. [B, C, chunk, h, w]."""
+        noisy = self._noise(noise, 0)
+        for step in range(last):
             on_step(step)
-            latents = clean_sample(latents, self._pass(latents, timestep, span, self.frames), timestep)
-        # As the clean pass reads them; so they can be stored in that dtype, and the VAE sees the same.
+            clean = self.predict(span, noisy, step)
+            noisy = add_noise(clean, self._noise(noise, step + 1), self.timesteps[step + 1])
+        return noisy
+
+    def predict(self, span: Span, noisy: Tensor, step: int) -> Tensor:
+        """The next chunk's clean latents as denoising pass `step` sees them; training differentiates through this."""
+        timestep = self.timesteps[step]
+        return clean_sample(noisy, self._pass(noisy, timestep, span, self.frames), timestep)
+
+    def rounded(self, latents: Tensor) -> Tensor:
+        """Latents as the clean pass reads them; so they can be stored in that dtype, and the VAE sees the same."""
         return latents.to(self.model.dtype).float()
 
     def _why_not_finite(self, span: Span, noise: Noise) -> str:
@@ -291,8 +305,7 @@ class Shot:
         table = self.own_rotary.table(positions)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.cache.write(layer, span, rotate(k, table), v)
-            return self.model.attention(rotate(q, table), *self.cache.visible(layer, span))
+            return self.model.attention(rotate(q, table), *self.cache.exchange(layer, span, rotate(k, table), v))
 
         return attend
 
@@ -302,8 +315,7 @@ class Shot:
         window = self.window_rotary.table(span.positions)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.cache.write(layer, span, k, v)
-            keys, values = self.cache.visible(layer, span)
+            keys, values = self.cache.exchange(layer, span, k, v)
             return self.model.attention(rotate(q, own), rotate(keys, window), values)
 
         return attend

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from ..quant import place, quantise_state_dict
 from .files import CheckpointError, fingerprint, write_safetensors
-from .lora import load_lora, merge_lora
+from .lora import LoraLayer, load_lora, merge_lora
 from .models import build_model, load_state_dict
 
 COMFY_LORA_PREFIX = "diffusion_model."
@@ -58,13 +59,18 @@ def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha:
     `alpha` is for a source that states none, see `load_lora`.
     """
     _different(source, target)
+    return write_lora(target, load_lora(source, alpha), _origin("source", source))
+
+
+def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraLayer], origin: Mapping[str, str]) -> Path:
+    """Write a LoRA's layers with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
     tensors = {}
-    for layer, part in load_lora(source, alpha).items():
+    for layer, part in lora.items():
         name = COMFY_LORA_PREFIX + layer
         tensors[f"{name}.lora_A.weight"] = part.down
         tensors[f"{name}.lora_B.weight"] = part.up
         tensors[f"{name}.alpha"] = torch.tensor(part.alpha)
-    return write_safetensors(target, tensors, {"format": "pt", **_origin("source", source)})
+    return write_safetensors(target, tensors, {"format": "pt", **origin})
 
 
 def _different(source: str | os.PathLike | None, target: str | os.PathLike) -> None:

@@ -59,12 +59,14 @@ class CausalWan:
 
     def prompt_keys(self, context: Tensor) -> PromptKeys:
         """Cross-attention keys and values of text embeddings [B, text tokens, text_dim], padding included."""
+        return self._within(self.module, self._prompt_keys, context)
+
+    def _prompt_keys(self, context: Tensor) -> PromptKeys:
         text = self.module.text_embedding(context.to(self.device, self.dtype))
-        pairs = []
-        for block in self.module.blocks:
-            attn = block.cross_attn
-            pairs.append((self._heads(attn.norm_k(attn.k(text))), self._heads(attn.v(text))))
-        return pairs
+        return [self._within(block, self._block_keys, block.cross_attn, text) for block in self.module.blocks]
+
+    def _block_keys(self, attn: Any, text: Tensor) -> tuple[Tensor, Tensor]:
+        return self._heads(attn.norm_k(attn.k(text))), self._heads(attn.v(text))
 
     def velocity(self, latents: Tensor, timestep: float | Tensor, prompt: PromptKeys, attend: Attend) -> Tensor:
         """The model's velocity (noise - clean) for some latent frames.
@@ -78,10 +80,17 @@ class CausalWan:
         Returns:
             [B, C, T, h, w], float32.
         """
+        return self._within(self.module, self._velocity, latents, timestep, prompt, attend)
+
+    def _within(self, module: Any, function: Callable, *given) -> Any:
+        """Run a part of the forward that uses this module's weights. Training hooks in here (`train/trainable.py`)."""
+        return function(*given)
+
+    def _velocity(self, latents: Tensor, timestep: float | Tensor, prompt: PromptKeys, attend: Attend) -> Tensor:
         x, grid = self._patch(latents)
         time, modulation = self._time(timestep)
         for layer, block in enumerate(self.module.blocks):
-            x = self._block(layer, block, x, modulation, prompt[layer], attend)
+            x = self._within(block, self._block, layer, block, x, modulation, prompt[layer], attend)
         head = self.module.head
         shift, scale = (head.modulation[:, None].to(x) + time.unsqueeze(2)).unbind(2)
         x = head.head(_modulate(head.norm(x), shift, scale))

@@ -20,7 +20,7 @@ from transformers import UMT5EncoderModel
 
 from ..model import WanModel
 from ..train.bidirectional import velocity
-from ..train.flow import draw_timesteps, noised
+from ..train.flow import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
@@ -75,7 +75,8 @@ class Flow:
         """The loss, and the error of the clean prediction by range of timesteps."""
         latents = torch.stack([clip.latents for clip in clips]).float()
         weight = 1 + self.recipe.subject_weight * torch.stack([clip.weight for clip in clips]).float()[:, None]
-        times = draw_timesteps(len(clips), STREAM.shift, self.generator, *FULL_RANGE)
+        even = torch.rand(len(clips), generator=self.generator, dtype=torch.float64)
+        times = timesteps_of(even, STREAM.shift, *FULL_RANGE)
         noise = torch.randn(latents.shape, generator=self.generator)
         told = self.rng.random(len(clips)) >= self.recipe.no_prompt
         texts = [caption(clip.after, self.rng) if tell else "" for clip, tell in zip(clips, told, strict=True)]

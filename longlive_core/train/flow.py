@@ -8,7 +8,6 @@ Shapes: B clips, C channels, T latent frames, h, w latent size.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..config import TRAIN_TIMESTEPS
@@ -20,11 +19,9 @@ from .bidirectional import velocity
 LOWEST, HIGHEST = 0.02 * TRAIN_TIMESTEPS, 0.98 * TRAIN_TIMESTEPS  # DMD's range; outside, scores say nothing or explode
 
 
-def draw_timesteps(clips: int, shift: float, generator: torch.Generator, lowest: float = LOWEST,
-                   highest: float = HIGHEST) -> Tensor:  # fmt: skip
-    """[B] timesteps: even, then shifted, then clamped."""
-    even = torch.rand(clips, generator=generator, dtype=torch.float64) * TRAIN_TIMESTEPS
-    return warp(even, shift).clamp(lowest, highest).float()
+def timesteps_of(even: Tensor, shift: float, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
+    """Even numbers [B] in [0, 1) -> timesteps [B], shifted, then clamped."""
+    return warp(even.double() * TRAIN_TIMESTEPS, shift).clamp(lowest, highest).float()
 
 
 def noised(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,0 +1,203 @@
+"""A distillation's configuration: one YAML file, frozen dataclasses that check themselves.
+
+Defaults are the paper's (LongLive's published training configurations). Names that are not known, and values that
+contradict each other, are errors before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import PRESETS, StreamConfig
+from .streaming import Lengths
+
+TOYBOX = "toybox"
+
+
+class ConfigError(ValueError):
+    """A configuration says something that cannot be."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Files of the models; "pocket" is the built-in one.
+
+    Attributes:
+        student: what is trained.
+        teacher: the real score, bidirectional; another width and depth than the student's are fine.
+        critic: what the fake score starts from.
+        text_encoder: of the student, and of the scores unless they have their own.
+        teacher_text_encoder: of teacher and critic, where it is another one.
+        vae: for sample films.
+    """
+
+    student: str
+    teacher: str
+    critic: str
+    text_encoder: str | None = None
+    teacher_text_encoder: str | None = None
+    vae: str | None = None
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW; betas and rates as LongLive's long tuning has them.
+
+    Attributes:
+        average: exponential average of the weights (EMA), 0: none; kept from step `average_from` on.
+        clip: largest norm of the gradients.
+    """
+
+    rate: float = 1e-5
+    betas: tuple[float, float] = (0.0, 0.999)
+    weight_decay: float = 0.01
+    clip: float = 10.0
+    average: float = 0.0
+    average_from: int = 200
+    warmup: int = 0
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank tuning of all linear layers of the blocks (PEFT). `critic`: the critic too, not only the student."""
+
+    rank: int = 256
+    alpha: float = 256.0
+    critic: bool = True
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ConfigError(f"LoRA rank {self.rank}: it must be at least 1; leave `lora` out for full tuning")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A distillation: short (films of one clip) or long (streaming long tuning).
+
+    Attributes:
+        stream: window, sink and so on, as the student will be used; sink policy is the one it is trained with.
+        lengths: clips and films, latent frames.
+        size: (width, height) of the pictures.
+        prompts: a file (.txt, .jsonl), or "toybox". follow_ups: a second text file beside a .txt.
+        switches: whether the prompt changes once in a film of more than one clip.
+        critic_updates: critic steps for one of the student.
+        guidance: of the real score.
+        negative_prompt: the text of the unconditional score.
+        batch: films on each rank.
+        steps: critic steps in all.
+        dtype: of weights in use; the optimiser's copies are float32.
+        save_every, keep: steps between checkpoints, and how many of them stay.
+        sample_every: steps between sample films; 0: none.
+    """
+
+    models: Models
+    prompts: str
+    stream: StreamConfig = StreamConfig(sink_policy="refreshed")
+    lengths: Lengths = Lengths()
+    size: tuple[int, int] = (832, 480)
+    follow_ups: str | None = None
+    switches: bool = True
+    critic_updates: int = 5
+    guidance: float = 3.0
+    negative_prompt: str = ""
+    batch: int = 1
+    steps: int = 3000
+    seed: int = 0
+    student_optimiser: Optimiser = Optimiser(rate=1e-5)
+    critic_optimiser: Optimiser = Optimiser(rate=2e-6)
+    lora: Lora | None = None
+    checkpointing: bool = True
+    dtype: str = "bf16"
+    save_every: int = 100
+    keep: int = 3
+    log_every: int = 1
+    sample_every: int = 0
+    sample_seconds: float = 10.0
+    notes: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        self.lengths.check_chunks(self.stream.chunk)
+        for name in ("critic_updates", "batch", "steps", "save_every", "keep", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
+        self.stream.check_length(self.lengths.frames // self.stream.chunk)
+        if any(side % 16 for side in self.size):
+            raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(h, w)."""
+        return self.size[1] // 8, self.size[0] // 8
+
+    @property
+    def needs_follow_ups(self) -> bool:
+        return self.switches and self.lengths.clips > 1
+
+
+def load_config(path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Config:
+    """Read a YAML file; `changes` (dotted names) take precedence. ConfigError names the file and the place."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"the configuration {path} must be a table of settings, but it is {type(content).__name__}")
+    for name, value in (changes or {}).items():
+        *parents, last = name.split(".")
+        table = content
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return from_dict(content)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def from_dict(content: dict[str, Any]) -> Config:
+    """A configuration from plain tables, as YAML gives them."""
+    content = dict(content)
+    preset = content.pop("preset", "longlive-1.3b")
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r}: allowed are {', '.join(PRESETS)}")
+    parts: dict[str, Any] = {"models": Models, "lengths": Lengths, "student_optimiser": Optimiser,
+                             "critic_optimiser": Optimiser, "lora": Lora}  # fmt: skip
+    given: dict[str, Any] = {}
+    for name, value in content.items():
+        given[name] = _part(parts[name], value, name) if name in parts and value is not None else value
+    base = dataclasses.replace(PRESETS[preset], sink_policy="refreshed")
+    given["stream"] = _part(StreamConfig, {**dataclasses.asdict(base), **(content.get("stream") or {})}, "stream")
+    return _part(Config, given, "")
+
+
+def _part(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ConfigError(f"`{where}` must be a table of settings, but it is {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        prefix = f"{where}." if where else ""
+        raise ConfigError(f"unknown setting {', '.join(prefix + name for name in unknown)}: "
+                          f"allowed are {', '.join(sorted(fields))}")  # fmt: skip
+    missing = [name for name, f in fields.items()
+               if name not in values and f.default is f.default_factory is dataclasses.MISSING]  # fmt: skip
+    if missing:
+        raise ConfigError(f"missing setting {', '.join(f'{where}.{name}' if where else name for name in missing)}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain tables again, for a run's folder."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(part) for name, part in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))

@@ -1,0 +1,153 @@
+"""One step of a distillation, short or long: the critic follows the student's films, the student the teacher's view.
+
+Every step the critic learns from a new clip; before every `critic_updates`-th critic step the student learns from one
+of its own (DMD2, two time scales; Self-Forcing and LongLive: five to one). Both take their clips from the same running
+films, one clip after another, and a new batch of films begins when the last is done.
+
+Shapes: B films of this rank, C channels, T latent frames, h, w latent size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .addressed import address, choice, normal, uniform
+from .config import Config
+from .dmd import Prompts, Scores, loss_gradient
+from .flow import timesteps_of
+from .optimiser import MasterAdam
+from .parallel import Ranks
+from .self_forcing import StudentShot
+from .streaming import LongFilm, Window
+from .trainable import TrainableWan
+
+Encode = Callable[[Sequence[str]], Tensor]
+"""Texts -> embeddings [N, text tokens, text_dim]."""
+
+
+class NotFiniteError(ValueError):
+    """The loss is NaN or infinite; says at which step and in what."""
+
+
+@dataclass
+class Trainee:
+    """A model in training and its optimiser."""
+
+    model: TrainableWan
+    optimiser: MasterAdam
+
+
+class Distiller:
+    """The state of a distillation between two steps, and the step.
+
+    Args:
+        student, critic: what is trained.
+        teacher: the real score.
+        encode: of the student's texts; encode_scores: of teacher's and critic's.
+        draw: (film number, films of this rank, rank, ranks) -> prompt pairs, see `prompts.PromptStream.draw`.
+    """
+
+    def __init__(self, config: Config, student: Trainee, critic: Trainee, teacher: TrainableWan, encode: Encode,
+                 encode_scores: Encode, draw: Callable, who: Ranks):  # fmt: skip
+        self.config, self.student, self.critic, self.who = config, student, critic, who
+        self.scores = Scores(teacher, critic.model, config.guidance)
+        self.encode, self.encode_scores, self.draw = encode, encode_scores, draw
+        self.items = who.items(config.batch)
+        self.shot = StudentShot(student.model, config.stream, config.latent_size, config.batch,
+                                capacity=config.lengths.frames)  # fmt: skip
+        self.film: LongFilm | None = None
+        self.texts: list[list[str]] = []  # of the running films: at the start, after the change
+        self.judged: list[Prompts] = []  # the same for the scores
+        self.begun = 0  # batches of films so far
+
+    def step(self, step: int) -> dict[str, float]:
+        """Do step `step`; returns scalars for the log. Raises NotFiniteError before any weight is spoilt."""
+        told: dict[str, float] = {}
+        if step % self.config.critic_updates == 0:
+            told.update(self._student_step(step))
+        told.update(self._critic_step(step))
+        told["film/clip"] = float(self.film.clips)
+        return told
+
+    def _student_step(self, step: int) -> dict[str, float]:
+        window, prompts = self._next_clip(step, "student")
+        timesteps, noise = self._scores_draw(step, "student", window)
+        direction = self.scores.direction(window.latents, prompts, timesteps, noise)
+        loss = self._finite(0.5 * float(direction[:, :, -window.new_frames :].square().mean()), step, "student's loss")
+        self.shot.backward(window.rolled, loss_gradient(direction, window.new_frames))
+        norm = self._move(self.student, self.config.student_optimiser, step // self.config.critic_updates)
+        self._finite(norm, step, "student's gradient")
+        return {"student/dmd": loss, "student/gradient_norm": norm,
+                "student/direction": self.who.mean(float(direction.abs().mean()))}  # fmt: skip
+
+    def _critic_step(self, step: int) -> dict[str, float]:
+        window, prompts = self._next_clip(step, "critic")
+        timesteps, noise = self._scores_draw(step, "critic", window)
+        loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise)
+        value = self._finite(float(loss.detach()), step, "critic's loss")
+        loss.backward()
+        norm = self._move(self.critic, self.config.critic_optimiser, step)
+        self._finite(norm, step, "critic's gradient")
+        return {"critic/loss": value, "critic/gradient_norm": norm}
+
+    def _next_clip(self, step: int, purpose: str) -> tuple[Window, Prompts]:
+        if self.film is None or self.film.finished:
+            self._begin_film()
+        passes = len(self.config.stream.denoising_steps)
+        changed = self.film.switch is not None and self.film.clips >= self.film.switch
+        window = self.film.next_clip(choice(passes, self.config.seed, "exit step", step, purpose))
+        return window, self.judged[int(changed)]
+
+    def _begin_film(self) -> None:
+        config, number = self.config, self.begun
+        pairs = self.draw(number, config.batch, self.who.rank, self.who.count)
+        switching = config.needs_follow_ups
+        self.texts = [[p.prompt for p in pairs]] + ([[p.follow_up for p in pairs]] if switching else [])
+        self._read_texts()
+        seeds = [address(config.seed, "film", number, item) for item in self.items]
+        switch = 1 + choice(config.lengths.clips - 1, config.seed, "switch", number) if switching else None
+        then = self.encode(self.texts[1]) if switching else None
+        self.film = LongFilm(self.shot, self.encode(self.texts[0]), then, switch, seeds, config.lengths)
+        self.begun += 1
+
+    def _read_texts(self) -> None:
+        without = self.encode_scores([self.config.negative_prompt] * self.config.batch)
+        self.judged = [Prompts(self.encode_scores(texts), without) for texts in self.texts]
+
+    def _scores_draw(self, step: int, purpose: str, window: Window) -> tuple[Tensor, Tensor]:
+        seed, device = self.config.seed, window.latents.device
+        even = uniform(self.items, seed, purpose, "timestep", step)
+        noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
+        return timesteps_of(even, self.config.stream.shift).to(device), noise.to(device)
+
+    def _move(self, trainee: Trainee, settings, count: int) -> float:
+        warm = min(1.0, (count + 1) / settings.warmup) if settings.warmup else 1.0
+        return trainee.optimiser.step(settings.rate * warm)
+
+    def _finite(self, value: float, step: int, what: str) -> float:
+        value = self.who.mean(value)  # so that all ranks stop together
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint is good: go on "
+                "from there with a lower rate, or look at the teacher"
+            )
+        return value
+
+    def state_dict(self) -> dict:
+        """All that later steps depend on, of this rank; see `from_state`."""
+        return {
+            "student": self.student.optimiser.state_dict(), "critic": self.critic.optimiser.state_dict(),
+            "begun": self.begun, "texts": self.texts, "film": self.film.state_dict() if self.film else None,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict) -> None:
+        self.student.optimiser.load_state_dict(state["student"])
+        self.critic.optimiser.load_state_dict(state["critic"])
+        self.begun, self.texts = state["begun"], state["texts"]
+        if state["film"] is not None:
+            self._read_texts()
+            self.film = LongFilm.from_state_dict(self.shot, state["film"], self.config.lengths)

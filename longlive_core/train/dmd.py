@@ -1,0 +1,77 @@
+"""Distribution matching distillation: the gradient that moves the student's films towards the teacher's.
+
+The student's clip is noised; the real score (the teacher, with guidance) and the fake score (the critic, which follows
+the student's films) each say what clean clip they see in it, and the difference is the gradient of the
+Kullback-Leibler divergence between the two distributions (DMD, Yin et al. 2024, eq. 7), divided by how far the student
+is from the teacher's view (eq. 8, as Self-Forcing and LongLive normalise it: mean absolute difference of each clip).
+
+Shapes: B clips, C channels, T latent frames, h, w latent size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..model import CausalWan
+from .bidirectional import clean_clip
+from .flow import flow_loss, noised
+
+
+def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """(fake - real) / mean |clean - real| of each clip; [B, C, T, h, w], float32.
+
+    A clip that equals the teacher's view everywhere has nothing to learn: its direction is zero, not infinite.
+    """
+    clean, real, fake = (t.float() for t in (clean, real, fake))
+    distance = (clean - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+    return torch.where(distance > 0, (fake - real) / distance, 0.0)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Text embeddings that a clip is judged under, [B, text tokens, text_dim] each."""
+
+    conditional: Tensor
+    unconditional: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The two score models.
+
+    Attributes:
+        real: the teacher; its weights stay as they are.
+        fake: the critic.
+        guidance: of the real score, see `bidirectional.clean_clip`. The paper's configuration has 3.
+    """
+
+    real: CausalWan
+    fake: CausalWan
+    guidance: float = 3.0
+
+    @torch.no_grad()
+    def direction(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """The DMD direction of clips [B, C, T, h, w] at timesteps [B] with this noise."""
+        noisy = noised(clean, noise, timesteps)
+        fake = clean_clip(self.fake, noisy, timesteps, self.fake.prompt_keys(prompts.conditional))
+        keys = self.real.prompt_keys(prompts.conditional)
+        without = self.real.prompt_keys(prompts.unconditional) if self.guidance else None
+        real = clean_clip(self.real, noisy, timesteps, keys, without, self.guidance)
+        return dmd_direction(clean, real, fake)
+
+    def critic_loss(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """The flow-matching loss of the critic on the student's clips."""
+        return flow_loss(self.fake, clean, noise, timesteps, self.fake.prompt_keys(prompts.conditional))
+
+
+def loss_gradient(direction: Tensor, new_frames: int) -> Tensor:
+    """The gradient of the DMD loss with respect to a clip's last `new_frames` latent frames.
+
+    The loss is 1/2 mean (x - (x - direction))^2 over them, whose gradient is direction / their count; the frames
+    before are context of the scores only.
+    """
+    new = direction[:, :, -new_frames:]
+    return new / new.numel()

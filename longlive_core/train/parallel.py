@@ -1,0 +1,83 @@
+"""Ranks: what `torchrun` starts, and FSDP2 over all of them. One process without torchrun is one rank without FSDP2.
+
+Each block is a group of its own, gathered for its part of the forward and freed after it; everything else of a model
+is one more group. Gradients are averaged over ranks, so a rank's loss is a mean over its own items.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from .trainable import callable_parts
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all of them."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def many(self) -> bool:
+        return self.count > 1
+
+    def items(self, batch: int) -> range:
+        """Numbers of this rank's items in a batch of `batch` items a rank."""
+        return range(self.rank * batch, (self.rank + 1) * batch)
+
+    def barrier(self) -> None:
+        if self.many:
+            dist.barrier()
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over all ranks."""
+        if not self.many:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total) / self.count
+
+
+@contextmanager
+def ranks(device: str | None = None) -> Iterator[Ranks]:
+    """The ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or the one there is."""
+    cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
+    if "RANK" not in os.environ:
+        yield Ranks(device=torch.device(device or ("cuda" if cuda else "cpu")))
+        return
+    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(module: nn.Module, who: Ranks) -> nn.Module:
+    """Spread a model's weights over all ranks (in place). Gradients are summed up in float32."""
+    if not who.many:
+        return module
+    callable_parts(module)
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    mesh = dist.init_device_mesh(who.device.type, (who.count,))
+    for block in module.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    return module
+

@@ -1,0 +1,103 @@
+"""The loop of a distillation: steps, TensorBoard scalars, sample films, checkpoints, and an end in good order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..checkpoints import load_vae
+from ..film import to_frames
+from ..noise import AddressedNoise
+from ..pipeline import vae_file
+from ..rollout import PromptSpan, rollout
+from ..vae import StreamingDecoder
+from ..video import FilmWriter
+from . import checkpoint
+from .config import Config, ConfigError
+from .distil import Distiller
+from .models import build
+from .parallel import Ranks
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, folder: Path, draw: Callable, who: Ranks) -> Path:
+    """Train until `config.steps`, from the newest checkpoint in `folder` or from the start; returns the last one.
+
+    Raises:
+        ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
+    """
+    distiller = build(config, draw, who)
+    done = checkpoint.resume(distiller, folder)
+    if done > config.steps:
+        raise ConfigError(f"{folder} holds {done} steps already, more than the {config.steps} asked for")
+    with Journal(folder if who.first else None) as journal:
+        for step in range(done, config.steps):
+            told = distiller.step(step)
+            if (step + 1) % config.log_every == 0:
+                journal.note(step + 1, config.steps, told)
+            last = step + 1 == config.steps
+            if last or (step + 1) % config.save_every == 0:
+                checkpoint.save(distiller, folder, step + 1)
+            if config.sample_every and (last or (step + 1) % config.sample_every == 0):
+                sample_film(distiller, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
+    return checkpoint.checkpoints(folder)[-1]
+
+
+class Journal:
+    """Scalars to TensorBoard and the log; nothing on ranks but the first (folder None)."""
+
+    def __init__(self, folder: Path | None):
+        self.writer, self.started = None, time.monotonic()
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.writer:
+            self.writer.close()
+
+    def note(self, step: int, steps: int, told: dict[str, float]) -> None:
+        if not self.writer:
+            return
+        for name, value in told.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.add_scalar("seconds", time.monotonic() - self.started, step)
+        log.info("step %d of %d: %s", step, steps, ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+
+    def picture(self, name: str, image, step: int) -> None:
+        """image: uint8 [H, W, 3]."""
+        if self.writer:
+            self.writer.add_image(name, image, step, dataformats="HWC")
+
+
+@torch.no_grad()
+def sample_film(distiller: Distiller, path: Path, journal: Journal, step: int) -> None:
+    """Film two prompts of the data with a recache between them, as at use; every rank calls this, the first writes."""
+    config, who = distiller.config, distiller.who
+    pair = distiller.draw(0, 1, 0, 1)[0]
+    stream, fps = distiller.shot.stream, 16
+    chunks = max(2, -(-int(config.sample_seconds * fps + 3) // (4 * stream.chunk)))
+    spans = [PromptSpan(0, distiller.encode([pair.prompt]))]
+    if pair.follow_up:
+        spans.append(PromptSpan(chunks // 2, distiller.encode([pair.follow_up])))
+    parts = [part.latents for part in rollout(distiller.student.model, spans, chunks, config.latent_size, stream,
+                                              AddressedNoise(config.seed))]  # fmt: skip
+    if not who.first:
+        return
+    decoder = StreamingDecoder(load_vae(vae_file(config.models.vae), who.device, distiller.student.model.dtype))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = np.concatenate([to_frames(decoder.decode(part)) for part in parts])
+    with FilmWriter(path, config.size[0], config.size[1], fps) as film:
+        film.write(frames)
+    journal.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)
+

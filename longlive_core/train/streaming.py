@@ -1,0 +1,145 @@
+"""Streaming long tuning: a film that goes on from clip to clip, and a loss on the newest clip only (section 3.3).
+
+The student rolls on from its cache; each clip is judged by the scores as a short clip of its own, with the few frames
+before it as context, and everything earlier is a constant that only the rolling cache remembers. So a step costs the
+same at the film's first minute and at its fourth, in time and in memory. At one clip boundary, drawn at random, the
+prompt changes: the cache is recached under the new prompt exactly as in a rollout, and from this clip on the teacher is
+asked for the new prompt.
+
+A short distillation is the case of films of one clip.
+
+Shapes: B films, C channels, T latent frames, h, w latent size. Lengths are in latent frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cache import Snapshot
+from ..noise import AddressedNoise
+from .self_forcing import Rolled, ShotState, StudentShot, nothing
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How a film is cut into clips. The defaults are the paper's: 21 frames, 18 of them new, films of up to 240.
+
+    Attributes:
+        clip: frames that the scores see.
+        new: of these, how many are new in every clip but the first.
+        longest: no film becomes longer.
+    """
+
+    clip: int = 21
+    new: int = 18
+    longest: int = 240
+
+    def __post_init__(self):
+        if not 0 < self.new <= self.clip <= self.longest:
+            raise ValueError(f"clips of {self.clip} latent frames with {self.new} new ones in films of up to "
+                             f"{self.longest}: allowed is 0 < new <= clip <= longest")  # fmt: skip
+
+    def check_chunks(self, chunk: int) -> None:
+        if self.clip % chunk or self.new % chunk:
+            raise ValueError(f"clips of {self.clip} latent frames with {self.new} new ones: both must be multiples of "
+                             f"the chunk, {chunk}")  # fmt: skip
+
+    @property
+    def clips(self) -> int:
+        """Clips of the longest film."""
+        return 1 + (self.longest - self.clip) // self.new
+
+    @property
+    def frames(self) -> int:
+        """Frames of the longest film that whole clips give."""
+        return self.clip + (self.clips - 1) * self.new
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the scores see of a film: a clip.
+
+    Attributes:
+        rolled: its new frames, and what their gradient needs.
+        latents: [B, C, T, h, w], the new frames after the context before them.
+        context: text embeddings that it is judged under.
+    """
+
+    rolled: Rolled
+    latents: Tensor
+    context: Tensor
+
+    @property
+    def new_frames(self) -> int:
+        return self.rolled.latents.shape[2]
+
+
+class LongFilm:
+    """A batch of films in the making.
+
+    Args:
+        shot: new, or of a film that is done with.
+        first, then: text embeddings before and from the change of prompt on, [B, text tokens, text_dim].
+        switch: the clip before which the prompt changes; None: it does not.
+        seeds: of each film's noise.
+        lengths: checked against the shot's chunk.
+    """
+
+    def __init__(self, shot: StudentShot, first: Tensor, then: Tensor | None, switch: int | None, seeds: list[int],
+                 lengths: Lengths):  # fmt: skip
+        lengths.check_chunks(shot.stream.chunk)
+        if switch is not None and then is None:
+            raise ValueError("a film whose prompt changes needs a follow-up prompt")
+        self.shot, self.lengths = shot, lengths
+        self.first, self.then, self.switch, self.seeds = first, then, switch, seeds
+        self.clips = 0
+        self.tail: Tensor | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.clips >= self.lengths.clips
+
+    @property
+    def context(self) -> Tensor:
+        """Text embeddings of the next clip."""
+        return self.first if self.switch is None or self.clips < self.switch else self.then
+
+    @torch.no_grad()
+    def next_clip(self, exit_step: int) -> Window:
+        """Film the next clip; see `self_forcing.StudentShot.roll` for `exit_step`."""
+        if self.finished:
+            raise RuntimeError(f"the film has all its {self.lengths.clips} clips; begin another one")
+        context, size = self.context, self.lengths.new
+        if self.clips == 0:
+            self.shot.switch(context, "cut", nothing)
+            size = self.lengths.clip
+        elif self.clips == self.switch:
+            self.shot.switch(context, "recache", nothing)
+        rolled = self.shot.roll(context, size // self.shot.stream.chunk, AddressedNoise(self.seeds), exit_step)
+        whole = rolled.latents if self.tail is None else torch.cat([self.tail, rolled.latents], dim=2)
+        overlap = self.lengths.clip - self.lengths.new
+        self.tail = whole[:, :, whole.shape[2] - overlap :].clone() if overlap else None
+        self.clips += 1
+        return Window(rolled, whole, context)
+
+    def state_dict(self) -> dict:
+        """All that the rest of the film depends on; tensors, numbers and lists."""
+        shot = self.shot.state()
+        return {
+            "keys": shot.cache.keys, "values": shot.cache.values, "sink_count": shot.cache.sink_count,
+            "ring_count": shot.cache.ring_count, "recent": list(shot.recent), "chunks": shot.chunks,
+            "first": self.first, "then": self.then, "switch": self.switch, "seeds": self.seeds,
+            "clips": self.clips, "tail": self.tail,
+        }  # fmt: skip
+
+    @classmethod
+    def from_state_dict(cls, shot: StudentShot, state: dict, lengths: Lengths) -> LongFilm:
+        """Go on with a film whose state was saved."""
+        film = cls(shot, state["first"], state["then"], state["switch"], state["seeds"], lengths)
+        film.clips, film.tail = state["clips"], state["tail"]
+        cache = Snapshot(*(state[name] for name in ("keys", "values", "sink_count", "ring_count")))
+        shot.load(ShotState(cache, tuple(state["recent"]), state["chunks"]))
+        return film
