@@ -132,8 +132,8 @@ class Distiller:
         value = self.who.mean(value)  # so that all ranks stop together
         if not math.isfinite(value):
             raise NotFiniteError(
-                f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint is good: go on "
-                "from there with a lower rate, or look at the teacher"
+                f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint is good: go "
+                "on from there with a lower rate, or look at the teacher"
             )
         return value
 

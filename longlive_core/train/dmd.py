@@ -27,7 +27,7 @@ def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
     """
     clean, real, fake = (t.float() for t in (clean, real, fake))
     distance = (clean - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
-    return torch.where(distance > 0, (fake - real) / distance, 0.0)
+    return torch.where(distance == 0, 0.0, (fake - real) / distance)  # NaN stays NaN
 
 
 @dataclass(frozen=True)

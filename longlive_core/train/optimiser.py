@@ -130,9 +130,8 @@ class MasterAdam:
         if state["names"] != self.names or [tuple(m.shape) for m in state["master"]] != shapes:
             raise ValueError(f"the saved optimiser is of {len(state['names'])} other parameters than these "
                              f"{len(self.names)}; go on with its own configuration and number of ranks")  # fmt: skip
-        for mine, saved in ((self.master, state["master"]), (self.ema, state["ema"]),
-                            (list(self.momentum.values()), state["momentum"])):  # fmt: skip
-            torch._foreach_copy_(mine, saved)
+        torch._foreach_copy_([*self.master, *self.ema, *self.momentum.values()],
+                             [*state["master"], *state["ema"], *state["momentum"]])  # fmt: skip
         torch._foreach_copy_([local(p) for p in self.params], self.master)
         for number, moments in state["moments"].items():
             self.adam.state[self.master[number]] = {name: value.clone() for name, value in moments.items()}

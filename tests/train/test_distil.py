@@ -1,0 +1,200 @@
+"""Steps of a distillation, checkpoints, and going on."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora
+from longlive_core.pocket import weights_folder
+from longlive_core.train import checkpoint
+from longlive_core.train.config import ConfigError, from_dict
+from longlive_core.train.distil import Distiller, NotFiniteError, Trainee
+from longlive_core.train.models import build
+from longlive_core.train.optimiser import MasterAdam
+from longlive_core.train.parallel import Ranks
+from longlive_core.train.run import run
+
+from .conftest import texts, tiny
+
+SETTINGS = {
+    "models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"}, "prompts": "toybox", "preset": "pocket",
+    "size": [32, 32], "stream": {"window": 9}, "lengths": {"clip": 6, "new": 3, "longest": 12}, "critic_updates": 2,
+    "steps": 6, "save_every": 3, "dtype": "fp32", "checkpointing": False, "student_optimiser": {"rate": 1e-3},
+    "critic_optimiser": {"rate": 1e-3},
+}  # fmt: skip
+
+
+def draw(number: int, count: int, rank: int = 0, ranks: int = 1):
+    """Prompts are their numbers."""
+    first = number * count * ranks + rank * count
+    return [SimpleNamespace(prompt=f"{n}", follow_up=f"{n} then") for n in range(first, first + count)]
+
+
+def encode(prompts) -> torch.Tensor:
+    return torch.cat([texts(sum(map(ord, prompt))) for prompt in prompts])
+
+
+def distiller(**changes) -> Distiller:
+    config = from_dict({**SETTINGS, **changes})
+    student, critic, teacher = tiny(1), tiny(2), tiny(3)
+    teacher.module.requires_grad_(False)
+    parts = [Trainee(m, MasterAdam({n: m.module}, betas=(0.0, 0.999), clip=10.0))
+             for n, m in (("student", student), ("critic", critic))]  # fmt: skip
+    return Distiller(config, *parts, teacher, encode, encode, draw, Ranks())
+
+
+def weights(trainee: Trainee) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in trainee.model.module.parameters()]
+
+
+def moved(before, after) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_student_moves_once_for_so_many_critic_steps():
+    """Forbids two time scales that are one."""
+    run_, student_moved, critic_moved = distiller(), [], []
+    for step in range(5):
+        before = weights(run_.student), weights(run_.critic)
+        told = run_.step(step)
+        student_moved.append(moved(before[0], weights(run_.student)))
+        critic_moved.append(moved(before[1], weights(run_.critic)))
+        assert ("student/dmd" in told) == student_moved[-1]
+    assert student_moved == [True, False, True, False, True] and all(critic_moved)
+
+
+def test_teacher_stays_as_it_is():
+    """Forbids a teacher that learns."""
+    run_ = distiller()
+    before = [p.detach().clone() for p in run_.scores.real.module.parameters()]
+    for step in range(3):
+        run_.step(step)
+    assert not moved(before, list(run_.scores.real.module.parameters()))
+    assert all(p.grad is None for p in run_.scores.real.module.parameters())
+
+
+def test_resume_is_no_interruption(tmp_path):
+    """Forbids a continuation, from the middle of a film, that learns anything else than the run itself would have."""
+    whole, first, second = distiller(), distiller(), distiller()
+    straight = [whole.step(step) for step in range(5)]
+    for step in range(3):
+        first.step(step)
+    checkpoint.save(first, tmp_path, 3)
+    assert checkpoint.resume(second, tmp_path) == 3
+    assert [second.step(step) for step in (3, 4)] == straight[3:]
+    for one, other in ((whole.student, second.student), (whole.critic, second.critic)):
+        assert not moved(weights(one), weights(other))
+
+
+def test_resume_with_another_configuration_is_refused(tmp_path):
+    """Forbids a continuation that is another training, and one that is told wrongly to be."""
+    first = distiller()
+    first.step(0)
+    checkpoint.save(first, tmp_path, 1)
+    with pytest.raises(ConfigError, match=r"guidance was 3.0 and is 5.0"):
+        checkpoint.resume(distiller(guidance=5.0), tmp_path)
+    assert checkpoint.resume(distiller(steps=9, keep=7), tmp_path) == 1
+
+
+def test_resume_with_another_number_of_ranks_is_refused(tmp_path):
+    """Forbids ranks that go on without their films."""
+    first = distiller()
+    first.step(0)
+    made = checkpoint.save(first, tmp_path, 1)
+    (made / "state-1.pt").write_bytes((made / "state-0.pt").read_bytes())
+    with pytest.raises(ConfigError, match="made by 2 ranks and cannot go on with 1"):
+        checkpoint.resume(distiller(), tmp_path)
+
+
+def test_nan_stops_before_any_weight_is_moved():
+    """Forbids a run that goes on with NaN, and one that saves it."""
+    run_ = distiller()
+    run_.step(0)
+    before = weights(run_.student), weights(run_.critic)
+    with torch.no_grad():
+        next(run_.scores.real.module.parameters()).fill_(math.nan)
+    with pytest.raises(NotFiniteError, match="step 2: the student's loss is nan"):
+        run_.step(2)
+    assert not moved(before[0], weights(run_.student)) and not moved(before[1], weights(run_.critic))
+
+
+def test_old_checkpoints_go_and_torn_ones_do_not_count(tmp_path):
+    """Forbids a disk that fills up, and going on from half a checkpoint."""
+    run_ = distiller(keep=2)
+    for step in range(3):
+        run_.step(step)
+        checkpoint.save(run_, tmp_path, step + 1)
+    (tmp_path / ".step-000009.part").mkdir()
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["step-000002", "step-000003"]
+
+
+def test_checkpoints_of_a_run_load_as_models(tmp_path):
+    """Forbids a checkpoint that must be converted before it can be used, and a run that cannot be gone on with."""
+    config = from_dict(SETTINGS)
+    last = run(config, tmp_path, draw, Ranks())
+    assert last.name == "step-000006"
+    trained, shipped = (load_state_dict(path) for path in
+                        (last / "student.safetensors", weights_folder() / "pocket_dit.safetensors"))  # fmt: skip
+    assert trained.keys() == shipped.keys()
+    assert any(not torch.equal(trained[name], shipped[name]) for name in shipped)
+    assert run(config, tmp_path, draw, Ranks()) == last  # nothing left to do
+
+
+def test_lora_run_writes_a_lora(tmp_path):
+    """Forbids full weights from a low-rank run, and a LoRA that is not what was trained."""
+    config = from_dict({**SETTINGS, "steps": 2, "save_every": 2, "lora": {"rank": 4, "alpha": 8}})
+    distil = build(config, draw, Ranks())
+    trained = {name for name, p in distil.student.model.module.named_parameters() if p.requires_grad}
+    assert trained and all(".lora_" in name and name.startswith("blocks.") for name in trained)
+    for step in range(2):
+        distil.step(step)
+    lora = load_lora(checkpoint.save(distil, tmp_path, 2) / "student_lora.safetensors")
+    assert {part.rank for part in lora.values()} == {4} and {part.alpha for part in lora.values()} == {8.0}
+    layer = distil.student.model.module.blocks[0].self_attn.q
+    x = torch.randn(3, layer.in_features)
+    merged = merge_lora(load_state_dict(weights_folder() / "pocket_dit.safetensors"), lora)
+    wanted = layer.base_layer.weight.detach() + lora["blocks.0.self_attn.q"].delta()
+    assert wanted.ne(layer.base_layer.weight).any()
+    torch.testing.assert_close(layer(x), x @ wanted.T + layer.base_layer.bias, rtol=2e-2, atol=1e-3)
+    torch.testing.assert_close(merged["blocks.0.self_attn.q.weight"].float(), wanted, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"models": {"student": "nowhere.pt", "teacher": "pocket", "critic": "pocket"}}, "models.student: .*nowhere.pt"),
+    ({"models": {"student": "pocket", "teacher": "pocket"}}, "missing setting models.critic"),
+    ({"stepz": 3}, "unknown setting stepz: allowed are"),
+    ({"lengths": {"clipp": 3}}, "unknown setting lengths.clipp"),
+    ({"lengths": {"clip": 7, "new": 3}}, "multiples of the chunk, 3"),
+    ({"size": [100, 32]}, "size 100x32: both must be multiples of 16"),
+    ({"preset": "longlive"}, "preset 'longlive': allowed are"),
+    ({"lora": {"rank": 0}}, "LoRA rank 0"),
+])  # fmt: skip
+def test_mistakes_in_a_configuration_are_named(change, message):
+    """Forbids a mistake that shows as a traceback from the depths, or not at all."""
+    with pytest.raises(ValueError, match=message):
+        build(from_dict({**SETTINGS, **change}), draw, Ranks())
+
+
+def test_teacher_of_another_kind_is_refused(tmp_path):
+    """Forbids a teacher whose latents are not the student's."""
+    from safetensors.torch import save_file
+
+    from longlive_core.config import ModelConfig
+    from longlive_core.model import WanModel
+
+    other = ModelConfig(dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=64)
+    save_file(WanModel(other).state_dict(), str(tmp_path / "other.safetensors"))
+    change = {"models": {**SETTINGS["models"], "teacher": str(tmp_path / "other.safetensors")}}
+    with pytest.raises(ConfigError, match="text_dim is 64, the student's is 4096"):
+        build(from_dict({**SETTINGS, **change}), draw, Ranks())
+
+
+def test_configuration_survives_its_file(tmp_path):
+    """Forbids a stored configuration that reads as another one."""
+    config = from_dict({**SETTINGS, "lora": {"rank": 4}})
+    checkpoint.write_config(config, tmp_path / "config.yaml")
+    stored = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert from_dict(stored) == config
