@@ -31,7 +31,7 @@ Description: {prompt}"""
 LONGEST = 2.0  # times the prompt's length
 SHORT = 10  # words; of a shorter prompt, twice the length would leave no room for a new action
 UNFINISHED = "the answer did not end within its tokens (raise --max-tokens if the model thinks for long)"
-SHARED = 0.3  # of the prompt's content words; a full restatement with one change has more, another scene fewer
+SHARED = 0.3  # of the prompt's content words; low, for models that reword: it catches other scenes, not small drifts
 
 
 @dataclass(frozen=True)
