@@ -1,10 +1,11 @@
-"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints.
+"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints, write pairs.
 
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
     python -m longlive_core check --model longlive_base.pt --lora lora.pt
 
-Exit codes: 0 done, 1 `check` found a fault, 2 something the user can mend (one line on stderr), 130 stopped by
-Ctrl-C. Torch is imported by the commands, not here, so that `--help` and mistakes in a timeline answer at once.
+Exit codes: 0 done, 1 `check` found a fault or `follow-ups` has none for a prompt, 2 something the user can mend (one
+line on stderr), 130 stopped by Ctrl-C. Torch is imported by the commands, not here, so that `--help` and mistakes in a
+timeline answer at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_beginning import add_beginning, read_beginning
 from .cli_estimate import add_estimate, check_arguments, dry_run
+from .cli_follow_ups import add_follow_ups
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 
@@ -79,6 +81,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
+    add_follow_ups(commands.add_parser("follow-ups", help="let an instruction model write what prompts go on with"))
     return parser
 
 

@@ -1,0 +1,100 @@
+"""A file of prompts with their follow-ups that is written bit by bit, and gone on with after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from .prompts import PromptPair, decode, parse_line, to_line
+
+
+class PairFile:
+    """A `.jsonl` of pairs that grows line by line and may be gone on with. Reads when made, writes inside a `with`.
+
+    Attributes:
+        pairs: those that are in it.
+        torn: the beginning of a last line that an interruption left behind, which is dropped on entering; else None.
+    """
+
+    def __init__(self, path: str | os.PathLike, resume: bool = False):
+        """ValueError for a file that is there without `resume`, that cannot be read, or is no file of pairs."""
+        self.path, self.pairs, self.torn = Path(path), [], None
+        if self.path.suffix.lower() != ".jsonl":
+            raise ValueError(f"the pairs are JSON lines, so '{path}' must end in .jsonl")
+        if self.path.exists() and not resume:
+            raise ValueError(f"'{path}' is there already; add --resume to go on with it, or choose another --out")
+        if self.path.exists():
+            self._take_up()
+
+    def _take_up(self) -> None:
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read the pairs '{self.path}': {error.strerror}") from error
+        lines = data.split(b"\n")
+        if lines[-1] and not _is_json(lines[-1]):  # no beginning of an object is JSON, so only whole lines pass
+            self.torn = lines.pop().decode("utf-8", "replace")
+        for number, line in enumerate(decode(b"\n".join(lines), self.path).split("\n"), 1):
+            if line.strip():
+                self.pairs.append(self._pair(line, f"{self.path}, line {number}"))
+
+    @staticmethod
+    def _pair(line: str, where: str) -> PromptPair:
+        pair = parse_line(line, where)
+        if pair.follow_up is None:
+            raise ValueError(f"{where}: a prompt without a follow-up, which this command never writes; choose another "
+                             "--out")  # fmt: skip
+        return pair
+
+    def add(self, pairs: Sequence[PromptPair]) -> None:
+        """Write pairs to the end and hand them to the system at once, so that a killed program loses none."""
+        self._file.write("".join(map(to_line, pairs)))
+        self._file.flush()
+        self.pairs.extend(pairs)
+
+    def __enter__(self) -> PairFile:
+        """Open for writing. ValueError where that cannot be."""
+        try:
+            if self.torn is not None:
+                os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+            if self.pairs and not self.path.read_bytes().endswith(b"\n"):
+                self._file.write("\n")
+        except OSError as error:
+            raise ValueError(f"cannot write the pairs to '{self.path}': {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        if not self.path.stat().st_size:  # nothing came of it; an empty file would only stand in the way of the next
+            self.path.unlink()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def missing_prompts(pairs: Sequence[PromptPair], file: PairFile) -> list[int]:
+    """Places of the pairs that are not yet in the file. ValueError where the file holds pairs of other prompts.
+
+    A prompt that stands twice in the source is to stand twice in the file.
+    """
+    there = Counter(pair.prompt for pair in file.pairs)
+    strangers = there - Counter(pair.prompt for pair in pairs)
+    if strangers:
+        raise ValueError(f"'{file.path}' holds {strangers.total()} pairs whose prompts are not among those given, such "
+                         f"as {next(iter(strangers))[:60]!r}; choose another --out")  # fmt: skip
+    missing = []
+    for place, pair in enumerate(pairs):
+        if there[pair.prompt] > 0:
+            there[pair.prompt] -= 1
+        else:
+            missing.append(place)
+    return missing

@@ -1,0 +1,229 @@
+"""The prompts of the training: files of them, and an endless draw that needs no state to resume.
+
+A prompt may have a follow-up: what the film goes on with after a switch. The short distillation needs prompts alone,
+the streaming long tuning needs pairs. Forms of files: docs/training-data.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+PROMPT, FOLLOW_UP = "prompt", "follow_up"
+LONGLIVE_FOLLOW_UP, LONGLIVE_SEGMENTS = "switch_prompt", "prompts"  # LongLive's names of the same things
+KEYS = (PROMPT, FOLLOW_UP, LONGLIVE_FOLLOW_UP, LONGLIVE_SEGMENTS)
+COMMENT = "#"
+TEXT, JSON_LINES = ".txt", ".jsonl"
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """What a film shows, and what it shows after the switch (None: not known)."""
+
+    prompt: str
+    follow_up: str | None = None
+
+
+# --- files
+
+
+def read_prompts(path: str | os.PathLike, follow_ups: str | os.PathLike | None = None) -> list[PromptPair]:
+    """The prompts of a file, in its order.
+
+    Args:
+        path: `.txt`, one prompt a line (blank lines and lines that start with `#` are skipped), or `.jsonl`, one object
+            a line: `{"prompt": ..., "follow_up": ...}`, the follow-up optional.
+        follow_ups: a second `.txt`; line n of it is the follow-up of line n of the first (as LongLive's training reads
+            its two files, `data_path` and `switch_prompt_path`).
+
+    Raises:
+        ValueError: with file and line, for whatever is not so; also where a file holds no prompt.
+    """
+    path = Path(path)
+    if follow_ups is not None:
+        pairs = _read_two(path, Path(follow_ups))
+    elif _form(path) == TEXT:
+        pairs = [PromptPair(line) for _, line in _text_lines(path) if line is not None]
+    else:
+        pairs = [parse_line(line, f"{path}, line {number}")
+                 for number, line in enumerate(_lines(path), 1) if line.strip()]  # fmt: skip
+    if not pairs:
+        raise ValueError(f"'{path}' holds no prompts; write one a line")
+    return pairs
+
+
+def parse_line(line: str, where: str) -> PromptPair:
+    """The pair of one line of a `.jsonl`. ValueError that begins with `where`."""
+    try:
+        entry = json.loads(line, object_pairs_hook=_unique)
+    except ValueError as error:
+        raise ValueError(f'{where}: {_json_fault(error)}; write {{"prompt": "...", "follow_up": "..."}}') from error
+    if not isinstance(entry, dict):
+        raise ValueError(f'{where}: {_kind(entry)} where an object is needed, such as {{"prompt": "..."}}')
+    unknown = [key for key in entry if key not in KEYS]
+    if unknown:
+        raise ValueError(f'{where}: unknown key "{unknown[0]}"; there are: {", ".join(KEYS)}')
+    if LONGLIVE_SEGMENTS in entry:
+        return _pair_of_segments(entry, where)
+    if PROMPT not in entry:
+        raise ValueError(f'{where}: "{PROMPT}" is missing')
+    if FOLLOW_UP in entry and LONGLIVE_FOLLOW_UP in entry:
+        raise ValueError(f'{where}: "{FOLLOW_UP}" and "{LONGLIVE_FOLLOW_UP}" mean the same; give one of them')
+    second = FOLLOW_UP if FOLLOW_UP in entry else LONGLIVE_FOLLOW_UP
+    follow_up = None if entry.get(second) is None else _words(entry[second], second, where)
+    return PromptPair(_words(entry[PROMPT], PROMPT, where), follow_up)
+
+
+def to_line(pair: PromptPair) -> str:
+    """A pair as a line of a `.jsonl`, with its line end."""
+    entry = {PROMPT: pair.prompt} | ({} if pair.follow_up is None else {FOLLOW_UP: pair.follow_up})
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def require_follow_ups(pairs: Sequence[PromptPair], source: str | os.PathLike) -> None:
+    """ValueError unless every prompt has a follow-up; `source` names the file they are from."""
+    missing = sum(pair.follow_up is None for pair in pairs)
+    if missing:
+        raise ValueError(f"{missing} of {len(pairs)} prompts of '{source}' have no follow-up, which a training with "
+                         f"switches needs; write them with: python -m longlive_core follow-ups {source} "
+                         "--model FOLDER --out pairs.jsonl")  # fmt: skip
+
+
+def decode(data: bytes, path: Path) -> str:
+    """UTF-8 text. ValueError with the line of the first byte that is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}); save the file as "
+                         "UTF-8") from error  # fmt: skip
+
+
+def _form(path: Path) -> str:
+    form = path.suffix.lower()
+    if form not in (TEXT, JSON_LINES):
+        raise ValueError(f"'{path}' ends in '{path.suffix}'; prompts are read from {TEXT} (lines) and {JSON_LINES}")
+    return form
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read the prompts '{path}': {error.strerror}") from error
+    # Not splitlines(): it also ends lines at characters that may stand inside a prompt, such as U+2028.
+    return decode(data, path).split("\n")
+
+
+def _text_lines(path: Path) -> list[tuple[int, str | None]]:
+    """(line number, prompt) of each line, None for one that is skipped; without the blank ones at the end."""
+    lines = [line.strip() for line in _lines(path)]
+    while lines and not lines[-1]:
+        lines.pop()
+    return [(number, None if not line or line.startswith(COMMENT) else line) for number, line in enumerate(lines, 1)]
+
+
+def _read_two(path: Path, other: Path) -> list[PromptPair]:
+    """Line by line: skipping blank ones on each side alone could shift one file against the other unseen."""
+    for file in (path, other):
+        if _form(file) != TEXT:
+            raise ValueError(f"'{file}': a file of follow-ups goes with a file of prompts, both {TEXT}; a {JSON_LINES} "
+                             "holds the follow-ups itself")  # fmt: skip
+    first, second = _text_lines(path), _text_lines(other)
+    if len(first) != len(second):
+        raise ValueError(f"'{path}' has {len(first)} lines and '{other}' has {len(second)}; line n of one belongs to "
+                         "line n of the other, so they must have as many")  # fmt: skip
+    pairs = []
+    for (number, prompt), (_, follow_up) in zip(first, second, strict=True):
+        if (prompt is None) != (follow_up is None):
+            file, twin = (path, other) if prompt is None else (other, path)
+            raise ValueError(f"{file}, line {number}: no text, but line {number} of '{twin}' has one")
+        if prompt is not None:
+            pairs.append(PromptPair(prompt, follow_up))
+    return pairs
+
+
+def _pair_of_segments(entry: dict, where: str) -> PromptPair:
+    """LongLive's `{"prompts": [first, second]}`."""
+    segments = entry[LONGLIVE_SEGMENTS]
+    if len(entry) > 1:
+        raise ValueError(f'{where}: "{LONGLIVE_SEGMENTS}" holds prompt and follow-up; no other key goes with it')
+    if not isinstance(segments, list) or not 1 <= len(segments) <= 2:
+        got = f"{len(segments)} entries" if isinstance(segments, list) else _kind(segments)
+        raise ValueError(f'{where}: "{LONGLIVE_SEGMENTS}" is a list of a prompt and at most one follow-up, not {got}')
+    return PromptPair(*(_words(text, LONGLIVE_SEGMENTS, where) for text in segments))
+
+
+def _words(value, key: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f'{where}: "{key}" must be a text, not {_kind(value)}')
+    text = value.strip()
+    if not text:
+        raise ValueError(f'{where}: "{key}" is empty')
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can write half of a character: "\ud83d"
+        raise ValueError(f'{where}: "{key}" holds half of a character (\\u{ord(text[error.start]):04x})') from error
+    return text
+
+
+def _unique(entries: list[tuple[str, object]]) -> dict:
+    keys = [key for key, _ in entries]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f'"{twice}" stands twice in one object')
+    return dict(entries)
+
+
+def _json_fault(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON ({error.msg}, column {error.colno})"
+    return str(error)
+
+
+def _kind(value) -> str:
+    return {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number",
+            float: "a number", type(None): "null"}[type(value)]  # fmt: skip
+
+
+# --- drawing
+
+
+def first_place(step: int, count: int, rank: int, ranks: int) -> int:
+    """Where a rank's draw begins in the one endless sequence that all ranks share; ValueError for what cannot be."""
+    if step < 0 or count < 1 or not 0 <= rank < ranks:
+        raise ValueError(f"step {step}, count {count}, rank {rank} of {ranks}: needed are step >= 0, count >= 1 and "
+                         "0 <= rank < ranks")  # fmt: skip
+    return (step * ranks + rank) * count
+
+
+class PromptStream:
+    """Prompts for ever, in shuffled epochs: within one, each comes once.
+
+    A draw follows from seed, step, count, rank and ranks alone, so a resumed training needs nothing but its step, and
+    the ranks' draws of a step, one after the other, are what a single rank would draw with `count * ranks`.
+    """
+
+    def __init__(self, pairs: Sequence[PromptPair], seed: int):
+        if not pairs:
+            raise ValueError("there are no prompts to draw from; give at least one")
+        if seed < 0:
+            raise ValueError(f"seed {seed}: it must not be negative")
+        self.pairs, self.seed = list(pairs), seed
+        self._epoch, self._order = -1, np.empty(0, np.int64)  # the last epoch's order, kept because draws stay in it
+
+    def draw(self, step: int, count: int, rank: int = 0, ranks: int = 1) -> list[PromptPair]:
+        """The `count` pairs of a rank at a step. ValueError for a negative step, no count, or a rank that is none."""
+        start = first_place(step, count, rank, ranks)
+        return [self._at(place) for place in range(start, start + count)]
+
+    def _at(self, place: int) -> PromptPair:
+        epoch, index = divmod(place, len(self.pairs))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
+        return self.pairs[self._order[index]]
