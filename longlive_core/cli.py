@@ -23,6 +23,7 @@ from .cli_estimate import add_estimate, check_arguments, dry_run
 from .cli_follow_ups import add_follow_ups
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
+from .cli_train import add_train
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -81,6 +82,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
+    add_train(commands.add_parser("train", help="distil or tune a model with LongLive's method (docs/training.md)"))
     add_follow_ups(commands.add_parser("follow-ups", help="let an instruction model write what prompts go on with"))
     return parser
 

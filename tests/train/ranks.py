@@ -1,0 +1,53 @@
+"""A few steps of a tiny distillation on however many ranks there are; the first writes the weights.
+
+    python -m torch.distributed.run --nproc-per-node 2 tests/train/ranks.py OUT.pt STEPS [FOLDER]
+
+With FOLDER, checkpoints are written there after every step, and a run that is there goes on.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from longlive_core.train import checkpoint  # noqa: E402
+from longlive_core.train.config import from_dict  # noqa: E402
+from longlive_core.train.distil import Distiller, Trainee  # noqa: E402
+from longlive_core.train.optimiser import MasterAdam  # noqa: E402
+from longlive_core.train.parallel import Ranks, ranks, shard  # noqa: E402
+from tests.train.conftest import tiny  # noqa: E402
+from tests.train.test_distil import SETTINGS, draw, encode  # noqa: E402
+
+
+def distiller(who: Ranks) -> Distiller:
+    config = from_dict({**SETTINGS, "batch": 2 // who.count, "checkpointing": True})
+    models = {name: tiny(seed, checkpointing=True) for seed, name in enumerate(("student", "critic", "teacher"), 1)}
+    models["teacher"].module.requires_grad_(False)
+    for model in models.values():
+        shard(model.module, who)
+    parts = [Trainee(models[name], MasterAdam({name: models[name].module}, betas=(0.0, 0.999), clip=0.05))
+             for name in ("student", "critic")]  # fmt: skip
+    return Distiller(config, *parts, models["teacher"], encode, encode, draw, who)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with ranks("cpu") as who:
+        distil, steps = distiller(who), int(sys.argv[2])
+        folder = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+        done = checkpoint.resume(distil, folder) if folder else 0
+        told = []
+        for step in range(done, steps):
+            told.append(distil.step(step))
+            if folder:
+                checkpoint.save(distil, folder, step + 1)
+        weights = {**distil.student.optimiser.newest(), **distil.critic.optimiser.newest()}
+        if who.first:
+            torch.save({"weights": weights, "told": told}, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Training on two processes (gloo on the CPU) is training on one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parent / "ranks.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def trained(out: Path, count: int, steps: int, *folder: Path) -> dict:
+    launcher = TORCHRUN if count == 2 else [sys.executable]
+    done = subprocess.run([*launcher, SCRIPT, out, str(steps), *folder], env=ENVIRONMENT, capture_output=True,
+                          text=True, check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(out, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> dict:
+    return trained(tmp_path_factory.mktemp("ranks") / "two.pt", 2, 3)
+
+
+def test_a_step_on_two_ranks_is_the_step_on_one(two, tmp_path):
+    """Forbids gradients that are summed instead of averaged, ranks that draw the same films, and a clipped norm of
+    each rank's own."""
+    one = trained(tmp_path / "one.pt", 1, 3)
+    assert one["weights"].keys() == two["weights"].keys()
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for mine, theirs in zip(one["told"], two["told"], strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+    assert any(told["student/gradient_norm"] > 0.05 for told in one["told"] if "student/gradient_norm" in told)
+
+
+def test_two_ranks_go_on_as_if_never_interrupted(two, tmp_path):
+    """Forbids a rank that goes on with another's film or shards."""
+    trained(tmp_path / "first.pt", 2, 2, tmp_path / "run")
+    again = trained(tmp_path / "second.pt", 2, 3, tmp_path / "run")
+    assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())
