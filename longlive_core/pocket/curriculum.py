@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..train.teacher_forcing import LAST_SLOT, Plan
 from .clips import Clip, ClipPool
-from .forcing import LAST_SLOT, Plan
 from .long_clips import LONG, LongClip, LongPool, Window, window
 from .train_dit import FIRST_CHUNKS
 

@@ -1,7 +1,7 @@
 """Long clips for the stage `tune`: films of 14 chunks with up to two changes of prompt, and windows out of them.
 
 A window is a clip again: the first chunk of the film, which the sink holds, and a run of later chunks. So the plans of
-`forcing.py` train any place of a long film, on contexts that the model filmed itself.
+`teacher_forcing.py` train any place of a long film, on contexts that the model filmed itself.
 
 Shapes: C = 16 channels, T latent frames, h, w latent size.
 """
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..train.teacher_forcing import LAST_SLOT
 from ..vae import WanVAE, encode
 from . import world
 from .clips import CHUNK, Clip, boundary, latent_weight
-from .forcing import LAST_SLOT
 from .train_vae import pixels_of
 from .world import Attributes
 

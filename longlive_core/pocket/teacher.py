@@ -22,9 +22,9 @@ from ..model import WanModel
 from ..train.bidirectional import velocity
 from ..train.flow import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
+from ..train.teacher_forcing import matmul_attention
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
-from .forcing import matmul_attention
 from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
 from .long_clips import LONG, LongClip, LongPool

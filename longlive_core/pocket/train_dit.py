@@ -1,9 +1,9 @@
 """Stages `text` and `dit`: the text encoder and the diffusion transformer, trained from scratch on a pool of clips.
 
 The transformer learns clean-sample prediction at exactly the four noise levels its sampler visits, by teacher forcing
-(`forcing.py`), with an auxiliary task that makes it read the prompt (`grounding.py`). Two things keep long films from
-drifting: the clean context is spoilt with a little noise, and partly replaced by the model's own earlier predictions of
-those chunks.
+(`train/teacher_forcing.py`), with an auxiliary task that makes it read the prompt (`grounding.py`). Two things keep
+long films from drifting: the clean context is spoilt with a little noise, and partly replaced by the model's own
+earlier predictions of those chunks.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
 """
@@ -25,10 +25,10 @@ from ..noise import AddressedNoise
 from ..rollout import PromptSpan, rollout
 from ..schedule import add_noise, warp
 from ..train.optimiser import MasterAdam, cosine_rate
+from ..train.teacher_forcing import ForcingAttention, Plan
 from . import world
 from .captions import caption
 from .clips import CHUNK, CHUNKS, Clip, ClipPool
-from .forcing import ForcingAttention, Plan
 from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_width, tokens_of
 

@@ -20,10 +20,10 @@ from ..model import WanModel
 from ..noise import AddressedNoise
 from ..rollout import Shot
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
+from ..train.teacher_forcing import LAST_SLOT, Plan
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
 from .curriculum import Curriculum
-from .forcing import LAST_SLOT, Plan
 from .language import encode_tokens, encoder_config, to_wan_width, tokens_of
 from .long_clips import LongPool, Window
 from .train_dit import STREAM, DitRecipe, Forcing, Journal, is_block_matrix

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from longlive_core.config import PRESETS, ModelConfig
+from longlive_core.config import ModelConfig, StreamConfig
 from longlive_core.model import CausalWan, Rotary, WanModel
-from longlive_core.pocket.forcing import ForcingAttention, Plan
 from longlive_core.rollout import Shot
+from longlive_core.train.teacher_forcing import ForcingAttention, Plan
 
 CHUNKS, HEIGHT, WIDTH, TIME = 6, 4, 4, 625.0
 
@@ -21,18 +21,18 @@ def _chunk(latents, index):
     return latents[:, :, 3 * index:3 * index + 3]
 
 
-def _in_parallel(model, plan, clean, noisy, contexts):
+def _in_parallel(model, plan, clean, noisy, contexts, positions):
     rotary = Rotary(model.config.head_dim, (HEIGHT // 2, WIDTH // 2), model.device)
     sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.noisy.start * 3:]], dim=2)
     times = torch.cat([torch.zeros(1, 15), torch.full((1, sequence.shape[2] - 15), TIME)], dim=1)
     pick = torch.tensor([0 if old else 1 for old in plan.old_prompt()])
     prompt = [(k[pick], v[pick]) for k, v in model.prompt_keys(contexts)]
-    attend = ForcingAttention(plan, rotary, 3, torch.float32)
+    attend = ForcingAttention(plan, rotary, 3, torch.float32, positions)
     return model.velocity(sequence, times, prompt, attend)[:, :, 15:]
 
 
-def _in_a_rollout(model, plan, clean, noisy, contexts):
-    shot = Shot(model, PRESETS["pocket"], (HEIGHT, WIDTH), batch=1, capacity=99)
+def _in_a_rollout(model, plan, clean, noisy, contexts, positions):
+    shot = Shot(model, StreamConfig(positions=positions), (HEIGHT, WIDTH), batch=1, capacity=99)
     shot.switch(contexts[:1] if plan.switch else contexts[1:], "cut", lambda step: None)
     velocities = []
 
@@ -52,14 +52,19 @@ def _in_a_rollout(model, plan, clean, noisy, contexts):
 
 @pytest.mark.parametrize("switch, held, first", [
     (0, False, 0), (2, False, 0), (3, False, 0), (4, False, 0), (4, True, 0), (0, False, 3)])  # fmt: skip
-def test_training_sees_what_the_rollout_sees(switch, held, first):
+@pytest.mark.parametrize("positions", ["relative", "absolute"])
+def test_training_sees_what_the_rollout_sees(switch, held, first, positions):
     """Forbids training on another context, position or prompt than the cache and recache give when a film is made."""
     model, plan = _model(), Plan(CHUNKS, 1, switch, held, first)
+    if positions == "absolute" and (held or first):
+        with pytest.raises(ValueError, match="no absolute positions"):
+            ForcingAttention(plan, Rotary(32, (2, 2), model.device), 3, torch.float32, positions)
+        return
     clean, noisy = torch.randn(2, 1, 16, 3 * CHUNKS, HEIGHT, WIDTH)
     contexts = torch.randn(2, 5, 16)
     with torch.no_grad():
-        parallel = _in_parallel(model, plan, clean, noisy, contexts)
-        rolled = _in_a_rollout(model, plan, clean, noisy, contexts)
+        parallel = _in_parallel(model, plan, clean, noisy, contexts, positions)
+        rolled = _in_a_rollout(model, plan, clean, noisy, contexts, positions)
     assert (parallel - rolled).abs().max() < 1e-5
 
 

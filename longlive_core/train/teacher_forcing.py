@@ -5,7 +5,8 @@ come from a clean pass at timestep 0, and itself. A change of prompt is trained 
 before the switch run under the new prompt in one bidirectional pass (the recache); while the film is no longer than
 the window, the sink with them, otherwise the sink keeps the old prompt.
 
-Positions are those inside the window, so the sixth chunk and the six-hundredth look alike.
+The window is LongLive's: four chunks, the first of them the sink. Positions are those inside the window, so the sixth
+chunk and the six-hundredth look alike, or absolute, counted from the clip's start.
 
 Shapes: B clips, L tokens, N heads, D head dim. A slot is a place for a chunk in the window: 0 the sink, 1 and 2 the
 ring's older chunks, 3 the newest.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..config import Positions
 from ..model.rotary import Rotary
 
 EARLIEST_SWITCH = 2  # chunk of a clip
@@ -79,6 +81,12 @@ class Plan:
     def noisy_place(self, copy: int, chunk: int) -> int:
         return len(self.clean) + copy * len(self.noisy) + chunk - self.noisy.start
 
+    def chunk_at(self, place: int) -> int:
+        """Which chunk of the clip stands at a place of the sequence."""
+        if place < len(self.clean):
+            return place
+        return self.noisy.start + (place - len(self.clean)) % len(self.noisy)
+
     def old_prompt(self) -> list[bool]:
         """For each chunk of the sequence, whether it runs under the prompt before the clip's switch."""
         if self.chunks <= EARLIEST_SWITCH:
@@ -108,12 +116,21 @@ class Plan:
 class ForcingAttention:
     """The `attend` callback of `CausalWan.velocity` for a `Plan`."""
 
-    def __init__(self, plan: Plan, rotary: Rotary, chunk: int, dtype: torch.dtype):
+    def __init__(self, plan: Plan, rotary: Rotary, chunk: int, dtype: torch.dtype, positions: Positions = "relative"):
         self.plan, self.runs = plan, plan.runs()
-        tables = [rotary.table(range(slot * chunk, (slot + 1) * chunk)) for slot in range(LAST_SLOT + 1)]
+        if positions == "absolute" and (plan.held or plan.first):
+            raise ValueError("a clip with a gap after its first chunk has no absolute positions; take relative ones")
+        if positions == "absolute":  # a slot is then the chunk's own number
+            self.runs = [self._absolute(run) for run in self.runs]
+        slots = LAST_SLOT + 1 if positions == "relative" else plan.chunks
+        tables = [rotary.table(range(slot * chunk, (slot + 1) * chunk)) for slot in range(slots)]
         # Interleaved cosines and signed sines [L, 1, D], so that rotating is two products and a swap of neighbours.
         self.cos = [cos.repeat_interleave(2, dim=-1).to(dtype) for cos, _ in tables]
         self.sin = [torch.stack((-sin, sin), dim=-1).flatten(-2).to(dtype) for _, sin in tables]
+
+    def _absolute(self, run: Run) -> Run:
+        queries, keys = (tuple(map(self.plan.chunk_at, places)) for places in (run.queries, run.keys))
+        return Run(run.queries, queries, run.keys, keys)
 
     def _rotate(self, x: Tensor, slot: int) -> Tensor:
         swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)

@@ -1,0 +1,126 @@
+"""The causal start: from a bidirectional teacher to a student that films chunk by chunk in a few passes.
+
+Two steps, both by teacher forcing (clean true chunks as context, noisy chunks trained in parallel):
+
+1. an autoregressive diffusion model: the teacher's weights under the causal mask, flow matching at any timestep;
+2. causal consistency distillation: the student's clean prediction at one level is to be that at the next lower level,
+   which one Euler step of the first model, with guidance, leads to.
+
+Self-Forcing and LongLive start from ODE trajectories of the bidirectional teacher instead. Causal Forcing (Zhu et al.
+2026) shows what is wrong with that: a chunk of such a trajectory depends on chunks that the student cannot see yet, so
+the student learns a mean of several answers; trajectories of an autoregressive model have no such fault. Causal
+Forcing++ (2026) finds that consistency distillation learns the same map without storing trajectories. That is what
+stands here.
+
+Shapes: B clips, C channels, T latent frames, h, w latent size, N chunks with noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config import TRAIN_TIMESTEPS, StreamConfig
+from ..model import CausalWan, PromptKeys, Rotary
+from ..schedule import warp
+from .teacher_forcing import ForcingAttention, Plan
+
+
+def levels(steps: int, shift: float) -> tuple[float, ...]:
+    """`steps` + 1 timesteps from 1000 down to 0, evenly spaced before the shift."""
+    return tuple(warp(TRAIN_TIMESTEPS * (steps - i) / steps, shift) for i in range(steps)) + (0.0,)
+
+
+@dataclass(frozen=True)
+class ForcedClips:
+    """True clips, laid out for teacher forcing.
+
+    Attributes:
+        clean: [B, C, T, h, w]; all chunks but the last are context.
+        stream: chunk and positions; the window is LongLive's (`teacher_forcing.py`).
+    """
+
+    clean: Tensor
+    stream: StreamConfig
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.clean.shape[2] // self.stream.chunk, 1)
+
+    def spread(self, per_chunk: Tensor) -> Tensor:
+        """[B, N] -> [B, 1, T, 1, 1]."""
+        return per_chunk.repeat_interleave(self.stream.chunk, dim=1)[:, None, :, None, None]
+
+    def velocity(self, model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptKeys) -> Tensor:
+        """The velocity of every chunk [B, C, T, h, w], each at its own timestep [B, N], given the true ones before."""
+        chunk, (_, ph, pw) = self.stream.chunk, model.config.patch_size
+        context = self.clean[:, :, :-chunk]
+        grid = (noisy.shape[-2] // ph, noisy.shape[-1] // pw)
+        rotary = Rotary(model.config.head_dim, grid, model.device)
+        attend = ForcingAttention(self.plan, rotary, chunk, model.dtype, self.stream.positions)
+        times = torch.cat([torch.zeros(len(noisy), context.shape[2]), timesteps.repeat_interleave(chunk, 1)], dim=1)
+        both = model.velocity(torch.cat([context, noisy], dim=2), times, prompt, attend)
+        return both[:, :, context.shape[2] :]
+
+
+def autoregressive_loss(model: CausalWan, clips: ForcedClips, noise: Tensor, timesteps: Tensor,
+                        prompt: PromptKeys) -> Tensor:  # fmt: skip
+    """Flow matching of every chunk given the true ones before it. noise: as the clips; timesteps: [B, N]."""
+    sigma = clips.spread(timesteps / TRAIN_TIMESTEPS)
+    noisy = (1 - sigma) * clips.clean + sigma * noise
+    return (clips.velocity(model, noisy, timesteps, prompt) - (noise - clips.clean)).square().mean()
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Causal consistency distillation.
+
+    Attributes:
+        teacher: the autoregressive diffusion model; fixed.
+        target: the student's moving average (or itself); gets no gradient.
+        steps: levels of the teacher's sampler. The student's few denoising steps must be among them.
+        guidance: as `bidirectional.clean_clip` counts it.
+    """
+
+    teacher: CausalWan
+    target: CausalWan
+    stream: StreamConfig
+    steps: int = 48
+    guidance: float = 3.0
+
+    def __post_init__(self):
+        grid = levels(self.steps, self.stream.shift)
+        for step in self.stream.denoising_steps:
+            if not any(abs(warp(step, self.stream.shift) - level) < 1e-6 for level in grid):
+                raise ValueError(f"denoising step {step} is none of {self.steps} even steps; take a multiple of "
+                                 f"{len(self.stream.denoising_steps)}")  # fmt: skip
+
+    def loss(self, student: CausalWan, clips: ForcedClips, noise: Tensor, places: Tensor, context: Tensor,
+             unconditional: Tensor) -> Tensor:  # fmt: skip
+        """Mean squared distance of the student's clean prediction from that one level below.
+
+        Args:
+            noise: as the clips.
+            places: [B, N] int64 in [0, steps): each chunk's level.
+            context, unconditional: text embeddings [B, text tokens, text_dim].
+        """
+        grid = torch.tensor(levels(self.steps, self.stream.shift))
+        high, low = grid[places], grid[places + 1]
+        sigma, after = (clips.spread(level / TRAIN_TIMESTEPS) for level in (high, low))
+        noisy = (1 - sigma) * clips.clean + sigma * noise
+        with torch.no_grad():
+            flow = self._guided(clips, noisy, high, context, unconditional)
+            lower = noisy + (after - sigma) * flow
+            keys = self.target.prompt_keys(context)
+            goal = lower - after * clips.velocity(self.target, lower, low, keys)  # at level 0: the sample itself
+        guess = noisy - sigma * clips.velocity(student, noisy, high, student.prompt_keys(context))
+        return (guess - goal).square().mean()
+
+    def _guided(self, clips: ForcedClips, noisy: Tensor, timesteps: Tensor, context: Tensor, without: Tensor) -> Tensor:
+        flow = clips.velocity(self.teacher, noisy, timesteps, self.teacher.prompt_keys(context))
+        if not self.guidance:
+            return flow
+        plain = clips.velocity(self.teacher, noisy, timesteps, self.teacher.prompt_keys(without))
+        return flow + self.guidance * (flow - plain)
