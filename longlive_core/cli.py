@@ -1,4 +1,4 @@
-"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints.
+"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints, evaluate.
 
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
     python -m longlive_core check --model longlive_base.pt --lora lora.pt
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_beginning import add_beginning, read_beginning
 from .cli_estimate import add_estimate, check_arguments, dry_run
+from .cli_eval import add_eval
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 
@@ -79,6 +80,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
+    add_eval(commands.add_parser("eval", help="measure films: adherence, consistency, continuity, drift"))
     return parser
 
 
