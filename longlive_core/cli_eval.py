@@ -60,15 +60,13 @@ def _eval(options: argparse.Namespace) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from .eval import Settings
-    from .eval.toybox import STRIDES
 
-    if options.stride is None:
-        return Settings(options.toybox)
-    if options.toybox and options.stride not in STRIDES:
-        raise ValueError(f"--stride is {options.stride}; for the judge it is one of {', '.join(map(str, STRIDES))}")
-    if options.stride < 1:
-        raise ValueError(f"--stride is {options.stride}; it is 1 or more")
-    return Settings(options.toybox, options.stride, options.stride)
+    strides = {}
+    if options.stride is not None and options.toybox:
+        strides["judge_stride"] = options.stride
+    if options.stride is not None and (options.clip or options.dino):
+        strides["feature_stride"] = options.stride
+    return Settings(options.toybox, **strides)
 
 
 def _measure(films: Sequence[Film], settings: Settings, options: argparse.Namespace) -> list[FilmReport]:

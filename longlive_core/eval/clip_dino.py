@@ -54,13 +54,20 @@ def _load(loader, name: str, what: str):
                          "transformers saves it, with config.json, weights and preprocessor") from error  # fmt: skip
 
 
-def _checked(name: str, kinds: Sequence[str] | None, what: str) -> None:
-    """ValueError unless the model's config names one of `kinds`: other models load too, with random numbers."""
+def _load_model(loader, name: str, what: str, kinds: Sequence[str], device: str | torch.device):
+    """The model, ready to run. ValueError unless its config names one of `kinds`, and all of its weights are there:
+    transformers would put random numbers in their place."""
     from transformers import AutoConfig
 
     kind = _load(AutoConfig.from_pretrained, name, what).model_type
-    if kinds is not None and kind not in kinds:
+    if kind not in kinds:
         raise ValueError(f"'{name}' is a model of the kind '{kind}', not {what} ({', '.join(kinds)})")
+    model, info = _load(lambda path: loader(path, output_loading_info=True), name, what)
+    # The pooler is not used here, and DINO's published files have none.
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ValueError(f"'{name}' lacks {len(missing)} weights of {what}, such as '{missing[0]}'; download it again")
+    return model.to(device).eval()
 
 
 class Clip:
@@ -69,8 +76,7 @@ class Clip:
     def __init__(self, name: str, device: str | torch.device = "cpu"):
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-        _checked(name, ("clip",), "a CLIP model")
-        self._model = _load(CLIPModel.from_pretrained, name, "a CLIP model").to(device).eval()
+        self._model = _load_model(CLIPModel.from_pretrained, name, "a CLIP model", ("clip",), device)
         self._processor = _load(AutoImageProcessor.from_pretrained, name, "a CLIP model")
         self._tokenizer = _load(AutoTokenizer.from_pretrained, name, "a CLIP model")
         self._length = self._model.config.text_config.max_position_embeddings
@@ -100,8 +106,7 @@ class Dino:
     def __init__(self, name: str, device: str | torch.device = "cpu"):
         from transformers import AutoImageProcessor, AutoModel
 
-        _checked(name, self.KINDS, "a DINO model")
-        self._model = _load(AutoModel.from_pretrained, name, "a DINO model").to(device).eval()
+        self._model = _load_model(AutoModel.from_pretrained, name, "a DINO model", self.KINDS, device)
         self._processor = _load(AutoImageProcessor.from_pretrained, name, "a DINO model")
 
     @torch.no_grad()
@@ -158,6 +163,11 @@ class FeatureScore:
     dino_switches: tuple[Jump, ...]
 
 
+def check_stride(stride: int) -> None:
+    if not 1 <= stride <= AFTER:  # or no pair of frames would lie around a switch
+        raise ValueError(f"the stride of CLIP and DINO is {stride}; it is 1 to {AFTER} frames")
+
+
 class FeatureMeter:
     """Takes a film's frames one by one, looks at every `stride`-th, and keeps its features only.
 
@@ -169,9 +179,7 @@ class FeatureMeter:
         check_starts([segment.start for segment in segments])
         if clip is None and dino is None:
             raise ValueError("give a CLIP model, a DINO model, or both")
-        if not 1 <= stride <= AFTER:
-            raise ValueError(f"the stride of CLIP and DINO is {stride}; it is 1 to {AFTER} frames, or switches "
-                             "would be looked over")  # fmt: skip
+        check_stride(stride)
         self._segments, self._clip, self._dino, self._stride = tuple(segments), clip, dino, stride
         self._waiting: list[np.ndarray] = []
         self._places: list[int] = []

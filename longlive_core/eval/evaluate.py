@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..pocket import world
+from .clip_dino import FeatureMeter, FeatureScore, ImageEncoder, TextImageEncoder, check_stride
 from .drift import Drift, DriftMeter
 from .films import Film
-
-if TYPE_CHECKING:
-    from .clip_dino import FeatureScore, ImageEncoder, TextImageEncoder
-    from .toybox import ToyboxScore
+from .toybox import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
 
 
 @dataclass(frozen=True)
@@ -23,11 +20,17 @@ class Settings:
         toybox: whether the judge of the toybox reads the film.
         judge_stride: frames between those it looks at.
         feature_stride: frames between those that CLIP and DINO look at.
+
+    ValueError for strides that cannot be.
     """
 
     toybox: bool = False
     judge_stride: int = 4
     feature_stride: int = 8
+
+    def __post_init__(self) -> None:
+        check_judge_stride(self.judge_stride)
+        check_stride(self.feature_stride)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,6 @@ def check_film(film: Film, settings: Settings) -> None:
     """Raise ValueError for what can be told before the film is decoded."""
     if not settings.toybox:
         return
-    from .toybox import asked_of
-
     if film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS:
         raise ValueError(f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
                          f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
@@ -68,12 +69,8 @@ def evaluate_film(film: Film, settings: Settings, name: str, clip: TextImageEnco
     check_film(film, settings)
     meters = {"drift": DriftMeter([segment.start for segment in film.segments], film.fps)}
     if settings.toybox:
-        from .toybox import ToyboxMeter, asked_of
-
         meters["toybox"] = ToyboxMeter(asked_of(film.segments), settings.judge_stride)
     if clip is not None or dino is not None:
-        from .clip_dino import FeatureMeter
-
         meters["features"] = FeatureMeter(film.segments, clip, dino, settings.feature_stride)
     for index, frame in enumerate(film.frames()):
         for meter in meters.values():

@@ -118,6 +118,11 @@ def asked_of(segments: Sequence[Segment]) -> list[Asked]:
     return asked
 
 
+def check_judge_stride(stride: int) -> None:
+    if stride not in STRIDES:
+        raise ValueError(f"the judge's stride is {stride}; it is one of {', '.join(map(str, STRIDES))} frames")
+
+
 class ToyboxMeter:
     """Takes a film's frames one by one and keeps what the judge sees of some; 10 to 20 ms for each of those.
 
@@ -128,8 +133,7 @@ class ToyboxMeter:
 
     def __init__(self, asked: Sequence[Asked], stride: int = judge.STRIDE):
         check_starts([part.start for part in asked])
-        if stride not in STRIDES:
-            raise ValueError(f"the judge's stride is {stride}; it is one of {', '.join(map(str, STRIDES))} frames")
+        check_judge_stride(stride)
         self._asked, self._stride = list(asked), stride
         # The film's beginning and a new shot have nothing to settle from.
         self._settled = [part.start + (SETTLED + part.blend if number and part.transition != "cut" else 0)
