@@ -29,6 +29,7 @@ from .films import Segment, check_starts
 
 STRIDE = 8  # frames between those that are looked at: two a second at 16
 BATCH = 16
+_ROUNDING = 1e-6  # of the cosine of equal frames in float32; a ratio of such distances would be noise
 
 
 class ImageEncoder(Protocol):
@@ -233,8 +234,8 @@ class FeatureMeter:
     def _jumps(self, features: np.ndarray | None, switches: Sequence[int]) -> list[Jump]:
         if features is None:
             return []
-        # Rounding may put the cosine of equal frames above 1.
-        apart = [max(0.0, 1 - float(one @ two)) for one, two in pairwise(features)]
+        apart = [1 - float(one @ two) for one, two in pairwise(features)]
+        apart = [distance if distance > _ROUNDING else 0.0 for distance in apart]
         return jumps(self._places[1:], apart, switches)
 
 
