@@ -67,7 +67,7 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
     for arguments, words in (
         (["none.mp4", "--out", out], "there is no film 'none.mp4'"),
         ([film, bare, "--out", out], "--timeline"),
-        ([bare, "--toybox", "--timeline", "0s A red ball rests at night", "--out", out], "32 x 16 at 16"),
+        ([film, bare, "--toybox", "--timeline", "0s A red ball rests at night", "--out", out], "32 x 16 at 16"),
         ([film, "--toybox", "--timeline", "0s A panda walks", "--out", out], "no setting of the toybox"),
         ([film, "--timeline", "panda.txt", "--out", out], "there is no file 'panda.txt'"),
         ([film, "--toybox", "--stride", "5", "--out", out], "it is one of 1, 2, 4, 8"),
