@@ -1,4 +1,4 @@
-"""The command line: render a timeline, check what was downloaded, replay a recording, convert checkpoints, write pairs.
+"""The command line: render a timeline, check what was downloaded, measure films, train, and what belongs to these.
 
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
     python -m longlive_core check --model longlive_base.pt --lora lora.pt
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .cli_beginning import add_beginning, read_beginning
 from .cli_estimate import add_estimate, check_arguments, dry_run
+from .cli_eval import add_eval
 from .cli_follow_ups import add_follow_ups
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
@@ -82,6 +83,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
+    add_eval(commands.add_parser("eval", help="measure films: adherence, consistency, continuity, drift"))
     add_train(commands.add_parser("train", help="distil or tune a model with LongLive's method (docs/training.md)"))
     add_follow_ups(commands.add_parser("follow-ups", help="let an instruction model write what prompts go on with"))
     return parser

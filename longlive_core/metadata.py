@@ -56,7 +56,11 @@ class FilmRun:
     @property
     def frames(self) -> int:
         """Of the whole film."""
-        return _start_frame(self.chunks, _cuts(self.segments), self.stream.chunk)
+        return self.start_frame(self.chunks)
+
+    def start_frame(self, chunk: int) -> int:
+        """The film's frame with which a chunk begins."""
+        return _start_frame(chunk, _cuts(self.segments), self.stream.chunk)
 
 
 def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int],

@@ -25,7 +25,7 @@ from . import world
 from .captions import caption
 from .clips import boundary
 from .films import films
-from .judge import Reading, read, watch
+from .judge import Reading, Sight, read, watch
 from .world import Attributes
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,11 @@ def judge_switch(frames: np.ndarray, at: int) -> Switch:
     before = read(watch(frames[max(0, at - 48):at]))
     after = read(watch(frames[at + SETTLED:at + SETTLED + SHOWN]))
     around = watch(frames[at - 4:at + 12], stride=1)
-    return Switch(before, after, max(_step(a, b) for a, b in zip(around, around[1:], strict=False)))
+    return Switch(before, after, max(step(a, b) for a, b in zip(around, around[1:], strict=False)))
 
 
-def _step(one, two) -> float:
+def step(one: Sight, two: Sight) -> float:
+    """How far the subject is from where it was, in pixels, the shorter way round the picture's edges."""
     dx = (two.x - one.x + world.WIDTH / 2) % world.WIDTH - world.WIDTH / 2
     dy = (two.y - one.y + world.HEIGHT / 2) % world.HEIGHT - world.HEIGHT / 2
     return float(np.hypot(dx, dy))

@@ -1,0 +1,83 @@
+"""A whole evaluation of a film: one pass over its frames feeds every measure, so memory does not grow with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..pocket import world
+from .clip_dino import FeatureMeter, FeatureScore, ImageEncoder, TextImageEncoder, check_stride
+from .drift import Drift, DriftMeter
+from .films import Film
+from .toybox import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, and how.
+
+    Attributes:
+        toybox: whether the judge of the toybox reads the film.
+        judge_stride: frames between those it looks at.
+        feature_stride: frames between those that CLIP and DINO look at.
+
+    ValueError for strides that cannot be.
+    """
+
+    toybox: bool = False
+    judge_stride: int = 4
+    feature_stride: int = 8
+
+    def __post_init__(self) -> None:
+        check_judge_stride(self.judge_stride)
+        check_stride(self.feature_stride)
+
+
+@dataclass(frozen=True)
+class FilmReport:
+    """What was measured of a film; None for what was not asked for."""
+
+    name: str
+    film: Film
+    drift: Drift
+    toybox: ToyboxScore | None = None
+    features: FeatureScore | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.drift.frames / self.film.fps
+
+
+def check_film(film: Film, settings: Settings) -> None:
+    """Raise ValueError for what can be told before the film is decoded."""
+    if not settings.toybox:
+        return
+    if film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS:
+        raise ValueError(f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
+                         f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
+                         "other films")  # fmt: skip
+    try:
+        asked_of(film.segments)
+    except ValueError as error:
+        raise ValueError(f"'{film.path}': {error}") from error
+
+
+def evaluate_film(film: Film, settings: Settings, name: str, clip: TextImageEncoder | None = None,
+                  dino: ImageEncoder | None = None,
+                  on_frame: Callable[[], object] | None = None) -> FilmReport:  # fmt: skip
+    """Measure a film. on_frame: called after each frame. ValueError where it is too short or damaged."""
+    check_film(film, settings)
+    meters = {"drift": DriftMeter([segment.start for segment in film.segments], film.fps)}
+    if settings.toybox:
+        meters["toybox"] = ToyboxMeter(asked_of(film.segments), settings.judge_stride)
+    if clip is not None or dino is not None:
+        meters["features"] = FeatureMeter(film.segments, clip, dino, settings.feature_stride)
+    for index, frame in enumerate(film.frames()):
+        for meter in meters.values():
+            meter.see(index, frame)
+        if on_frame is not None:
+            on_frame()
+    try:
+        return FilmReport(name, film, **{name: meter.result() for name, meter in meters.items()})
+    except ValueError as error:
+        raise ValueError(f"'{film.path}': {error}") from error

@@ -1,0 +1,132 @@
+"""A film to evaluate: its frames, one at a time, and what was asked for from which frame on.
+
+Segments come from the tags that our renderer writes into its MP4s, or from a timeline that the user gives. The length
+is counted by decoding, because what a container says of it is not always true.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import av
+import numpy as np
+
+from ..metadata import FilmRun, read_film
+from ..timeline import parse
+from ..timeline.plan import shot_boundary
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a film shows from a frame on.
+
+    Attributes:
+        start: first frame.
+        text: the prompt, with its anchor.
+        transition: how it begins, `recache`, `keep` or `cut`; of the first segment without meaning.
+        blend: frames over which the prompt before turns into this one.
+    """
+
+    start: int
+    text: str
+    transition: str = "recache"
+    blend: int = 0
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video file and its segments.
+
+    Attributes:
+        path: the file.
+        fps: frames a second, its average.
+        size: (width, height) in pixels.
+        segments: in order, the first from frame 0 on.
+        given: first frames that the run did not make (a picture or a clip it began with), 0 where not known.
+    """
+
+    path: str
+    fps: float
+    size: tuple[int, int]
+    segments: tuple[Segment, ...]
+    given: int = 0
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Every frame in order, uint8 RGB [H, W, 3]; one is in memory at a time. ValueError for a damaged file."""
+        count = 0
+        try:
+            with av.open(self.path) as container:
+                for picture in container.decode(video=0):
+                    yield picture.to_ndarray(format="rgb24")
+                    count += 1
+        except av.FFmpegError as error:
+            raise ValueError(f"'{self.path}' breaks off after frame {count - 1} ({error}); render or copy it "
+                             "again") from error  # fmt: skip
+
+
+def open_film(path: str | os.PathLike, timeline: str | None = None, chunk: int = 3) -> Film:
+    """The film at `path`.
+
+    Args:
+        timeline: the text of its timeline (docs/timeline.md), instead of what the file's tags say. Times snap to
+            chunks as they do when it is rendered.
+        chunk: latent frames a chunk, for `timeline`.
+
+    ValueError where it is not a video, where it says nothing of its prompts and no timeline is given, and where the
+    timeline does not fit its length.
+    """
+    path = os.fspath(path)
+    fps, size, frames = _look_at(path)
+    if timeline is not None:
+        return Film(path, fps, size, _from_timeline(path, timeline, fps, frames, chunk))
+    try:
+        run = read_film(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. Its prompts can be given with --timeline") from error
+    return Film(path, fps, size, _from_tags(run, frames), shot_boundary(run.given, run.stream.chunk))
+
+
+def _look_at(path: str) -> tuple[float, tuple[int, int], int]:
+    """Frames a second, (width, height), and the number of frames that the container claims (0: it does not)."""
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no film '{path}'")
+    try:
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise ValueError(f"'{path}' has no picture track, so it is not a film")
+            stream = container.streams.video[0]
+            if not stream.average_rate:
+                raise ValueError(f"'{path}' has no frame rate (is it a picture?); give a video")
+            return float(stream.average_rate), (stream.width, stream.height), stream.frames
+    except av.FFmpegError as error:
+        raise ValueError(f"'{path}' is not a video that can be read ({error}); give an MP4 or another video") from error
+
+
+def _from_tags(run: FilmRun, frames: int) -> tuple[Segment, ...]:
+    """Those segments that begin before the end: a film that was stopped has tags of the whole."""
+    size = 4 * run.stream.chunk  # pixel frames of a chunk
+    segments = [Segment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))
+                for part in run.segments]  # fmt: skip
+    return tuple(part for part in segments if not frames or part.start < frames)
+
+
+def _from_timeline(path: str, text: str, fps: float, frames: int, chunk: int) -> tuple[Segment, ...]:
+    if not frames:
+        raise ValueError(f"'{path}' does not say how many frames it has, which a timeline needs; copy it to an MP4")
+    plan = parse(text).plan(frames / fps, fps=fps, chunk=chunk)
+    for segment in plan.segments:
+        if segment.start_frame >= frames:
+            raise ValueError(f"line {segment.line} of the timeline begins at frame {segment.start_frame} "
+                             f"({segment.start_seconds:.2f} s), but '{path}' has {frames} frames; is it this film's "
+                             "timeline?")  # fmt: skip
+    size = 4 * chunk
+    return tuple(Segment(part.start_frame, part.text, part.transition, size * part.blend) for part in plan.segments)
+
+
+def check_starts(starts: list[int]) -> None:
+    """Raise ValueError unless segments that begin at these frames cover a film from frame 0 on."""
+    if not starts or starts[0] != 0 or any(after <= before for before, after in pairwise(starts)):
+        raise ValueError(f"segments begin at the frames {starts}; the first begins at 0, and they rise")

@@ -1,0 +1,135 @@
+"""Results as files: all of it as JSON, one row a film, a segment and a switch as CSV, and plots as PNG."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .bootstrap import Interval, bootstrap_mean
+from .continuity import Jump
+from .drift import MEASURES
+from .evaluate import FilmReport, Settings
+from .films import Segment
+from .toybox import ALL_FIELDS
+
+FORMAT = 1
+_TOYBOX = ("adherence", "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")
+_FEATURES = ("clip_score", "subject_consistency", "background_consistency")
+
+
+def check_folder(folder: str | Path) -> Path:
+    """The folder of the results, made if it is not there. ValueError where nothing can be written into it."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / "results.json.part"
+        probe.open("wb").close()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write results into '{folder}' ({error.strerror}); choose a folder you may write "
+                         "to") from error  # fmt: skip
+    return folder
+
+
+def film_row(report: FilmReport) -> dict[str, Any]:
+    """One row a film. Empty (None) for what was not measured; the columns are always the same."""
+    row: dict[str, Any] = {"film": report.name, "frames": report.drift.frames, "seconds": round(report.seconds, 3),
+                           "segments": len(report.film.segments)}  # fmt: skip
+    row |= _fields("toybox", report.toybox, (*_TOYBOX, "smooth"))
+    row |= {f"toybox_{field}": report.toybox and report.toybox.fields[field] for field in ALL_FIELDS}
+    row |= _fields("model", report.features, (*_FEATURES, "film_subject_consistency", "film_background_consistency"))
+    row |= _fields("drift_sink", report.drift.sink, ("colour", *MEASURES))
+    return row | _fields("drift_own", report.drift.own, ("colour", *MEASURES))
+
+
+def segment_rows(report: FilmReport) -> list[dict[str, Any]]:
+    """One row a segment, in order; its drift is that of its last window."""
+    starts = [segment.start for segment in report.film.segments]
+    rows = []
+    for number, (segment, end) in enumerate(zip(report.film.segments, [*starts[1:], report.drift.frames],
+                                                strict=True)):  # fmt: skip
+        judged = report.toybox and report.toybox.segments[number]
+        window = next((w for w in reversed(report.drift.windows) if w.segment == number), None)
+        row = {"film": report.name, "segment": number + 1, "start_frame": segment.start, "end_frame": end,
+               "start_seconds": round(segment.start / report.film.fps, 3), "transition": segment.transition,
+               "text": segment.text}  # fmt: skip
+        row |= _fields("toybox", judged, ("windows", *_TOYBOX))
+        row |= {f"toybox_{field}": judged and judged.fields[field] for field in ALL_FIELDS}
+        row |= _fields("model", report.features and report.features.segments[number], (*_FEATURES, "prompt_cut"))
+        row |= _fields("drift_sink", window and window.sink, ("colour", *MEASURES))
+        rows.append(row | _fields("drift_own", window and window.own, ("colour", *MEASURES)))
+    return rows
+
+
+def switch_rows(report: FilmReport) -> list[dict[str, Any]]:
+    """One row a switch, in order."""
+    features = report.features
+    rows = []
+    for number, jump in enumerate(report.drift.switches):
+        judged = report.toybox and report.toybox.switches[number]
+        clip = features.clip_switches[number] if features and number < len(features.clip_switches) else None
+        dino = features.dino_switches[number] if features and number < len(features.dino_switches) else None
+        rows.append({
+            "film": report.name, "frame": jump.frame, "seconds": round(jump.frame / report.film.fps, 3),
+            "transition": _segment_at(report.film.segments, jump.frame).transition,
+            "jump_pixels": judged and judged.jump, "smooth": judged and judged.smooth,
+            **_jump("pixel", jump), **_jump("clip", clip), **_jump("dino", dino)})  # fmt: skip
+    return rows
+
+
+def _segment_at(segments: Sequence[Segment], frame: int) -> Segment:
+    return next(segment for segment in segments if segment.start == frame)
+
+
+def _jump(prefix: str, jump: Jump | None) -> dict[str, float | None]:
+    return {f"{prefix}_{name}": jump and getattr(jump, name) for name in ("largest", "usual", "ratio")}
+
+
+def _fields(prefix: str, values: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": values and getattr(values, name) for name in names}
+
+
+def summary(reports: Sequence[FilmReport]) -> dict[str, Interval]:
+    """Mean and 95 % interval over films, of every column of `film_row` that two films or more have a number in."""
+    rows, found = [film_row(report) for report in reports], {}
+    for column in [name for name in (rows[0] if rows else ()) if name not in ("film", "frames", "seconds", "segments")]:
+        values = [row[column] for row in rows if row[column] is not None]
+        if len(values) > 1:
+            found[column] = bootstrap_mean(values)
+    return found
+
+
+def write_reports(reports: Sequence[FilmReport], folder: str | Path, settings: Settings,
+                  models: Mapping[str, str | None] | None = None) -> list[Path]:  # fmt: skip
+    """Write results.json, films.csv, segments.csv and switches.csv into `folder`; returns their paths.
+
+    models: names of the CLIP and DINO models, for the record. ValueError where it cannot be written.
+    """
+    folder = check_folder(folder)
+    result = {
+        "format": FORMAT,
+        "settings": {**asdict(settings), **(models or {})},
+        "summary": {name: asdict(interval) for name, interval in summary(reports).items()},
+        "films": [asdict(report) for report in reports],
+    }
+    tables = {"films.csv": [film_row(report) for report in reports],
+              "segments.csv": [row for report in reports for row in segment_rows(report)],
+              "switches.csv": [row for report in reports for row in switch_rows(report)]}  # fmt: skip
+    try:
+        path = folder / "results.json"
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        return [path, *(_write_table(folder / name, rows) for name, rows in tables.items() if rows)]
+    except OSError as error:
+        raise ValueError(f"cannot write results into '{folder}' ({error.strerror})") from error
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,24 @@
+"""Films of the toybox as files, with the tags that the renderer writes."""
+
+from longlive_core.config import StreamConfig
+from longlive_core.metadata import film_metadata
+from longlive_core.pocket.captions import attributes_of
+from longlive_core.pocket.world import film
+from longlive_core.timeline import parse
+from longlive_core.video import FilmWriter
+
+STORY = "0s A red ball rests on the sea.\n4s A red ball rests at night."
+SECONDS = 10
+
+
+def write_film(path, frames, tags=None, fps=16):
+    with FilmWriter(path, frames.shape[2], frames.shape[1], fps=fps, metadata=tags) as writer:
+        writer.write(frames)
+    return str(path)
+
+
+def write_truth(path, text=STORY, seconds=SECONDS, frames=None):
+    """The toybox's own film of a timeline; `frames`: only so many of it, as of a film that was stopped."""
+    plan = parse(text).plan(seconds)
+    pictures = film([(part.start_frame, attributes_of(part.text)) for part in plan.segments], plan.frames)[0]
+    return write_film(path, pictures[:frames], film_metadata(text, plan, StreamConfig(), 0, (128, 80), "truth"))
