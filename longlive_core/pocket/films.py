@@ -6,6 +6,7 @@ Shapes: B films rendered together, T frames.
 import numpy as np
 import torch
 
+from ..config import StreamConfig, Transition
 from ..film import to_frames
 from ..noise import AddressedNoise
 from ..pipeline import Pipeline
@@ -18,19 +19,25 @@ LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
 
 
 @torch.no_grad()
-def films(pipeline: Pipeline, prompts: list[tuple[int, list[str]]], chunks: int, seeds: list[int]) -> list[np.ndarray]:
+def films(pipeline: Pipeline, prompts: list[tuple[int, list[str]]], chunks: int, seeds: list[int],
+          transition: Transition = "recache", stream: StreamConfig | None = None) -> list[np.ndarray]:  # fmt: skip
     """B films in one batch, uint8 [T, 80, 128, 3] each.
 
     Args:
-        prompts: (first chunk, one text for each film), in order; later ones take over by recache.
+        prompts: (first chunk, one text for each film), in order; later ones take over by `transition`.
         chunks: length of the films.
         seeds: of each film's noise.
+        stream: window, sink and so on; the pipeline's by default.
     """
     contexts = [torch.cat([pipeline.encode([text])[text] for text in texts]) for _, texts in prompts]
-    spans = [PromptSpan(first, context) for (first, _), context in zip(prompts, contexts, strict=True)]
-    parts = rollout(pipeline.model, spans, chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seeds))
-    latents = torch.cat([chunk.latents for chunk in parts], dim=2)
-    return [_decode(pipeline, latents[film:film + 1]) for film in range(len(seeds))]
+    spans = [PromptSpan(first, context, transition) for (first, _), context in zip(prompts, contexts, strict=True)]
+    parts = rollout(pipeline.model, spans, chunks, LATENT_SIZE, stream or pipeline.stream, AddressedNoise(seeds))
+    made = list(parts)
+    latents = torch.cat([chunk.latents for chunk in made], dim=2)
+    cuts = [chunk.index for chunk in made if chunk.first_of_shot] + [chunks]
+    return [np.concatenate([_decode(pipeline, latents[film:film + 1, :, 3 * first:3 * end])
+                            for first, end in zip(cuts, cuts[1:], strict=False)])
+            for film in range(len(seeds))]  # fmt: skip
 
 
 @torch.no_grad()

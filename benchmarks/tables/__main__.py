@@ -1,0 +1,76 @@
+"""The paper's tables in small, on the pocket model.
+
+    python -m benchmarks.tables switch
+    python -m benchmarks.tables window
+    python -m benchmarks.tables int8
+    python -m benchmarks.tables long --before longlive_before.safetensors
+    python -m benchmarks.tables lora --teacher FOLDER
+
+Every cell is a mean over films in percent with its 95 % bootstrap interval. `--json FOLDER` stores the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from longlive_core.pipeline import Pipeline
+
+from . import rollouts, training
+from .common import Table
+
+FILMS = {"switch": 64, "window": 32, "int8": 64, "long": 12, "lora": 48}
+CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=FILMS)
+    parser.add_argument("--films", type=int, help="films of each condition (default: as in docs/tables.md)")
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--model", default="pocket", help="the model with all of its training")
+    parser.add_argument("--before", type=Path, help="long: the model before its long tuning")
+    parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
+    parser.add_argument("--teacher", type=Path, help="lora: the folder of `pocket.train`'s stage `teacher`")
+    parser.add_argument("--steps", type=int, default=150, help="lora: critic steps of each rank")
+    parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora: folder of the runs")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    table = measure(options, parser)
+    command = "python -m benchmarks.tables " + " ".join(arguments or sys.argv[1:])
+    table.save(options.json, command)
+    sys.stdout.write(table.text() + "\n")
+
+
+def measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Table:
+    count, seed = options.films or FILMS[options.table], options.seed
+    pipeline = Pipeline.load("pocket")
+    if options.model != "pocket":
+        pipeline = training.with_weights(pipeline, options.model)
+    if options.table == "switch":
+        return rollouts.switch_strategies(pipeline, count, seed)
+    if options.table == "window":
+        return rollouts.windows(pipeline, count, seed)
+    if options.table == "int8":
+        return rollouts.int8(pipeline, count, seed)
+    if options.table == "long":
+        if options.before is None:
+            parser.error("long needs --before, the model before its long tuning")
+        before = training.with_weights(pipeline, str(options.before))
+        return training.long_tuning(before, pipeline, count, seed, tuple(options.seconds))
+    if options.teacher is None:
+        parser.error("lora needs --teacher, the folder of `python -m longlive_core.pocket.train --stages vae teacher`")
+    config = training.tuning(CONFIG, options.teacher, options.steps)
+    return training.lora_ranks(pipeline, config, options.out, count, seed)
+
+
+if __name__ == "__main__":
+    main()
