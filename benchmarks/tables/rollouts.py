@@ -28,8 +28,8 @@ def switch_strategies(pipeline: Pipeline, count: int, seed: int) -> Table:
         "Switch strategies (Table 4)",
         f"{count} films of 10 s; after 4.3 s another action, subject and setting stay. Adherence: windows of 3 s from "
         "1.5 s after the change on. Goes on: the subject makes no step above 8 pixels at the change.",
-        "background / subject consistency / CLIP: no KV cache 92.75 / 89.59 / 28.95, KV cache 94.77 / 93.69 / 25.92, KV "
-        "recache 94.81 / 94.04 / 27.87 (interactive videos of 60 s)",
+        "background / subject consistency / CLIP: no KV cache 92.75 / 89.59 / 28.95, KV cache 94.77 / 93.69 / 25.92, "
+        "KV recache 94.81 / 94.04 / 27.87 (interactive videos of 60 s)",
     )
     stories = one_change(count, seed, CHANGE)
     for transition in ("cut", "keep", "recache"):
@@ -50,8 +50,8 @@ def windows(pipeline: Pipeline, count: int, seed: int) -> Table:
     table = Table(
         "Windows and sink (Figure 7)",
         f"{count} films of 20 s of one prompt. Latent frames of the window, the sink's among them.",
-        "consistency rises with the window from 3 to 24 and flattens at 21; 9 + 3 sink frames are as good as 21, at the "
-        "cost of 12",
+        "consistency rises with the window from 3 to 24 and flattens at 21; 9 + 3 sink frames are as good as 21, at "
+        "the cost of 12",
     )
     stories, chunks = single_prompts(count, seed), 27
     settings: dict[str, StreamConfig] = {str(size): replace(pipeline.stream, window=size, sink=0)

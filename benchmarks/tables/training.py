@@ -36,8 +36,8 @@ def long_tuning(before: Pipeline, after: Pipeline, count: int, seed: int, length
     """Section 3.2 of the paper: long films with and without streaming long tuning."""
     table = Table(
         "Long tuning (Section 3.2)",
-        f"{count} films each of {' and '.join(map(str, lengths))} s of one prompt. Start and end: adherence in the first "
-        "and the last 12 s. Sharpness and motion: of the end, by those of the first 6 s.",
+        f"{count} films each of {' and '.join(map(str, lengths))} s of one prompt. Start and end: adherence in the "
+        "first and the last 12 s. Sharpness and motion: of the end, by those of the first 6 s.",
         "figures only: without long tuning quality falls with the film's length, with it 240 s are like the start",
     )
     for seconds in lengths:
@@ -68,8 +68,8 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
     """The paper's Table A: the same tuning with LoRAs of several ranks, and of all weights (None)."""
     table = Table(
         "LoRA ranks (Table A)",
-        f"{config.steps} steps of long tuning each, from the same start; then {count} films of 10 s whose action changes "
-        "after 4.3 s.",
+        f"{config.steps} steps of long tuning each, from the same start; then {count} films of 10 s whose action "
+        "changes after 4.3 s.",
         "parameters / VBench-Long total: rank 32 44 M / 81.08, 64 87 M / 82.68, 128 175 M / 82.98, 256 350 M / 83.12, "
         "512 700 M / 83.04, all 1.3 B / 83.52",
     )
