@@ -1,10 +1,11 @@
 """Stage `teacher`: a bidirectional transformer of short toybox clips, the real score of the distillation.
 
-It is trained by flow matching on clips of 21 latent frames (and on first chunks alone, which show every combination of
-attributes), with the prompt left out at times, for classifier-free guidance. Clips come from films of 14 chunks and
-start anywhere in them: deep in a film the VAE's latents look different, and the long tuning asks about those clips
-too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt: so the
-teacher knows what a change looks like.
+It starts from the weights of the stage `tune`, which read prompts and draw well; what it has to learn is to look ahead,
+and all timesteps. It is trained by flow matching on clips of 21 latent frames (and on first chunks alone, which show
+every combination of attributes), with the prompt left out at times, for classifier-free guidance. Clips come from films
+of 14 chunks and start anywhere in them: deep in a film the VAE's latents look different, and the long tuning asks about
+those clips too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt: so
+the teacher knows what a change looks like. The text encoder stays as it is, and is the student's too.
 
 Shapes: as in `long_clips.py`.
 """
@@ -18,17 +19,17 @@ import torch
 from torch import Tensor
 from transformers import UMT5EncoderModel
 
-from ..model import WanModel
+from ..model import CausalWan, WanModel
 from ..train.bidirectional import velocity
 from ..train.flow import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
 from ..train.teacher_forcing import matmul_attention
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
-from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
 from .long_clips import LONG, LongClip, LongPool
-from .train_dit import GRID, STREAM, DitRecipe, Journal, initialise, is_block_matrix, pretrain_text
+from .train_dit import STREAM, DitRecipe, Journal, is_block_matrix
+from .tune import load
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,14 @@ FULL_RANGE = (1.0, 1000.0)  # timesteps; sampling starts from pure noise
 class TeacherRecipe(DitRecipe):
     """How the teacher is trained."""
 
-    steps: int = 2400
-    first_clips: int = 80
-    clips_per_step: float = 0.12
+    steps: int = 800
+    rate: float = 5e-4
+    matrix_rate: float = 0.006
+    first_clips: int = 64
+    clips_per_step: float = 0.2
     batch: int = 4
     first_chunk_batch: int = 22
-    first_chunks: tuple[float, float] = (0.5, 0.2)
+    first_chunk_steps: float = 0.25  # share of steps on first chunks alone
     no_prompt: float = 0.1  # share of clips whose prompt is left out
 
 
@@ -66,8 +69,7 @@ class Flow:
     """The teacher's loss on batches of clips of one length."""
 
     def __init__(self, model: WanModel, encoder: UMT5EncoderModel, recipe: TeacherRecipe, seed: int):
-        self.wan = WatchedWan(model, recipe.model_config(), matmul_attention)
-        self.grounding = Grounding(recipe.dim, GRID).to(torch.bfloat16)
+        self.wan = CausalWan(model, recipe.model_config(), matmul_attention)
         self.encoder, self.recipe, self.tokenizer = encoder, recipe, build_tokenizer()
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
@@ -81,18 +83,13 @@ class Flow:
         told = self.rng.random(len(clips)) >= self.recipe.no_prompt
         texts = [caption(clip.after, self.rng) if tell else "" for clip, tell in zip(clips, told, strict=True)]
         ids, mask = tokens_of(self.tokenizer, texts, 0.02, self.rng)
-        prompt = self.wan.prompt_keys(to_wan_width(encode_tokens(self.encoder, ids, mask)))
+        with torch.no_grad():
+            context = to_wan_width(encode_tokens(self.encoder, ids, mask))
         noisy = noised(latents, noise, times)
-        flow = velocity(self.wan, noisy, times, prompt)
+        flow = velocity(self.wan, noisy, times, self.wan.prompt_keys(context))
         squares = (flow - (noise - latents)).square()
         loss = (squares * weight).sum() / weight.sum() / latents.shape[1]
-        errors = self._errors(squares.detach(), weight, times)
-        if told.any():
-            kept = torch.from_numpy(told)
-            asked = [clip.after for clip, tell in zip(clips, told, strict=True) if tell]
-            heads, errors["right"] = self.grounding({at: x[kept] for at, x in self.wan.watched.items()}, asked, 0)
-            loss = loss + self.recipe.grounding * heads
-        return loss, errors
+        return loss, self._errors(squares.detach(), weight, times)
 
     def _errors(self, squares: Tensor, weight: Tensor, times: Tensor) -> dict[str, float]:
         per_clip = (squares.mean(dim=1, keepdim=True) * weight).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
@@ -101,10 +98,8 @@ class Flow:
         return {str(low): float(clean[inside].mean()) for low, inside in ranges.items() if inside.any()}
 
 
-def _draw(
-    starts: ClipPool, pool: LongPool, rng: np.random.Generator, recipe: TeacherRecipe, first: float
-) -> list[Clip]:
-    if rng.random() < first:
+def _draw(starts: ClipPool, pool: LongPool, rng: np.random.Generator, recipe: TeacherRecipe) -> list[Clip]:
+    if rng.random() < recipe.first_chunk_steps:
         return [starts.starts[n] for n in rng.choice(len(starts.starts), recipe.first_chunk_batch, replace=False)]
     clips = []
     while len(clips) < recipe.batch:
@@ -115,20 +110,18 @@ def _draw(
 
 
 def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TeacherRecipe = TeacherRecipe()) -> Path:
-    """Train the teacher and its text encoder from nothing; write `folder/teacher.pt` (averaged float32 weights)."""
+    """Train the teacher from `folder/tuned.pt`; write `folder/teacher.pt` (averaged float32 weights)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 3))
-    encoder = pretrain_text(recipe, rng).to(torch.bfloat16)
-    model = WanModel(recipe.model_config())
-    initialise(model, encoder.config.d_model)
-    flow = Flow(model.to(torch.bfloat16), encoder, recipe, seed)
-    optimiser = MasterAdam({"dit": model, "text": encoder, "heads": flow.grounding}, weight_decay=0.01,
-                           average=recipe.average, matrix=is_block_matrix)  # fmt: skip
+    model, encoder = load(folder / "tuned.pt", recipe)
+    flow = Flow(model, encoder, recipe, seed)
+    optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, matrix=is_block_matrix)
+    text = {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}
     starts.encode_starts()
-    journal, (early, late) = Journal(), recipe.first_chunks
+    journal = Journal()
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
-        clips = _draw(starts, pool, rng, recipe, early + (late - early) * step / recipe.steps)
+        clips = _draw(starts, pool, rng, recipe)
         loss, errors = flow.step(clips)
         loss.backward()
         share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)
@@ -136,5 +129,5 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tea
         kind = "first" if clips[0].latents.shape[1] == CHUNK else "clip"
         journal.note(step, float(loss.detach()), errors, kind, len(pool.clips))
         if step % 100 == 99 or step + 1 == recipe.steps:
-            torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "teacher.pt")
+            torch.save({"weights": optimiser.averaged() | text, "step": step + 1}, folder / "teacher.pt")
     return folder / "teacher.pt"

@@ -1,9 +1,9 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
-Stages: `vae` trains the VAE; `teacher` a bidirectional model of short clips; `dit` encodes the clips as it goes (a
-growing pool), trains the text encoder and the transformer; `tune` goes on with long films and changes of prompt;
-`export` writes the files the package ships. `--stages` runs some of them on the results of earlier ones in the same
-folder. Progress goes to the log (standard error).
+Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
+transformer; `tune` goes on with long films and changes of prompt; `teacher` makes a bidirectional model of short clips
+of it, which distillations need; `export` writes the files the package ships. `--stages` runs some of them on the
+results of earlier ones in the same folder. Progress goes to the log (standard error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
@@ -21,7 +21,7 @@ from .clips import ClipPool
 from .export import export, save_text_encoder, save_transformer
 from .long_clips import LongPool
 
-STAGES = ("vae", "teacher", "dit", "tune", "export")
+STAGES = ("vae", "dit", "tune", "teacher", "export")
 log = logging.getLogger(__name__)
 
 
@@ -62,10 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
     if "vae" in options.stages:
         train_vae.train(options.out, options.seed)
         log.info("vae: %s", train_vae.measure(load_vae(options.out), options.seed + 1))
-    if "teacher" in options.stages:
-        vae = load_vae(options.out)
-        teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
-        save_parts(options.out, "teacher", f"longlive_core.pocket.train, seed {options.seed}")
     if "dit" in options.stages:
         recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
         train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
@@ -73,6 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
         vae = load_vae(options.out)
         recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
+    if "teacher" in options.stages:
+        vae = load_vae(options.out)
+        teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
+        save_parts(options.out, "teacher", f"longlive_core.pocket.train, seed {options.seed}")
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)
