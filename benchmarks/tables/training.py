@@ -98,6 +98,5 @@ def tuning(path: Path, teacher: Path, steps: int) -> Config:
     """The pocket model's long tuning with the teacher of a folder."""
     return load_config(path, {
         "models.teacher": str(teacher / "teacher.safetensors"), "models.critic": str(teacher / "teacher.safetensors"),
-        "models.teacher_text_encoder": str(teacher / "teacher_text_encoder.safetensors"), "steps": steps,
-        "save_every": steps,
+        "steps": steps, "save_every": steps,
     })  # fmt: skip

@@ -25,12 +25,6 @@ def save_transformer(weights: dict[str, Tensor], path: Path, note: str) -> None:
     _save(weights, path, {"made_by": note})
 
 
-def save_text_encoder(weights: dict[str, Tensor], path: Path, note: str) -> None:
-    """A text encoder as a file that `render --text-encoder` and a distillation take; its tokenizer lies beside it."""
-    _save(weights, path, {"made_by": note, "config": config_json(), "text_len": str(TEXT_LENGTH)})
-    build_tokenizer().save(str(path.parent / TOKENIZER_FILE))
-
-
 def export(vae: dict[str, Tensor], dit: dict[str, Tensor], text: dict[str, Tensor], folder: Path, note: str) -> int:
     """Write the four files into `folder`; returns their size in bytes.
 
@@ -39,7 +33,8 @@ def export(vae: dict[str, Tensor], dit: dict[str, Tensor], text: dict[str, Tenso
     folder.mkdir(parents=True, exist_ok=True)
     _save(vae, folder / VAE_FILE, {"made_by": note})
     save_transformer(dit, folder / DIT_FILE, note)
-    save_text_encoder(text, folder / TEXT_ENCODER_FILE, note)
+    _save(text, folder / TEXT_ENCODER_FILE, {"made_by": note, "config": config_json(), "text_len": str(TEXT_LENGTH)})
+    build_tokenizer().save(str(folder / TOKENIZER_FILE))
     size = sum((folder / name).stat().st_size for name in (VAE_FILE, DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE))
     if size > LIMIT_BYTES:
         raise ValueError(f"the pocket model's files are {size} bytes together; allowed are {LIMIT_BYTES}")

@@ -4,8 +4,8 @@ It starts from the weights of the stage `tune`, which read prompts and draw well
 and all timesteps. It is trained by flow matching on clips of 21 latent frames (and on first chunks alone, which show
 every combination of attributes), with the prompt left out at times, for classifier-free guidance. Clips come from films
 of 14 chunks and start anywhere in them: deep in a film the VAE's latents look different, and the long tuning asks about
-those clips too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt: so
-the teacher knows what a change looks like. The text encoder stays as it is, and is the student's too.
+those clips too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt,
+so the teacher knows what a change looks like. The text encoder stays as it is, and is the student's too.
 
 Shapes: as in `long_clips.py`.
 """

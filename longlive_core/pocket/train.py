@@ -18,7 +18,7 @@ from ..train.optimiser import submodule
 from ..vae import WanVAE, channels_last
 from . import teacher, train_dit, train_vae, tune, weights_folder
 from .clips import ClipPool
-from .export import export, save_text_encoder, save_transformer
+from .export import export, save_transformer
 from .long_clips import LongPool
 
 STAGES = ("vae", "dit", "tune", "teacher", "export")
@@ -36,13 +36,6 @@ def run_export(folder: Path, target: Path, note: str) -> int:
     weights = torch.load(folder / "tuned.pt", weights_only=True)["weights"]
     vae = torch.load(folder / "vae.pt", weights_only=True)
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
-
-
-def save_parts(folder: Path, name: str, note: str) -> None:
-    """`NAME.pt` as files that a distillation takes: `NAME.safetensors` and `NAME_text_encoder.safetensors`."""
-    weights = torch.load(folder / f"{name}.pt", weights_only=True)["weights"]
-    save_transformer(submodule(weights, "dit"), folder / f"{name}.safetensors", note)
-    save_text_encoder(submodule(weights, "text"), folder / f"{name}_text_encoder.safetensors", note)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,7 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
     if "teacher" in options.stages:
         vae = load_vae(options.out)
         teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
-        save_parts(options.out, "teacher", f"longlive_core.pocket.train, seed {options.seed}")
+        weights = torch.load(options.out / "teacher.pt", weights_only=True)["weights"]
+        save_transformer(submodule(weights, "dit"), options.out / "teacher.safetensors", "pocket.train")
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)

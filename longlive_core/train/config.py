@@ -30,8 +30,7 @@ class Models:
         student: what is trained.
         teacher: the real score, bidirectional; another width and depth than the student's are fine.
         critic: what the fake score starts from.
-        text_encoder: of the student, and of the scores unless they have their own.
-        teacher_text_encoder: of teacher and critic, where it is another one.
+        text_encoder: of all three.
         vae: for sample films.
     """
 
@@ -39,7 +38,6 @@ class Models:
     teacher: str
     critic: str
     text_encoder: str | None = None
-    teacher_text_encoder: str | None = None
     vae: str | None = None
 
 

@@ -47,21 +47,20 @@ class Distiller:
     Args:
         student, critic: what is trained.
         teacher: the real score.
-        encode: of the student's texts; encode_scores: of teacher's and critic's.
+        encode: texts to embeddings; all three models read the same.
         draw: (film number, films of this rank, rank, ranks) -> prompt pairs, see `prompts.PromptStream.draw`.
     """
 
     def __init__(self, config: Config, student: Trainee, critic: Trainee, teacher: TrainableWan, encode: Encode,
-                 encode_scores: Encode, draw: Callable, who: Ranks):  # fmt: skip
+                 draw: Callable, who: Ranks):  # fmt: skip
         self.config, self.student, self.critic, self.who = config, student, critic, who
         self.scores = Scores(teacher, critic.model, config.guidance)
-        self.encode, self.encode_scores, self.draw = encode, encode_scores, draw
+        self.encode, self.draw = encode, draw
+        self.unconditional = encode([config.negative_prompt] * config.batch)
         self.items = who.items(config.batch)
         self.shot = StudentShot(student.model, config.stream, config.latent_size, config.batch,
                                 capacity=config.lengths.frames)  # fmt: skip
         self.film: LongFilm | None = None
-        self.texts: list[list[str]] = []  # of the running films: at the start, after the change
-        self.judged: list[Prompts] = []  # the same for the scores
         self.begun = 0  # batches of films so far
 
     def step(self, step: int) -> dict[str, float]:
@@ -98,25 +97,19 @@ class Distiller:
         if self.film is None or self.film.finished:
             self._begin_film()
         passes = len(self.config.stream.denoising_steps)
-        changed = self.film.switch is not None and self.film.clips >= self.film.switch
         window = self.film.next_clip(choice(passes, self.config.seed, "exit step", step, purpose))
-        return window, self.judged[int(changed)]
+        return window, Prompts(window.context, self.unconditional)
 
     def _begin_film(self) -> None:
         config, number = self.config, self.begun
         pairs = self.draw(number, config.batch, self.who.rank, self.who.count)
         switching = config.needs_follow_ups
-        self.texts = [[p.prompt for p in pairs]] + ([[p.follow_up for p in pairs]] if switching else [])
-        self._read_texts()
         seeds = [address(config.seed, "film", number, item) for item in self.items]
         switch = 1 + choice(config.lengths.clips - 1, config.seed, "switch", number) if switching else None
-        then = self.encode(self.texts[1]) if switching else None
-        self.film = LongFilm(self.shot, self.encode(self.texts[0]), then, switch, seeds, config.lengths)
+        first = self.encode([pair.prompt for pair in pairs])
+        then = self.encode([pair.follow_up for pair in pairs]) if switching else None
+        self.film = LongFilm(self.shot, first, then, switch, seeds, config.lengths)
         self.begun += 1
-
-    def _read_texts(self) -> None:
-        without = self.encode_scores([self.config.negative_prompt] * self.config.batch)
-        self.judged = [Prompts(self.encode_scores(texts), without) for texts in self.texts]
 
     def _scores_draw(self, step: int, purpose: str, window: Window) -> tuple[Tensor, Tensor]:
         seed, device = self.config.seed, window.latents.device
@@ -141,13 +134,12 @@ class Distiller:
         """All that later steps depend on, of this rank; see `from_state`."""
         return {
             "student": self.student.optimiser.state_dict(), "critic": self.critic.optimiser.state_dict(),
-            "begun": self.begun, "texts": self.texts, "film": self.film.state_dict() if self.film else None,
+            "begun": self.begun, "film": self.film.state_dict() if self.film else None,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
         self.student.optimiser.load_state_dict(state["student"])
         self.critic.optimiser.load_state_dict(state["critic"])
-        self.begun, self.texts = state["begun"], state["texts"]
+        self.begun = state["begun"]
         if state["film"] is not None:
-            self._read_texts()
             self.film = LongFilm.from_state_dict(self.shot, state["film"], self.config.lengths)

@@ -28,8 +28,6 @@ def build(config: Config, draw: Callable, who: Ranks) -> Distiller:
     paths = config.models
     models = {role: _load(role, getattr(paths, role), config, who) for role in ("student", "teacher", "critic")}
     _check_fit(config, {role: model.config for role, model in models.items()})
-    encode = encoder(paths.text_encoder, who)
-    encode_scores = encode if paths.teacher_text_encoder is None else encoder(paths.teacher_text_encoder, who)
     models["teacher"].module.requires_grad_(False)
     lora = config.lora
     if lora is not None:
@@ -40,7 +38,7 @@ def build(config: Config, draw: Callable, who: Ranks) -> Distiller:
         shard(model.module, who)
     student = Trainee(models["student"], _optimiser("student", models["student"], config.student_optimiser))
     critic = Trainee(models["critic"], _optimiser("critic", models["critic"], config.critic_optimiser))
-    return Distiller(config, student, critic, models["teacher"], encode, encode_scores, draw, who)
+    return Distiller(config, student, critic, models["teacher"], encoder(paths.text_encoder, who), draw, who)
 
 
 def _load(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:

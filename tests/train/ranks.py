@@ -30,7 +30,7 @@ def distiller(who: Ranks) -> Distiller:
         shard(model.module, who)
     parts = [Trainee(models[name], MasterAdam({name: models[name].module}, betas=(0.0, 0.999), clip=0.05))
              for name in ("student", "critic")]  # fmt: skip
-    return Distiller(config, *parts, models["teacher"], encode, encode, draw, who)
+    return Distiller(config, *parts, models["teacher"], encode, draw, who)
 
 
 def main() -> None:

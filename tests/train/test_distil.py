@@ -43,7 +43,7 @@ def distiller(**changes) -> Distiller:
     teacher.module.requires_grad_(False)
     parts = [Trainee(m, MasterAdam({n: m.module}, betas=(0.0, 0.999), clip=10.0))
              for n, m in (("student", student), ("critic", critic))]  # fmt: skip
-    return Distiller(config, *parts, teacher, encode, encode, draw, Ranks())
+    return Distiller(config, *parts, teacher, encode, draw, Ranks())
 
 
 def weights(trainee: Trainee) -> list[torch.Tensor]:
