@@ -133,7 +133,7 @@ def _describe(report: FilmReport) -> str:
         score = part["toybox_adherence"] if report.toybox is not None else part["model_clip_score"]
         lines.append(f"  {part['start_seconds']:7.2f} s  {_number(score):>6s}  {part['text'][:70]}")
     for switch in switch_rows(report):
-        jump = "" if switch["jump_pixels"] is None else f", subject's largest step {switch['jump_pixels']:.1f} px"
+        jump = "" if switch["subject_jump"] is None else f", subject's largest step {switch['subject_jump']:.1f} px"
         lines.append(f"  switch at {switch['seconds']:.2f} s ({switch['transition']}): change "
                      f"x{_number(switch['pixel_ratio'])} of usual{jump}")  # fmt: skip
     return "\n".join(lines)
