@@ -115,6 +115,9 @@ def _describe(report: FilmReport) -> str:
 
     row = film_row(report)
     lines = [f"{report.name}: {row['frames']} frames, {row['seconds']:.2f} s, {row['segments']} segment(s)"]
+    if report.film.given:
+        lines.append(f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
+                     "measured with the rest")  # fmt: skip
     if report.toybox is not None:
         shares = ", ".join(f"{name} {_number(share)}" for name, share in report.toybox.fields.items())
         lines += [f"  adherence {_number(row['toybox_adherence'])} ({shares})",
