@@ -115,6 +115,9 @@ def _describe(report: FilmReport) -> str:
 
     row = film_row(report)
     lines = [f"{report.name}: {row['frames']} frames, {row['seconds']:.2f} s, {row['segments']} segment(s)"]
+    if report.film.given:
+        lines.append(f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
+                     "measured with the rest")  # fmt: skip
     if report.toybox is not None:
         shares = ", ".join(f"{name} {_number(share)}" for name, share in report.toybox.fields.items())
         lines += [f"  adherence {_number(row['toybox_adherence'])} ({shares})",
@@ -133,7 +136,7 @@ def _describe(report: FilmReport) -> str:
         score = part["toybox_adherence"] if report.toybox is not None else part["model_clip_score"]
         lines.append(f"  {part['start_seconds']:7.2f} s  {_number(score):>6s}  {part['text'][:70]}")
     for switch in switch_rows(report):
-        jump = "" if switch["jump_pixels"] is None else f", subject's largest step {switch['jump_pixels']:.1f} px"
+        jump = "" if switch["subject_jump"] is None else f", subject's largest step {switch['subject_jump']:.1f} px"
         lines.append(f"  switch at {switch['seconds']:.2f} s ({switch['transition']}): change "
                      f"x{_number(switch['pixel_ratio'])} of usual{jump}")  # fmt: skip
     return "\n".join(lines)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from longlive_core import cli
+from longlive_core.config import StreamConfig
+from longlive_core.metadata import film_metadata, with_given
+from longlive_core.timeline import parse
 from tests.eval.making import write_film, write_truth
 from tests.eval.models import save_clip, save_dino
 
@@ -52,6 +55,15 @@ def test_without_judge_and_models_it_says_so_and_films_keep_apart(film, tmp_path
     code, out, _ = run(capsys, film, film, "--no-plots", "--out", str(tmp_path))
     assert code == 0 and "note: only drift and continuity in pixels" in out
     assert "film: 165 frames" in out and "film-2: 165 frames" in out and "mean of 2 films [95 %" in out
+
+
+def test_frames_that_the_model_did_not_make_are_said(tmp_path, capsys):
+    """Forbids praising or blaming the model for a clip that the film began with, without a word."""
+    plan = parse("0s a").plan(6)
+    tags = with_given(film_metadata("0s a", plan, StreamConfig(), 0, (32, 16), "tiny"), 2)
+    path = write_film(tmp_path / "given.mp4", np.zeros((plan.frames, 16, 32, 3), np.uint8), tags)
+    code, out, _ = run(capsys, path, "--no-plots", "--out", str(tmp_path / "out"))
+    assert code == 0 and "first 21 frames were given" in out
 
 
 def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, monkeypatch):

@@ -76,7 +76,7 @@ def switch_rows(report: FilmReport) -> list[dict[str, Any]]:
         rows.append({
             "film": report.name, "frame": jump.frame, "seconds": round(jump.frame / report.film.fps, 3),
             "transition": _segment_at(report.film.segments, jump.frame).transition,
-            "jump_pixels": judged and judged.jump, "smooth": judged and judged.smooth,
+            **_fields("subject", judged, ("jump", "unseen", "smooth")),
             **_jump("pixel", jump), **_jump("clip", clip), **_jump("dino", dino)})  # fmt: skip
     return rows
 

@@ -17,10 +17,11 @@ import numpy as np
 from ..pocket import judge, world
 from ..pocket.captions import attributes_of
 from ..pocket.judge import Reading, Sight, read
-from ..pocket.score import FIELDS, JUMP, SETTLED, shows, step
+from ..pocket.score import FIELDS, JUMP, SETTLED, shows
 from ..pocket.world import Attributes
 from .continuity import AFTER, BEFORE
 from .films import Segment, check_starts
+from .steps import largest_step, longest_unseen
 
 WINDOW = 48  # frames, 3 s: whole periods of all actions
 STRIDES = (1, 2, 4, 8)  # frames between sights; they divide a window into six or more
@@ -79,11 +80,21 @@ class SegmentScore:
 
 @dataclass(frozen=True)
 class SwitchScore:
-    """One switch. jump: the largest step of the subject between two frames around it, pixels. smooth: at most 8."""
+    """One switch.
+
+    Attributes:
+        frame: the first of the new segment.
+        transition: how it begins.
+        jump: the largest step of the subject around it (`steps.largest_step`), pixels; None where there is none to see.
+        unseen: the longest run of frames around it without a subject.
+        smooth: whether the jump is at most 8 pixels, and the subject is never gone for longer than the toybox's own
+            fade (8 frames).
+    """
 
     frame: int
     transition: str
-    jump: float
+    jump: float | None
+    unseen: int
     smooth: bool
 
 
@@ -211,8 +222,9 @@ class ToyboxMeter:
     def _switch(self, part: Asked) -> SwitchScore:
         around = [self._sights[index] for index in range(max(0, part.start - BEFORE), part.start + AFTER)
                   if index in self._sights]  # fmt: skip
-        jump = max((step(one, two) for one, two in pairwise(around)), default=0.0)
-        return SwitchScore(part.start, part.transition, jump, jump <= JUMP)
+        jump, unseen = largest_step(around), longest_unseen(around)
+        smooth = jump is not None and jump <= JUMP and unseen <= world.FADE
+        return SwitchScore(part.start, part.transition, jump, unseen, smooth)
 
 
 def evaluate_toybox(frames: Iterable[np.ndarray], segments: Sequence[tuple[int, Attributes]],

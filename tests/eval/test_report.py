@@ -53,7 +53,7 @@ def test_columns_do_not_depend_on_what_was_measured(full, plain):
         assert len(one) == len(two)
     assert film_row(plain)["toybox_adherence"] is None and film_row(full)["model_clip_score"] is not None
     switch = switch_rows(full)[0]
-    assert None not in [switch[name] for name in ("jump_pixels", "pixel_ratio", "clip_largest", "dino_largest")]
+    assert None not in [switch[name] for name in ("subject_jump", "pixel_ratio", "clip_largest", "dino_largest")]
 
 
 def test_the_files_hold_it_all(full, plain, tmp_path):
@@ -67,7 +67,7 @@ def test_the_files_hold_it_all(full, plain, tmp_path):
     for path, count in zip(paths[1:], (2, 4, 2), strict=True):
         rows = list(csv.DictReader(path.open(encoding="utf-8", newline="")))
         assert len(rows) == count and rows[0]["film"] == "a $^^$ film"
-    assert float(rows[0]["jump_pixels"]) == full.toybox.switches[0].jump
+    assert float(rows[0]["subject_jump"]) == full.toybox.switches[0].jump
     assert result["summary"]["drift_sink_colour"]["count"] == 2
     assert "toybox_adherence" not in result["summary"]  # of one film only
 

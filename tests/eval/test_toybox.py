@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from longlive_core.eval import Segment, evaluate_toybox
+from longlive_core.eval.steps import largest_step, longest_unseen
 from longlive_core.eval.toybox import Asked, ToyboxMeter, _consistency, asked_of
+from longlive_core.pocket import world
 from longlive_core.pocket.captions import caption
+from longlive_core.pocket.judge import Sight
 from longlive_core.pocket.world import Attributes, changed_attributes, film, random_attributes
 
 SWITCH, FRAMES = 69, 165  # the second segment has two windows after it has settled
@@ -78,6 +81,41 @@ def test_a_teleport_at_the_switch_is_seen():
     score = evaluate_toybox(np.concatenate([whole[:60], other[60:]]), [(0, right), (60, BALL)])
     assert score.smooth == 0 and score.switches[0].jump > 8
     assert evaluate_toybox(whole, [(0, right), (60, BALL)]).smooth == 1
+
+
+def _sights(*places):
+    """The judge's of a subject at these (x, y); None: no subject, placed at random."""
+    return [Sight("sea", "red", "ball", *place, 0.0, 1.0, 1.0) if place else
+            Sight("sea", None, None, 99.0, 9.0, 0.0, 1.0, 0.1) for place in places]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("places", "jump"),
+    [
+        ([(20, 40), (22, 40), (24, 40)], 2),
+        ([(126, 40), (2, 40)], 4),  # over the picture's edge
+        ([(20, 40), None, None, (26, 40), (28, 40)], 2),  # a fade: three frames' way
+        ([(20, 40), None, (60, 40), (62, 40)], 36),  # gone, and elsewhere
+        ([(20, 40), (22, 40), (90, 40), (26, 40), (28, 40)], 4),  # one frame misread: two frames' way
+        ([(20, 40), (22, 40), (60, 40), (62, 40)], 38),
+        ([(20, 40), None], None),
+    ],
+)
+def test_a_step_is_the_subjects_not_the_judges(places, jump):
+    """Forbids jumps where no subject can be seen or one frame is misread, as in the fades of perfect films; and
+    forbids that a jump hides behind such frames."""
+    assert largest_step(_sights(*places)) == jump
+
+
+def test_a_subject_gone_around_the_switch_is_not_smooth():
+    """Forbids passing a subject that vanishes for most of a second, because its place before and after agrees."""
+    whole = film([(0, BALL)], 108)[0]
+    bare = whole.copy()
+    bare[58:68] = np.tile(world.SETTINGS["sea"], (5, 8, 1)).round()
+    assert longest_unseen(_sights((20, 40), None, None, (20, 40), None)) == 2
+    switch = evaluate_toybox(bare, [(0, BALL), (60, BALL)]).switches[0]
+    assert switch.unseen == 10 and switch.jump == 0 and not switch.smooth
+    assert evaluate_toybox(whole, [(0, BALL), (60, BALL)]).switches[0].smooth
 
 
 @pytest.mark.parametrize(("transition", "adherence"), [("recache", 1.0), ("cut", 0.0)])
