@@ -17,11 +17,11 @@ import numpy as np
 from ..pocket import judge, world
 from ..pocket.captions import attributes_of
 from ..pocket.judge import Reading, Sight, read
-from ..pocket.score import FIELDS, JUMP, SETTLED, shows
+from ..pocket.score import FIELDS, SETTLED, shows
+from ..pocket.steps import is_smooth, largest_step, longest_unseen
 from ..pocket.world import Attributes
 from .continuity import AFTER, BEFORE
 from .films import Segment, check_starts
-from .steps import largest_step, longest_unseen
 
 WINDOW = 48  # frames, 3 s: whole periods of all actions
 STRIDES = (1, 2, 4, 8)  # frames between sights; they divide a window into six or more
@@ -223,8 +223,7 @@ class ToyboxMeter:
         around = [self._sights[index] for index in range(max(0, part.start - BEFORE), part.start + AFTER)
                   if index in self._sights]  # fmt: skip
         jump, unseen = largest_step(around), longest_unseen(around)
-        smooth = jump is not None and jump <= JUMP and unseen <= world.FADE
-        return SwitchScore(part.start, part.transition, jump, unseen, smooth)
+        return SwitchScore(part.start, part.transition, jump, unseen, is_smooth(around))
 
 
 def evaluate_toybox(frames: Iterable[np.ndarray], segments: Sequence[tuple[int, Attributes]],

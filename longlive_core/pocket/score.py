@@ -25,7 +25,8 @@ from . import world
 from .captions import caption
 from .clips import boundary
 from .films import films
-from .judge import Reading, Sight, read, watch
+from .judge import Reading, read, watch
+from .steps import is_smooth, largest_step
 from .world import Attributes
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ WINDOW = 12  # samples of the judge: 3 s
 SWITCH_CHUNK, SWITCH_CHUNKS = 6, 12  # the prompt changes after 69 frames, 4.3 s
 SETTLED = 24  # frames after a switch (1.5 s) from which on the new prompt must show
 SHOWN = 40  # frames that are read then
-JUMP = 8.0  # pixels between two frames; the toybox itself stays below
 BATCH = 10
 
 
@@ -46,7 +46,8 @@ class Switch:
 
     before: Reading
     after: Reading
-    jump: float  # largest step of the subject between two frames around the boundary, pixels
+    jump: float | None  # largest step of the subject between two frames around the boundary, pixels
+    smooth: bool  # no jump, and the subject never gone for longer than a fade
 
 
 def windows(frames: np.ndarray) -> list[Reading]:
@@ -69,14 +70,7 @@ def judge_switch(frames: np.ndarray, at: int) -> Switch:
     before = read(watch(frames[max(0, at - 48):at]))
     after = read(watch(frames[at + SETTLED:at + SETTLED + SHOWN]))
     around = watch(frames[at - 4:at + 12], stride=1)
-    return Switch(before, after, max(step(a, b) for a, b in zip(around, around[1:], strict=False)))
-
-
-def step(one: Sight, two: Sight) -> float:
-    """How far the subject is from where it was, in pixels, the shorter way round the picture's edges."""
-    dx = (two.x - one.x + world.WIDTH / 2) % world.WIDTH - world.WIDTH / 2
-    dy = (two.y - one.y + world.HEIGHT / 2) % world.HEIGHT - world.HEIGHT / 2
-    return float(np.hypot(dx, dy))
+    return Switch(before, after, largest_step(around), is_smooth(around))
 
 
 def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
@@ -110,7 +104,7 @@ def score_switches(pipeline: Pipeline, count: int, seed: int) -> dict:
         texts = [(0, [caption(a, rng) for a in before]), (SWITCH_CHUNK, [caption(a, rng) for a in after])]
         for look, film in zip(after, films(pipeline, texts, SWITCH_CHUNKS, [seed + n for n in seeds]), strict=True):
             seen = judge_switch(film, at)
-            right, steady = shows(seen.after, look), seen.jump <= JUMP
+            right, steady = shows(seen.after, look), seen.smooth
             obeyed, smooth, both = obeyed + right, smooth + steady, both + (right and steady)
         log.info("switches: %d obey, %d are smooth, %d both, of %d", obeyed, smooth, both, seeds[-1] + 1)
     return {"switches": count, "obey": obeyed / count, "smooth": smooth / count, "both": both / count}

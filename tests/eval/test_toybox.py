@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from longlive_core.pocket.steps import largest_step, longest_unseen
 
 from longlive_core.eval import Segment, evaluate_toybox
-from longlive_core.eval.steps import largest_step, longest_unseen
 from longlive_core.eval.toybox import Asked, ToyboxMeter, _consistency, asked_of
 from longlive_core.pocket import world
 from longlive_core.pocket.captions import caption

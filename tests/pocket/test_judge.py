@@ -78,9 +78,9 @@ def test_a_switch_is_read_before_and_after_and_a_jump_is_seen():
     two = world.Attributes("blue", "ball", "bounce", "night")
     frames, _ = world.film([(0, one), (69, two)], 140)
     seen = score.judge_switch(frames, 69)
-    assert score.shows(seen.before, one) and score.shows(seen.after, two) and seen.jump <= score.JUMP
+    assert score.shows(seen.before, one) and score.shows(seen.after, two) and seen.smooth
     jumping = np.concatenate([frames[:69], np.roll(frames[69:], 48, axis=2)])
-    assert score.judge_switch(jumping, 69).jump > score.JUMP
+    assert not score.judge_switch(jumping, 69).smooth
 
 
 def test_films_of_another_size_are_refused():

@@ -1,9 +1,10 @@
 """How far the toybox's subject jumps around a switch.
 
-`pocket/score.judge_switch` takes the largest step between neighbouring frames as the judge places the subject. While
-colours and settings fade into each other, for up to half a second, the judge may see no subject and place it at random,
-or misread a single frame: of 60 switches in the toybox's own films, 4 counted as jumps. So places without a subject are
-left out here, and so is a frame from which the subject comes straight back; of the same 60 none is a jump.
+The judge places a subject in each frame. While colours and settings fade into each other, for up to half a second, it
+may see none, and the place it names then is a random one, or it may misread a single frame: the largest step between
+neighbouring frames, whatever was seen in them, called 4 of 60 switches in the toybox's own films jumps. So places
+without a subject are left out here, and so is a frame from which the subject comes straight back; of the same 60 none
+is a jump. A jump for good is seen as before.
 """
 
 from __future__ import annotations
@@ -11,11 +12,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ..pocket import world
-from ..pocket.judge import Sight
-from ..pocket.score import step
+import numpy as np
 
+from . import world
+from .judge import Sight
+
+JUMP = 8.0  # pixels between two frames; the toybox itself stays below
 FASTEST = 4 * world.HOP_HEIGHT / world.HOP_FRAMES  # pixels a frame, as a hop begins
+
+
+def step(one: Sight, two: Sight) -> float:
+    """Distance of the subject's places in two frames, pixels, the shorter way round where the picture wraps."""
+    dx = (two.x - one.x + world.WIDTH / 2) % world.WIDTH - world.WIDTH / 2
+    dy = (two.y - one.y + world.HEIGHT / 2) % world.HEIGHT - world.HEIGHT / 2
+    return float(np.hypot(dx, dy))
+
+
+def is_smooth(sights: Sequence[Sight]) -> bool:
+    """Whether the subject is in all consecutive frames: without a jump, and never gone for longer than a fade."""
+    jump = largest_step(sights)
+    return jump is not None and jump <= JUMP and longest_unseen(sights) <= world.FADE
 
 
 def largest_step(sights: Sequence[Sight]) -> float | None:
