@@ -1,0 +1,66 @@
+"""`python -m longlive_core train`, and what it answers to mistakes."""
+
+import pytest
+
+from longlive_core.cli import main
+from longlive_core.train.checkpoint import checkpoints
+
+TINY = ["--device", "cpu", "--set", "size=[32, 32]", "--set", "lengths={clip: 6, new: 3, longest: 9}", "--set",
+        "steps=2", "--set", "save_every=1", "--set", "sample_every=2", "--set", "sample_seconds=1"]  # fmt: skip
+
+
+def test_a_run_writes_checkpoints_scalars_and_a_film_and_goes_on(tmp_path, capsys):
+    """Forbids a training that leaves nothing behind, or begins again where it should go on."""
+    out = tmp_path / "run"
+    assert main(["train", "debug", "--out", str(out), *TINY]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "step-000002")
+    assert [path.name for path in checkpoints(out)] == ["step-000001", "step-000002"]
+    assert (out / "samples" / "step-000002.mp4").stat().st_size > 1000
+    assert list(out.glob("events.*"))
+    made = (out / "step-000002" / "state-0.pt").stat().st_mtime_ns
+    assert main(["train", "debug", "--out", str(out), *TINY, "--set", "steps=3"]) == 0
+    assert [path.name for path in checkpoints(out)] == ["step-000001", "step-000002", "step-000003"]
+    assert (out / "step-000002" / "state-0.pt").stat().st_mtime_ns == made
+
+
+def answer(capsys, *arguments: str) -> str:
+    assert main(["train", *arguments]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["nothing"], "there is no configuration nothing: give a file, or one of debug"),
+    (["debug", "--set", "steps"], "--set steps: it must be NAME=VALUE"),
+    (["debug", "--set", "stepz=3"], "unknown setting stepz"),
+    (["debug", "--set", "steps=0"], "steps 0: it must be at least 1"),
+    (["debug", "--set", "prompts=nowhere.txt"], "nowhere.txt"),
+    (["debug", "--set", "models.teacher=nowhere.safetensors"], "models.teacher: "),
+])  # fmt: skip
+def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
+    """Forbids a traceback for what the user can mend, and a run that begins before its mistakes are told."""
+    told = answer(capsys, *arguments, "--out", str(tmp_path / "run"), "--device", "cpu")
+    assert message in told and len(told.splitlines()) == 1
+    assert not list((tmp_path / "run").glob("step-*"))
+
+
+def test_prompts_without_follow_ups_are_told_before_anything_is_loaded(tmp_path, capsys):
+    """Forbids a run that finds out at its first change of prompt that there is none."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("A red ball rests.\nA blue ball rests.\n")
+    told = answer(capsys, "debug", "--set", f"prompts={prompts}", "--out", str(tmp_path / "run"))
+    assert "2 of 2 prompts" in told and "follow-ups" in told
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    """Forbids hours of training before it turns out that nothing can be saved."""
+    (tmp_path / "file").write_text("")
+    assert "file" in answer(capsys, "debug", "--out", str(tmp_path / "file" / "run"), "--device", "cpu")
+
+
+def test_configuration_that_is_no_table(tmp_path, capsys):
+    """Forbids a traceback from YAML."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("- 1\n- 2\n")
+    assert "must be a table" in answer(capsys, str(bad), "--out", str(tmp_path / "run"))
+    bad.write_text("a: [1\n")
+    assert "cannot be read" in answer(capsys, str(bad), "--out", str(tmp_path / "run"))
