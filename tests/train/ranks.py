@@ -15,9 +15,10 @@ sys.path.insert(0, str(ROOT))
 
 from longlive_core.train import checkpoint  # noqa: E402
 from longlive_core.train.config import from_dict  # noqa: E402
-from longlive_core.train.distil import Distiller, Trainee  # noqa: E402
+from longlive_core.train.distil import Distiller  # noqa: E402
 from longlive_core.train.optimiser import MasterAdam  # noqa: E402
 from longlive_core.train.parallel import Ranks, ranks, shard  # noqa: E402
+from longlive_core.train.stage import Trainee  # noqa: E402
 from tests.train.conftest import tiny  # noqa: E402
 from tests.train.test_distil import SETTINGS, draw, encode  # noqa: E402
 

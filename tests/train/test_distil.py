@@ -11,11 +11,12 @@ from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora
 from longlive_core.pocket import weights_folder
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
-from longlive_core.train.distil import Distiller, NotFiniteError, Trainee
+from longlive_core.train.distil import Distiller
 from longlive_core.train.models import build
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
+from longlive_core.train.stage import NotFiniteError, Trainee
 
 from .conftest import texts, tiny
 
