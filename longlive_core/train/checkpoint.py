@@ -16,7 +16,7 @@ import torch
 
 from ..checkpoints.convert import write_lora
 from ..checkpoints.files import write_safetensors
-from .config import Config, ConfigError, to_dict
+from .config import Config, ConfigError, from_dict, to_dict
 from .lora import lora_layers
 from .optimiser import submodule
 from .stage import Stage
@@ -100,7 +100,8 @@ def _check_same(config: Config, checkpoint: Path) -> None:
     import yaml
 
     stored = yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
-    before, now = (_flat(table) for table in (stored, to_dict(config)))
+    # Read as a configuration, so that a setting which is newer than the checkpoint has its default there.
+    before, now = (_flat(to_dict(one)) for one in (from_dict(stored), config))
     names = (before.keys() | now.keys()) - set(_FREE)
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:

@@ -100,6 +100,16 @@ def test_resume_with_another_configuration_is_refused(tmp_path):
     assert checkpoint.resume(distiller(steps=9, keep=7), tmp_path) == 1
 
 
+def test_a_run_of_before_a_setting_was_there_goes_on(tmp_path):
+    """Forbids a new setting, at its default, that ends every run which was begun without it."""
+    first = distiller()
+    first.step(0)
+    file = checkpoint.save(first, tmp_path, 1) / "config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({name: value for name, value in stored.items() if name not in ("stage", "causal")}))
+    assert checkpoint.resume(distiller(), tmp_path) == 1
+
+
 def test_resume_with_another_number_of_ranks_is_refused(tmp_path):
     """Forbids ranks that go on without their films."""
     first = distiller()
