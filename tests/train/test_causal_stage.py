@@ -12,7 +12,7 @@ from longlive_core.pocket import weights_folder
 from longlive_core.train import checkpoint
 from longlive_core.train.causal_stage import CausalStage
 from longlive_core.train.clip_files import ClipFolder, ClipStream, write_shard
-from longlive_core.train.config import ConfigError, from_dict
+from longlive_core.train.config import ConfigError, from_dict, load_config
 from longlive_core.train.models import build
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
@@ -225,3 +225,10 @@ def test_configuration_survives_its_file(clips, tmp_path):
     assert config.steps == 5
     checkpoint.write_config(config, tmp_path / "config.yaml")
     assert from_dict(yaml.safe_load((tmp_path / "config.yaml").read_text())) == config
+
+
+@pytest.mark.parametrize("path", sorted((Path(checkpoint.__file__).parent / "configs").glob("*.yaml")),
+                         ids=lambda path: path.stem)  # fmt: skip
+def test_shipped_configurations_are_whole(path):
+    """Forbids a configuration of the package that no longer reads."""
+    assert load_config(path).steps > 0
