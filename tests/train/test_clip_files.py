@@ -6,6 +6,12 @@ from safetensors.torch import save_file
 
 from longlive_core import cli
 from longlive_core.train.clip_files import ClipFolder, ClipStream, read_shard, write_shard
+from longlive_core.train.config import from_dict
+from longlive_core.train.prompts import PromptPair, PromptStream
+from longlive_core.train.sampled_clips import ClipSampler
+
+from .conftest import TINY, tiny
+from .test_causal_stage import encode
 
 
 def clips(count: int, seed: int = 0, frames: int = 6) -> torch.Tensor:
@@ -100,6 +106,30 @@ def test_bad_clips_are_not_written(tmp_path, latents, prompts, words):
 
 
 # --- train-clips
+
+
+def sampler(prompt: str = "a ball", guidance: float = 3.0) -> ClipSampler:
+    config = from_dict({"models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"}, "prompts": "toybox",
+                        "preset": "pocket", "size": [32, 32], "lengths": {"clip": 3, "new": 3, "longest": 3},
+                        "batch": 2})  # fmt: skip
+    draw = PromptStream([PromptPair(prompt)], 0).draw
+    return ClipSampler(config, tiny(1), encode, draw, steps=2, guidance=guidance)
+
+
+def test_a_clip_follows_from_its_number():
+    """Forbids one noise for every batch of clips, a clip that depends on which others are made with it, and a sampler
+    that drops prompt or guidance."""
+    told = []
+    made, prompts = sampler().clips(range(4), told.append)
+    assert made.shape == (4, TINY.in_dim, 3, 4, 4) and made.dtype == torch.bfloat16
+    assert prompts == ["a ball"] * 4 and told == [2, 2]
+    for number in range(4):
+        alone, _ = sampler().clips(range(number, number + 1), told.append)
+        torch.testing.assert_close(alone[0], made[number], rtol=2e-2, atol=2e-2)
+        assert all((made[number] - made[other]).abs().mean() > 0.1 for other in range(number))
+    for other in (sampler("a cube"), sampler(guidance=0.0)):
+        assert not torch.equal(other.clips(range(4), told.append)[0], made)
+
 
 COMMAND = ["train-clips", "debug-causal", "--steps", "2", "--set", "size=[32,32]", "--set", "lengths={clip: 6, new: 6, "
            "longest: 6}", "--set", "batch=3", "--threads", "1"]  # fmt: skip
