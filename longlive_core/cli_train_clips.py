@@ -60,9 +60,13 @@ class Order:
             path = self.folder / f"clips-{index:06d}.safetensors"
             yield path, range(first, min(first + CLIPS_OF_A_SHARD, self.count))
 
-    def missing(self) -> list[tuple[Path, range]]:
-        """The shards that are not there, or hold fewer clips than are asked for now. ValueError: made otherwise."""
-        return [(path, numbers) for path, numbers in self.shards() if self._there(path) < len(numbers)]
+    def missing(self, rank: int, ranks: int) -> list[tuple[Path, range]]:
+        """A rank's shards that are not there, or hold fewer clips than are asked for now. ValueError: made otherwise.
+
+        The ranks share all shards, not the missing ones: a fast rank makes one while a slow one still counts.
+        """
+        mine = list(self.shards())[rank::ranks]
+        return [(path, numbers) for path, numbers in mine if self._there(path) < len(numbers)]
 
     def _there(self, path: Path) -> int:
         from .train.clip_files import read_shard
@@ -112,7 +116,7 @@ def _make(order: Order, config: Config, draw: Callable, steps: int, guidance: fl
     from .train.clip_files import write_shard
     from .train.sampled_clips import ClipSampler
 
-    mine = order.missing()[who.rank :: who.count]
+    mine = order.missing(who.rank, who.count)
     if not mine:
         return
     sampler = ClipSampler.load(config, draw, steps, guidance, who)

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from longlive_core import cli
+from longlive_core.cli_train_clips import Order
 from longlive_core.train.clip_files import ClipFolder, ClipStream, read_shard, write_shard
 from longlive_core.train.config import from_dict
 from longlive_core.train.prompts import PromptPair, PromptStream
@@ -163,3 +164,12 @@ def test_the_command_refuses_to_mix(tmp_path, capsys):
     code, told = make(capsys, tmp_path, 9, "--guidance", "1.5")
     assert code == 2 and "guidance was 3.0 and is 1.5" in told and told.count("\n") == 1
     assert len(ClipFolder(tmp_path)) == 1
+
+
+def test_ranks_share_the_files_even_if_one_is_ahead(tmp_path):
+    """Forbids files that no rank makes, because a fast one had made another while a slow one still counted."""
+    order = Order(tmp_path, 30, {})
+    slow, fast = order.missing(1, 2), order.missing(0, 2)
+    assert sorted(number for _, numbers in slow + fast for number in numbers) == list(range(30))
+    write_shard(fast[0][0], clips(8), texts(8))
+    assert order.missing(1, 2) == slow and order.missing(0, 2) == fast[1:]
