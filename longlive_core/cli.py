@@ -25,6 +25,7 @@ from .cli_follow_ups import add_follow_ups
 from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
+from .cli_train_clips import add_train_clips
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -85,6 +86,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
     add_eval(commands.add_parser("eval", help="measure films: adherence, consistency, continuity, drift"))
     add_train(commands.add_parser("train", help="distil or tune a model with LongLive's method (docs/training.md)"))
+    add_train_clips(commands.add_parser("train-clips", help="let the teacher make clips for the causal start"))
     add_follow_ups(commands.add_parser("follow-ups", help="let an instruction model write what prompts go on with"))
     return parser
 

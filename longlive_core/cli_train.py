@@ -1,4 +1,4 @@
-"""`python -m longlive_core train`: a distillation from a configuration; started by torchrun it runs on many ranks."""
+"""`python -m longlive_core train`: a training from a configuration; started by torchrun it runs on many ranks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
     add = parser.add_argument
     add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: debug, longlive-init, "
-        "longlive-long, ... (docs/training.md)")  # fmt: skip
+        "longlive-causal, longlive-long, ... (docs/training.md)")  # fmt: skip
     add("--out", required=True, type=Path, metavar="FOLDER", help="checkpoints, TensorBoard events and sample films; a "
         "run that is there goes on")  # fmt: skip
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: --set steps=100 --set "
@@ -30,14 +30,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from .train.config import load_config
+    from .train.config import CAUSAL, load_config
     from .train.parallel import ranks
     from .train.run import run
     from .video import check_writable
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    config = load_config(_find(options.config), _changes(options.set))
-    draw = prompts_of(config)
+    config = load_config(find_config(options.config), changes(options.set))
+    draw = None if config.stage == CAUSAL else prompts_of(config)
     options.out.mkdir(parents=True, exist_ok=True)
     check_writable(options.out / "config.yaml")
     if options.threads:
@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace) -> None:
             sys.stdout.write(f"{last}\n")
 
 
-def _find(name: str) -> Path:
+def find_config(name: str) -> Path:
     """A configuration's file: as given, or one of the package's."""
     folder = Path(__file__).parent / "train" / "configs"
     for path in (Path(name), folder / f"{name}.yaml"):
@@ -58,26 +58,29 @@ def _find(name: str) -> Path:
     raise ValueError(f"there is no configuration {name}: give a file, or one of {known}")
 
 
-def _changes(given: list[str]) -> dict[str, Any]:
-    changes = {}
+def changes(given: list[str]) -> dict[str, Any]:
+    """Settings from `NAME=VALUE`. ValueError for what is not of this form."""
+    found = {}
     for change in given:
         name, equals, value = change.partition("=")
         if not equals or not name:
             raise ValueError(f"--set {change}: it must be NAME=VALUE, such as --set steps=100")
-        changes[name] = value
-    return changes
+        found[name] = value
+    return found
 
 
 def prompts_of(config: Config) -> Callable:
     """Where the run's prompts come from: a file, or the toybox's grammar. ValueError: none, or no follow-ups."""
-    from .train.config import TOYBOX
+    from .train.config import CAUSAL, TOYBOX
     from .train.prompts import PromptStream, read_prompts, require_follow_ups
 
+    if config.prompts is None:
+        raise ValueError("missing setting prompts: a file (.txt, .jsonl), or toybox")
     if config.prompts == TOYBOX:
         from .pocket.prompts import ToyboxPrompts
 
         return ToyboxPrompts(config.seed).draw
     pairs = read_prompts(config.prompts, config.follow_ups)
-    if config.needs_follow_ups:
+    if config.needs_follow_ups and config.stage != CAUSAL:
         require_follow_ups(pairs, config.prompts)
     return PromptStream(pairs, config.seed).draw

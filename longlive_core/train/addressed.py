@@ -34,7 +34,7 @@ def normal(shape: Sequence[int], items: Sequence[int], seed: int, *parts: object
     return torch.stack([torch.randn(tuple(shape), generator=generator(seed, *parts, item)) for item in items])
 
 
-def uniform(items: Sequence[int], seed: int, *parts: object) -> Tensor:
-    """Even numbers in [0, 1), one for each item, float64."""
-    draws = [torch.rand((), generator=generator(seed, *parts, item), dtype=torch.float64) for item in items]
+def uniform(items: Sequence[int], seed: int, *parts: object, shape: Sequence[int] = ()) -> Tensor:
+    """Even numbers in [0, 1), [len(items), *shape], float64 on the CPU; each item's are its own."""
+    draws = [torch.rand(tuple(shape), generator=generator(seed, *parts, item), dtype=torch.float64) for item in items]
     return torch.stack(draws)

@@ -25,12 +25,33 @@ from torch import Tensor
 from ..config import TRAIN_TIMESTEPS, StreamConfig
 from ..model import CausalWan, PromptKeys, Rotary
 from ..schedule import warp
-from .teacher_forcing import ForcingAttention, Plan
+from .teacher_forcing import LAST_SLOT, ForcingAttention, Plan
 
 
 def levels(steps: int, shift: float) -> tuple[float, ...]:
     """`steps` + 1 timesteps from 1000 down to 0, evenly spaced before the shift."""
     return tuple(warp(TRAIN_TIMESTEPS * (steps - i) / steps, shift) for i in range(steps)) + (0.0,)
+
+
+def check_levels(steps: int, stream: StreamConfig) -> None:
+    """ValueError unless the student's few denoising steps are among `steps` levels."""
+    if steps < 1:
+        raise ValueError(f"{steps} levels of the teacher's sampler: at least 1 is needed, such as 48")
+    grid = levels(steps, stream.shift)
+    for step in stream.denoising_steps:
+        if not any(abs(warp(step, stream.shift) - level) < 1e-6 for level in grid):
+            raise ValueError(f"denoising step {step} is none of {steps} even steps; take a multiple of "
+                             f"{len(stream.denoising_steps)}")  # fmt: skip
+
+
+def check_window(stream: StreamConfig) -> None:
+    """ValueError unless teacher forcing's window (`teacher_forcing.visible_chunks`) is the stream's."""
+    chunk = stream.chunk
+    window, sink = (LAST_SLOT + 1) * chunk, chunk
+    if (stream.window, stream.sink) != (window, sink):
+        raise ValueError(f"window {stream.window} and sink {stream.sink} (latent frames): teacher forcing trains the "
+                         f"window of LongLive, four chunks with the first as sink; with chunk {chunk} take window "
+                         f"{window} and sink {sink}")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,8 +71,8 @@ class ForcedClips:
         return Plan(self.clean.shape[2] // self.stream.chunk, 1)
 
     def spread(self, per_chunk: Tensor) -> Tensor:
-        """[B, N] -> [B, 1, T, 1, 1]."""
-        return per_chunk.repeat_interleave(self.stream.chunk, dim=1)[:, None, :, None, None]
+        """[B, N] -> [B, 1, T, 1, 1], on the clips' device."""
+        return per_chunk.to(self.clean.device).repeat_interleave(self.stream.chunk, dim=1)[:, None, :, None, None]
 
     def velocity(self, model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptKeys) -> Tensor:
         """The velocity of every chunk [B, C, T, h, w], each at its own timestep [B, N], given the true ones before."""
@@ -91,11 +112,7 @@ class Consistency:
     guidance: float = 3.0
 
     def __post_init__(self):
-        grid = levels(self.steps, self.stream.shift)
-        for step in self.stream.denoising_steps:
-            if not any(abs(warp(step, self.stream.shift) - level) < 1e-6 for level in grid):
-                raise ValueError(f"denoising step {step} is none of {self.steps} even steps; take a multiple of "
-                                 f"{len(self.stream.denoising_steps)}")  # fmt: skip
+        check_levels(self.steps, self.stream)
 
     def loss(self, student: CausalWan, clips: ForcedClips, noise: Tensor, places: Tensor, context: Tensor,
              unconditional: Tensor) -> Tensor:  # fmt: skip

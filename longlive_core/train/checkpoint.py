@@ -16,17 +16,18 @@ import torch
 
 from ..checkpoints.convert import write_lora
 from ..checkpoints.files import write_safetensors
-from .config import Config, ConfigError, to_dict
-from .distil import Distiller
+from .config import Config, ConfigError, from_dict, to_dict
 from .lora import lora_layers
 from .optimiser import submodule
+from .stage import Stage
 
 log = logging.getLogger(__name__)
 
 STUDENT_FILE, LORA_FILE, CONFIG_FILE = "student.safetensors", "student_lora.safetensors", "config.yaml"
 _NAME = re.compile(r"step-(\d{6,})")
 # What may differ between a run and its continuation: how long it goes on, and what it tells.
-_FREE = ("steps", "save_every", "keep", "log_every", "sample_every", "sample_seconds", "notes")
+_FREE = ("steps", "causal.consistency_steps", "save_every", "keep", "log_every", "sample_every", "sample_seconds",
+         "notes")  # fmt: skip
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -40,24 +41,24 @@ def step_of(checkpoint: Path) -> int:
     return int(_NAME.fullmatch(checkpoint.name)[1])
 
 
-def save(distiller: Distiller, folder: Path, steps: int) -> Path:
+def save(stage: Stage, folder: Path, steps: int) -> Path:
     """Write a checkpoint after `steps` steps; every rank calls this. Old ones beyond `keep` are removed."""
     target = folder / f"step-{steps:06d}"
     part = folder / f".{target.name}.part"
-    who = distiller.who
+    who = stage.who
     if who.first:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     who.barrier()
-    torch.save(distiller.state_dict(), part / f"state-{who.rank}.pt")
-    weights = distiller.student.optimiser.averaged()
+    torch.save(stage.state_dict(), part / f"state-{who.rank}.pt")
+    weights = stage.student.optimiser.averaged()
     if who.first:
-        _write_student(submodule(weights, "student"), part, distiller.config, steps)
-        write_config(distiller.config, part / CONFIG_FILE)
+        _write_student(submodule(weights, "student"), part, stage.config, steps)
+        write_config(stage.config, part / CONFIG_FILE)
     who.barrier()
     if who.first:
         os.replace(part, target)
-        for old in checkpoints(folder)[: -distiller.config.keep]:
+        for old in checkpoints(folder)[: -stage.config.keep]:
             shutil.rmtree(old)
     who.barrier()
     return target
@@ -78,19 +79,19 @@ def write_config(config: Config, path: Path) -> None:
     path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
-def resume(distiller: Distiller, folder: Path) -> int:
+def resume(stage: Stage, folder: Path) -> int:
     """Go on from a run's newest checkpoint, if there is one; returns the steps done. ConfigError: another run's."""
     found = checkpoints(folder)
     if not found:
         return 0
     newest = found[-1]
-    _check_same(distiller.config, newest)
-    who = distiller.who
+    _check_same(stage.config, newest)
+    who = stage.who
     states = sorted(newest.glob("state-*.pt"))
     if len(states) != who.count:
         raise ConfigError(f"{newest} was made by {len(states)} ranks and cannot go on with {who.count}: start the same "
                           "number (torchrun --nproc-per-node), or begin a new run in another folder")  # fmt: skip
-    distiller.load_state_dict(torch.load(newest / f"state-{who.rank}.pt", weights_only=True, map_location=who.device))
+    stage.load_state_dict(torch.load(newest / f"state-{who.rank}.pt", weights_only=True, map_location=who.device))
     log.info("going on from %s", newest)
     return step_of(newest)
 
@@ -99,8 +100,10 @@ def _check_same(config: Config, checkpoint: Path) -> None:
     import yaml
 
     stored = yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
-    before, now = (_flat({k: v for k, v in table.items() if k not in _FREE}) for table in (stored, to_dict(config)))
-    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    # Read as a configuration, so that a setting which is newer than the checkpoint has its default there.
+    before, now = (_flat(to_dict(one)) for one in (from_dict(stored), config))
+    names = (before.keys() | now.keys()) - set(_FREE)
+    differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
         told = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:4])
         raise ConfigError(f"{checkpoint} belongs to another configuration: {told}. Change it back, or begin a new run "
@@ -112,6 +115,3 @@ def _flat(table: dict, prefix: str = "") -> dict:
     for name, value in table.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
-
-
-

@@ -1,4 +1,4 @@
-"""A distillation's configuration: one YAML file, frozen dataclasses that check themselves.
+"""A training's configuration: one YAML file, frozen dataclasses that check themselves.
 
 Defaults are the paper's (LongLive's published training configurations). Names that are not known, and values that
 contradict each other, are errors before anything is loaded.
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, StreamConfig
+from .causal_start import check_levels, check_window
 from .streaming import Lengths
 
 TOYBOX = "toybox"
+DISTIL, CAUSAL = STAGES = ("distil", "causal")
 
 
 class ConfigError(ValueError):
@@ -27,16 +29,17 @@ class Models:
     """Files of the models; "pocket" is the built-in one.
 
     Attributes:
-        student: what is trained.
-        teacher: the real score, bidirectional; another width and depth than the student's are fine.
-        critic: what the fake score starts from.
-        text_encoder: of all three.
+        student: what is trained; for the causal start the bidirectional weights that it starts from.
+        teacher: the real score, bidirectional; another width and depth than the student's are fine. It also makes the
+            causal start's clips (`train-clips`), unless it is left out: then what the student starts from does.
+        critic: what the fake score starts from; the causal start has none.
+        text_encoder: of all of them.
         vae: for sample films.
     """
 
     student: str
-    teacher: str
-    critic: str
+    teacher: str | None = None
+    critic: str | None = None
     text_encoder: str | None = None
     vae: str | None = None
 
@@ -73,27 +76,68 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class Config:
-    """A distillation: short (films of one clip) or long (streaming long tuning).
+class CausalStart:
+    """The causal start (`causal_start.py`); clips, steps and levels as Causal Forcing has them.
 
     Attributes:
+        clips: a folder of clips (`clip_files.py`).
+        autoregressive_steps: of the first half, flow matching by teacher forcing. 0: the student is causal already.
+        consistency_steps: of the second half, whose teacher is the first half's result.
+        levels: of the teacher's sampler; the few denoising steps must be among them.
+        target_average: how much of the target, the student's moving average, stays at each step of the second half.
+            The student that is written is this average.
+        prompt_left_out: share of clips that the first half shows without their prompt, for the second half's guidance.
+    """
+
+    clips: str
+    autoregressive_steps: int = 2000
+    consistency_steps: int = 3000
+    levels: int = 48
+    target_average: float = 0.99
+    prompt_left_out: float = 0.1
+
+    def __post_init__(self):
+        steps = self.autoregressive_steps, self.consistency_steps
+        if min(steps) < 0 or not sum(steps):
+            raise ConfigError(f"causal.autoregressive_steps {steps[0]} and causal.consistency_steps {steps[1]}: "
+                              "neither may be negative, and one must be above 0")  # fmt: skip
+        if not 0 <= self.target_average < 1:
+            raise ConfigError(f"causal.target_average {self.target_average}: allowed is from 0 (the student itself) to "
+                              "below 1, such as 0.99")  # fmt: skip
+        if not 0 <= self.prompt_left_out < 1:
+            raise ConfigError(f"causal.prompt_left_out {self.prompt_left_out}: it is a share, from 0 to below 1")
+
+    @property
+    def steps(self) -> int:
+        return self.autoregressive_steps + self.consistency_steps
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training: the causal start, or a distillation, short (films of one clip) or long (streaming long tuning).
+
+    Attributes:
+        stage: "distil" or "causal". causal: settings of the causal start alone.
         stream: window, sink and so on, as the student will be used; sink policy is the one it is trained with.
         lengths: clips and films, latent frames.
         size: (width, height) of the pictures.
-        prompts: a file (.txt, .jsonl), or "toybox". follow_ups: a second text file beside a .txt.
+        prompts: a file (.txt, .jsonl), or "toybox"; the causal start on clips that are there needs none. follow_ups: a
+            second text file beside a .txt.
         switches: whether the prompt changes once in a film of more than one clip.
         critic_updates: critic steps for one of the student.
-        guidance: of the real score.
+        guidance: of the real score; of the autoregressive teacher in the causal start.
         negative_prompt: the text of the unconditional score.
-        batch: films on each rank.
-        steps: critic steps in all.
+        batch: films, or clips, on each rank.
+        steps: critic steps in all; of the causal start: those of both halves, and may be left out.
         dtype: of weights in use; the optimiser's copies are float32.
         save_every, keep: steps between checkpoints, and how many of them stay.
         sample_every: steps between sample films; 0: none.
     """
 
     models: Models
-    prompts: str
+    prompts: str | None = None
+    stage: str = DISTIL
+    causal: CausalStart | None = None
     stream: StreamConfig = StreamConfig(sink_policy="refreshed")
     lengths: Lengths = Lengths()
     size: tuple[int, int] = (832, 480)
@@ -125,6 +169,31 @@ class Config:
         self.stream.check_length(self.lengths.frames // self.stream.chunk)
         if any(side % 16 for side in self.size):
             raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
+        if self.stage not in STAGES:
+            raise ConfigError(f"stage {self.stage!r}: allowed are {' and '.join(STAGES)}")
+        self._check_causal() if self.stage == CAUSAL else self._check_distil()
+
+    def _check_distil(self) -> None:
+        if self.causal is not None:
+            raise ConfigError("`causal` holds settings of the causal start: add `stage: causal`, or leave it out")
+        needed = {"models.teacher": self.models.teacher, "models.critic": self.models.critic, "prompts": self.prompts}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ConfigError(f"missing setting {', '.join(missing)}")
+
+    def _check_causal(self) -> None:
+        if self.causal is None:
+            raise ConfigError("missing setting causal.clips: a folder of clips, which `python -m longlive_core "
+                              "train-clips` makes")  # fmt: skip
+        if self.lora is not None:
+            raise ConfigError("the causal start trains all weights; leave `lora` out")
+        if self.steps != self.causal.steps:
+            raise ConfigError(f"steps {self.steps}: the causal start does {self.causal.steps}, as many as "
+                              "causal.autoregressive_steps and causal.consistency_steps together; change those, and "
+                              "leave `steps` out")  # fmt: skip
+        check_window(self.stream)
+        if self.causal.consistency_steps:
+            check_levels(self.causal.levels, self.stream)
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -165,12 +234,14 @@ def from_dict(content: dict[str, Any]) -> Config:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r}: allowed are {', '.join(PRESETS)}")
     parts: dict[str, Any] = {"models": Models, "lengths": Lengths, "student_optimiser": Optimiser,
-                             "critic_optimiser": Optimiser, "lora": Lora}  # fmt: skip
+                             "critic_optimiser": Optimiser, "lora": Lora, "causal": CausalStart}  # fmt: skip
     given: dict[str, Any] = {}
     for name, value in content.items():
         given[name] = _part(parts[name], value, name) if name in parts and value is not None else value
     base = dataclasses.replace(PRESETS[preset], sink_policy="refreshed")
     given["stream"] = _part(StreamConfig, {**dataclasses.asdict(base), **(content.get("stream") or {})}, "stream")
+    if given.get("stage") == CAUSAL and isinstance(given.get("causal"), CausalStart):
+        given.setdefault("steps", given["causal"].steps)
     return _part(Config, given, "")
 
 

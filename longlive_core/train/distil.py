@@ -9,9 +9,7 @@ Shapes: B films of this rank, C channels, T latent frames, h, w latent size.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -19,26 +17,12 @@ from .addressed import address, choice, normal, uniform
 from .config import Config
 from .dmd import Prompts, Scores, loss_gradient
 from .flow import timesteps_of
-from .optimiser import MasterAdam
 from .parallel import Ranks
+from .prompts import PromptPair
 from .self_forcing import StudentShot
+from .stage import Encode, Trainee, finite
 from .streaming import LongFilm, Window
 from .trainable import TrainableWan
-
-Encode = Callable[[Sequence[str]], Tensor]
-"""Texts -> embeddings [N, text tokens, text_dim]."""
-
-
-class NotFiniteError(ValueError):
-    """The loss is NaN or infinite; says at which step and in what."""
-
-
-@dataclass
-class Trainee:
-    """A model in training and its optimiser."""
-
-    model: TrainableWan
-    optimiser: MasterAdam
 
 
 class Distiller:
@@ -78,7 +62,7 @@ class Distiller:
         direction = self.scores.direction(window.latents, prompts, timesteps, noise)
         loss = self._finite(0.5 * float(direction[:, :, -window.new_frames :].square().mean()), step, "student's loss")
         self.shot.backward(window.rolled, loss_gradient(direction, window.new_frames))
-        norm = self._move(self.student, self.config.student_optimiser, step // self.config.critic_updates)
+        norm = self.student.move(self.config.student_optimiser, step // self.config.critic_updates)
         self._finite(norm, step, "student's gradient")
         return {"student/dmd": loss, "student/gradient_norm": norm,
                 "student/direction": self.who.mean(float(direction.abs().mean()))}  # fmt: skip
@@ -89,7 +73,7 @@ class Distiller:
         loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise)
         value = self._finite(float(loss.detach()), step, "critic's loss")
         loss.backward()
-        norm = self._move(self.critic, self.config.critic_optimiser, step)
+        norm = self.critic.move(self.config.critic_optimiser, step)
         self._finite(norm, step, "critic's gradient")
         return {"critic/loss": value, "critic/gradient_norm": norm}
 
@@ -117,21 +101,15 @@ class Distiller:
         noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
         return timesteps_of(even, self.config.stream.shift).to(device), noise.to(device)
 
-    def _move(self, trainee: Trainee, settings, count: int) -> float:
-        warm = min(1.0, (count + 1) / settings.warmup) if settings.warmup else 1.0
-        return trainee.optimiser.step(settings.rate * warm)
-
     def _finite(self, value: float, step: int, what: str) -> float:
-        value = self.who.mean(value)  # so that all ranks stop together
-        if not math.isfinite(value):
-            raise NotFiniteError(
-                f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint is good: go "
-                "on from there with a lower rate, or look at the teacher"
-            )
-        return value
+        return finite(self.who, value, step, what, "the teacher")
+
+    def sample_prompts(self) -> PromptPair:
+        """The first prompts of the data."""
+        return self.draw(0, 1, 0, 1)[0]
 
     def state_dict(self) -> dict:
-        """All that later steps depend on, of this rank; see `from_state`."""
+        """All that later steps depend on, of this rank."""
         return {
             "student": self.student.optimiser.state_dict(), "critic": self.critic.optimiser.state_dict(),
             "begun": self.begun, "film": self.film.state_dict() if self.film else None,

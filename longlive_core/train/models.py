@@ -1,4 +1,4 @@
-"""From a configuration to a distillation: load, check that the models fit together, add LoRA, shard, wrap."""
+"""From a configuration to a stage of the training: load, check that the models fit together, add LoRA, shard, wrap."""
 
 from __future__ import annotations
 
@@ -11,22 +11,38 @@ from ..checkpoints import CheckpointError, build_model, load_state_dict
 from ..config import ModelConfig
 from ..model import WanModel
 from ..pipeline import load_text_encoder, model_file, resolve_dtype
-from .config import Config, ConfigError, Optimiser
-from .distil import Distiller, Encode, Trainee
+from .causal_stage import CausalStage
+from .clip_files import ClipFolder, ClipStream
+from .config import CAUSAL, Config, ConfigError
+from .distil import Distiller
 from .lora import add_lora
-from .optimiser import MasterAdam
 from .parallel import Ranks, shard
+from .stage import Encode, Stage, Trainee, optimiser_of
 from .trainable import TrainableWan
 
 
-def build(config: Config, draw: Callable, who: Ranks) -> Distiller:
-    """Load all that a distillation needs onto this rank.
+def build(config: Config, draw: Callable | None, who: Ranks) -> Stage:
+    """Load all that the configured stage needs onto this rank. draw: see `run.run`.
 
     Raises:
         ConfigError: a file is missing or no diffusion model, or teacher and student do not speak of the same latents.
+        ValueError: the clips of the causal start are not as they should be.
     """
+    return _causal_start(config, who) if config.stage == CAUSAL else _distillation(config, draw, who)
+
+
+def _causal_start(config: Config, who: Ranks) -> CausalStage:
+    clips = ClipStream(ClipFolder(config.causal.clips), config.seed)
+    clips.clips.check(config.latent_size, config.stream.chunk)  # before minutes of loading
+    models = [load_model("student", config.models.student, config, who) for _ in range(3)]
+    for model in models:
+        shard(model.module, who)
+    return CausalStage(config, *models, encoder(config.models.text_encoder, who), clips, who)
+
+
+def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
     paths = config.models
-    models = {role: _load(role, getattr(paths, role), config, who) for role in ("student", "teacher", "critic")}
+    models = {role: load_model(role, getattr(paths, role), config, who) for role in ("student", "teacher", "critic")}
     _check_fit(config, {role: model.config for role, model in models.items()})
     models["teacher"].module.requires_grad_(False)
     lora = config.lora
@@ -36,12 +52,13 @@ def build(config: Config, draw: Callable, who: Ranks) -> Distiller:
             add_lora(models["critic"].module, lora, config.seed + 1)
     for model in models.values():
         shard(model.module, who)
-    student = Trainee(models["student"], _optimiser("student", models["student"], config.student_optimiser))
-    critic = Trainee(models["critic"], _optimiser("critic", models["critic"], config.critic_optimiser))
+    student = Trainee(models["student"], optimiser_of("student", models["student"], config.student_optimiser))
+    critic = Trainee(models["critic"], optimiser_of("critic", models["critic"], config.critic_optimiser))
     return Distiller(config, student, critic, models["teacher"], encoder(paths.text_encoder, who), draw, who)
 
 
-def _load(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
+def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
+    """A model of a file, ready to be trained, on this rank's device. ConfigError that names its role."""
     dtype = resolve_dtype(config.dtype, who.device)
     try:
         weights = load_state_dict(model_file(path))
@@ -51,11 +68,6 @@ def _load(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
     # Weights built from a file share its memory map; training writes into its own.
     module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
-
-
-def _optimiser(name: str, model: TrainableWan, settings: Optimiser) -> MasterAdam:
-    return MasterAdam({name: model.module}, betas=settings.betas, weight_decay=settings.weight_decay,
-                      average=settings.average, average_from=settings.average_from, clip=settings.clip)  # fmt: skip
 
 
 def _check_fit(config: Config, shapes: dict[str, ModelConfig]) -> None:

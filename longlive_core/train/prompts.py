@@ -202,8 +202,24 @@ def first_place(step: int, count: int, rank: int, ranks: int) -> int:
     return (step * ranks + rank) * count
 
 
+class Epochs:
+    """Numbers below `count` for ever, in shuffled epochs: within one, each comes once. Place -> number."""
+
+    def __init__(self, count: int, seed: int):
+        if seed < 0:
+            raise ValueError(f"seed {seed}: it must not be negative")
+        self.count, self.seed = count, seed
+        self._epoch, self._order = -1, np.empty(0, np.int64)  # the last epoch's order, kept because draws stay in it
+
+    def __getitem__(self, place: int) -> int:
+        epoch, index = divmod(place, self.count)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.count)
+        return int(self._order[index])
+
+
 class PromptStream:
-    """Prompts for ever, in shuffled epochs: within one, each comes once.
+    """Prompts for ever, in shuffled epochs.
 
     A draw follows from seed, step, count, rank and ranks alone, so a resumed training needs nothing but its step, and
     the ranks' draws of a step, one after the other, are what a single rank would draw with `count * ranks`.
@@ -212,18 +228,9 @@ class PromptStream:
     def __init__(self, pairs: Sequence[PromptPair], seed: int):
         if not pairs:
             raise ValueError("there are no prompts to draw from; give at least one")
-        if seed < 0:
-            raise ValueError(f"seed {seed}: it must not be negative")
-        self.pairs, self.seed = list(pairs), seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)  # the last epoch's order, kept because draws stay in it
+        self.pairs, self.epochs = list(pairs), Epochs(len(pairs), seed)
 
     def draw(self, step: int, count: int, rank: int = 0, ranks: int = 1) -> list[PromptPair]:
         """The `count` pairs of a rank at a step. ValueError for a negative step, no count, or a rank that is none."""
         start = first_place(step, count, rank, ranks)
-        return [self._at(place) for place in range(start, start + count)]
-
-    def _at(self, place: int) -> PromptPair:
-        epoch, index = divmod(place, len(self.pairs))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
-        return self.pairs[self._order[index]]
+        return [self.pairs[self.epochs[place]] for place in range(start, start + count)]

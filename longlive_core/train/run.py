@@ -1,4 +1,4 @@
-"""The loop of a distillation: steps, TensorBoard scalars, sample films, checkpoints, and an end in good order."""
+"""The loop of every stage: steps, TensorBoard scalars, sample films, checkpoints, and an end in good order."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ from ..vae import StreamingDecoder
 from ..video import FilmWriter
 from . import checkpoint
 from .config import Config, ConfigError
-from .distil import Distiller
 from .models import build
 from .parallel import Ranks
+from .stage import Stage
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, draw: Callable, who: Ranks) -> Path:
+def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path:
     """Train until `config.steps`, from the newest checkpoint in `folder` or from the start; returns the last one.
+
+    Args:
+        draw: prompts, see `distil.Distiller`; the causal start needs none, its clips have theirs.
 
     Raises:
         ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
     """
-    distiller = build(config, draw, who)
-    done = checkpoint.resume(distiller, folder)
+    stage = build(config, draw, who)
+    done = checkpoint.resume(stage, folder)
     if done > config.steps:
         raise ConfigError(f"{folder} holds {done} steps already, more than the {config.steps} asked for")
     with Journal(folder if who.first else None) as journal:
         for step in range(done, config.steps):
-            told = distiller.step(step)
+            told = stage.step(step)
             if (step + 1) % config.log_every == 0:
                 journal.note(step + 1, config.steps, told)
             last = step + 1 == config.steps
             if last or (step + 1) % config.save_every == 0:
-                checkpoint.save(distiller, folder, step + 1)
+                checkpoint.save(stage, folder, step + 1)
             if config.sample_every and (last or (step + 1) % config.sample_every == 0):
-                sample_film(distiller, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
+                sample_film(stage, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
     return checkpoint.checkpoints(folder)[-1]
 
 
@@ -81,20 +84,19 @@ class Journal:
 
 
 @torch.no_grad()
-def sample_film(distiller: Distiller, path: Path, journal: Journal, step: int) -> None:
-    """Film two prompts of the data with a recache between them, as at use; every rank calls this, the first writes."""
-    config, who = distiller.config, distiller.who
-    pair = distiller.draw(0, 1, 0, 1)[0]
-    stream, fps = distiller.shot.stream, 16
+def sample_film(stage: Stage, path: Path, journal: Journal, step: int) -> None:
+    """Film the stage's prompts with a recache between them, as at use; every rank calls this, the first writes."""
+    config, who, pair = stage.config, stage.who, stage.sample_prompts()
+    stream, fps = config.stream, 16
     chunks = max(2, -(-int(config.sample_seconds * fps + 3) // (4 * stream.chunk)))
-    spans = [PromptSpan(0, distiller.encode([pair.prompt]))]
+    spans = [PromptSpan(0, stage.encode([pair.prompt]))]
     if pair.follow_up:
-        spans.append(PromptSpan(chunks // 2, distiller.encode([pair.follow_up])))
-    parts = [part.latents for part in rollout(distiller.student.model, spans, chunks, config.latent_size, stream,
+        spans.append(PromptSpan(chunks // 2, stage.encode([pair.follow_up])))
+    parts = [part.latents for part in rollout(stage.student.model, spans, chunks, config.latent_size, stream,
                                               AddressedNoise(config.seed))]  # fmt: skip
     if not who.first:
         return
-    decoder = StreamingDecoder(load_vae(vae_file(config.models.vae), who.device, distiller.student.model.dtype))
+    decoder = StreamingDecoder(load_vae(vae_file(config.models.vae), who.device, stage.student.model.dtype))
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.concatenate([to_frames(decoder.decode(part)) for part in parts])
     with FilmWriter(path, config.size[0], config.size[1], fps) as film:

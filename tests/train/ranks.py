@@ -1,8 +1,9 @@
-"""A few steps of a tiny distillation on however many ranks there are; the first writes the weights.
+"""A few steps of a tiny distillation or causal start on however many ranks there are; the first writes the weights.
 
-    python -m torch.distributed.run --nproc-per-node 2 tests/train/ranks.py OUT.pt STEPS [FOLDER]
+    python -m torch.distributed.run --nproc-per-node 2 tests/train/ranks.py distil|causal OUT.pt STEPS [FOLDER]
 
-With FOLDER, checkpoints are written there after every step, and a run that is there goes on.
+With FOLDER, checkpoints are written there after every step, and a run that is there goes on. The causal start takes the
+folder `clips` beside OUT.pt.
 """
 
 import sys
@@ -14,10 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from longlive_core.train import checkpoint  # noqa: E402
+from longlive_core.train.causal_stage import CausalStage  # noqa: E402
 from longlive_core.train.config import from_dict  # noqa: E402
-from longlive_core.train.distil import Distiller, Trainee  # noqa: E402
+from longlive_core.train.distil import Distiller  # noqa: E402
 from longlive_core.train.optimiser import MasterAdam  # noqa: E402
 from longlive_core.train.parallel import Ranks, ranks, shard  # noqa: E402
+from longlive_core.train.stage import Stage, Trainee  # noqa: E402
+from tests.train import test_causal_stage  # noqa: E402
 from tests.train.conftest import tiny  # noqa: E402
 from tests.train.test_distil import SETTINGS, draw, encode  # noqa: E402
 
@@ -33,20 +37,32 @@ def distiller(who: Ranks) -> Distiller:
     return Distiller(config, *parts, models["teacher"], encode, draw, who)
 
 
+def causal(who: Ranks) -> CausalStage:
+    models = [tiny(seed, checkpointing=True) for seed in (1, 2, 3)]
+    for model in models:
+        shard(model.module, who)
+    return test_causal_stage.stage(Path(sys.argv[2]).parent / "clips", who, models, batch=2 // who.count)
+
+
+def _average(stage: CausalStage) -> dict:
+    return {f"average {name}": value for name, value in stage.student.optimiser.averaged().items()}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with ranks("cpu") as who:
-        distil, steps = distiller(who), int(sys.argv[2])
-        folder = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-        done = checkpoint.resume(distil, folder) if folder else 0
+        stage: Stage = {"distil": distiller, "causal": causal}[sys.argv[1]](who)
+        steps, folder = int(sys.argv[3]), Path(sys.argv[4]) if len(sys.argv) > 4 else None
+        done = checkpoint.resume(stage, folder) if folder else 0
         told = []
         for step in range(done, steps):
-            told.append(distil.step(step))
+            told.append(stage.step(step))
             if folder:
-                checkpoint.save(distil, folder, step + 1)
-        weights = {**distil.student.optimiser.newest(), **distil.critic.optimiser.newest()}
+                checkpoint.save(stage, folder, step + 1)
+        other = stage.critic.optimiser.newest() if sys.argv[1] == "distil" else _average(stage)
+        weights = {**stage.student.optimiser.newest(), **other}
         if who.first:
-            torch.save({"weights": weights, "told": told}, sys.argv[1])
+            torch.save({"weights": weights, "told": told}, sys.argv[2])
 
 
 if __name__ == "__main__":

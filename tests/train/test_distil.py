@@ -11,11 +11,12 @@ from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora
 from longlive_core.pocket import weights_folder
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
-from longlive_core.train.distil import Distiller, NotFiniteError, Trainee
+from longlive_core.train.distil import Distiller
 from longlive_core.train.models import build
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
+from longlive_core.train.stage import NotFiniteError, Trainee
 
 from .conftest import texts, tiny
 
@@ -97,6 +98,16 @@ def test_resume_with_another_configuration_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"guidance was 3.0 and is 5.0"):
         checkpoint.resume(distiller(guidance=5.0), tmp_path)
     assert checkpoint.resume(distiller(steps=9, keep=7), tmp_path) == 1
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on(tmp_path):
+    """Forbids a new setting, at its default, that ends every run which was begun without it."""
+    first = distiller()
+    first.step(0)
+    file = checkpoint.save(first, tmp_path, 1) / "config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({name: value for name, value in stored.items() if name not in ("stage", "causal")}))
+    assert checkpoint.resume(distiller(), tmp_path) == 1
 
 
 def test_resume_with_another_number_of_ranks_is_refused(tmp_path):

@@ -8,17 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from .test_causal_stage import write_clips
+
 SCRIPT = Path(__file__).parent / "ranks.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def trained(out: Path, count: int, steps: int, *folder: Path) -> dict:
+def trained(out: Path, count: int, steps: int, *folder: Path, stage: str = "distil") -> dict:
     launcher = TORCHRUN if count == 2 else [sys.executable]
-    done = subprocess.run([*launcher, SCRIPT, out, str(steps), *folder], env=ENVIRONMENT, capture_output=True,
+    done = subprocess.run([*launcher, SCRIPT, stage, out, str(steps), *folder], env=ENVIRONMENT, capture_output=True,
                           text=True, check=False, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
+
+
+def assert_same(one: dict, two: dict) -> None:
+    assert one["weights"].keys() == two["weights"].keys()
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for mine, theirs in zip(one["told"], two["told"], strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +40,7 @@ def test_a_step_on_two_ranks_is_the_step_on_one(two, tmp_path):
     """Forbids gradients that are summed instead of averaged, ranks that draw the same films, and a clipped norm of
     each rank's own."""
     one = trained(tmp_path / "one.pt", 1, 3)
-    assert one["weights"].keys() == two["weights"].keys()
-    for name, value in one["weights"].items():
-        torch.testing.assert_close(two["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
-    for mine, theirs in zip(one["told"], two["told"], strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-3)
+    assert_same(one, two)
     assert any(told["student/gradient_norm"] > 0.05 for told in one["told"] if "student/gradient_norm" in told)
 
 
@@ -42,4 +48,17 @@ def test_two_ranks_go_on_as_if_never_interrupted(two, tmp_path):
     """Forbids a rank that goes on with another's film or shards."""
     trained(tmp_path / "first.pt", 2, 2, tmp_path / "run")
     again = trained(tmp_path / "second.pt", 2, 3, tmp_path / "run")
+    assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())
+
+
+def test_a_causal_start_on_two_ranks_is_one_on_one(tmp_path):
+    """Forbids ranks that draw the same clips, noise, timesteps or levels, a teacher or target of another rank's shards,
+    and a continuation across the border between the halves that is another training."""
+    write_clips(tmp_path / "clips")
+    one = trained(tmp_path / "one.pt", 1, 4, stage="causal")
+    two = trained(tmp_path / "two.pt", 2, 4, stage="causal")
+    assert_same(one, two)
+    assert {"autoregressive/loss", "consistency/loss"} <= {name for told in one["told"] for name in told}
+    trained(tmp_path / "first.pt", 2, 3, tmp_path / "run", stage="causal")
+    again = trained(tmp_path / "second.pt", 2, 4, tmp_path / "run", stage="causal")
     assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())
