@@ -64,7 +64,9 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), place)
+        who = Ranks(dist.get_rank(), dist.get_world_size(), place)
+        yield who
+        who.barrier()  # a rank that leaves early takes its connections along, which others may still use
     finally:
         dist.destroy_process_group()
 
