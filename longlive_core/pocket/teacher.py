@@ -109,11 +109,12 @@ def _draw(starts: ClipPool, pool: LongPool, rng: np.random.Generator, recipe: Te
     return clips
 
 
-def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TeacherRecipe = TeacherRecipe()) -> Path:
-    """Train the teacher from `folder/tuned.pt`; write `folder/teacher.pt` (averaged float32 weights)."""
+def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TeacherRecipe = TeacherRecipe(),
+          start: str = "tuned.pt") -> Path:  # fmt: skip
+    """Train the teacher from the weights in `folder/start`; write `folder/teacher.pt` (averaged, float32)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 3))
-    model, encoder = load(folder / "tuned.pt", recipe)
+    model, encoder = load(folder / start, recipe)
     flow = Flow(model, encoder, recipe, seed)
     optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, matrix=is_block_matrix)
     text = {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}
