@@ -258,7 +258,25 @@ def _part(kind: type, values: Any, where: str) -> Any:
                if name not in values and f.default is f.default_factory is dataclasses.MISSING]  # fmt: skip
     if missing:
         raise ConfigError(f"missing setting {', '.join(f'{where}.{name}' if where else name for name in missing)}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**{name: _value(fields[name].type, value, f"{where}.{name}" if where else name)
+                   for name, value in values.items()})  # fmt: skip
+
+
+def _value(kind: str, value: Any, name: str) -> Any:
+    """A setting's value as its field wants it. YAML reads 1e-5 as a text and 1.0e-5 as a number; both are meant so."""
+    try:
+        if kind == "float":
+            return float(value)
+        if kind == "int" and (isinstance(value, bool) or float(value) != int(float(value))):
+            raise ValueError
+        if kind == "int":
+            return int(float(value))
+        if kind == "bool" and not isinstance(value, bool):
+            raise ValueError
+    except (TypeError, ValueError):
+        wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}[kind]
+        raise ConfigError(f"{name} {value!r}: it must be {wanted}") from None
+    return tuple(value) if isinstance(value, list) else value
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -182,6 +182,9 @@ def test_lora_run_writes_a_lora(tmp_path):
     ({"size": [100, 32]}, "size 100x32: both must be multiples of 16"),
     ({"preset": "longlive"}, "preset 'longlive': allowed are"),
     ({"lora": {"rank": 0}}, "LoRA rank 0"),
+    ({"student_optimiser": {"rate": "fast"}}, "student_optimiser.rate 'fast': it must be a number"),
+    ({"steps": 1.5}, "steps 1.5: it must be a whole number"),
+    ({"switches": "no"}, "switches 'no': it must be true or false"),
 ])  # fmt: skip
 def test_mistakes_in_a_configuration_are_named(change, message):
     """Forbids a mistake that shows as a traceback from the depths, or not at all."""
@@ -201,6 +204,12 @@ def test_teacher_of_another_kind_is_refused(tmp_path):
     change = {"models": {**SETTINGS["models"], "teacher": str(tmp_path / "other.safetensors")}}
     with pytest.raises(ConfigError, match="text_dim is 64, the student's is 4096"):
         build(from_dict({**SETTINGS, **change}), draw, Ranks())
+
+
+def test_numbers_as_people_write_them():
+    """Forbids a rate of 3e-5, which YAML reads as a text, to fail in the first step."""
+    config = from_dict({**SETTINGS, **yaml.safe_load("{student_optimiser: {rate: 3e-5}, guidance: 2, steps: 1e3}")})
+    assert (config.student_optimiser.rate, config.guidance, config.steps) == (3e-5, 2.0, 1000)
 
 
 def test_configuration_survives_its_file(tmp_path):
