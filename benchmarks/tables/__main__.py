@@ -5,6 +5,7 @@
     python -m benchmarks.tables int8
     python -m benchmarks.tables long --before longlive_before.safetensors
     python -m benchmarks.tables lora --teacher FOLDER
+    python -m benchmarks.tables sink --teacher FOLDER
 
 Every cell is a mean over films in percent with its 95 % bootstrap interval. `--json FOLDER` stores the numbers.
 """
@@ -23,7 +24,7 @@ from longlive_core.pipeline import Pipeline
 from . import rollouts, training
 from .common import Table
 
-FILMS = {"switch": 64, "window": 32, "int8": 64, "long": 12, "lora": 48}
+FILMS = {"switch": 64, "window": 32, "int8": 64, "long": 12, "lora": 48, "sink": 48}
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
 
 
@@ -35,9 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="pocket", help="the model with all of its training")
     parser.add_argument("--before", type=Path, help="long: the model before its long tuning")
     parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
-    parser.add_argument("--teacher", type=Path, help="lora: the folder of `pocket.train`'s stage `teacher`")
-    parser.add_argument("--steps", type=int, default=150, help="lora: critic steps of each rank")
-    parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora: folder of the runs")
+    parser.add_argument("--teacher", type=Path, help="lora, sink: the folder of `pocket.train`'s stage `teacher`")
+    parser.add_argument("--steps", type=int, default=150, help="lora, sink: critic steps of each run")
+    parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora, sink: folder of the runs")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FOLDER")
     options = parser.parse_args(arguments)
@@ -67,9 +68,10 @@ def measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Tab
         before = training.with_weights(pipeline, str(options.before))
         return training.long_tuning(before, pipeline, count, seed, tuple(options.seconds))
     if options.teacher is None:
-        parser.error("lora needs --teacher, the folder of `python -m longlive_core.pocket.train --stages vae teacher`")
+        parser.error(f"{options.table} needs --teacher, the folder of `python -m longlive_core.pocket.train`")
     config = training.tuning(CONFIG, options.teacher, options.steps)
-    return training.lora_ranks(pipeline, config, options.out, count, seed)
+    make = training.lora_ranks if options.table == "lora" else training.sink_policies
+    return make(pipeline, config, options.out, count, seed)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from longlive_core.checkpoints import build_model, load_lora, load_state_dict, merge_lora
+from longlive_core.config import SINK_POLICIES
 from longlive_core.eval.drift import evaluate_drift
 from longlive_core.model import CausalWan
 from longlive_core.pipeline import Pipeline, model_file
@@ -20,6 +21,12 @@ from longlive_core.train.run import run
 from .common import Table, one_change, render, score, single_prompts
 from .rollouts import CHANGE, CHUNKS
 
+AFTER_A_CHANGE: dict[str, Callable] = {
+    "adherence": lambda s: s.adherence,
+    "after the change": lambda s: s.segments[1].adherence,
+    "goes on": lambda s: float(s.switches[0].smooth),
+    "subject consistency": lambda s: s.subject_consistency,
+}
 END = 4  # windows of 3 s at a film's start and at its end that are compared
 
 
@@ -74,12 +81,8 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
         "512 700 M / 83.04, all 1.3 B / 83.52",
     )
     stories = one_change(count, seed, CHANGE)
-    measures: dict[str, Callable] = {
-        "adherence": lambda s: s.adherence, "after the change": lambda s: s.segments[1].adherence,
-        "goes on": lambda s: float(s.switches[0].smooth), "subject consistency": lambda s: s.subject_consistency,
-    }  # fmt: skip
     start = with_weights(pipeline, config.models.student)
-    table.add("before", score(stories, render(start, stories, CHUNKS)), measures)
+    table.add("before", score(stories, render(start, stories, CHUNKS)), AFTER_A_CHANGE)
     for rank in ranks:
         settings = config if rank is None else replace(config, lora=Lora(rank, float(rank)))
         last = run(settings, folder / f"rank-{rank or 'all'}", ToyboxPrompts(config.seed).draw, Ranks())
@@ -89,8 +92,29 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
         numbers = sum(t.numel() for t in load_state_dict(model_file(model)).values()) if lora is None else sum(
             part.up.numel() + part.down.numel() for part in load_lora(lora).values())  # fmt: skip
         name = f"rank {rank}" if rank else "all weights"
-        table.add(name, score(stories, render(tuned, stories, CHUNKS)), measures)
+        table.add(name, score(stories, render(tuned, stories, CHUNKS)), AFTER_A_CHANGE)
         table.remarks.append(f"{name}: {numbers / 1e6:.2f} M parameters trained")
+    return table
+
+
+def sink_policies(pipeline: Pipeline, config: Config, folder: Path, count: int, seed: int) -> Table:
+    """The same tuning with the sink held and refreshed at a change of prompt, each filmed both ways."""
+    table = Table(
+        "Sink policies in training",
+        f"{config.steps} steps of long tuning with each policy, from the same start; then {count} films of 10 s whose "
+        "action changes after 4.3 s, filmed with each.",
+        "none; the published configurations train with it refreshed and film with it held",
+    )
+    stories = one_change(count, seed, CHANGE)
+    for trained in SINK_POLICIES:
+        settings = replace(config, stream=replace(config.stream, sink_policy=trained))
+        last = run(settings, folder / f"sink-{trained}", ToyboxPrompts(config.seed).draw, Ranks())
+        tuned = with_weights(pipeline, str(last / "student.safetensors"))
+        for filmed in SINK_POLICIES:
+            made = render(tuned, stories, CHUNKS, stream=replace(pipeline.stream, sink_policy=filmed))
+            table.add(f"trained {trained}, filmed {filmed}", score(stories, made), AFTER_A_CHANGE)
+    for measure in AFTER_A_CHANGE:
+        table.remarks.append(table.difference(measure, "trained refreshed, filmed held", "trained held, filmed held"))
     return table
 
 

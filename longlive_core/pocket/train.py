@@ -1,9 +1,9 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
 Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `tune` goes on with long films and changes of prompt; `teacher` makes a bidirectional model of short clips
-of it, which distillations need; `export` writes the files the package ships. `--stages` runs some of them on the
-results of earlier ones in the same folder. Progress goes to the log (standard error).
+transformer; `tune` goes on with long films and changes of prompt; `export` writes the files the package ships;
+`teacher`, only when it is named, makes a bidirectional model of short clips, which distillations need. `--stages` runs
+some of them on the results of earlier ones in the same folder. Progress goes to the log (standard error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
@@ -21,7 +21,8 @@ from .clips import ClipPool
 from .export import export, save_transformer
 from .long_clips import LongPool
 
-STAGES = ("vae", "dit", "tune", "teacher", "export")
+STAGES = ("vae", "dit", "tune", "export", "teacher")
+SHIPPED = STAGES[:4]  # what makes the package's weights
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--weights", type=Path, default=weights_folder(), help="folder for the exported files")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED,
+                        help="default: all but `teacher`")  # fmt: skip
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
     parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")

@@ -1,0 +1,74 @@
+"""The paper's tables in small: their prompts, their arithmetic, and one of them from end to end."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.tables import rollouts, training
+from benchmarks.tables.__main__ import main
+from benchmarks.tables.common import Table, one_change, render, single_prompts
+from longlive_core.pipeline import Pipeline
+from longlive_core.pocket import world
+
+
+def test_follow_ups_change_the_action_alone():
+    """Forbids a table of switches that also change what should stay, or that show what training has seen."""
+    for story in one_change(20, 3, 6):
+        (first, before, _), (at, after, _) = story.segments
+        assert (first, at) == (0, 6) and replace(after, action=before.action) == before != after
+        assert world.is_held_out(before) and world.is_held_out(after)
+
+
+def test_conditions_share_prompts_and_seeds():
+    """Forbids differences that are differences of prompts."""
+    assert single_prompts(4, 9) == single_prompts(4, 9) != single_prompts(4, 10)
+    assert len({story.seed for story in single_prompts(4, 9)}) == 4
+
+
+def test_a_table_prints_means_intervals_and_paired_differences(tmp_path):
+    """Forbids a cell or a difference of other films than it names."""
+    table = Table("Some table (1)", "Of nothing.", "its numbers")
+    for name, values in {"a": (0.0, 0.5, 1.0), "b": (0.5, 1.0, 1.0)}.items():
+        table.add(name, [SimpleNamespace(value=v) for v in values], {"share": lambda s: s.value})
+    text = table.text()
+    assert "| a | 50.0 [" in text and "| b | 83.3 [" in text and "The paper's own: its numbers" in text
+    assert table.difference("share", "a", "b").startswith("share: b - a = 33.3 [")
+    table.save(tmp_path, "the command")
+    stored = json.loads((tmp_path / "table_some.json").read_text())
+    assert stored["results"]["b"]["share"]["mean"] == pytest.approx(5 / 6) and stored["command"] == "the command"
+
+
+def test_a_cut_film_is_that_of_its_shots():
+    """Forbids frames of a cut decoded with the VAE's memory of the shot before, which no player would show."""
+    pipeline, stories = Pipeline.load("pocket"), one_change(2, 3, 2)
+    film = next(iter(render(pipeline, stories, 4, "cut")))
+    assert len(film) == 2 * 21
+    alone = next(iter(render(pipeline, [replace(story, segments=story.segments[:1]) for story in stories], 2)))
+    assert np.array_equal(film[:21], alone)
+
+
+def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path):
+    """Forbids a command that fails where nobody runs it."""
+    monkeypatch.setattr(rollouts, "CHUNKS", 12)
+    main(["switch", "--films", "2", "--json", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert all(f"| {transition} |" in text for transition in ("cut", "keep", "recache")) and "94.81" in text
+    assert json.loads((tmp_path / "table_switch.json").read_text())["results"]["cut"]["adherence"]["count"] == 2
+
+
+def test_tables_of_training_need_their_files(capsys):
+    """Forbids a table of long tuning against the same model."""
+    for table, option in (("long", "--before"), ("lora", "--teacher"), ("sink", "--teacher")):
+        with pytest.raises(SystemExit):
+            main([table])
+        assert f"{table} needs {option}" in capsys.readouterr().err
+
+
+def test_tuned_weights_and_a_lora_are_what_is_filmed(tmp_path):
+    """Forbids a table that films the shipped model under another name."""
+    pipeline = Pipeline.load("pocket")
+    other = training.with_weights(pipeline, "pocket")
+    assert other.model is not pipeline.model and other.decoder is pipeline.decoder
