@@ -1,5 +1,7 @@
 """`python -m longlive_core train`, and what it answers to mistakes."""
 
+import sys
+
 import pytest
 
 from longlive_core.cli import main
@@ -55,6 +57,14 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     """Forbids hours of training before it turns out that nothing can be saved."""
     (tmp_path / "file").write_text("")
     assert "file" in answer(capsys, "debug", "--out", str(tmp_path / "file" / "run"), "--device", "cpu")
+
+
+@pytest.mark.parametrize("module", ["yaml", "peft", "torch.utils.tensorboard"])
+def test_a_missing_package_is_told_with_what_installs_it(tmp_path, capsys, monkeypatch, module):
+    """Forbids a traceback that leaves the user to find out what training needs."""
+    monkeypatch.setitem(sys.modules, module, None)
+    told = answer(capsys, "debug", "--out", str(tmp_path / "run"), *TINY)
+    assert module in told and "pip install peft pyyaml tensorboard" in told
 
 
 def test_configuration_that_is_no_table(tmp_path, capsys):

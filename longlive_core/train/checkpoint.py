@@ -19,6 +19,7 @@ from ..checkpoints.files import write_safetensors
 from .config import Config, ConfigError, from_dict, to_dict
 from .lora import lora_layers
 from .optimiser import submodule
+from .packages import needed
 from .stage import Stage
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,7 @@ def _write_student(weights: dict, folder: Path, config: Config, steps: int) -> N
 
 
 def write_config(config: Config, path: Path) -> None:
-    import yaml
-
+    yaml = needed("yaml")
     path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
@@ -97,8 +97,7 @@ def resume(stage: Stage, folder: Path) -> int:
 
 
 def _check_same(config: Config, checkpoint: Path) -> None:
-    import yaml
-
+    yaml = needed("yaml")
     stored = yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
     # Read as a configuration, so that a setting which is newer than the checkpoint has its default there.
     before, now = (_flat(to_dict(one)) for one in (from_dict(stored), config))

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config import PRESETS, StreamConfig
 from .causal_start import check_levels, check_window
+from .packages import needed
 from .streaming import Lengths
 
 TOYBOX = "toybox"
@@ -207,7 +208,7 @@ class Config:
 
 def load_config(path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Config:
     """Read a YAML file; `changes` (dotted names) take precedence. ConfigError names the file and the place."""
-    import yaml
+    yaml = needed("yaml")
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from ..checkpoints.lora import LoraLayer, parse_lora
 from .config import Lora
+from .packages import needed
 
 
 def add_lora(module: nn.Module, settings: Lora, seed: int) -> None:
     """Put the pairs into a model's blocks, in place; only they require gradients afterwards."""
-    from peft import LoraConfig, inject_adapter_in_model
-
+    peft = needed("peft")
     dtype = next(module.parameters()).dtype
     layers = [name for name, part in module.named_modules()
               if isinstance(part, nn.Linear) and name.startswith("blocks.")]  # fmt: skip
     module.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the down matrices start at random, the same on every rank
-        inject_adapter_in_model(LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=layers), module)
+        pairs = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=layers)
+        peft.inject_adapter_in_model(pairs, module)
     for name, parameter in module.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)

@@ -20,6 +20,7 @@ from ..video import FilmWriter
 from . import checkpoint
 from .config import Config, ConfigError
 from .models import build
+from .packages import needed
 from .parallel import Ranks
 from .stage import Stage
 
@@ -58,9 +59,7 @@ class Journal:
     def __init__(self, folder: Path | None):
         self.writer, self.started = None, time.monotonic()
         if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder))
+            self.writer = needed("torch.utils.tensorboard").SummaryWriter(str(folder))
 
     def __enter__(self) -> Journal:
         return self
