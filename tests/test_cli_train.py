@@ -25,6 +25,13 @@ def test_a_run_writes_checkpoints_scalars_and_a_film_and_goes_on(tmp_path, capsy
     assert (out / "step-000002" / "state-0.pt").stat().st_mtime_ns == made
 
 
+def test_the_student_is_told_of_however_seldom_the_log_is(tmp_path, caplog):
+    """Forbids a log of every second step that never falls on a step of the student's."""
+    caplog.set_level("INFO")
+    main(["train", "debug", "--out", str(tmp_path / "run"), *TINY, "--set", "log_every=2"])
+    assert "step 2 of 2" in caplog.text and "student/dmd" in caplog.text
+
+
 def answer(capsys, *arguments: str) -> str:
     assert main(["train", *arguments]) == 2
     return capsys.readouterr().err

@@ -40,11 +40,13 @@ def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path
     done = checkpoint.resume(stage, folder)
     if done > config.steps:
         raise ConfigError(f"{folder} holds {done} steps already, more than the {config.steps} asked for")
+    told: dict[str, float] = {}  # the newest of each scalar: not every step tells all of them
     with Journal(folder if who.first else None) as journal:
         for step in range(done, config.steps):
-            told = stage.step(step)
+            told |= stage.step(step)
             if (step + 1) % config.log_every == 0:
                 journal.note(step + 1, config.steps, told)
+                told = {}
             last = step + 1 == config.steps
             if last or (step + 1) % config.save_every == 0:
                 checkpoint.save(stage, folder, step + 1)
