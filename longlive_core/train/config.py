@@ -103,8 +103,8 @@ class CausalStart:
             raise ConfigError(f"causal.autoregressive_steps {steps[0]} and causal.consistency_steps {steps[1]}: "
                               "neither may be negative, and one must be above 0")  # fmt: skip
         if not 0 <= self.target_average < 1:
-            raise ConfigError(f"causal.target_average {self.target_average}: allowed is from 0 (the student itself) to "
-                              "below 1, such as 0.99")  # fmt: skip
+            raise ConfigError(f"causal.target_average {self.target_average:g}: allowed is from 0 (the student itself) "
+                              "to below 1, such as 0.99")  # fmt: skip
         if not 0 <= self.prompt_left_out < 1:
             raise ConfigError(f"causal.prompt_left_out {self.prompt_left_out}: it is a share, from 0 to below 1")
 
