@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.tables import rollouts, training
 from benchmarks.tables.__main__ import main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
+from longlive_core.checkpoints.convert import write_lora
+from longlive_core.checkpoints.lora import LoraLayer
 from longlive_core.pipeline import Pipeline
 from longlive_core.pocket import world
 
@@ -69,6 +72,12 @@ def test_tables_of_training_need_their_files(capsys):
 
 def test_tuned_weights_and_a_lora_are_what_is_filmed(tmp_path):
     """Forbids a table that films the shipped model under another name."""
-    pipeline = Pipeline.load("pocket")
-    other = training.with_weights(pipeline, "pocket")
-    assert other.model is not pipeline.model and other.decoder is pipeline.decoder
+    pipeline = Pipeline.load("pocket", dtype="fp32")
+    weight = pipeline.model.module.blocks[0].self_attn.q.weight
+    part = LoraLayer(torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2), 2.0)
+    lora = write_lora(tmp_path / "lora.safetensors", {"blocks.0.self_attn.q": part}, {})
+    plain, tuned = (training.with_weights(pipeline, "pocket", path) for path in (None, lora))
+    assert torch.equal(plain.model.module.blocks[0].self_attn.q.weight, weight)
+    difference = tuned.model.module.blocks[0].self_attn.q.weight - weight
+    torch.testing.assert_close(difference, part.delta(), rtol=0.05, atol=0.05)  # merged weights are rounded to bf16
+    assert tuned.decoder is pipeline.decoder and tuned.text is pipeline.text

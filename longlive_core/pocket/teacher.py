@@ -10,7 +10,6 @@ so the teacher knows what a change looks like. The text encoder stays as it is, 
 Shapes: as in `long_clips.py`.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +29,6 @@ from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
 from .long_clips import LONG, LongClip, LongPool
 from .train_dit import STREAM, DitRecipe, Journal, is_block_matrix
 from .tune import load
-
-log = logging.getLogger(__name__)
 
 CLIP_CHUNKS = 7  # 21 latent frames, as the paper's teacher sees
 FULL_RANGE = (1.0, 1000.0)  # timesteps; sampling starts from pure noise
