@@ -127,6 +127,7 @@ class Config:
         switches: whether the prompt changes once in a film of more than one clip.
         critic_updates: critic steps for one of the student.
         guidance: of the real score; of the autoregressive teacher in the causal start.
+        score_shift: of the timesteps that the scores are asked at and the critic learns at; 1: all of them alike.
         negative_prompt: the text of the unconditional score.
         batch: films, or clips, on each rank.
         steps: critic steps in all; of the causal start: those of both halves, and may be left out.
@@ -146,6 +147,7 @@ class Config:
     switches: bool = True
     critic_updates: int = 5
     guidance: float = 3.0
+    score_shift: float = 5.0
     negative_prompt: str = ""
     batch: int = 1
     steps: int = 3000
@@ -175,6 +177,8 @@ class Config:
         self._check_causal() if self.stage == CAUSAL else self._check_distil()
 
     def _check_distil(self) -> None:
+        if not self.score_shift > 0:
+            raise ConfigError(f"score_shift {self.score_shift}: it must be above 0 (LongLive: 5; 1: evenly)")
         if self.causal is not None:
             raise ConfigError("`causal` holds settings of the causal start: add `stage: causal`, or leave it out")
         needed = {"models.teacher": self.models.teacher, "models.critic": self.models.critic, "prompts": self.prompts}

@@ -99,7 +99,7 @@ class Distiller:
         seed, device = self.config.seed, window.latents.device
         even = uniform(self.items, seed, purpose, "timestep", step)
         noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
-        return timesteps_of(even, self.config.stream.shift).to(device), noise.to(device)
+        return timesteps_of(even, self.config.score_shift).to(device), noise.to(device)
 
     def _finite(self, value: float, step: int, what: str) -> float:
         return finite(self.who, value, step, what, "the teacher")

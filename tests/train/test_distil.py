@@ -67,6 +67,30 @@ def test_student_moves_once_for_so_many_critic_steps():
     assert student_moved == [True, False, True, False, True] and all(critic_moved)
 
 
+def test_the_scores_are_asked_at_timesteps_of_their_own_shift():
+    """Forbids a score shift that changes nothing, and one that changes how the student films."""
+    times: dict[float, list[float]] = {1.0: [], 5.0: []}
+    for shift, seen in times.items():
+        run_ = distiller(score_shift=shift)
+        assert run_.shot.stream.shift == 5.0
+
+        class Scores:
+            def direction(self, clean, prompts, timesteps, noise, _ask=run_.scores.direction, _seen=seen):
+                _seen.extend(timesteps.tolist())
+                return _ask(clean, prompts, timesteps, noise)
+
+            def critic_loss(self, clean, prompts, timesteps, noise, _ask=run_.scores.critic_loss, _seen=seen):
+                _seen.extend(timesteps.tolist())
+                return _ask(clean, prompts, timesteps, noise)
+
+        run_.scores = Scores()
+        for step in range(2):
+            run_.step(step)
+    assert len(times[1.0]) == len(times[5.0]) == 3
+    for even, shifted in zip(times[1.0], times[5.0], strict=True):
+        assert shifted == pytest.approx(min(980, 5 * even / (1 + 4 * even / 1000)), rel=1e-4) and 20 < even < shifted
+
+
 def test_teacher_stays_as_it_is():
     """Forbids a teacher that learns."""
     run_ = distiller()
