@@ -28,6 +28,7 @@ from .pipeline import (
     WANTED,
     Pipeline,
     default_size,
+    is_pocket,
     load_text_encoder,
     model_file,
     resolve_device,
@@ -64,7 +65,7 @@ def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, va
         report.attempt("model", lambda: _look_at_model(report, model_file(model), weights))
     if lora is not None:
         weights = report.attempt("LoRA", lambda: _merged(report, weights, lora, lora_alpha, lora_strength))
-    own = model == POCKET
+    own = is_pocket(model)
     text = report.attempt("text encoder", lambda: load_text_encoder(text_encoder))
     if text is not None:
         report.attempt("text encoder", lambda: _look_at_text(report, text, text_encoder, own))

@@ -15,7 +15,7 @@ from .checkpoints import CheckpointError, build_model, load_lora, load_state_dic
 from .config import PRESETS, StreamConfig
 from .memory import free_memory, gigabytes, weight_bytes
 from .model import CausalWan
-from .pocket import DIT_FILE, VAE_FILE, weights_folder
+from .pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from .text import TextEncoder
 from .vae import StreamingDecoder
 
@@ -73,9 +73,11 @@ class Pipeline:
     ) -> Pipeline:
         """Load a model by the path of its file, or the built-in "pocket", which brings its own VAE and text encoder.
 
+        Files that the pocket model's training made go with them too.
+
         Args:
             lora: merged into the weights at load.
-            text_encoder, vae: paths; needed unless the model is "pocket" (then they replace the built-in ones).
+            text_encoder, vae: paths; needed unless the model is a pocket one (then they replace the built-in ones).
             dtype: of model and VAE. auto: bfloat16 on CUDA and on CPUs that compute in it, else float32.
             device: auto: CUDA if there is one, else the CPU.
             preset: a name in `PRESETS`; by default "pocket" or "longlive-1.3b". A file does not tell LongLive from
@@ -85,7 +87,7 @@ class Pipeline:
         Raises:
             CheckpointError: a file is missing or is not what it should be. ValueError: unknown dtype or preset.
         """
-        if model != POCKET:
+        if not is_pocket(model):
             _require(model, text_encoder=text_encoder, vae=vae)
         stream = settings_for(model, preset)
         device = resolve_device(device)
@@ -139,7 +141,7 @@ def _require(model, **paths) -> None:
 
 def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamConfig:
     """The settings a model is run with by default; known before it is loaded. ValueError: no such preset."""
-    name = preset or ("pocket" if model == POCKET else "longlive-1.3b")
+    name = preset or ("pocket" if is_pocket(model) else "longlive-1.3b")
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -147,11 +149,16 @@ def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamC
 
 def default_size(model: str | os.PathLike) -> tuple[int, int]:
     """(width, height) in pixels a model was trained at."""
-    if model != POCKET:
+    if not is_pocket(model):
         return WAN_SIZE
     from .pocket.world import HEIGHT, WIDTH
 
     return WIDTH, HEIGHT
+
+
+def is_pocket(model: str | os.PathLike) -> bool:
+    """Whether a model is the built-in one, or a file of its training: it needs no other files."""
+    return model == POCKET or is_pocket_file(model)
 
 
 def model_file(model: str | os.PathLike) -> str | os.PathLike:

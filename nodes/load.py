@@ -5,7 +5,7 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
-from ..longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
+from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from . import compat
 from .pocket_clip import load_pocket_clip
 
@@ -43,13 +43,13 @@ class LongLiveLoad(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "text_encoder", options=[FROM_MODEL, *files("text_encoders")], default=FROM_MODEL,
-                    tooltip="The pocket model brings its own. All others need umt5-xxl in ComfyUI's format, such as "
-                    "umt5_xxl_fp16.safetensors.",
+                    tooltip="The pocket model and files of its training bring their own. All others need umt5-xxl in "
+                    "ComfyUI's format, such as umt5_xxl_fp16.safetensors.",
                 ),
                 io.Combo.Input(
                     "vae", options=[FROM_MODEL, *files("vae")], default=FROM_MODEL,
-                    tooltip="The pocket model brings its own. All others need Wan 2.1's VAE, such as "
-                    "wan_2.1_vae.safetensors.",
+                    tooltip="The pocket model and files of its training bring their own. All others need Wan 2.1's "
+                    "VAE, such as wan_2.1_vae.safetensors.",
                 ),
                 io.Combo.Input(
                     "dtype", options=DTYPES, default="auto",
@@ -74,7 +74,7 @@ class LongLiveLoad(io.ComfyNode):
         if gone:
             return f"there is no {' and no '.join(gone)}; press R to read the folders again"
         missing = [WANTED[folder] for folder in WANTED if chosen[folder] == FROM_MODEL]
-        if model in (None, POCKET) or not missing:
+        if model in (None, POCKET) or not missing or is_pocket_file(_path("diffusion_models", model)):
             return True
         return f"{model} brings none of its own: choose {' and '.join(missing)}"
 

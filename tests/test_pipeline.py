@@ -6,7 +6,8 @@ import torch
 from longlive_core import pipeline as module
 from longlive_core.checkpoints import CheckpointError, load_lora, merge_lora
 from longlive_core.config import PRESETS
-from longlive_core.pipeline import Pipeline
+from longlive_core.pipeline import Pipeline, is_pocket
+from longlive_core.pocket import DIT_FILE, weights_folder
 from longlive_core.text import TextEncoder
 
 
@@ -115,3 +116,14 @@ def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
     assert pipe.stream == PRESETS["pocket"] and pipe.default_size != (832, 480)
     assert pipe.text.model.dtype == torch.float32
     assert TextEncoder.load("pocket").encode(["ball"]).shape == (1, 6, 4096)
+
+
+def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path):
+    """Forbids asking for files that no checkpoint of the pocket model has, and giving its small ones to another."""
+    trained = tmp_path / "student.safetensors"
+    trained.write_bytes((weights_folder() / DIT_FILE).read_bytes())
+    pipe = Pipeline.load(trained)
+    assert pipe.stream == PRESETS["pocket"] and pipe.default_size == (128, 80)
+    (tmp_path / "broken.safetensors").write_bytes(trained.read_bytes()[:100])
+    for other in (files["model"], files["vae"], tmp_path / "broken.safetensors", tmp_path / "nowhere.safetensors"):
+        assert not is_pocket(other)

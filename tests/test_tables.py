@@ -62,6 +62,21 @@ def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path):
     assert json.loads((tmp_path / "table_switch.json").read_text())["results"]["cut"]["adherence"]["count"] == 2
 
 
+def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
+    """Forbids a row of 60 s that reads more or less than the first 60 s, and a model under another's name."""
+    pipeline = Pipeline.load("pocket")
+    other = Pipeline.load("pocket", dtype="fp32")
+    with torch.no_grad():
+        for parameter in other.model.module.parameters():
+            parameter.zero_()
+    both = training.long_tuning({"a": pipeline, "none": other}, 2, 3, (12, 15))
+    short = training.long_tuning({"a": pipeline}, 2, 3, (12,))
+    assert list(both.values) == ["12 s, a", "12 s, none", "15 s, a", "15 s, none"]
+    assert both.values["12 s, a"] == short.values["12 s, a"]
+    assert both.values["12 s, none"]["adherence"] == [0.0, 0.0] != both.values["12 s, a"]["adherence"]
+    assert any(remark.startswith("12 s, a: adherence at the end is") for remark in both.remarks)
+
+
 def test_tables_of_training_need_their_files(capsys):
     """Forbids a table of long tuning against the same model."""
     for table, option in (("long", "--before"), ("lora", "--teacher"), ("sink", "--teacher")):

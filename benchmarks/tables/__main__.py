@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--model", default="pocket", help="the model with all of its training")
     parser.add_argument("--before", type=Path, help="long: the model before its long tuning")
+    parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "MODEL"),
+                        help="long: another model, and what its rows are called")  # fmt: skip
     parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--teacher", type=Path, help="lora, sink: the folder of `pocket.train`'s stage `teacher`")
     parser.add_argument("--steps", type=int, default=150, help="lora, sink: critic steps of each run")
@@ -65,8 +67,9 @@ def measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Tab
     if options.table == "long":
         if options.before is None:
             parser.error("long needs --before, the model before its long tuning")
-        before = training.with_weights(pipeline, str(options.before))
-        return training.long_tuning(before, pipeline, count, seed, tuple(options.seconds))
+        files = {"without": str(options.before), "with": options.model, **dict(options.also)}
+        models = {name: training.with_weights(pipeline, file) for name, file in files.items()}
+        return training.long_tuning(models, count, seed, tuple(options.seconds))
     if options.teacher is None:
         parser.error(f"{options.table} needs --teacher, the folder of `python -m longlive_core.pocket.train`")
     config = training.tuning(CONFIG, options.teacher, options.steps)

@@ -181,6 +181,13 @@ def test_lora_changes_the_film(client, server, short_film):
     assert np.array_equal(again, without)
 
 
+def test_a_checkpoint_of_the_pocket_models_training_needs_no_other_file(client, server, short_film):
+    """Forbids asking somebody who trained the pocket model for a text encoder and a VAE that nobody has."""
+    server.forget_takes()
+    run = client.run(graphs.film(model=DIT_FILE, filename_prefix="trained"))
+    assert np.array_equal(saved(client, run).frames, films.read(short_film[1]).frames)
+
+
 def test_comfyui_loaders_give_the_same_film(client, server):
     """Forbids a Load LongLive whose MODEL and VAE are not ComfyUI's own."""
     own = saved(client, client.run(graphs.film(dtype="fp32"))).frames
