@@ -70,7 +70,7 @@ class Distiller:
     def _critic_step(self, step: int) -> dict[str, float]:
         window, prompts = self._next_clip(step, "critic")
         timesteps, noise = self._scores_draw(step, "critic", window)
-        loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise)
+        loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise, window.new_frames)
         value = self._finite(float(loss.detach()), step, "critic's loss")
         loss.backward()
         norm = self.critic.move(self.config.critic_optimiser, step)

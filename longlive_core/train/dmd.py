@@ -62,9 +62,9 @@ class Scores:
         real = clean_clip(self.real, noisy, timesteps, keys, without, self.guidance)
         return dmd_direction(clean, real, fake)
 
-    def critic_loss(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """The flow-matching loss of the critic on the student's clips."""
-        return flow_loss(self.fake, clean, noise, timesteps, self.fake.prompt_keys(prompts.conditional))
+    def critic_loss(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor, new_frames: int) -> Tensor:
+        """The flow-matching loss of the critic on the newest frames of the student's clips."""
+        return flow_loss(self.fake, clean, noise, timesteps, self.fake.prompt_keys(prompts.conditional), new_frames)
 
 
 def loss_gradient(direction: Tensor, new_frames: int) -> Tensor:

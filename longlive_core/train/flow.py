@@ -1,4 +1,4 @@
-"""The flow-matching loss on whole clips: how the teacher is trained, and how the critic follows the student.
+"""The flow-matching loss of a bidirectional model: how the critic follows the student.
 
 Flow matching (Lipman et al. 2023): v(x_t, t) is to be noise - clean. Timesteps are drawn evenly and then shifted, as
 they are used (Wan 2.1; Self-Forcing and LongLive draw the critic's and the score's so, within 2 to 98 % of the scale).
@@ -31,10 +31,7 @@ def noised(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def flow_loss(model: CausalWan, clean: Tensor, noise: Tensor, timesteps: Tensor, prompt: PromptKeys,
-              weight: Tensor | None = None) -> Tensor:  # fmt: skip
-    """Mean squared error of the velocity. weight: of each latent cell, to be broadcast over [B, C, T, h, w]."""
-    error = (velocity(model, noised(clean, noise, timesteps), timesteps, prompt) - (noise - clean)).square()
-    if weight is None:
-        return error.mean()
-    weight = weight.expand_as(error)
-    return (error * weight).sum() / weight.sum()
+              new_frames: int) -> Tensor:  # fmt: skip
+    """Mean squared error of the velocity over the clip's last `new_frames` latent frames."""
+    error = velocity(model, noised(clean, noise, timesteps), timesteps, prompt) - (noise - clean)
+    return error[:, :, -new_frames:].square().mean()

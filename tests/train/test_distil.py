@@ -79,9 +79,9 @@ def test_the_scores_are_asked_at_timesteps_of_their_own_shift():
                 _seen.extend(timesteps.tolist())
                 return _ask(clean, prompts, timesteps, noise)
 
-            def critic_loss(self, clean, prompts, timesteps, noise, _ask=run_.scores.critic_loss, _seen=seen):
+            def critic_loss(self, clean, prompts, timesteps, *rest, _ask=run_.scores.critic_loss, _seen=seen):
                 _seen.extend(timesteps.tolist())
-                return _ask(clean, prompts, timesteps, noise)
+                return _ask(clean, prompts, timesteps, *rest)
 
         run_.scores = Scores()
         for step in range(2):

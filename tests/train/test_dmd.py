@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longlive_core.train.bidirectional import clean_clip
+from longlive_core.train.bidirectional import clean_clip, velocity
 from longlive_core.train.dmd import Prompts, Scores, dmd_direction, loss_gradient
 from longlive_core.train.flow import noised
 
@@ -48,6 +48,16 @@ def test_scores_use_guidance_on_the_real_one_only():
         c = clean_clip(fake, noisy, times, fake.prompt_keys(texts(3)))
     expected = dmd_direction(clip, a + 3 * (a - b), c)
     torch.testing.assert_close(Scores(real, fake, 3.0).direction(clip, prompts, times, noise), expected)
+
+
+def test_the_critic_learns_the_newest_frames_as_they_lie_in_the_clip():
+    """Forbids a critic that learns the context frames of every clip a second time, and one that never sees them."""
+    fake, prompts = tiny(2), Prompts(texts(3), texts(4))
+    clip, noise, times = torch.randn(1, 16, 6, 4, 4), torch.randn(1, 16, 6, 4, 4), torch.tensor([700.0])
+    with torch.no_grad():
+        told = velocity(fake, noised(clip, noise, times), times, fake.prompt_keys(texts(3)))
+        loss = Scores(tiny(1), fake).critic_loss(clip, prompts, times, noise, 3)
+    torch.testing.assert_close(loss, (told - (noise - clip)).square()[:, :, 3:].mean())
 
 
 def test_guidance_needs_the_unconditional_prompt():
