@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from .train.config import Config
     from .train.parallel import Ranks
 
-CLIPS_OF_A_SHARD = 8  # what an interruption costs at most; 34 MB at 832x480
+CLIPS_OF_A_SHARD = 8  # what an interruption costs a rank at most; 34 MB at 832x480
+PATIENCE = timedelta(days=7)  # ranks meet at the end only, and a shard of a large teacher takes most of an hour
 ORIGIN = "origin"  # what a shard was made with, in its metadata
 
 
@@ -96,7 +98,7 @@ def _train_clips(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with ranks(options.device) as who:
+    with ranks(options.device, PATIENCE) as who:
         _make(order, config, draw, options.steps, guidance, who)
         if who.first:
             sys.stdout.write(f"{options.out}: {options.count} clips\n")

@@ -166,12 +166,12 @@ def model_file(model: str | os.PathLike) -> str | os.PathLike:
 
 
 def vae_file(path: str | os.PathLike | None) -> str | os.PathLike:
-    return weights_folder() / VAE_FILE if path is None else path
+    return weights_folder() / VAE_FILE if path in (None, POCKET) else path
 
 
 def load_text_encoder(path: str | os.PathLike | None) -> TextEncoder:
     # The built-in encoder is small enough for full precision everywhere; a given one keeps the precision of its file.
-    return TextEncoder.load(POCKET, dtype=torch.float32) if path is None else TextEncoder.load(path)
+    return TextEncoder.load(POCKET, dtype=torch.float32) if path in (None, POCKET) else TextEncoder.load(path)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -43,6 +43,9 @@ def answer(capsys, *arguments: str) -> str:
     (["debug", "--set", "stepz=3"], "unknown setting stepz"),
     (["debug", "--set", "steps=0"], "steps 0: it must be at least 1"),
     (["debug", "--set", "prompts=nowhere.txt"], "nowhere.txt"),
+    (["debug", "--set", "steps.x=1"], "unknown setting steps.x: steps is 12, not a table of settings"),
+    (["debug", "--set", "models.student=[a"], "debug.yaml: while parsing"),
+    (["debug", "--set", "lora=null", "--set", "lora.rank=0"], "LoRA rank 0"),
     (["debug", "--set", "models.teacher=nowhere.safetensors"], "models.teacher: "),
 ])  # fmt: skip
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):

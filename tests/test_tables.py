@@ -39,9 +39,10 @@ def test_a_table_prints_means_intervals_and_paired_differences(tmp_path):
     text = table.text()
     assert "| a | 50.0 [" in text and "| b | 83.3 [" in text and "The paper's own: its numbers" in text
     assert table.difference("share", "a", "b").startswith("share: b - a = 33.3 [")
-    table.save(tmp_path, "the command")
+    table.save(tmp_path, "the command", "the device")
     stored = json.loads((tmp_path / "table_some.json").read_text())
-    assert stored["results"]["b"]["share"]["mean"] == pytest.approx(5 / 6) and stored["command"] == "the command"
+    assert stored["results"]["b"]["share"]["mean"] == pytest.approx(5 / 6)
+    assert (stored["command"], stored["device"]) == ("the command", "the device")
 
 
 def test_a_cut_film_is_that_of_its_shots():

@@ -22,7 +22,7 @@ import torch
 from longlive_core.pipeline import Pipeline
 
 from . import rollouts, training
-from .common import Table
+from .common import Table, device_of
 
 FILMS = {"switch": 64, "window": 32, "int8": 64, "long": 12, "lora": 48, "sink": 48}
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
@@ -31,9 +31,9 @@ CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.ya
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=FILMS)
-    parser.add_argument("--films", type=int, help="films of each condition (default: as in docs/tables.md)")
+    parser.add_argument("--films", type=int, help=f"films of each condition (default: {FILMS})")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--model", default="pocket", help="the model with all of its training")
+    parser.add_argument("--model", default="pocket", help="the model; lora, sink: what they start from")
     parser.add_argument("--before", type=Path, help="long: the model before its long tuning")
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "MODEL"),
                         help="long: another model, and what its rows are called")  # fmt: skip
@@ -47,17 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
-    table = measure(options, parser)
+    pipeline = Pipeline.load("pocket", dtype="bf16")
+    if options.model != "pocket":
+        pipeline = training.with_weights(pipeline, options.model)
+    table = measure(pipeline, options, parser)
     command = "python -m benchmarks.tables " + " ".join(arguments or sys.argv[1:])
-    table.save(options.json, command)
+    table.save(options.json, command, device_of(pipeline))
     sys.stdout.write(table.text() + "\n")
 
 
-def measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Table:
+def measure(pipeline: Pipeline, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Table:
     count, seed = options.films or FILMS[options.table], options.seed
-    pipeline = Pipeline.load("pocket")
-    if options.model != "pocket":
-        pipeline = training.with_weights(pipeline, options.model)
     if options.table == "switch":
         return rollouts.switch_strategies(pipeline, count, seed)
     if options.table == "window":
@@ -71,8 +71,9 @@ def measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Tab
         models = {name: training.with_weights(pipeline, file) for name, file in files.items()}
         return training.long_tuning(models, count, seed, tuple(options.seconds))
     if options.teacher is None:
-        parser.error(f"{options.table} needs --teacher, the folder of `python -m longlive_core.pocket.train`")
-    config = training.tuning(CONFIG, options.teacher, options.steps)
+        parser.error(f"{options.table} needs --teacher, the folder of the stage `teacher` (python -m "
+                     "longlive_core.pocket.train --stages teacher)")  # fmt: skip
+    config = training.tuning(CONFIG, options.model, options.teacher, options.steps)
     make = training.lora_ranks if options.table == "lora" else training.sink_policies
     return make(pipeline, config, options.out, count, seed)
 

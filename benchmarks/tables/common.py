@@ -115,19 +115,27 @@ class Table:
             lines.append(f"| {condition} | {' | '.join(cells)} |")
         return "\n".join([*lines, "", *self.remarks, "", "The paper's own: " + self.paper])
 
-    def save(self, folder: Path | None, command: str) -> None:
+    def save(self, folder: Path | None, command: str, device: str) -> None:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
         intervals = {condition: {name: vars(bootstrap_mean(values)) for name, values in columns.items()}
                      for condition, columns in self.values.items()}  # fmt: skip
         content = {
-            "date": date.today().isoformat(), "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
-            "command": command, "seconds": round(time.monotonic() - self.started), "about": self.about,
+            "date": date.today().isoformat(), "device": device, "command": command,
+            "seconds": round(time.monotonic() - self.started), "about": self.about,
             "results": intervals, "remarks": self.remarks, "paper": self.paper,
         }  # fmt: skip
         path = folder / f"table_{self.name.split()[0].lower()}.json"
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def device_of(pipeline: Pipeline) -> str:
+    """Where a table is measured, in words."""
+    dtype = str(pipeline.model.dtype).removeprefix("torch.")
+    if pipeline.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(pipeline.device)}, {dtype}"
+    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, {dtype}"
 
 
 def _points(interval) -> str:

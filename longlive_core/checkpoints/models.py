@@ -19,7 +19,9 @@ from .names import recognise, unwrap, wan_names
 GENERATOR, GENERATOR_EMA, PLAIN = "generator", "generator_ema", "model"
 
 
-def load_state_dict(path: str | os.PathLike, *, prefer_ema: bool | None = None) -> dict[str, Tensor]:
+def load_state_dict(
+    path: str | os.PathLike, *, prefer_ema: bool | None = None, any_width: bool = False
+) -> dict[str, Tensor]:
     """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
     Args:
@@ -28,12 +30,13 @@ def load_state_dict(path: str | os.PathLike, *, prefer_ema: bool | None = None) 
         prefer_ema: a training checkpoint may hold the weights and their moving average. None: the weights (as in the
             reference's `use_ema: false`), or the average where only that is there. True or False: that one, and an
             error where it is missing. Self-Forcing's README uses the average.
+        any_width: take Wan 2.1 14B too, which films no causal film here but may teach one (training).
 
     Raises:
         CheckpointError: the file is not one of these; the message says what it is and what to do.
     """
     content, _ = read_file(path)
-    return wan_names(_choose(content, prefer_ema, path), path)
+    return wan_names(_choose(content, prefer_ema, path), path, any_width)
 
 
 def _choose(content, prefer_ema: bool | None, path) -> dict[str, Tensor]:

@@ -112,8 +112,10 @@ def recognise(names: Iterable[str]) -> Kind | None:
     return next((kind for kind in KINDS if any(marker in name for name in names for marker in kind.markers)), None)
 
 
-def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
+def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> dict[str, Tensor]:
     """A file's tensors under Wan's own names, without prefix and wrappers; INT8 layers as `quant.canonical` has them.
+
+    any_width: take a 14B model too.
 
     Raises CheckpointError where the file is something else (named, where it is known), is quantised in another way
     than `int8_tensorwise`, or belongs to a Wan model that LongLive does not run on.
@@ -131,7 +133,7 @@ def wan_names(tensors: Mapping[str, Tensor], path) -> dict[str, Tensor]:
     renamed = {
         n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix) or not n.startswith(BUNDLED)
     }
-    _require_t2v(renamed, path)
+    _require_t2v(renamed, path, any_width)
     return renamed
 
 
@@ -149,13 +151,13 @@ def _check_quantised(tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
         ) from error
 
 
-def _require_t2v(tensors: Mapping[str, Tensor], path) -> None:
+def _require_t2v(tensors: Mapping[str, Tensor], path, any_width: bool) -> None:
     parts = {name.partition(".")[0] for name in tensors}
     width, channels = 0, LATENT_CHANNELS
     if "patch_embedding.weight" in tensors:
         width, channels = tensors["patch_embedding.weight"].shape[:2]
     layers = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
-    reason = unsuitable(parts, channels, width, layers)
+    reason = unsuitable(parts, channels, 0 if any_width else width, layers)
     if reason is not None:
         raise CheckpointError(f"{path} is {reason}. {LOADABLE}")
     missing = [name for name in ESSENTIAL if name not in tensors]
@@ -168,7 +170,7 @@ def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -
 
     The causal forward would run on any width, but LongLive's weights, LoRA and training exist for the 1.3B model
     alone, plain 14B weights were not trained to film chunk by chunk, and no causal 14B model was ever tried here. So
-    14B is refused.
+    14B is refused, but as a teacher or critic in training, which see whole clips.
 
     Args:
         parts: names of the model's top-level modules.

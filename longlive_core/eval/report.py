@@ -105,7 +105,7 @@ def summary(reports: Sequence[FilmReport]) -> dict[str, Interval]:
 
 def write_reports(reports: Sequence[FilmReport], folder: str | Path, settings: Settings,
                   models: Mapping[str, str | None] | None = None) -> list[Path]:  # fmt: skip
-    """Write results.json, films.csv, segments.csv and switches.csv into `folder`; returns their paths.
+    """Write results.json, films.csv, segments.csv and, if there is a switch, switches.csv; returns their paths.
 
     models: names of the CLIP and DINO models, for the record. ValueError where it cannot be written.
     """
@@ -122,6 +122,8 @@ def write_reports(reports: Sequence[FilmReport], folder: str | Path, settings: S
     try:
         path = folder / "results.json"
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        for name in tables:
+            (folder / name).unlink(missing_ok=True)  # an earlier evaluation's, where these films have no switch
         return [path, *(_write_table(folder / name, rows) for name, rows in tables.items() if rows)]
     except OSError as error:
         raise ValueError(f"cannot write results into '{folder}' ({error.strerror})") from error

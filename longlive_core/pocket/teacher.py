@@ -113,7 +113,8 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tea
     rng = np.random.default_rng((seed, 3))
     model, encoder = load(folder / start, recipe)
     flow = Flow(model, encoder, recipe, seed)
-    optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, matrix=is_block_matrix)
+    optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, ramp=True,
+                           matrix=is_block_matrix)  # fmt: skip
     text = {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}
     starts.encode_starts()
     journal = Journal()

@@ -277,7 +277,7 @@ def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe
              *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)))
     forcing = Forcing(model, encoder, recipe, seed)
     optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
-                           average=recipe.average, matrix=is_block_matrix)  # fmt: skip
+                           average=recipe.average, ramp=True, matrix=is_block_matrix)  # fmt: skip
     pool.encode_starts()
     pool.grow(recipe.first_clips)
     journal, (first, last) = Journal(), recipe.first_chunks

@@ -20,6 +20,7 @@ from ..model import WanModel
 from ..noise import AddressedNoise
 from ..rollout import Shot
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
+from ..train.self_forcing import nothing
 from ..train.teacher_forcing import LAST_SLOT, Plan
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
@@ -86,17 +87,17 @@ class LongForcing(Forcing):
         latents = torch.stack([clip.latents for clip in clips]).float().split(CHUNK, dim=2)
         noise = AddressedNoise([int(self.rng.integers(2**31)) for _ in clips])
         shot = Shot(self.wan, STREAM, tuple(latents[0].shape[-2:]), len(clips), capacity=CHUNK * (plan.chunks + 1))
-        shot.switch(sink if plan.held else previous, "cut", _nothing)
+        shot.switch(sink if plan.held else previous, "cut", nothing)
         made = []
         for chunk in plan.clean:
             if plan.held and chunk == 1:
                 shot.feed(latents[0])  # past the window, so that the recache holds the sink
-                shot.switch(previous, "keep", _nothing)
+                shot.switch(previous, "keep", nothing)
             if plan.switch and chunk == plan.switch:
-                shot.switch(after, "recache", _nothing)
+                shot.switch(after, "recache", nothing)
             if chunk < true:
                 shot.feed(latents[chunk])
-            made.append(latents[chunk] if chunk < true else shot.next_chunk(noise, _nothing))
+            made.append(latents[chunk] if chunk < true else shot.next_chunk(noise, nothing))
         for clip, guesses in zip(clips, torch.cat(made, dim=2), strict=True):
             clip.guesses, clip.guessed_at = guesses.half(), step
         return float(np.mean([self._near(clip)[true:] for clip in clips]))
@@ -104,10 +105,6 @@ class LongForcing(Forcing):
     def _contexts(self, asked: list[Attributes]) -> Tensor:
         ids, mask = tokens_of(self.tokenizer, [caption(look, self.rng) for look in asked])
         return to_wan_width(encode_tokens(self.encoder, ids, mask))
-
-
-def _nothing(step: int) -> None:
-    """No progress, no cancellation."""
 
 
 def load(path: Path, recipe: TuneRecipe) -> tuple[WanModel, UMT5EncoderModel]:
@@ -126,7 +123,7 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tun
     model, encoder = load(folder / "dit.pt", recipe)
     forcing = LongForcing(model, encoder, recipe, seed)
     optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
-                           average=recipe.average, matrix=is_block_matrix)  # fmt: skip
+                           average=recipe.average, ramp=True, matrix=is_block_matrix)  # fmt: skip
     starts.encode_starts()
     curriculum, journal = Curriculum(starts, pool, rng), Journal()
     for step in range(recipe.steps):

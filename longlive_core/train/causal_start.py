@@ -52,6 +52,8 @@ def check_window(stream: StreamConfig) -> None:
         raise ValueError(f"window {stream.window} and sink {stream.sink} (latent frames): teacher forcing trains the "
                          f"window of LongLive, four chunks with the first as sink; with chunk {chunk} take window "
                          f"{window} and sink {sink}")  # fmt: skip
+    if stream.context_noise:
+        raise ValueError(f"context_noise {stream.context_noise}: teacher forcing reads clean chunks; leave it at 0")
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 STUDENT_FILE, LORA_FILE, CONFIG_FILE = "student.safetensors", "student_lora.safetensors", "config.yaml"
 _NAME = re.compile(r"step-(\d{6,})")
-# What may differ between a run and its continuation: how long it goes on, and what it tells.
+# What may differ between a run and its continuation: how long it goes on, what it tells, and the rates, which are to
+# be lowered after a loss that was not finite.
 _FREE = ("steps", "causal.consistency_steps", "save_every", "keep", "log_every", "sample_every", "sample_seconds",
-         "notes")  # fmt: skip
+         "notes", "student_optimiser.rate", "critic_optimiser.rate")  # fmt: skip
 
 
 def checkpoints(folder: Path) -> list[Path]:

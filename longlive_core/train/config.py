@@ -18,6 +18,7 @@ from .packages import needed
 from .streaming import Lengths
 
 TOYBOX = "toybox"
+SAMPLE_FPS = 16  # Wan's
 DISTIL, CAUSAL = STAGES = ("distil", "causal")
 
 
@@ -50,7 +51,9 @@ class Optimiser:
     """AdamW; betas and rates as LongLive's long tuning has them.
 
     Attributes:
-        average: exponential average of the weights (EMA), 0: none; kept from step `average_from` on.
+        average: how much of the exponential average of the weights (EMA) stays at a step; 0: none.
+        average_from: the step from which on it is kept. Steps are this optimiser's own: the student's 40 are 200 of the
+            critic's, LongLive's `ema_start_step`.
         clip: largest norm of the gradients.
     """
 
@@ -59,7 +62,7 @@ class Optimiser:
     weight_decay: float = 0.01
     clip: float = 10.0
     average: float = 0.0
-    average_from: int = 200
+    average_from: int = 40
     warmup: int = 0
 
 
@@ -170,6 +173,8 @@ class Config:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
         self.stream.check_length(self.lengths.frames // self.stream.chunk)
+        if self.sample_every:
+            self.stream.check_length(self.sample_chunks)
         if any(side % 16 for side in self.size):
             raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
         if self.stage not in STAGES:
@@ -206,6 +211,11 @@ class Config:
         return self.size[1] // 8, self.size[0] // 8
 
     @property
+    def sample_chunks(self) -> int:
+        """Length of a sample film; two at least, for a change of prompt."""
+        return max(2, -(-int(self.sample_seconds * SAMPLE_FPS + 3) // (4 * self.stream.chunk)))
+
+    @property
     def needs_follow_ups(self) -> bool:
         return self.switches and self.lengths.clips > 1
 
@@ -220,16 +230,23 @@ def load_config(path: str | os.PathLike, changes: dict[str, Any] | None = None) 
         raise ConfigError(f"the configuration {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"the configuration {path} must be a table of settings, but it is {type(content).__name__}")
-    for name, value in (changes or {}).items():
-        *parents, last = name.split(".")
-        table = content
-        for parent in parents:
-            table = table.setdefault(parent, {})
-        table[last] = yaml.safe_load(value) if isinstance(value, str) else value
     try:
+        for name, value in (changes or {}).items():
+            _change(content, name, yaml.safe_load(value) if isinstance(value, str) else value)
         return from_dict(content)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _change(content: dict[str, Any], name: str, value: Any) -> None:
+    """Set one value by its dotted name; tables on the way may be missing."""
+    table, (*parents, last) = content, name.split(".")
+    for parent in parents:
+        table[parent] = {} if table.get(parent) is None else table[parent]
+        table = table[parent]
+        if not isinstance(table, dict):
+            raise ConfigError(f"unknown setting {name}: {parent} is {table!r}, not a table of settings")
+    table[last] = value
 
 
 def from_dict(content: dict[str, Any]) -> Config:

@@ -60,10 +60,11 @@ class Distiller:
         window, prompts = self._next_clip(step, "student")
         timesteps, noise = self._scores_draw(step, "student", window)
         direction = self.scores.direction(window.latents, prompts, timesteps, noise)
-        loss = self._finite(0.5 * float(direction[:, :, -window.new_frames :].square().mean()), step, "student's loss")
+        loss = 0.5 * float(direction[:, :, -window.new_frames :].square().mean())
+        loss = self._finite(loss, step, "student's loss", "the teacher")
         self.shot.backward(window.rolled, loss_gradient(direction, window.new_frames))
         norm = self.student.move(self.config.student_optimiser, step // self.config.critic_updates)
-        self._finite(norm, step, "student's gradient")
+        self._finite(norm, step, "student's gradient", "the teacher")
         return {"student/dmd": loss, "student/gradient_norm": norm,
                 "student/direction": self.who.mean(float(direction.abs().mean()))}  # fmt: skip
 
@@ -71,10 +72,10 @@ class Distiller:
         window, prompts = self._next_clip(step, "critic")
         timesteps, noise = self._scores_draw(step, "critic", window)
         loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise, window.new_frames)
-        value = self._finite(float(loss.detach()), step, "critic's loss")
+        value = self._finite(float(loss.detach()), step, "critic's loss", "the student's films")
         loss.backward()
         norm = self.critic.move(self.config.critic_optimiser, step)
-        self._finite(norm, step, "critic's gradient")
+        self._finite(norm, step, "critic's gradient", "the student's films")
         return {"critic/loss": value, "critic/gradient_norm": norm}
 
     def _next_clip(self, step: int, purpose: str) -> tuple[Window, Prompts]:
@@ -101,8 +102,8 @@ class Distiller:
         noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
         return timesteps_of(even, self.config.score_shift).to(device), noise.to(device)
 
-    def _finite(self, value: float, step: int, what: str) -> float:
-        return finite(self.who, value, step, what, "the teacher")
+    def _finite(self, value: float, step: int, what: str, look_at: str) -> float:
+        return finite(self.who, value, step, what, look_at)
 
     def sample_prompts(self) -> PromptPair:
         """The first prompts of the data."""

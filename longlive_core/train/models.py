@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, build_model, load_state_dict
+from ..checkpoints import CheckpointError, build_model, load_state_dict, load_vae
 from ..config import ModelConfig
 from ..model import WanModel
-from ..pipeline import load_text_encoder, model_file, resolve_dtype
+from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, resolve_dtype, vae_file
+from ..quant import int8_layers
+from ..vae import WanVAE
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
 from .config import CAUSAL, Config, ConfigError
@@ -34,59 +37,69 @@ def build(config: Config, draw: Callable | None, who: Ranks) -> Stage:
 def _causal_start(config: Config, who: Ranks) -> CausalStage:
     clips = ClipStream(ClipFolder(config.causal.clips), config.seed)
     clips.clips.check(config.latent_size, config.stream.chunk)  # before minutes of loading
-    models = [load_model("student", config.models.student, config, who) for _ in range(3)]
-    for model in models:
-        shard(model.module, who)
-    return CausalStage(config, *models, encoder(config.models.text_encoder, who), clips, who)
+    encode = encoder(config, who)
+    models = []
+    for _ in range(3):
+        models.append(load_model("student", config.models.student, config, who))
+        shard(models[-1].module, who)
+    return CausalStage(config, *models, encode, clips, who)
 
 
 def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
-    paths = config.models
-    models = {role: load_model(role, getattr(paths, role), config, who) for role in ("student", "teacher", "critic")}
-    _check_fit(config, {role: model.config for role, model in models.items()})
-    models["teacher"].module.requires_grad_(False)
-    lora = config.lora
-    if lora is not None:
-        add_lora(models["student"].module, lora, config.seed)
-        if lora.critic:
-            add_lora(models["critic"].module, lora, config.seed + 1)
-    for model in models.values():
+    """One model after another is loaded and sharded, so no rank holds more than one of them whole."""
+    encode = encoder(config, who)
+    models: dict[str, TrainableWan] = {}
+    for number, role in enumerate(("student", "critic", "teacher")):
+        model = models[role] = load_model(role, getattr(config.models, role), config, who)
+        _check_fit(config, role, model.config, models["student"].config)
+        if role == "teacher":
+            model.module.requires_grad_(False)
+        elif config.lora is not None and (role == "student" or config.lora.critic):
+            add_lora(model.module, config.lora, config.seed + number)
         shard(model.module, who)
     student = Trainee(models["student"], optimiser_of("student", models["student"], config.student_optimiser))
     critic = Trainee(models["critic"], optimiser_of("critic", models["critic"], config.critic_optimiser))
-    return Distiller(config, student, critic, models["teacher"], encoder(paths.text_encoder, who), draw, who)
+    return Distiller(config, student, critic, models["teacher"], encode, draw, who)
 
 
 def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
-    """A model of a file, ready to be trained, on this rank's device. ConfigError that names its role."""
+    """A model of a file, ready to be trained, on this rank's device. ConfigError that names its role.
+
+    Teacher and critic see whole clips and may be of any width; the student is a LongLive, which is a 1.3B model.
+    """
     dtype = resolve_dtype(config.dtype, who.device)
     try:
-        weights = load_state_dict(model_file(path))
+        weights = load_state_dict(model_file(path), any_width=role != "student")
+        if quantised := int8_layers(weights):
+            raise CheckpointError(f"{path} is INT8 ({len(quantised)} layers), which cannot be trained; give the bf16 "
+                                  "or fp16 file")  # fmt: skip
         module: WanModel = build_model(weights, who.device, dtype, path=path)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.{role}: {error}") from None
-    # Weights built from a file share its memory map; training writes into its own.
-    module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
+    if who.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
+        module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
 
 
-def _check_fit(config: Config, shapes: dict[str, ModelConfig]) -> None:
+def _check_fit(config: Config, role: str, other: ModelConfig, student: ModelConfig) -> None:
     """What all three must share: latents, patches and the text encoder's width. Width and depth are their own."""
-    student = shapes["student"]
-    for role in ("teacher", "critic"):
-        other = shapes[role]
-        for name in ("in_dim", "out_dim", "patch_size", "text_dim"):
-            mine, theirs = getattr(student, name), getattr(other, name)
-            if mine != theirs:
-                raise ConfigError(
-                    f"models.{role} ({getattr(config.models, role)}) does not fit the student "
-                    f"({config.models.student}): {name} is {theirs}, the student's is {mine}; take a text-to-video "
-                    "model of the same VAE and text encoder, such as Wan2.1-T2V-14B"
-                )
+    for name in ("in_dim", "out_dim", "patch_size", "text_dim"):
+        mine, theirs = getattr(student, name), getattr(other, name)
+        if mine != theirs:
+            raise ConfigError(
+                f"models.{role} ({getattr(config.models, role)}) does not fit the student "
+                f"({config.models.student}): {name} is {theirs}, the student's is {mine}; take a text-to-video "
+                "model of the same VAE and text encoder, such as Wan2.1-T2V-14B"
+            )
 
 
-def encoder(path: str | None, who: Ranks) -> Encode:
-    """Texts -> embeddings on this rank's device, by the text encoder of a file, or the built-in one."""
+def encoder(config: Config, who: Ranks) -> Encode:
+    """Texts -> embeddings on this rank's device, by the configured text encoder; the pocket model brings its own.
+
+    ConfigError where the student is another model and none is given: its prompts would be read by the toybox's.
+    """
+    path = config.models.text_encoder
+    _check_given("text_encoder", path, config)
     try:
         text = load_text_encoder(path).to(who.device)
     except (CheckpointError, OSError) as error:
@@ -97,3 +110,20 @@ def encoder(path: str | None, who: Ranks) -> Encode:
             return text.encode(list(texts)).to(who.device)
 
     return encode
+
+
+def sample_vae(config: Config, who: Ranks) -> WanVAE:
+    """The VAE of the sample films. ConfigError, as of `encoder`."""
+    path = config.models.vae
+    _check_given("vae", path, config)
+    try:
+        return load_vae(vae_file(path), who.device, resolve_dtype(config.dtype, who.device))
+    except (CheckpointError, OSError) as error:
+        raise ConfigError(f"models.vae: {error}") from None
+
+
+def _check_given(role: str, path: str | None, config: Config) -> None:
+    student = config.models.student
+    if path is None and Path(student).exists() and not is_pocket(student):
+        raise ConfigError(f"missing setting models.{role}: only the pocket model brings its own, and the student is "
+                          f"{student}. Give {WANTED[role]}")  # fmt: skip

@@ -52,11 +52,12 @@ class MasterAdam:
         matrix: whether the parameter of this name is a matrix that Muon moves.
         average: how much of the exponential average stays at each step (0: no averaging, `averaged` is the newest).
         average_from: the step from which on it is kept; before, `averaged` is the newest.
+        ramp: let the average begin short and grow to `average` in about 9 / (1 - average) steps.
         clip: largest norm of all gradients together.
     """
 
     def __init__(self, modules: dict[str, nn.Module], betas=(0.9, 0.99), weight_decay: float = 0.0,
-                 average: float = 0.0, average_from: int = 0, clip: float = 1.0,
+                 average: float = 0.0, average_from: int = 0, clip: float = 1.0, ramp: bool = False,
                  matrix: Callable[[str], bool] = lambda name: False):  # fmt: skip
         named = [(f"{name}.{key}", p) for name, module in modules.items() for key, p in module.named_parameters()
                  if p.requires_grad]  # fmt: skip
@@ -66,7 +67,8 @@ class MasterAdam:
         # Plain contiguous copies: the fused step walks memory, so weight and gradient must lie alike.
         self.master = [local(p.detach()).float().clone(memory_format=torch.contiguous_format) for p in self.params]
         self.ema = [m.clone() for m in self.master]
-        self.average, self.average_from, self.clip, self.steps = average, average_from, clip, 0
+        self.average, self.average_from, self.ramp = average, average_from, ramp
+        self.clip, self.steps = clip, 0
         self.matrices: dict[tuple[int, ...], list[Tensor]] = {}
         rest = []
         for name, master in zip(self.names, self.master, strict=True):
@@ -96,10 +98,15 @@ class MasterAdam:
         self.steps += 1
         with torch.no_grad():
             torch._foreach_copy_([local(p) for p in self.params], self.master)
-            counted = self.steps - self.average_from
-            keep = min(self.average, (1 + counted) / (10 + counted)) if counted > 0 else 0.0
-            torch._foreach_lerp_(self.ema, self.master, 1 - keep)
+            torch._foreach_lerp_(self.ema, self.master, 1 - self._kept())
         return norm
+
+    def _kept(self) -> float:
+        """How much of the average stays at this step."""
+        counted = self.steps - self.average_from
+        if counted <= 0:
+            return 0.0
+        return min(self.average, (1 + counted) / (10 + counted)) if self.ramp else self.average
 
     def _norm(self) -> float:
         squares = sum(m.grad.square().sum(dtype=torch.float64) for m in self.master)

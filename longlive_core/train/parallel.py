@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -53,8 +54,11 @@ class Ranks:
 
 
 @contextmanager
-def ranks(device: str | None = None) -> Iterator[Ranks]:
-    """The ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or the one there is."""
+def ranks(device: str | None = None, patience: timedelta | None = None) -> Iterator[Ranks]:
+    """The ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or the one there is.
+
+    patience: how long one waits for the others before it gives up; None: the backend's own, minutes.
+    """
     cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
     if "RANK" not in os.environ:
         yield Ranks(device=torch.device(device or ("cuda" if cuda else "cpu")))
@@ -62,7 +66,7 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
     place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
     try:
         who = Ranks(dist.get_rank(), dist.get_world_size(), place)
         yield who

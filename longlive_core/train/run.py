@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoints import load_vae
 from ..film import to_frames
 from ..noise import AddressedNoise
-from ..pipeline import vae_file
 from ..rollout import PromptSpan, rollout
-from ..vae import StreamingDecoder
+from ..vae import StreamingDecoder, WanVAE
 from ..video import FilmWriter
 from . import checkpoint
-from .config import Config, ConfigError
-from .models import build
+from .config import SAMPLE_FPS, Config, ConfigError
+from .models import build, sample_vae
 from .packages import needed
 from .parallel import Ranks
 from .stage import Stage
@@ -36,6 +34,7 @@ def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path
     Raises:
         ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
     """
+    vae = sample_vae(config, who) if config.sample_every and who.first else None  # before hours of training
     stage = build(config, draw, who)
     done = checkpoint.resume(stage, folder)
     if done > config.steps:
@@ -51,7 +50,7 @@ def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path
             if last or (step + 1) % config.save_every == 0:
                 checkpoint.save(stage, folder, step + 1)
             if config.sample_every and (last or (step + 1) % config.sample_every == 0):
-                sample_film(stage, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
+                sample_film(stage, vae, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
     return checkpoint.checkpoints(folder)[-1]
 
 
@@ -85,22 +84,22 @@ class Journal:
 
 
 @torch.no_grad()
-def sample_film(stage: Stage, path: Path, journal: Journal, step: int) -> None:
-    """Film the stage's prompts with a recache between them, as at use; every rank calls this, the first writes."""
-    config, who, pair = stage.config, stage.who, stage.sample_prompts()
-    stream, fps = config.stream, 16
-    chunks = max(2, -(-int(config.sample_seconds * fps + 3) // (4 * stream.chunk)))
+def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: Journal, step: int) -> None:
+    """Film the stage's prompts with a recache between them, as at use; every rank calls this, the first, which has the
+    VAE, writes."""
+    config, pair = stage.config, stage.sample_prompts()
+    stream, chunks = config.stream, config.sample_chunks
     spans = [PromptSpan(0, stage.encode([pair.prompt]))]
     if pair.follow_up:
         spans.append(PromptSpan(chunks // 2, stage.encode([pair.follow_up])))
     parts = [part.latents for part in rollout(stage.student.model, spans, chunks, config.latent_size, stream,
                                               AddressedNoise(config.seed))]  # fmt: skip
-    if not who.first:
+    if vae is None:
         return
-    decoder = StreamingDecoder(load_vae(vae_file(config.models.vae), who.device, stage.student.model.dtype))
+    decoder = StreamingDecoder(vae)
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.concatenate([to_frames(decoder.decode(part)) for part in parts])
-    with FilmWriter(path, config.size[0], config.size[1], fps) as film:
+    with FilmWriter(path, config.size[0], config.size[1], SAMPLE_FPS) as film:
         film.write(frames)
     journal.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)
 

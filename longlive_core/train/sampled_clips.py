@@ -42,7 +42,7 @@ class ClipSampler:
         """With the configuration's teacher (without one, with what its student starts from), whole on this rank."""
         role = "student" if config.models.teacher is None else "teacher"
         model = load_model(role, getattr(config.models, role), config, who)
-        return cls(config, model, encoder(config.models.text_encoder, who), draw, steps, guidance)
+        return cls(config, model, encoder(config, who), draw, steps, guidance)
 
     def clips(self, numbers: Sequence[int], made: Callable[[int], object]) -> tuple[Tensor, list[str]]:
         """The clips [N, C, T, h, w], bfloat16 on the CPU, and prompts of these numbers; `made` is told how many."""

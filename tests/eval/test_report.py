@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_the_files_hold_it_all(full, plain, tmp_path):
     assert float(rows[0]["subject_jump"]) == full.toybox.switches[0].jump
     assert result["summary"]["drift_sink_colour"]["count"] == 2
     assert "toybox_adherence" not in result["summary"]  # of one film only
+
+
+def test_a_film_without_a_switch_leaves_no_rows_of_another_one(plain, tmp_path):
+    """Forbids the switches of an earlier evaluation beside the numbers of this one."""
+    single = replace(plain, drift=replace(plain.drift, switches=()))
+    write_reports([plain], tmp_path, SETTINGS)
+    assert (tmp_path / "switches.csv").exists()
+    paths = write_reports([single], tmp_path, SETTINGS)
+    assert not (tmp_path / "switches.csv").exists() and len(paths) == 3
 
 
 def test_one_film_has_no_interval(full):

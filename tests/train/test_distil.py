@@ -6,17 +6,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
-from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora
+from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, names
+from longlive_core.config import ModelConfig
+from longlive_core.model import WanModel
 from longlive_core.pocket import weights_folder
+from longlive_core.quant import quantise_state_dict
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
 from longlive_core.train.distil import Distiller
-from longlive_core.train.models import build
+from longlive_core.train.models import build, sample_vae
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
 from longlive_core.train.stage import NotFiniteError, Trainee
+from longlive_core.vae import WanVAE
 
 from .conftest import texts, tiny
 
@@ -122,6 +127,8 @@ def test_resume_with_another_configuration_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"guidance was 3.0 and is 5.0"):
         checkpoint.resume(distiller(guidance=5.0), tmp_path)
     assert checkpoint.resume(distiller(steps=9, keep=7), tmp_path) == 1
+    lower = {"student_optimiser": {"rate": 1e-5}, "critic_optimiser": {"rate": 1e-5}}  # what one does after a NaN
+    assert checkpoint.resume(distiller(**lower), tmp_path) == 1
 
 
 def test_a_run_of_before_a_setting_was_there_goes_on(tmp_path):
@@ -216,18 +223,69 @@ def test_mistakes_in_a_configuration_are_named(change, message):
         build(from_dict({**SETTINGS, **change}), draw, Ranks())
 
 
+def wan_file(path, text_dim: int = 4096) -> str:
+    """A Wan model that is not the pocket one, of width 128."""
+    shape = ModelConfig(dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=text_dim)
+    save_file(WanModel(shape).state_dict(), str(path))
+    return str(path)
+
+
+def with_models(**roles) -> dict:
+    return from_dict({**SETTINGS, "models": {**SETTINGS["models"], **roles}})
+
+
 def test_teacher_of_another_kind_is_refused(tmp_path):
     """Forbids a teacher whose latents are not the student's."""
-    from safetensors.torch import save_file
-
-    from longlive_core.config import ModelConfig
-    from longlive_core.model import WanModel
-
-    other = ModelConfig(dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=64)
-    save_file(WanModel(other).state_dict(), str(tmp_path / "other.safetensors"))
-    change = {"models": {**SETTINGS["models"], "teacher": str(tmp_path / "other.safetensors")}}
     with pytest.raises(ConfigError, match="text_dim is 64, the student's is 4096"):
-        build(from_dict({**SETTINGS, **change}), draw, Ranks())
+        build(with_models(teacher=wan_file(tmp_path / "other.safetensors", 64)), draw, Ranks())
+
+
+def test_a_teacher_and_a_critic_may_be_14b(tmp_path, monkeypatch):
+    """Forbids the one teacher that the paper's recipe has, and a student that no rollout would load."""
+    monkeypatch.setattr(names, "WAN_14B_WIDTH", 128)
+    large = wan_file(tmp_path / "large.safetensors")
+    made = build(with_models(teacher=large, critic=large), draw, Ranks())
+    assert made.scores.real.config.dim == made.scores.fake.config.dim == 128 != made.student.model.config.dim
+    with pytest.raises(ConfigError, match="models.student: .*is Wan 14B"):
+        build(with_models(student=large, text_encoder="pocket"), draw, Ranks())
+
+
+def test_a_student_that_is_not_the_pocket_model_needs_its_own_text_encoder_and_vae(tmp_path):
+    """Forbids days of training on prompts that the toybox's text encoder has read."""
+    student = wan_file(tmp_path / "student.safetensors")
+    with pytest.raises(ConfigError, match="missing setting models.text_encoder: .*umt5"):
+        build(with_models(student=student), draw, Ranks())
+    with pytest.raises(ConfigError, match="missing setting models.vae: .*Wan2.1_VAE.pth"):
+        sample_vae(with_models(student=student), Ranks())
+    given = with_models(student=student, text_encoder="pocket", vae="pocket")
+    assert build(given, draw, Ranks()).encode(["a ball"]).shape[-1] == 4096
+    assert isinstance(sample_vae(given, Ranks()), WanVAE)
+
+
+def test_int8_cannot_be_trained(tmp_path):
+    """Forbids a traceback out of the optimiser."""
+    weights = load_state_dict(weights_folder() / "pocket_dit.safetensors")
+    save_file(quantise_state_dict(weights), str(tmp_path / "int8.safetensors"))
+    with pytest.raises(ConfigError, match="models.critic: .*INT8.*cannot be trained"):
+        build(with_models(critic=str(tmp_path / "int8.safetensors")), draw, Ranks())
+
+
+def test_sample_films_that_cannot_be_are_told_before_the_first_step():
+    """Forbids a run that ends at its first sample film."""
+    with pytest.raises(ValueError, match="absolute positions end at 1024"):
+        from_dict({**SETTINGS, "preset": "longlive-1.3b", "sample_every": 2, "sample_seconds": 3600})
+
+
+def test_the_average_keeps_what_its_setting_says():
+    """Forbids an average that is shorter than was asked for, and one that begins before its step."""
+    model = torch.nn.Linear(2, 2, bias=False)
+    optimiser = MasterAdam({"m": model}, average=0.75, average_from=2)
+    for step in range(4):
+        before = optimiser.ema[0].clone()
+        model.weight.grad = torch.ones(2, 2)
+        optimiser.step(0.1)
+        newest = optimiser.master[0]
+        torch.testing.assert_close(optimiser.ema[0], newest if step < 2 else 0.75 * before + 0.25 * newest)
 
 
 def test_numbers_as_people_write_them():

@@ -55,6 +55,7 @@ def test_two_text_files_are_paired_by_line(tmp_path):
         ("p.txt", "", "p.txt' holds no prompts"),
         ("p.txt", "# only\n\n# comments\n", "holds no prompts"),
         ("p.txt", b"a\nb\n\xe4\xf6", "p.txt, line 3: not UTF-8 text (byte 0xe4)"),
+        ("p.txt", b"\xef\xbb\xbfa\n\xe4\xf6", "p.txt, line 2: not UTF-8 text (byte 0xe4)"),
         ("p.jsonl", b'{"prompt": "a"}\n\xff', "p.jsonl, line 2: not UTF-8 text"),
         ("p.csv", "a", "p.csv' ends in '.csv'; prompts are read from .txt"),
         ("p.jsonl", "", "holds no prompts"),

@@ -1,0 +1,75 @@
+"""The curves of a training's folder as one picture: `python -m benchmarks.curves RUN --out curves.png`.
+
+What TensorBoard shows, for a page: every scalar that the run told, and its running mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+TAGS = {  # what is plotted, in this order, if the run has it
+    "critic/loss": "critic: flow-matching loss",
+    "student/dmd": "student: DMD loss",
+    "student/direction": "student: mean |DMD direction|",
+    "student/gradient_norm": "student: norm of the gradient",
+}
+MEAN_OVER = 20  # points
+
+
+def scalars(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(steps, values) of each scalar; a run that was interrupted has several files, and the later one counts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    if not found:
+        raise SystemExit(f"{folder} holds no TensorBoard files: give the folder that `train --out` wrote")
+    return {tag: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
+            for tag, values in found.items()}  # fmt: skip
+
+
+def running_mean(values: np.ndarray, count: int = MEAN_OVER) -> np.ndarray:
+    """The mean of each value and the `count - 1` before it, fewer at the start."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - count)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def plot(runs: dict[str, Path], target: Path) -> None:
+    """One panel a scalar, one line a run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    read = {name: scalars(folder) for name, folder in runs.items()}
+    tags = [tag for tag in TAGS if any(tag in told for told in read.values())]
+    figure, axes = pyplot.subplots(1, len(tags), figsize=(4 * len(tags), 3), layout="constrained", squeeze=False)
+    for axis, tag in zip(axes[0], tags, strict=True):
+        for number, (name, told) in enumerate(read.items()):
+            steps, values = told.get(tag, (np.array([]), np.array([])))
+            axis.plot(steps, values, color=f"C{number}", alpha=0.2)
+            axis.plot(steps, running_mean(values), color=f"C{number}", label=name)
+        axis.set_title(TAGS[tag], fontsize="medium")
+        axis.set_xlabel("critic step")
+    axes[0][0].legend(frameon=False, fontsize="small")
+    figure.savefig(target, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder of `train --out`")
+    parser.add_argument("--out", type=Path, default=Path("curves.png"))
+    options = parser.parse_args()
+    plot({folder.name: folder for folder in options.runs}, options.out)
+
+
+if __name__ == "__main__":
+    main()
