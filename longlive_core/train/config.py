@@ -19,6 +19,7 @@ from .streaming import Lengths
 
 TOYBOX = "toybox"
 SAMPLE_FPS = 16  # Wan's
+IMAGE, FILM = FIRST_LATENTS = ("image", "film")
 DISTIL, CAUSAL = STAGES = ("distil", "causal")
 
 
@@ -128,6 +129,8 @@ class Config:
         prompts: a file (.txt, .jsonl), or "toybox"; the causal start on clips that are there needs none. follow_ups: a
             second text file beside a .txt.
         switches: whether the prompt changes once in a film of more than one clip.
+        first_latent: what the scores see first in a clip out of a film. "image": the latent of its first picture, as
+            LongLive has it, since a teacher of short clips knows no other; "film": the film's own, of four pictures.
         critic_updates: critic steps for one of the student.
         guidance: of the real score; of the autoregressive teacher in the causal start.
         score_shift: of the timesteps that the scores are asked at and the critic learns at; 1: all of them alike.
@@ -148,6 +151,7 @@ class Config:
     size: tuple[int, int] = (832, 480)
     follow_ups: str | None = None
     switches: bool = True
+    first_latent: str = IMAGE
     critic_updates: int = 5
     guidance: float = 3.0
     score_shift: float = 5.0
@@ -177,6 +181,8 @@ class Config:
             self.stream.check_length(self.sample_chunks)
         if any(side % 16 for side in self.size):
             raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
+        if self.first_latent not in FIRST_LATENTS:
+            raise ConfigError(f"first_latent {self.first_latent!r}: allowed are {' and '.join(FIRST_LATENTS)}")
         if self.stage not in STAGES:
             raise ConfigError(f"stage {self.stage!r}: allowed are {' and '.join(STAGES)}")
         self._check_causal() if self.stage == CAUSAL else self._check_distil()

@@ -21,7 +21,7 @@ from .parallel import Ranks
 from .prompts import PromptPair
 from .self_forcing import StudentShot
 from .stage import Encode, Trainee, finite
-from .streaming import LongFilm, Window
+from .streaming import AsImage, LongFilm, Window
 from .trainable import TrainableWan
 
 
@@ -33,11 +33,12 @@ class Distiller:
         teacher: the real score.
         encode: texts to embeddings; all three models read the same.
         draw: (film number, films of this rank, rank, ranks) -> prompt pairs, see `prompts.PromptStream.draw`.
+        as_image: see `streaming.LongFilm`.
     """
 
     def __init__(self, config: Config, student: Trainee, critic: Trainee, teacher: TrainableWan, encode: Encode,
-                 draw: Callable, who: Ranks):  # fmt: skip
-        self.config, self.student, self.critic, self.who = config, student, critic, who
+                 draw: Callable, who: Ranks, as_image: AsImage | None = None):  # fmt: skip
+        self.config, self.student, self.critic, self.who, self.as_image = config, student, critic, who, as_image
         self.scores = Scores(teacher, critic.model, config.guidance)
         self.encode, self.draw = encode, draw
         self.unconditional = encode([config.negative_prompt] * config.batch)
@@ -93,7 +94,7 @@ class Distiller:
         switch = 1 + choice(config.lengths.clips - 1, config.seed, "switch", number) if switching else None
         first = self.encode([pair.prompt for pair in pairs])
         then = self.encode([pair.follow_up for pair in pairs]) if switching else None
-        self.film = LongFilm(self.shot, first, then, switch, seeds, config.lengths)
+        self.film = LongFilm(self.shot, first, then, switch, seeds, config.lengths, self.as_image)
         self.begun += 1
 
     def _scores_draw(self, step: int, purpose: str, window: Window) -> tuple[Tensor, Tensor]:
@@ -121,4 +122,4 @@ class Distiller:
         self.critic.optimiser.load_state_dict(state["critic"])
         self.begun = state["begun"]
         if state["film"] is not None:
-            self.film = LongFilm.from_state_dict(self.shot, state["film"], self.config.lengths)
+            self.film = LongFilm.from_state_dict(self.shot, state["film"], self.config.lengths, self.as_image)

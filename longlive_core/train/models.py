@@ -13,14 +13,16 @@ from ..config import ModelConfig
 from ..model import WanModel
 from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, resolve_dtype, vae_file
 from ..quant import int8_layers
-from ..vae import WanVAE
+from ..vae import WanVAE, decode
+from ..vae import encode as encode_pixels
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
-from .config import CAUSAL, Config, ConfigError
+from .config import CAUSAL, IMAGE, Config, ConfigError
 from .distil import Distiller
 from .lora import add_lora
 from .parallel import Ranks, shard
 from .stage import Encode, Stage, Trainee, optimiser_of
+from .streaming import AsImage
 from .trainable import TrainableWan
 
 
@@ -48,6 +50,7 @@ def _causal_start(config: Config, who: Ranks) -> CausalStage:
 def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
     """One model after another is loaded and sharded, so no rank holds more than one of them whole."""
     encode = encoder(config, who)
+    as_image = image_latents(vae_of(config, who)) if config.first_latent == IMAGE and config.lengths.clips > 1 else None
     models: dict[str, TrainableWan] = {}
     for number, role in enumerate(("student", "critic", "teacher")):
         model = models[role] = load_model(role, getattr(config.models, role), config, who)
@@ -59,7 +62,7 @@ def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
         shard(model.module, who)
     student = Trainee(models["student"], optimiser_of("student", models["student"], config.student_optimiser))
     critic = Trainee(models["critic"], optimiser_of("critic", models["critic"], config.critic_optimiser))
-    return Distiller(config, student, critic, models["teacher"], encode, draw, who)
+    return Distiller(config, student, critic, models["teacher"], encode, draw, who, as_image)
 
 
 def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
@@ -112,8 +115,18 @@ def encoder(config: Config, who: Ranks) -> Encode:
     return encode
 
 
-def sample_vae(config: Config, who: Ranks) -> WanVAE:
-    """The VAE of the sample films. ConfigError, as of `encoder`."""
+def image_latents(vae: WanVAE) -> AsImage:
+    """Latent frames of a film -> the latent of their last picture alone, by way of the pixels; see `LongFilm`."""
+
+    @torch.no_grad()
+    def as_image(latents: Tensor) -> Tensor:
+        return encode_pixels(vae, decode(vae, latents)[:, :, -1:].clamp(-1, 1)).to(latents)
+
+    return as_image
+
+
+def vae_of(config: Config, who: Ranks) -> WanVAE:
+    """The configured VAE. ConfigError, as of `encoder`."""
     path = config.models.vae
     _check_given("vae", path, config)
     try:

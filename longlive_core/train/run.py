@@ -17,7 +17,7 @@ from ..vae import StreamingDecoder, WanVAE
 from ..video import FilmWriter
 from . import checkpoint
 from .config import SAMPLE_FPS, Config, ConfigError
-from .models import build, sample_vae
+from .models import build, vae_of
 from .packages import needed
 from .parallel import Ranks
 from .stage import Stage
@@ -34,7 +34,7 @@ def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path
     Raises:
         ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
     """
-    vae = sample_vae(config, who) if config.sample_every and who.first else None  # before hours of training
+    vae = vae_of(config, who) if config.sample_every and who.first else None  # before hours of training
     stage = build(config, draw, who)
     done = checkpoint.resume(stage, folder)
     if done > config.steps:

@@ -11,17 +11,19 @@ from safetensors.torch import save_file
 from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, names
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import weights_folder
+from longlive_core.pocket import weights_folder, world
+from longlive_core.pocket.train_vae import pixels_of
 from longlive_core.quant import quantise_state_dict
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
 from longlive_core.train.distil import Distiller
-from longlive_core.train.models import build, sample_vae
+from longlive_core.train.models import build, image_latents, vae_of
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
 from longlive_core.train.stage import NotFiniteError, Trainee
 from longlive_core.vae import WanVAE
+from longlive_core.vae import encode as encode_pixels
 
 from .conftest import texts, tiny
 
@@ -212,6 +214,7 @@ def test_lora_run_writes_a_lora(tmp_path):
     ({"lengths": {"clip": 7, "new": 3}}, "multiples of the chunk, 3"),
     ({"size": [100, 32]}, "size 100x32: both must be multiples of 16"),
     ({"preset": "longlive"}, "preset 'longlive': allowed are"),
+    ({"first_latent": "last"}, "first_latent 'last': allowed are image and film"),
     ({"lora": {"rank": 0}}, "LoRA rank 0"),
     ({"student_optimiser": {"rate": "fast"}}, "student_optimiser.rate 'fast': it must be a number"),
     ({"steps": 1.5}, "steps 1.5: it must be a whole number"),
@@ -247,7 +250,7 @@ def test_a_teacher_and_a_critic_may_be_14b(tmp_path, monkeypatch):
     made = build(with_models(teacher=large, critic=large), draw, Ranks())
     assert made.scores.real.config.dim == made.scores.fake.config.dim == 128 != made.student.model.config.dim
     with pytest.raises(ConfigError, match="models.student: .*is Wan 14B"):
-        build(with_models(student=large, text_encoder="pocket"), draw, Ranks())
+        build(with_models(student=large, text_encoder="pocket", vae="pocket"), draw, Ranks())
 
 
 def test_a_student_that_is_not_the_pocket_model_needs_its_own_text_encoder_and_vae(tmp_path):
@@ -256,10 +259,26 @@ def test_a_student_that_is_not_the_pocket_model_needs_its_own_text_encoder_and_v
     with pytest.raises(ConfigError, match="missing setting models.text_encoder: .*umt5"):
         build(with_models(student=student), draw, Ranks())
     with pytest.raises(ConfigError, match="missing setting models.vae: .*Wan2.1_VAE.pth"):
-        sample_vae(with_models(student=student), Ranks())
+        vae_of(with_models(student=student), Ranks())
     given = with_models(student=student, text_encoder="pocket", vae="pocket")
     assert build(given, draw, Ranks()).encode(["a ball"]).shape[-1] == 4096
-    assert isinstance(sample_vae(given, Ranks()), WanVAE)
+    assert isinstance(vae_of(given, Ranks()), WanVAE)
+
+
+def test_the_first_latent_of_a_clip_out_of_a_film():
+    """Forbids a setting that is dropped, a VAE where nothing needs one, and a picture that becomes another one."""
+    asked = ({}, {"first_latent": "film"}, {"lengths": {"longest": 21}, "switches": False})
+    made = [build(from_dict({**SETTINGS, **one}), draw, Ranks()) for one in asked]
+    assert [distil.as_image is None for distil in made] == [False, True, True]
+    vae = vae_of(from_dict(SETTINGS), Ranks())
+    look = world.Attributes("red", "ball", "rest", "sea")
+    pixels = pixels_of(world.film([(0, look)], 45)[0][None])
+    with torch.no_grad():
+        latents, picture = encode_pixels(vae, pixels), encode_pixels(vae, pixels[:, :, 40:41])
+        made = image_latents(vae)(latents[:, :, 5:11])
+    assert made.shape == picture.shape
+    near, far = ((made - other).abs().mean() for other in (picture, latents[:, :, 10:11]))
+    assert near < 0.3 * picture.abs().mean() < far
 
 
 def test_int8_cannot_be_trained(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.noise import AddressedNoise
 from longlive_core.rollout import PromptSpan, rollout
-from longlive_core.train.streaming import Lengths, LongFilm
+from longlive_core.train.streaming import HISTORY, Lengths, LongFilm
 
 from .conftest import SIZE, student_shot, texts, tiny
 
@@ -32,6 +32,31 @@ def test_clips_must_be_whole_chunks():
     """Forbids a clip that ends inside a chunk."""
     with pytest.raises(ValueError, match="multiples of the chunk, 3"):
         LongFilm(student_shot(tiny(1)), texts(2), None, None, [3], Lengths(20, 18, 200))
+
+
+def test_scores_see_a_picture_first_and_the_film_goes_on_as_it_was():
+    """Forbids a changed first frame in a film's first clip, in what is filmed, or in the next clip's context; and a
+    picture of other frames than the clip's first and those before it."""
+    given = []
+
+    def as_image(latents):
+        given.append(latents)
+        return latents[:, :, -1:] + 100
+
+    plain = LongFilm(student_shot(tiny(1)), texts(2), None, None, [7], SHORT)
+    begun = LongFilm(student_shot(tiny(1)), texts(2), None, None, [7], SHORT, as_image)
+    film = torch.empty(1, 16, 0, *SIZE)
+    for number in range(3):
+        one, other = plain.next_clip(2), begun.next_clip(2)
+        film = torch.cat([film, one.rolled.latents], dim=2)
+        assert torch.equal(one.rolled.latents, other.rolled.latents)
+        assert torch.equal(one.latents[:, :, 1:], other.latents[:, :, 1:])
+        assert torch.equal(one.latents[:, :, :1] + (100 if number else 0), other.latents[:, :, :1])
+        if number:
+            first = film.shape[2] - SHORT.clip
+            assert torch.equal(given[-1], film[:, :, first - HISTORY : first + 1])
+    again = LongFilm.from_state_dict(student_shot(tiny(1)), begun.state_dict(), SHORT, begun.as_image)
+    assert torch.equal(again.next_clip(2).latents, begun.next_clip(2).latents)
 
 
 @pytest.mark.parametrize("policy", ["held", "refreshed"])
