@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.tables import rollouts, training
-from benchmarks.tables.__main__ import main
+from benchmarks.tables.__main__ import CONFIG, main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
 from longlive_core.checkpoints.convert import write_lora
 from longlive_core.checkpoints.lora import LoraLayer
@@ -84,6 +84,14 @@ def test_tables_of_training_need_their_files(capsys):
         with pytest.raises(SystemExit):
             main([table])
         assert f"{table} needs {option}" in capsys.readouterr().err
+
+
+def test_the_tables_runs_are_pocket_longs_with_what_is_changed(tmp_path):
+    """Forbids runs of other settings than the command says."""
+    config = training.tuning(CONFIG, "pocket", tmp_path, 7, {"student_optimiser.rate": "1e-3", "guidance": "1"})
+    assert (config.steps, config.save_every, config.guidance, config.student_optimiser.rate) == (7, 7, 1.0, 1e-3)
+    assert config.models.teacher == config.models.critic == str(tmp_path / "teacher.safetensors")
+    assert config.models.student == "pocket" and config.lengths.longest == 75
 
 
 def test_tuned_weights_and_a_lora_are_what_is_filmed(tmp_path):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from longlive_core.cli_train import changes
 from longlive_core.pipeline import Pipeline
 
 from . import rollouts, training
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--teacher", type=Path, help="lora, sink: the folder of `pocket.train`'s stage `teacher`")
     parser.add_argument("--steps", type=int, default=150, help="lora, sink: critic steps of each run")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="lora, sink: change a setting of pocket-long, as for `train`")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora, sink: folder of the runs")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FOLDER")
@@ -73,7 +76,7 @@ def measure(pipeline: Pipeline, options: argparse.Namespace, parser: argparse.Ar
     if options.teacher is None:
         parser.error(f"{options.table} needs --teacher, the folder of the stage `teacher` (python -m "
                      "longlive_core.pocket.train --stages teacher)")  # fmt: skip
-    config = training.tuning(CONFIG, options.model, options.teacher, options.steps)
+    config = training.tuning(CONFIG, options.model, options.teacher, options.steps, changes(options.set))
     make = training.lora_ranks if options.table == "lora" else training.sink_policies
     return make(pipeline, config, options.out, count, seed)
 

@@ -141,10 +141,10 @@ def sink_policies(pipeline: Pipeline, config: Config, folder: Path, count: int, 
     return table
 
 
-def tuning(path: Path, student: str, teacher: Path, steps: int) -> Config:
+def tuning(path: Path, student: str, teacher: Path, steps: int, changes: dict[str, str]) -> Config:
     """The pocket model's long tuning with the teacher of a folder."""
     return load_config(path, {
         "models.student": student,
         "models.teacher": str(teacher / "teacher.safetensors"), "models.critic": str(teacher / "teacher.safetensors"),
-        "steps": steps, "save_every": steps,
+        "steps": steps, "save_every": steps, **changes,
     })  # fmt: skip
