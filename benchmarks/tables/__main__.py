@@ -25,7 +25,7 @@ from longlive_core.pipeline import Pipeline
 from . import rollouts, training
 from .common import Table, device_of
 
-FILMS = {"switch": 64, "window": 32, "int8": 64, "long": 12, "lora": 48, "sink": 48}
+FILMS = {"switch": 32, "window": 16, "int8": 24, "long": 6, "lora": 24, "sink": 24}  # where differences are clear
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
                         help="long: another model, and what its rows are called")  # fmt: skip
     parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--teacher", type=Path, help="lora, sink: the folder of `pocket.train`'s stage `teacher`")
-    parser.add_argument("--steps", type=int, default=150, help="lora, sink: critic steps of each run")
+    parser.add_argument("--steps", type=int, default=75, help="lora, sink: critic steps of each run")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="lora, sink: change a setting of pocket-long, as for `train`")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora, sink: folder of the runs")

@@ -39,6 +39,13 @@ def run_export(folder: Path, target: Path, note: str) -> int:
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
 
 
+def export_transformer(folder: Path, name: str) -> Path:
+    """Write the transformer of `NAME.pt` as `NAME.safetensors`, which distillations, tables and `render` take."""
+    weights = torch.load(folder / f"{name}.pt", weights_only=True)["weights"]
+    save_transformer(submodule(weights, "dit"), folder / f"{name}.safetensors", "pocket.train")
+    return folder / f"{name}.safetensors"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the pocket model.")
     parser.add_argument("--seed", type=int, default=0)
@@ -60,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "dit" in options.stages:
         recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
         train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
+        export_transformer(options.out, "dit")
     if "tune" in options.stages:
         vae = load_vae(options.out)
         recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
@@ -67,8 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "teacher" in options.stages:
         vae = load_vae(options.out)
         teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
-        weights = torch.load(options.out / "teacher.pt", weights_only=True)["weights"]
-        save_transformer(submodule(weights, "dit"), options.out / "teacher.safetensors", "pocket.train")
+        export_transformer(options.out, "teacher")
     if "export" in options.stages:
         note = f"longlive_core.pocket.train, seed {options.seed}"
         log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)

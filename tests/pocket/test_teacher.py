@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from longlive_core.checkpoints import load_state_dict
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import teacher
+from longlive_core.pocket import DIT_FILE, is_pocket_file, teacher, weights_folder
 from longlive_core.pocket.long_clips import LONG, PATTERNS, LongClip
 from longlive_core.pocket.teacher import CLIP_CHUNKS, Flow, TeacherRecipe, cut, places
+from longlive_core.pocket.train import export_transformer
 from longlive_core.pocket.world import COLOURS, Attributes
 
 LOOKS = [Attributes(colour, "ball", "rest", "sea") for colour in list(COLOURS)[:3]]
@@ -70,3 +72,13 @@ def test_the_loss_is_the_errors_and_teaches(monkeypatch):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in flow.wan.module.parameters())
     assert errors and all(np.isfinite(value) and value >= 0 for value in errors.values())
     assert set(errors) <= {"0", "600", "900"}
+
+
+def test_what_a_stage_trained_is_a_file_that_others_take(tmp_path):
+    """Forbids a teacher that no distillation can load, and weights of the text encoder in it."""
+    weights = load_state_dict(weights_folder() / DIT_FILE)
+    named = {f"dit.{name}": value.float() for name, value in weights.items()} | {"text.shared.weight": torch.zeros(2)}
+    torch.save({"weights": named, "step": 1}, tmp_path / "teacher.pt")
+    made = load_state_dict(export_transformer(tmp_path, "teacher"))
+    assert made.keys() == weights.keys() and all(torch.equal(made[name], weights[name]) for name in weights)
+    assert is_pocket_file(tmp_path / "teacher.safetensors")
