@@ -140,8 +140,8 @@ class LongFilm:
         """The newest clip as the scores see it."""
         start = known.shape[2] - self.lengths.clip
         clip = known[:, :, start:]
-        if self.clips == 1 or self.as_image is None:
-            return clip
+        if self.clips == 1 or self.as_image is None or self.lengths.new == self.lengths.clip:
+            return clip  # it begins the film, as it is, or with a frame that is to learn
         return torch.cat([self.as_image(known[:, :, max(0, start - HISTORY) : start + 1]), clip[:, :, 1:]], dim=2)
 
     def state_dict(self) -> dict:

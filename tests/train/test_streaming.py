@@ -55,6 +55,8 @@ def test_scores_see_a_picture_first_and_the_film_goes_on_as_it_was():
         if number:
             first = film.shape[2] - SHORT.clip
             assert torch.equal(given[-1], film[:, :, first - HISTORY : first + 1])
+    alone = LongFilm(student_shot(tiny(1)), texts(2), None, None, [7], Lengths(12, 12, 24), as_image)
+    assert all(torch.equal(clip.latents, clip.rolled.latents) for clip in (alone.next_clip(2), alone.next_clip(2)))
     again = LongFilm.from_state_dict(student_shot(tiny(1)), begun.state_dict(), SHORT, begun.as_image)
     assert torch.equal(again.next_clip(2).latents, begun.next_clip(2).latents)
 
