@@ -1,6 +1,6 @@
 """The curves of a training's folder as one picture: `python -m benchmarks.curves RUN --out curves.png`.
 
-What TensorBoard shows, for a page: every scalar that the run told, and its running mean.
+What TensorBoard shows, for a page: the losses of a distillation or of a causal start, and their running means.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ TAGS = {  # what is plotted, in this order, if the run has it
     "student/dmd": "student: DMD loss",
     "student/direction": "student: mean |DMD direction|",
     "student/gradient_norm": "student: norm of the gradient",
+    "autoregressive/loss": "causal start, first half: loss",
+    "consistency/loss": "causal start, second half: loss",
 }
 MEAN_OVER = 20  # points
 
 
 def scalars(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(steps, values) of each scalar; a run that was interrupted has several files, and the later one counts."""
+    """(steps, values) of each scalar. A run that was interrupted has several files; a later one counts from its first
+    step on."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(file)).Reload()
-        for tag in events.Tags()["scalars"]:
-            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    files = [EventAccumulator(str(file)).Reload() for file in folder.glob("events.out.tfevents.*")]
+    for events in sorted(files, key=lambda one: one.FirstEventTimestamp()):
+        told = {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+        first = min((min(values) for values in told.values()), default=0)
+        for tag, values in told.items():
+            before = {step: value for step, value in found.get(tag, {}).items() if step < first}
+            found[tag] = before | values
     if not found:
         raise SystemExit(f"{folder} holds no TensorBoard files: give the folder that `train --out` wrote")
     return {tag: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
@@ -51,6 +57,8 @@ def plot(runs: dict[str, Path], target: Path) -> None:
 
     read = {name: scalars(folder) for name, folder in runs.items()}
     tags = [tag for tag in TAGS if any(tag in told for told in read.values())]
+    if not tags:
+        raise SystemExit(f"none of these runs told one of {', '.join(TAGS)}")
     figure, axes = pyplot.subplots(1, len(tags), figsize=(4 * len(tags), 3), layout="constrained", squeeze=False)
     for axis, tag in zip(axes[0], tags, strict=True):
         for number, (name, told) in enumerate(read.items()):
@@ -68,7 +76,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder of `train --out`")
     parser.add_argument("--out", type=Path, default=Path("curves.png"))
     options = parser.parse_args()
-    plot({folder.name: folder for folder in options.runs}, options.out)
+    plot({str(folder): folder for folder in options.runs}, options.out)
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def _stand_in(name: str) -> str:
 
 
 def _given(path: str | os.PathLike | None) -> str:
-    return "built in" if path is None else _file(path)
+    return "built in" if path in (None, POCKET) else _file(path)
 
 
 def _file(path: str | os.PathLike) -> str:

@@ -10,8 +10,8 @@ from benchmarks.curves import plot, running_mean, scalars
 
 @pytest.fixture
 def run(tmp_path):
-    """A run of three steps that was interrupted after the second and began the third anew."""
-    for suffix, values in ((".1", {1: 5.0, 2: 4.0, 3: 99.0}), (".2", {3: 3.0})):
+    """A run that was interrupted after its fourth step, and went on from the second at other steps of its log."""
+    for suffix, values in ((".b", {1: 5.0, 2: 4.0, 3: 99.0, 5: 98.0}), (".a", {4: 3.0})):
         with SummaryWriter(str(tmp_path / "run"), filename_suffix=suffix) as writer:
             for step, value in values.items():
                 writer.add_scalar("critic/loss", value, step)
@@ -21,7 +21,7 @@ def run(tmp_path):
 def test_the_later_part_of_a_run_counts(run):
     """Forbids points of steps that were thrown away."""
     steps, values = scalars(run)["critic/loss"]
-    assert steps.tolist() == [1, 2, 3] and values.tolist() == [5.0, 4.0, 3.0]
+    assert steps.tolist() == [1, 2, 3, 4] and values.tolist() == [5.0, 4.0, 99.0, 3.0]
 
 
 def test_the_mean_is_of_the_points_before():

@@ -118,7 +118,7 @@ def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
     assert TextEncoder.load("pocket").encode(["ball"]).shape == (1, 6, 4096)
 
 
-def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path):
+def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path, monkeypatch):
     """Forbids asking for files that no checkpoint of the pocket model has, and giving its small ones to another."""
     trained = tmp_path / "student.safetensors"
     trained.write_bytes((weights_folder() / DIT_FILE).read_bytes())
@@ -127,3 +127,5 @@ def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(trained.read_bytes()[:100])
     for other in (files["model"], files["vae"], tmp_path / "broken.safetensors", tmp_path / "nowhere.safetensors"):
         assert not is_pocket(other)
+    monkeypatch.setattr("longlive_core.pocket.weights_folder", lambda: tmp_path / "gone")
+    assert not is_pocket(tmp_path / "broken.safetensors")

@@ -15,6 +15,8 @@ from longlive_core.checkpoints.convert import write_lora
 from longlive_core.checkpoints.lora import LoraLayer
 from longlive_core.pipeline import Pipeline
 from longlive_core.pocket import world
+from longlive_core.train.checkpoint import write_config
+from longlive_core.train.config import ConfigError
 
 
 def test_follow_ups_change_the_action_alone():
@@ -92,6 +94,16 @@ def test_the_tables_runs_are_pocket_longs_with_what_is_changed(tmp_path):
     assert (config.steps, config.save_every, config.guidance, config.student_optimiser.rate) == (7, 7, 1.0, 1e-3)
     assert config.models.teacher == config.models.critic == str(tmp_path / "teacher.safetensors")
     assert config.models.student == "pocket" and config.lengths.longest == 75
+
+
+def test_a_table_of_other_settings_is_not_that_of_an_old_run(tmp_path):
+    """Forbids the films of an earlier run under this one's rate."""
+    config = training.tuning(CONFIG, "pocket", tmp_path, 7, {})
+    (tmp_path / "run" / "step-000007").mkdir(parents=True)
+    write_config(config, tmp_path / "run" / "step-000007" / "config.yaml")
+    other = training.tuning(CONFIG, "pocket", tmp_path, 7, {"student_optimiser.rate": "1e-3"})
+    with pytest.raises(ConfigError, match="holds a run with other settings; give another --out"):
+        training.trained(other, tmp_path / "run")
 
 
 def test_tuned_weights_and_a_lora_are_what_is_filmed(tmp_path):

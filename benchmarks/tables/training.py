@@ -17,7 +17,8 @@ from longlive_core.pipeline import Pipeline, model_file
 from longlive_core.pocket.clips import boundary
 from longlive_core.pocket.prompts import ToyboxPrompts
 from longlive_core.pocket.world import FPS
-from longlive_core.train.config import Config, Lora, load_config
+from longlive_core.train.checkpoint import CONFIG_FILE, checkpoints
+from longlive_core.train.config import Config, ConfigError, Lora, load_config
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
 
@@ -107,8 +108,8 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
     start = with_weights(pipeline, config.models.student)
     table.add("before", score(stories, render(start, stories, CHUNKS)), AFTER_A_CHANGE)
     for rank in ranks:
-        settings = config if rank is None else replace(config, lora=Lora(rank, float(rank)))
-        last = run(settings, folder / f"rank-{rank or 'all'}", ToyboxPrompts(config.seed).draw, Ranks())
+        settings = replace(config, lora=None if rank is None else Lora(rank, float(rank)))
+        last = trained(settings, folder / f"rank-{rank or 'all'}")
         lora = None if rank is None else last / "student_lora.safetensors"
         model = config.models.student if rank else str(last / "student.safetensors")
         tuned = with_weights(pipeline, model, lora)
@@ -129,16 +130,24 @@ def sink_policies(pipeline: Pipeline, config: Config, folder: Path, count: int, 
         "none; the published configurations train with it refreshed and film with it held",
     )
     stories = one_change(count, seed, CHANGE)
-    for trained in SINK_POLICIES:
-        settings = replace(config, stream=replace(config.stream, sink_policy=trained))
-        last = run(settings, folder / f"sink-{trained}", ToyboxPrompts(config.seed).draw, Ranks())
+    for policy in SINK_POLICIES:
+        settings = replace(config, stream=replace(config.stream, sink_policy=policy), lora=None)
+        last = trained(settings, folder / f"sink-{policy}")
         tuned = with_weights(pipeline, str(last / "student.safetensors"))
         for filmed in SINK_POLICIES:
             made = render(tuned, stories, CHUNKS, stream=replace(pipeline.stream, sink_policy=filmed))
-            table.add(f"trained {trained}, filmed {filmed}", score(stories, made), AFTER_A_CHANGE)
+            table.add(f"trained {policy}, filmed {filmed}", score(stories, made), AFTER_A_CHANGE)
     for measure in AFTER_A_CHANGE:
         table.remarks.append(table.difference(measure, "trained refreshed, filmed held", "trained held, filmed held"))
     return table
+
+
+def trained(config: Config, folder: Path) -> Path:
+    """The last checkpoint of a run, which goes on where it was interrupted. ConfigError: another run's folder."""
+    for made in checkpoints(folder):
+        if load_config(made / CONFIG_FILE) != config:
+            raise ConfigError(f"{folder} holds a run with other settings; give another --out, or remove it")
+    return run(config, folder, ToyboxPrompts(config.seed).draw, Ranks())
 
 
 def tuning(path: Path, student: str, teacher: Path, steps: int, changes: dict[str, str]) -> Config:

@@ -19,12 +19,13 @@ def weights_folder() -> Path:
     return Path(__file__).parent / "weights"
 
 
-def is_pocket_file(path: str | os.PathLike) -> bool:
+def is_pocket_file(path: str | os.PathLike | None) -> bool:
     """Whether a safetensors file holds a transformer of the pocket model's width, as checkpoints of its training do.
 
     Such a file goes with the built-in VAE and text encoder. Reads the header only; a file that cannot be read is none.
     """
-    return _patch_shape(path) == _patch_shape(weights_folder() / DIT_FILE)
+    shape = None if path is None else _patch_shape(path)
+    return shape is not None and shape == _patch_shape(weights_folder() / DIT_FILE)
 
 
 def _patch_shape(path: str | os.PathLike) -> list[int] | None:

@@ -37,7 +37,7 @@ class Models:
             causal start's clips (`train-clips`), unless it is left out: then what the student starts from does.
         critic: what the fake score starts from; the causal start has none.
         text_encoder: of all of them.
-        vae: for sample films.
+        vae: for sample films, and for `first_latent: image` in films of several clips.
     """
 
     student: str
@@ -177,8 +177,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
         self.stream.check_length(self.lengths.frames // self.stream.chunk)
-        if self.sample_every:
-            self.stream.check_length(self.sample_chunks)
+        self._check_sample()
         if any(side % 16 for side in self.size):
             raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
         if self.first_latent not in FIRST_LATENTS:
@@ -186,6 +185,13 @@ class Config:
         if self.stage not in STAGES:
             raise ConfigError(f"stage {self.stage!r}: allowed are {' and '.join(STAGES)}")
         self._check_causal() if self.stage == CAUSAL else self._check_distil()
+
+    def _check_sample(self) -> None:
+        try:
+            if self.sample_every:
+                self.stream.check_length(self.sample_chunks)
+        except ValueError as error:
+            raise ConfigError(f"sample_seconds {self.sample_seconds:g}: {error}") from None
 
     def _check_distil(self) -> None:
         if not self.score_shift > 0:
@@ -215,6 +221,11 @@ class Config:
     def latent_size(self) -> tuple[int, int]:
         """(h, w)."""
         return self.size[1] // 8, self.size[0] // 8
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether a clip's first latent is made anew, which takes the VAE."""
+        return self.first_latent == IMAGE and self.lengths.clips > 1 and self.lengths.new < self.lengths.clip
 
     @property
     def sample_chunks(self) -> int:

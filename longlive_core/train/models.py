@@ -13,11 +13,11 @@ from ..config import ModelConfig
 from ..model import WanModel
 from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, resolve_dtype, vae_file
 from ..quant import int8_layers
-from ..vae import WanVAE, decode
+from ..vae import StreamingDecoder, WanVAE
 from ..vae import encode as encode_pixels
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
-from .config import CAUSAL, IMAGE, Config, ConfigError
+from .config import CAUSAL, Config, ConfigError
 from .distil import Distiller
 from .lora import add_lora
 from .parallel import Ranks, shard
@@ -50,7 +50,7 @@ def _causal_start(config: Config, who: Ranks) -> CausalStage:
 def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
     """One model after another is loaded and sharded, so no rank holds more than one of them whole."""
     encode = encoder(config, who)
-    as_image = image_latents(vae_of(config, who)) if config.first_latent == IMAGE and config.lengths.clips > 1 else None
+    as_image = image_latents(vae_of(config, who)) if config.needs_pictures else None
     models: dict[str, TrainableWan] = {}
     for number, role in enumerate(("student", "critic", "teacher")):
         model = models[role] = load_model(role, getattr(config.models, role), config, who)
@@ -74,8 +74,8 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
     try:
         weights = load_state_dict(model_file(path), any_width=role != "student")
         if quantised := int8_layers(weights):
-            raise CheckpointError(f"{path} is INT8 ({len(quantised)} layers), which cannot be trained; give the bf16 "
-                                  "or fp16 file")  # fmt: skip
+            raise CheckpointError(f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the "
+                                  "bf16 or fp16 file")  # fmt: skip
         module: WanModel = build_model(weights, who.device, dtype, path=path)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.{role}: {error}") from None
@@ -120,7 +120,10 @@ def image_latents(vae: WanVAE) -> AsImage:
 
     @torch.no_grad()
     def as_image(latents: Tensor) -> Tensor:
-        return encode_pixels(vae, decode(vae, latents)[:, :, -1:].clamp(-1, 1)).to(latents)
+        decoder = StreamingDecoder(vae)
+        for latent in latents.split(1, dim=2):  # one by one: pixels of one latent frame in memory
+            pixels = decoder.decode(latent)
+        return encode_pixels(vae, pixels[:, :, -1:].clamp(-1, 1)).to(latents)
 
     return as_image
 

@@ -41,8 +41,9 @@ class ClipSampler:
     def load(cls, config: Config, draw: Callable, steps: int, guidance: float, who: Ranks) -> ClipSampler:
         """With the configuration's teacher (without one, with what its student starts from), whole on this rank."""
         role = "student" if config.models.teacher is None else "teacher"
+        encode = encoder(config, who)
         model = load_model(role, getattr(config.models, role), config, who)
-        return cls(config, model, encoder(config, who), draw, steps, guidance)
+        return cls(config, model, encode, draw, steps, guidance)
 
     def clips(self, numbers: Sequence[int], made: Callable[[int], object]) -> tuple[Tensor, list[str]]:
         """The clips [N, C, T, h, w], bfloat16 on the CPU, and prompts of these numbers; `made` is told how many."""

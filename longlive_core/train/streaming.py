@@ -142,7 +142,7 @@ class LongFilm:
         clip = known[:, :, start:]
         if self.clips == 1 or self.as_image is None or self.lengths.new == self.lengths.clip:
             return clip  # it begins the film, as it is, or with a frame that is to learn
-        return torch.cat([self.as_image(known[:, :, max(0, start - HISTORY) : start + 1]), clip[:, :, 1:]], dim=2)
+        return torch.cat([self.as_image(known[:, :, : start + 1]), clip[:, :, 1:]], dim=2)
 
     def state_dict(self) -> dict:
         """All that the rest of the film depends on; tensors, numbers and lists."""
