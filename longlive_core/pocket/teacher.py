@@ -4,8 +4,9 @@ It starts from the weights of the stage `tune`, which read prompts and draw well
 and all timesteps. It is trained by flow matching on clips of 21 latent frames (and on first chunks alone, which show
 every combination of attributes), with the prompt left out at times, for classifier-free guidance. Clips come from films
 of 14 chunks and start anywhere in them: deep in a film the VAE's latents look different, and the long tuning asks about
-those clips too. Where a film changes its prompt inside a clip's first two chunks, the clip belongs to the new prompt,
-so the teacher knows what a change looks like. The text encoder stays as it is, and is the student's too.
+those clips too. All of them begin with the latent of one picture, as the scores see them (`first_latent.py`). Where a
+film changes its prompt in a clip's first two chunks, the clip belongs to the new prompt, so the teacher knows what a
+change looks like. The text encoder stays as it is, and is the student's too.
 
 Shapes: as in `long_clips.py`.
 """
@@ -20,6 +21,7 @@ from transformers import UMT5EncoderModel
 
 from ..model import CausalWan, WanModel
 from ..train.bidirectional import velocity
+from ..train.first_latent import HISTORY, AsImage, image_latents
 from ..train.flow import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
 from ..train.teacher_forcing import matmul_attention
@@ -55,11 +57,33 @@ def places(clip: LongClip) -> list[int]:
             if not any(start + 1 < switch < start + CLIP_CHUNKS for switch in clip.switches)]  # fmt: skip
 
 
-def cut(clip: LongClip, start: int) -> Clip:
+def cut(clip: LongClip, start: int, as_image: AsImage) -> Clip:
     """21 latent frames of a film from chunk `start` on, under the prompt that they end with."""
-    frames = slice(start * CHUNK, (start + CLIP_CHUNKS) * CHUNK)
-    look = clip.asked(start + CLIP_CHUNKS - 1)
-    return Clip(clip.latents[:, frames], clip.weight[frames], look, look, 0)
+    first = start * CHUNK
+    frames = slice(first, first + CLIP_CHUNKS * CHUNK)
+    latents, look = clip.latents[:, frames], clip.asked(start + CLIP_CHUNKS - 1)
+    if start:
+        before = clip.latents[None, :, max(0, first - HISTORY) : first + 1]
+        latents = torch.cat([as_image(before.float())[0].to(latents), latents[:, 1:]], dim=1)
+    return Clip(latents, clip.weight[frames], look, look, 0)
+
+
+class Cuts:
+    """Clips of a pool's films by their place; each is made once."""
+
+    def __init__(self, pool: LongPool):
+        self.pool, self.as_image, self.made = pool, image_latents(pool.vae), {}
+
+    def drawn(self, rng: np.random.Generator) -> Clip | None:
+        """A clip of any film so far, or None where the film has no place for one."""
+        number = int(rng.integers(len(self.pool.clips)))
+        film = self.pool.clips[number]
+        if not (options := places(film)):
+            return None
+        start = options[rng.integers(len(options))]
+        if (number, start) not in self.made:
+            self.made[number, start] = cut(film, start, self.as_image)
+        return self.made[number, start]
 
 
 class Flow:
@@ -95,14 +119,13 @@ class Flow:
         return {str(low): float(clean[inside].mean()) for low, inside in ranges.items() if inside.any()}
 
 
-def _draw(starts: ClipPool, pool: LongPool, rng: np.random.Generator, recipe: TeacherRecipe) -> list[Clip]:
+def _draw(starts: ClipPool, cuts: Cuts, rng: np.random.Generator, recipe: TeacherRecipe) -> list[Clip]:
     if rng.random() < recipe.first_chunk_steps:
         return [starts.starts[n] for n in rng.choice(len(starts.starts), recipe.first_chunk_batch, replace=False)]
-    clips = []
+    clips: list[Clip] = []
     while len(clips) < recipe.batch:
-        film = pool.clips[rng.integers(len(pool.clips))]
-        if options := places(film):
-            clips.append(cut(film, options[rng.integers(len(options))]))
+        if (clip := cuts.drawn(rng)) is not None:
+            clips.append(clip)
     return clips
 
 
@@ -117,10 +140,10 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tea
                            matrix=is_block_matrix)  # fmt: skip
     text = {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}
     starts.encode_starts()
-    journal = Journal()
+    journal, cuts = Journal(), Cuts(pool)
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
-        clips = _draw(starts, pool, rng, recipe)
+        clips = _draw(starts, cuts, rng, recipe)
         loss, errors = flow.step(clips)
         loss.backward()
         share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)

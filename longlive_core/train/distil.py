@@ -16,12 +16,13 @@ from torch import Tensor
 from .addressed import address, choice, normal, uniform
 from .config import Config
 from .dmd import Prompts, Scores, loss_gradient
+from .first_latent import AsImage
 from .flow import timesteps_of
 from .parallel import Ranks
 from .prompts import PromptPair
 from .self_forcing import StudentShot
 from .stage import Encode, Trainee, finite
-from .streaming import AsImage, LongFilm, Window
+from .streaming import LongFilm, Window
 from .trainable import TrainableWan
 
 

@@ -13,16 +13,15 @@ from ..config import ModelConfig
 from ..model import WanModel
 from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, resolve_dtype, vae_file
 from ..quant import int8_layers
-from ..vae import StreamingDecoder, WanVAE
-from ..vae import encode as encode_pixels
+from ..vae import WanVAE
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
 from .config import CAUSAL, Config, ConfigError
 from .distil import Distiller
+from .first_latent import image_latents
 from .lora import add_lora
 from .parallel import Ranks, shard
 from .stage import Encode, Stage, Trainee, optimiser_of
-from .streaming import AsImage
 from .trainable import TrainableWan
 
 
@@ -113,19 +112,6 @@ def encoder(config: Config, who: Ranks) -> Encode:
             return text.encode(list(texts)).to(who.device)
 
     return encode
-
-
-def image_latents(vae: WanVAE) -> AsImage:
-    """Latent frames of a film -> the latent of their last picture alone, by way of the pixels; see `LongFilm`."""
-
-    @torch.no_grad()
-    def as_image(latents: Tensor) -> Tensor:
-        decoder = StreamingDecoder(vae)
-        for latent in latents.split(1, dim=2):  # one by one: pixels of one latent frame in memory
-            pixels = decoder.decode(latent)
-        return encode_pixels(vae, pixels[:, :, -1:].clamp(-1, 1)).to(latents)
-
-    return as_image
 
 
 def vae_of(config: Config, who: Ranks) -> WanVAE:

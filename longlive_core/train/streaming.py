@@ -13,7 +13,6 @@ Shapes: B films, C channels, T latent frames, h, w latent size. Lengths are in l
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,15 +20,8 @@ from torch import Tensor
 
 from ..cache import Snapshot
 from ..noise import AddressedNoise
+from .first_latent import HISTORY, AsImage
 from .self_forcing import Rolled, ShotState, StudentShot, nothing
-
-AsImage = Callable[[Tensor], Tensor]
-HISTORY = 5
-"""Latent frames that are decoded before a clip's first picture.
-
-Without any (LongLive's code) the pocket VAE's picture is off by 0.39 on average, with 1 by 0.07, with 3 by 0.014, with
-5 by 0.004; pixels are from -1 to 1.
-"""
 
 
 @dataclass(frozen=True)
@@ -95,9 +87,8 @@ class LongFilm:
         switch: the clip before which the prompt changes; None: it does not.
         seeds: of each film's noise.
         lengths: checked against the shot's chunk.
-        as_image: latent frames of a film [B, C, up to 1 + HISTORY, h, w] -> that of the last one's last picture, as a
-            film's first [B, C, 1, h, w]. Wan's VAE makes the first latent of one picture and every other one of four,
-            and scores of short clips know no other first. None: the clip begins as it is.
+        as_image: makes the first latent of clips but the film's first, see `first_latent.py`. None: they begin as they
+            are.
     """
 
     def __init__(self, shot: StudentShot, first: Tensor, then: Tensor | None, switch: int | None, seeds: list[int],

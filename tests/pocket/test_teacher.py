@@ -29,13 +29,18 @@ def test_a_clip_shows_what_its_prompt_asks_but_for_its_first_chunk(switches):
     film = _film(switches)
     assert places(film) or switches == (5, 10)  # whose segments are all too short
     for start in places(film):
-        clip = cut(film, start)
-        assert clip.latents[0, ::3, 0, 0].int().tolist() == list(range(start, start + CLIP_CHUNKS))
+        clip = cut(film, start, lambda before: 100 + before[:, :, -1:])
+        assert clip.latents[0, 3::3, 0, 0].int().tolist() == list(range(start + 1, start + CLIP_CHUNKS))
+        assert clip.latents[0, :3, 0, 0].int().tolist() == [start + (100 if start else 0), start, start]
         asked = [film.asked(chunk) for chunk in range(start, start + CLIP_CHUNKS)]
         assert clip.after == asked[-1] and asked[1:] == [clip.after] * (CLIP_CHUNKS - 1)
     left = set(range(LONG - CLIP_CHUNKS + 1)) - set(places(film))
     assert all(any(film.asked(chunk) != film.asked(start + CLIP_CHUNKS - 1)
                    for chunk in range(start + 1, start + CLIP_CHUNKS)) for start in left)  # fmt: skip
+
+
+def _no_image(before: torch.Tensor) -> torch.Tensor:
+    return before[:, :, -1:]
 
 
 def _flow(monkeypatch, seen: list, no_prompt: float) -> Flow:
@@ -57,7 +62,7 @@ def _flow(monkeypatch, seen: list, no_prompt: float) -> Flow:
 
 def test_prompts_are_left_out_as_often_as_asked(monkeypatch):
     """Forbids guidance whose unconditional half was never trained, and a teacher that never reads."""
-    clips = [cut(_film(()), 0)] * 4
+    clips = [cut(_film(()), 0, _no_image)] * 4
     for share in (0.0, 1.0):
         seen: list[str] = []
         _flow(monkeypatch, seen, share).step(clips)
@@ -67,7 +72,7 @@ def test_prompts_are_left_out_as_often_as_asked(monkeypatch):
 def test_the_loss_is_the_errors_and_teaches(monkeypatch):
     """Forbids a loss without a gradient, and errors that are not those of the clean clip."""
     flow = _flow(monkeypatch, [], 0.0)
-    loss, errors = flow.step([cut(_film(()), place) for place in (0, 3)])
+    loss, errors = flow.step([cut(_film(()), place, _no_image) for place in (0, 3)])
     loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in flow.wan.module.parameters())
     assert errors and all(np.isfinite(value) and value >= 0 for value in errors.values())

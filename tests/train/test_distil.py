@@ -17,7 +17,8 @@ from longlive_core.quant import quantise_state_dict
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
 from longlive_core.train.distil import Distiller
-from longlive_core.train.models import build, image_latents, vae_of
+from longlive_core.train.first_latent import image_latents
+from longlive_core.train.models import build, vae_of
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run

@@ -8,7 +8,8 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.noise import AddressedNoise
 from longlive_core.rollout import PromptSpan, rollout
-from longlive_core.train.streaming import HISTORY, Lengths, LongFilm
+from longlive_core.train.first_latent import HISTORY
+from longlive_core.train.streaming import Lengths, LongFilm
 
 from .conftest import SIZE, student_shot, texts, tiny
 
