@@ -45,6 +45,7 @@ def test_a_table_prints_means_intervals_and_paired_differences(tmp_path):
     stored = json.loads((tmp_path / "table_some.json").read_text())
     assert stored["results"]["b"]["share"]["mean"] == pytest.approx(5 / 6)
     assert (stored["command"], stored["device"]) == ("the command", "the device")
+    assert stored["films"]["a"]["share"] == [0.0, 0.5, 1.0]
 
 
 def test_a_cut_film_is_that_of_its_shots():

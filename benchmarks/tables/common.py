@@ -124,7 +124,7 @@ class Table:
         content = {
             "date": date.today().isoformat(), "device": device, "command": command,
             "seconds": round(time.monotonic() - self.started), "about": self.about,
-            "results": intervals, "remarks": self.remarks, "paper": self.paper,
+            "results": intervals, "remarks": self.remarks, "paper": self.paper, "films": self.values,
         }  # fmt: skip
         path = folder / f"table_{self.name.split()[0].lower()}.json"
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

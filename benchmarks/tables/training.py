@@ -68,7 +68,8 @@ def long_tuning(models: dict[str, Pipeline], count: int, seed: int, lengths: tup
     table.values = {condition: table.values[condition] for seconds in lengths for condition in rows[seconds]}
     for conditions in rows.values():
         table.remarks += [_kept(table, condition) for condition in conditions]
-        table.remarks += [table.difference("end", conditions[0], other) for other in conditions[1:]]
+        for measure in ("end", "subject consistency", "sharpness"):
+            table.remarks += [table.difference(measure, conditions[0], other) for other in conditions[1:]]
     return table
 
 
