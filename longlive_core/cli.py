@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
             raise
-        return _tell(f"not enough memory to load the model ({error}); end other programs, or choose --device cpu")
+        return _tell(f"not enough memory ({error}); end other programs, ask for a smaller picture or batch, or choose "
+                     "--device cpu")  # fmt: skip
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED

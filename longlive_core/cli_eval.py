@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_numbers import positive
 from .cli_timeline import read_timeline
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="FOLDER", help="for results.json, CSV tables and plots; it is made if it is "
         "not there, and files of the same names are replaced")  # fmt: skip
     add("--timeline", metavar="TIMELINE", help="a file or the text, in the place of what the films' tags say")
-    add("--chunk", type=int, default=3, metavar="N", help="latent frames a chunk, for --timeline (default: 3)")
+    add("--chunk", type=positive, metavar="N", help="latent frames a chunk, for --timeline (default: 3)")
     add("--toybox", action="store_true", help="films of the pocket model: its judge reads them")
     add("--clip", metavar="MODEL", help="a CLIP model of yours (folder, or name on the Hugging Face hub)")
     add("--dino", metavar="MODEL", help="a DINO model of yours, likewise")
@@ -40,7 +41,9 @@ def _eval(options: argparse.Namespace) -> None:
 
     settings = _settings(options)
     timeline = None if options.timeline is None else read_timeline(options.timeline)
-    films = [open_film(path, timeline, options.chunk) for path in options.films]
+    if options.chunk is not None and timeline is None:
+        raise ValueError(f"--chunk {options.chunk} is for --timeline; a film's tags have their own")
+    films = [open_film(path, timeline, options.chunk or 3) for path in options.films]
     for film in films:  # mistakes answer before minutes of work
         check_film(film, settings)
     folder = check_folder(options.out)
@@ -62,6 +65,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     from .eval import Settings
 
     strides = {}
+    if options.stride is not None and not (options.toybox or options.clip or options.dino):
+        raise ValueError(f"--stride {options.stride} is for --toybox, --clip and --dino; drift looks at every frame")
     if options.stride is not None and options.toybox:
         strides["judge_stride"] = options.stride
     if options.stride is not None and (options.clip or options.dino):
@@ -148,5 +153,7 @@ def _describe_summary(reports: Sequence[FilmReport]) -> str:
     if len(reports) < 2:
         return ""
     lines = [f"mean of {len(reports)} films [95 % bootstrap interval]:"]
-    lines += [f"  {name} {interval}" for name, interval in summary(reports).items()]
+    for name, interval in summary(reports).items():
+        only = "" if interval.count == len(reports) else f"  (of {interval.count} films)"
+        lines.append(f"  {name} {interval}{only}")
     return "\n".join(lines) + "\n"

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from .cli_numbers import positive
+
 if TYPE_CHECKING:
     from .train.follow_ups import Ask, Failure
     from .train.pair_file import PairFile
@@ -22,22 +24,16 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
         "on the Hugging Face hub")  # fmt: skip
     add("--out", required=True, metavar="PAIRS.jsonl")
     add("--resume", action="store_true", help="go on with a file that is there; what is in it stays")
-    add("--limit", type=_positive, metavar="N", help="only the first N prompts")
-    add("--batch", type=_positive, default=8, metavar="N", help="prompts asked together (default 8)")
-    add("--attempts", type=_positive, default=4, metavar="N", help="times a prompt is asked, each with another seed "
+    add("--limit", type=positive, metavar="N", help="only the first N prompts")
+    add("--batch", type=positive, default=8, metavar="N", help="prompts asked together (default 8)")
+    add("--attempts", type=positive, default=4, metavar="N", help="times a prompt is asked, each with another seed "
         "(default 4)")  # fmt: skip
-    add("--max-tokens", type=_positive, default=512, metavar="N", help="of one answer, thoughts included (default 512)")
+    add("--max-tokens", type=positive, default=512, metavar="N", help="of one answer, thoughts included (default 512)")
     add("--seed", type=_seed, default=0, metavar="N")
     add("--plain", action="store_true", help="ask in plain text: for a model without a chat template")
     add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
     parser.set_defaults(run=_follow_ups)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
-    return int(text)
 
 
 def _seed(text: str) -> int:

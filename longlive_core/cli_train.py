@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cli_numbers import positive
+
 if TYPE_CHECKING:
     from .train.config import Config
 
@@ -23,13 +25,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: --set steps=100 --set "
         "models.teacher=wan14b.safetensors")  # fmt: skip
     add("--device", help="cpu or cuda (default: cuda where there is one)")
-    add("--threads", type=int, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
+    add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
     parser.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
     import torch
 
+    from .render import check_device
     from .train.config import CAUSAL, load_config
     from .train.parallel import ranks
     from .train.run import run
@@ -37,6 +40,7 @@ def _train(options: argparse.Namespace) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     config = load_config(find_config(options.config), changes(options.set))
+    check_device(options.device or "auto")
     draw = None if config.stage == CAUSAL else prompts_of(config)
     options.out.mkdir(parents=True, exist_ok=True)
     check_writable(options.out / "config.yaml")
@@ -79,6 +83,9 @@ def prompts_of(config: Config) -> Callable:
     if config.prompts == TOYBOX:
         from .pocket.prompts import ToyboxPrompts
 
+        if config.follow_ups is not None:
+            raise ValueError(f"follow_ups {config.follow_ups}: the toybox has its own; leave it out, or give a file as "
+                             "prompts")  # fmt: skip
         return ToyboxPrompts(config.seed).draw
     pairs = read_prompts(config.prompts, config.follow_ups)
     if config.needs_follow_ups and config.stage != CAUSAL:

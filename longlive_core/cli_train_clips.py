@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_numbers import positive
 from .cli_train import changes, find_config, prompts_of
 
 if TYPE_CHECKING:
@@ -32,20 +33,14 @@ def add_train_clips(parser: argparse.ArgumentParser) -> None:
     add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: its prompts, size, "
         "lengths.clip, models.teacher (or, without one, models.student) and seed are used")  # fmt: skip
     add("--out", required=True, type=Path, metavar="FOLDER", help="what is there stays, and is added to")
-    add("--count", required=True, type=_positive, metavar="N", help="clips in all")
-    add("--steps", type=_positive, default=50, metavar="N", help="of the sampler (default 50)")
+    add("--count", required=True, type=positive, metavar="N", help="clips in all")
+    add("--steps", type=positive, default=50, metavar="N", help="of the sampler (default 50)")
     add("--guidance", type=float, metavar="G", help="conditional + G (conditional - unconditional); default: the "
         "configuration's")  # fmt: skip
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as for `train`")
     add("--device", help="cpu or cuda (default: cuda where there is one)")
-    add("--threads", type=_positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
+    add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
     parser.set_defaults(run=_train_clips)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
-    return int(text)
 
 
 @dataclass(frozen=True)
@@ -88,10 +83,12 @@ class Order:
 def _train_clips(options: argparse.Namespace) -> None:
     import torch
 
+    from .render import check_device
     from .train.config import load_config
     from .train.parallel import ranks
 
     config = load_config(find_config(options.config), changes(options.set))
+    check_device(options.device or "auto")
     draw = prompts_of(config)
     guidance = config.guidance if options.guidance is None else options.guidance
     order = Order(options.out, options.count, _origin(config, options.steps, guidance))

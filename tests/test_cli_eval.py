@@ -74,6 +74,7 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
 
     monkeypatch.setattr("longlive_core.eval.films.Film.frames", never)
     bare = write_film(tmp_path / "bare.mp4", np.zeros((60, 16, 32, 3), np.uint8))
+    short = write_truth(tmp_path / "short.mp4", frames=20)
     out = str(tmp_path / "out")
     (tmp_path / "file").write_text("")
     for arguments, words in (
@@ -85,6 +86,9 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
         ([film, "--toybox", "--stride", "5", "--out", out], "it is one of 1, 2, 4, 8"),
         ([film, "--clip", str(tmp_path), "--out", out], "is not a CLIP model"),
         ([film, "--dino", "x", "--device", "abc", "--out", out], "no device 'abc'"),
+        ([film, "--stride", "4", "--out", out], "--stride 4 is for --toybox, --clip and --dino"),
+        ([film, "--chunk", "3", "--out", out], "--chunk 3 is for --timeline"),
+        ([film, short, "--out", out], "short.mp4': the film has 20 frames, too few"),
         ([film, "--out", str(tmp_path / "file")], "cannot write results into"),
         ([film], "required: --out"),
         (["--out", out], "required: FILM"),
@@ -93,8 +97,9 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
         assert code == 2 and words in line, line
 
 
-def test_a_film_too_short_is_named(tmp_path, capsys):
-    """Forbids an error among many films that does not say which."""
+def test_a_film_whose_length_is_only_counted_is_named(tmp_path, capsys, monkeypatch):
+    """Forbids an error among many films that does not say which, where the container did not tell how long it is."""
     short = write_truth(tmp_path / "short.mp4", frames=20)
+    monkeypatch.setattr("longlive_core.eval.films._look_at", lambda path: (16.0, (128, 80), 0))
     code, _, line = run(capsys, short, "--toybox", "--out", str(tmp_path / "out"))
     assert code == 2 and "short.mp4': the film has 20 frames, too few" in line

@@ -47,10 +47,12 @@ def answer(capsys, *arguments: str) -> str:
     (["debug", "--set", "models.student=[a"], "debug.yaml: while parsing"),
     (["debug", "--set", "lora=null", "--set", "lora.rank=0"], "LoRA rank 0"),
     (["debug", "--set", "models.teacher=nowhere.safetensors"], "models.teacher: "),
+    (["debug", "--set", "follow_ups=then.txt"], "the toybox has its own"),
+    (["debug", "--device", "banana"], "no device 'banana' here"),
 ])  # fmt: skip
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
     """Forbids a traceback for what the user can mend, and a run that begins before its mistakes are told."""
-    told = answer(capsys, *arguments, "--out", str(tmp_path / "run"), "--device", "cpu")
+    told = answer(capsys, "--device", "cpu", *arguments, "--out", str(tmp_path / "run"))
     assert message in told and len(told.splitlines()) == 1
     assert not list((tmp_path / "run").glob("step-*"))
 

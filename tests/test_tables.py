@@ -13,18 +13,21 @@ from benchmarks.tables.__main__ import CONFIG, main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
 from longlive_core.checkpoints.convert import write_lora
 from longlive_core.checkpoints.lora import LoraLayer
-from longlive_core.pipeline import Pipeline
+from longlive_core.pipeline import Pipeline, model_file
 from longlive_core.pocket import world
 from longlive_core.train.checkpoint import write_config
 from longlive_core.train.config import ConfigError
 
 
 def test_follow_ups_change_the_action_alone():
-    """Forbids a table of switches that also change what should stay, or that show what training has seen."""
-    for story in one_change(20, 3, 6):
+    """Forbids a table of switches that also change what should stay, that show what training has seen, or that know
+    two actions only."""
+    stories = one_change(100, 3, 6)
+    for story in stories:
         (first, before, _), (at, after, _) = story.segments
         assert (first, at) == (0, 6) and replace(after, action=before.action) == before != after
-        assert world.is_held_out(before) and world.is_held_out(after)
+        assert world.is_held_out(after)
+    assert len({(story.segments[0][1].action, story.segments[1][1].action) for story in stories}) > 40
 
 
 def test_conditions_share_prompts_and_seeds():
@@ -59,11 +62,52 @@ def test_a_cut_film_is_that_of_its_shots():
 
 def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path):
     """Forbids a command that fails where nobody runs it."""
-    monkeypatch.setattr(rollouts, "CHUNKS", 12)
+    monkeypatch.setattr(rollouts, "CHANGE", 2)
+    monkeypatch.setattr(rollouts, "CHUNKS", 8)
     main(["switch", "--films", "2", "--json", str(tmp_path)])
     text = capsys.readouterr().out
     assert all(f"| {transition} |" in text for transition in ("cut", "keep", "recache")) and "94.81" in text
     assert json.loads((tmp_path / "table_switch.json").read_text())["results"]["cut"]["adherence"]["count"] == 2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As of the pocket model's training: a start and a teacher, here the shipped weights."""
+    for name in ("dit", "teacher"):
+        (tmp_path / f"{name}.safetensors").symlink_to(model_file("pocket"))
+    return tmp_path
+
+
+def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys):
+    """Forbids a condition that is missing, or filmed as another one."""
+    monkeypatch.setattr(rollouts, "CHUNKS", 5)
+    monkeypatch.setattr(rollouts, "WINDOW_CHUNKS", 5)
+    main(["window", "--films", "2"])
+    text = capsys.readouterr().out
+    assert all(f"| {name} |" in text for name in (*map(str, range(3, 25, 3)), "9 + 3 sink"))
+    assert "window 9 + 3 sink: 480 keys a layer" in text and "window 21: 840 keys a layer" in text
+    main(["int8", "--films", "2"])
+    text = capsys.readouterr().out
+    assert "| bf16 |" in text and "| INT8 |" in text and "block linears 11.05 -> 5.62 MB" in text
+
+
+def test_tables_of_training_from_end_to_end(monkeypatch, capsys, folder):
+    """Forbids a condition that is missing, and a command that fails after an hour of training."""
+    monkeypatch.setattr(training, "RANKS", (4, None))
+    monkeypatch.setattr(training, "CHANGE", 2)
+    monkeypatch.setattr(training, "CHUNKS", 8)  # a window of 3 s after the change and 1.5 s to settle
+    common = ["--folder", str(folder), "--out", str(folder / "runs"), "--films", "2", "--steps", "1",
+              "--set", "batch=1", "--set", "lengths={clip: 6, new: 3, longest: 9}"]  # fmt: skip
+    main(["lora", *common])
+    text = capsys.readouterr().out
+    assert all(f"| {name} |" in text for name in ("before", "rank 4", "all weights"))
+    assert "rank 4: 0.15 M parameters" in text and "all weights: 7.2" in text
+    main(["sink", *common])
+    text = capsys.readouterr().out
+    assert text.count("| trained ") == 4 and "trained held, filmed held - trained refreshed, filmed held" in text
+    main(["long", *common, "--seconds", "6", "--also", "shipped", "pocket"])
+    text = capsys.readouterr().out
+    assert all(f"| 6 s, {name} |" in text for name in ("without", "with", "shipped"))
 
 
 def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
@@ -81,12 +125,27 @@ def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
     assert any(remark.startswith("12 s, a: adherence at the end is") for remark in both.remarks)
 
 
-def test_tables_of_training_need_their_files(capsys):
-    """Forbids a table of long tuning against the same model."""
-    for table, option in (("long", "--before"), ("lora", "--teacher"), ("sink", "--teacher")):
-        with pytest.raises(SystemExit):
-            main([table])
-        assert f"{table} needs {option}" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments, words", [
+    (["long"], "long needs --folder"),
+    (["lora"], "lora needs --folder"),
+    (["sink", "--folder", "x", "--model", "pocket"], "--model is for switch, window, int8"),
+    (["switch", "--steps", "3", "--folder", "x"], "--folder, --steps: not for the table switch"),
+    (["sink", "--folder", "x", "--also", "a", "b"], "--also: not for the table sink"),
+    (["switch", "--films", "1"], "an interval takes two films or more"),
+    (["switch", "--json", "/dev/null"], "cannot write results into"),
+])  # fmt: skip
+def test_mistakes_answer_before_the_work(capsys, arguments, words):
+    """Forbids an hour of work before its result cannot be told, and a table that leaves aside what was given."""
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_another_model_that_is_not_there_is_told_before_the_training(folder, monkeypatch):
+    """Forbids half an hour of training before a mistyped name."""
+    monkeypatch.setattr(training, "trained", None)
+    with pytest.raises(ValueError, match=r"nowhere\.safetensors"):
+        main(["long", "--folder", str(folder), "--also", "x", "nowhere.safetensors"])
 
 
 def test_the_tables_runs_are_pocket_longs_with_what_is_changed(tmp_path):
@@ -94,7 +153,7 @@ def test_the_tables_runs_are_pocket_longs_with_what_is_changed(tmp_path):
     config = training.tuning(CONFIG, "pocket", tmp_path, 7, {"student_optimiser.rate": "1e-3", "guidance": "1"})
     assert (config.steps, config.save_every, config.guidance, config.student_optimiser.rate) == (7, 7, 1.0, 1e-3)
     assert config.models.teacher == config.models.critic == str(tmp_path / "teacher.safetensors")
-    assert config.models.student == "pocket" and config.lengths.longest == 75
+    assert config.models.student == "pocket" and config.lengths.longest == 129
 
 
 def test_a_table_of_other_settings_is_not_that_of_an_old_run(tmp_path):

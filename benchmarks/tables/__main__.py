@@ -3,11 +3,13 @@
     python -m benchmarks.tables switch
     python -m benchmarks.tables window
     python -m benchmarks.tables int8
-    python -m benchmarks.tables long --before longlive_before.safetensors
-    python -m benchmarks.tables lora --teacher FOLDER
-    python -m benchmarks.tables sink --teacher FOLDER
+    python -m benchmarks.tables long --folder FOLDER --also shipped pocket
+    python -m benchmarks.tables lora --folder FOLDER
+    python -m benchmarks.tables sink --folder FOLDER
 
-Every cell is a mean over films in percent with its 95 % bootstrap interval. `--json FOLDER` stores the numbers.
+FOLDER is that of `python -m longlive_core.pocket.train --stages vae dit tune teacher`: a tuning starts from its
+dit.safetensors and has its teacher.safetensors as teacher and critic. Every cell is a mean over films in percent with
+its 95 % bootstrap interval. `--json FOLDER` stores the numbers.
 """
 
 from __future__ import annotations
@@ -19,66 +21,93 @@ from pathlib import Path
 
 import torch
 
+from longlive_core.cli_numbers import positive
 from longlive_core.cli_train import changes
+from longlive_core.eval.report import check_folder
 from longlive_core.pipeline import Pipeline
 
 from . import rollouts, training
 from .common import Table, device_of
 
 FILMS = {"switch": 32, "window": 16, "int8": 24, "long": 6, "lora": 24, "sink": 24}  # where differences are clear
+STEPS = {"long": 600, "lora": 75, "sink": 75}  # critic steps of a tuning
+ROLLOUTS = {"switch": rollouts.switch_strategies, "window": rollouts.windows, "int8": rollouts.int8}
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=FILMS)
-    parser.add_argument("--films", type=int, help=f"films of each condition (default: {FILMS})")
+    parser.add_argument("--films", type=_two_or_more, help=f"films of each condition (default: {FILMS})")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--model", default="pocket", help="the model; lora, sink: what they start from")
-    parser.add_argument("--before", type=Path, help="long: the model before its long tuning")
+    parser.add_argument("--model", help="switch, window, int8: the model (default: the built-in one)")
+    parser.add_argument("--folder", type=Path, help="long, lora, sink: of `longlive_core.pocket.train`")
+    parser.add_argument("--start", metavar="MODEL", help="long, lora, sink: what the tuning starts from (default: "
+                        "dit.safetensors of --folder)")  # fmt: skip
+    parser.add_argument("--steps", type=positive, help=f"critic steps of a tuning (default: {STEPS})")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="long, lora, sink: change a setting of pocket-long, as for `train`")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("output/tables"), help="long, lora, sink: folder of the runs; "
+                        "a run that is there goes on")  # fmt: skip
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "MODEL"),
                         help="long: another model, and what its rows are called")  # fmt: skip
-    parser.add_argument("--seconds", type=int, nargs="+", default=[60, 240], help="long: lengths of the films")
-    parser.add_argument("--teacher", type=Path, help="lora, sink: the folder of `pocket.train`'s stage `teacher`")
-    parser.add_argument("--steps", type=int, default=75, help="lora, sink: critic steps of each run")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                        help="lora, sink: change a setting of pocket-long, as for `train`")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("output/ranks"), help="lora, sink: folder of the runs")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", type=Path, metavar="FOLDER")
+    parser.add_argument("--seconds", type=positive, nargs="+", default=[60, 240], help="long: lengths of the films")
+    parser.add_argument("--threads", type=positive)
+    parser.add_argument("--json", type=_folder, metavar="FOLDER")
     options = parser.parse_args(arguments)
+    _check(options, parser)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
     pipeline = Pipeline.load("pocket", dtype="bf16")
-    if options.model != "pocket":
-        pipeline = training.with_weights(pipeline, options.model)
-    table = measure(pipeline, options, parser)
+    table = measure(pipeline, options)
+    sys.stdout.write(table.text() + "\n")
     command = "python -m benchmarks.tables " + " ".join(arguments or sys.argv[1:])
     table.save(options.json, command, device_of(pipeline))
-    sys.stdout.write(table.text() + "\n")
 
 
-def measure(pipeline: Pipeline, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Table:
+def measure(pipeline: Pipeline, options: argparse.Namespace) -> Table:
+    """The table that is asked for."""
     count, seed = options.films or FILMS[options.table], options.seed
-    if options.table == "switch":
-        return rollouts.switch_strategies(pipeline, count, seed)
-    if options.table == "window":
-        return rollouts.windows(pipeline, count, seed)
-    if options.table == "int8":
-        return rollouts.int8(pipeline, count, seed)
+    if options.table in ROLLOUTS:
+        chosen = training.with_weights(pipeline, options.model) if options.model else pipeline
+        return ROLLOUTS[options.table](chosen, count, seed)
+    start = options.start or str(options.folder / "dit.safetensors")
+    steps = options.steps or STEPS[options.table]
+    config = training.tuning(CONFIG, start, options.folder, steps, changes(options.set))
     if options.table == "long":
-        if options.before is None:
-            parser.error("long needs --before, the model before its long tuning")
-        files = {"without": str(options.before), "with": options.model, **dict(options.also)}
-        models = {name: training.with_weights(pipeline, file) for name, file in files.items()}
+        models = training.tuned_models(pipeline, config, options.out / "long", dict(options.also))
         return training.long_tuning(models, count, seed, tuple(options.seconds))
-    if options.teacher is None:
-        parser.error(f"{options.table} needs --teacher, the folder of the stage `teacher` (python -m "
-                     "longlive_core.pocket.train --stages teacher)")  # fmt: skip
-    config = training.tuning(CONFIG, options.model, options.teacher, options.steps, changes(options.set))
     make = training.lora_ranks if options.table == "lora" else training.sink_policies
     return make(pipeline, config, options.out, count, seed)
+
+
+def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Mistakes answer before minutes of work, and nothing that is given is left aside."""
+    tunes = options.table in STEPS
+    if tunes and options.folder is None:
+        parser.error(f"{options.table} needs --folder, that of `python -m longlive_core.pocket.train` with the stages "
+                     "dit and teacher: the tuning starts from its dit.safetensors")  # fmt: skip
+    if tunes and options.model:
+        parser.error(f"--model is for {', '.join(ROLLOUTS)}; {options.table} makes its own, from --start")
+    given = {"--folder": options.folder, "--start": options.start, "--steps": options.steps, "--set": options.set}
+    wrong = [] if tunes else [name for name, value in given.items() if value]
+    wrong += ["--also"] if options.also and options.table != "long" else []
+    if wrong:
+        parser.error(f"{', '.join(wrong)}: not for the table {options.table}")
+
+
+def _two_or_more(text: str) -> int:
+    if (number := positive(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text}: an interval takes two films or more")
+    return number
+
+
+def _folder(text: str) -> Path:
+    try:
+        return check_folder(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -47,9 +47,12 @@ class TextImageEncoder(ImageEncoder, Protocol):
 
 def _load(loader, name: str, what: str):
     """`loader(name)`. ValueError, with the reason, where this is not a model of the kind."""
+    from safetensors import SafetensorError
+
     try:
         return loader(name)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError,
+            SafetensorError) as error:  # the last: a file that is cut off
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"'{name}' is not {what} that can be loaded ({reason}); give a folder as Hugging Face "
                          "transformers saves it, with config.json, weights and preprocessor") from error  # fmt: skip

@@ -21,7 +21,7 @@ class Jump:
 
     Attributes:
         frame: the first of the new segment.
-        largest: the largest step with both of its frames in [frame - 4, frame + 12); None where there is none.
+        largest: the largest step whose later frame is in (frame - 4, frame + 12); None where there is none.
         usual: the median, over equally long stretches away from all switches, of their largest step; None where the
             film has none.
         ratio: largest / usual; 1 means no more visible than anywhere. None where either is missing or usual is 0.

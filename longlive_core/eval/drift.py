@@ -117,12 +117,19 @@ class DriftMeter:
         self._numbers.append(_numbers(frame, self._before))
         self._before = frame
 
-    def result(self) -> Drift:
-        """ValueError for a film shorter than the sink and one window."""
-        numbers = np.array(self._numbers)
-        if len(numbers) < max(self._size, self._sink):
-            raise ValueError(f"the film has {len(numbers)} frames, too few to see drift in: it takes at least "
+    def check_length(self, frames: int) -> None:
+        """ValueError for a film shorter than the sink and one window, or whose segments all are."""
+        if frames < max(self._size, self._sink):
+            raise ValueError(f"the film has {frames} frames, too few to see drift in: it takes at least "
                              f"{max(self._size, self._sink)} (one window); give a longer film")  # fmt: skip
+        if all(end - start < self._size for start, end in self._windows(frames)):
+            raise ValueError(f"no segment of the film is long enough for a window of {self._size} frames after "
+                             f"{self._settle} frames to settle; give a film with longer segments")  # fmt: skip
+
+    def result(self) -> Drift:
+        """ValueError as `check_length`."""
+        numbers = np.array(self._numbers)
+        self.check_length(len(numbers))
         sink = Look(**{**asdict(_look(numbers[: self._sink])), "motion": _look(numbers[: self._size]).motion})
         windows: list[Window] = []
         for number, (start, end) in enumerate(self._windows(len(numbers))):
@@ -130,9 +137,6 @@ class DriftMeter:
                 look = _look(numbers[first:first + self._size])
                 own = next((window.look for window in windows if window.segment == number), look)
                 windows.append(Window(first, first + self._size, number, look, _shift(look, sink), _shift(look, own)))
-        if not windows:
-            raise ValueError(f"no segment of the film is long enough for a window of {self._size} frames after "
-                             f"{self._settle} frames to settle; give a film with longer segments")  # fmt: skip
         switches = [start for start in self._starts[1:] if start < len(numbers)]
         steps = jumps(np.arange(1, len(numbers)), numbers[1:, 6], switches)
         return Drift(len(numbers), sink, tuple(windows), windows[-1].sink, _mean_of_last(windows), tuple(steps))

@@ -50,6 +50,11 @@ class FilmReport:
 
 def check_film(film: Film, settings: Settings) -> None:
     """Raise ValueError for what can be told before the film is decoded."""
+    if film.claimed:
+        try:
+            drift_meter(film).check_length(film.claimed)
+        except ValueError as error:
+            raise ValueError(f"'{film.path}': {error}") from error
     if not settings.toybox:
         return
     if film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS:
@@ -62,12 +67,16 @@ def check_film(film: Film, settings: Settings) -> None:
         raise ValueError(f"'{film.path}': {error}") from error
 
 
+def drift_meter(film: Film) -> DriftMeter:
+    return DriftMeter([segment.start for segment in film.segments], film.fps)
+
+
 def evaluate_film(film: Film, settings: Settings, name: str, clip: TextImageEncoder | None = None,
                   dino: ImageEncoder | None = None,
                   on_frame: Callable[[], object] | None = None) -> FilmReport:  # fmt: skip
     """Measure a film. on_frame: called after each frame. ValueError where it is too short or damaged."""
     check_film(film, settings)
-    meters = {"drift": DriftMeter([segment.start for segment in film.segments], film.fps)}
+    meters = {"drift": drift_meter(film)}
     if settings.toybox:
         meters["toybox"] = ToyboxMeter(asked_of(film.segments), settings.judge_stride)
     if clip is not None or dino is not None:

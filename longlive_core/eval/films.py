@@ -46,6 +46,7 @@ class Film:
         size: (width, height) in pixels.
         segments: in order, the first from frame 0 on.
         given: first frames that the run did not make (a picture or a clip it began with), 0 where not known.
+        claimed: frames that the container says it has, 0 where it does not.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Film:
     size: tuple[int, int]
     segments: tuple[Segment, ...]
     given: int = 0
+    claimed: int = 0
 
     def frames(self) -> Iterator[np.ndarray]:
         """Every frame in order, uint8 RGB [H, W, 3]; one is in memory at a time. ValueError for a damaged file."""
@@ -75,18 +77,22 @@ def open_film(path: str | os.PathLike, timeline: str | None = None, chunk: int =
             chunks as they do when it is rendered.
         chunk: latent frames a chunk, for `timeline`.
 
-    ValueError where it is not a video, where it says nothing of its prompts and no timeline is given, and where the
-    timeline does not fit its length.
+    ValueError where it is not a video, where it says nothing of its prompts and no timeline is given, where its tags
+    tell of another rate or a shorter film, and where the timeline does not fit its length.
     """
     path = os.fspath(path)
     fps, size, frames = _look_at(path)
     if timeline is not None:
-        return Film(path, fps, size, _from_timeline(path, timeline, fps, frames, chunk))
+        return Film(path, fps, size, _from_timeline(path, timeline, fps, frames, chunk), claimed=frames)
     try:
         run = read_film(path)
     except ValueError as error:
         raise ValueError(f"{error}. Its prompts can be given with --timeline") from error
-    return Film(path, fps, size, _from_tags(run, frames), shot_boundary(run.given, run.stream.chunk))
+    if abs(fps - run.fps) > 0.01 * run.fps or frames > run.frames:
+        raise ValueError(f"'{path}' was changed after it was rendered: it has {frames} frames at {fps:g} a second, its "
+                         f"tags tell of {run.frames} at {run.fps:g}, so its prompts cannot be placed; give the film as "
+                         "it was rendered, or its prompts with --timeline")  # fmt: skip
+    return Film(path, fps, size, _from_tags(run, frames), shot_boundary(run.given, run.stream.chunk), frames)
 
 
 def _look_at(path: str) -> tuple[float, tuple[int, int], int]:

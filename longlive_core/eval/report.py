@@ -19,6 +19,7 @@ from .toybox import ALL_FIELDS
 FORMAT = 1
 _TOYBOX = ("adherence", "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")
 _FEATURES = ("clip_score", "subject_consistency", "background_consistency")
+_WHOLE = ("film_subject_consistency", "film_background_consistency")
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -39,9 +40,9 @@ def film_row(report: FilmReport) -> dict[str, Any]:
     """One row a film. Empty (None) for what was not measured; the columns are always the same."""
     row: dict[str, Any] = {"film": report.name, "frames": report.drift.frames, "seconds": round(report.seconds, 3),
                            "segments": len(report.film.segments)}  # fmt: skip
-    row |= _fields("toybox", report.toybox, (*_TOYBOX, "smooth"))
+    row |= _fields("toybox", report.toybox, (*_TOYBOX, *_WHOLE, "smooth"))
     row |= {f"toybox_{field}": report.toybox and report.toybox.fields[field] for field in ALL_FIELDS}
-    row |= _fields("model", report.features, (*_FEATURES, "film_subject_consistency", "film_background_consistency"))
+    row |= _fields("model", report.features, (*_FEATURES, *_WHOLE))
     row |= _fields("drift_sink", report.drift.sink, ("colour", *MEASURES))
     return row | _fields("drift_own", report.drift.own, ("colour", *MEASURES))
 

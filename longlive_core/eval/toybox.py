@@ -102,6 +102,8 @@ class SwitchScore:
 class ToyboxScore:
     """A film. adherence, fields: shares of all windows; the others: means over segments. As of `SegmentScore`.
 
+    film_subject_consistency, film_background_consistency: over the settled sights of the whole film, against its first
+        window: for films whose subject, or setting, is to stay.
     smooth: share of the switches but cuts without a jump, None where there are none.
     """
 
@@ -111,6 +113,8 @@ class ToyboxScore:
     subject_consistency: float
     background_consistency: float
     ground_error: float
+    film_subject_consistency: float
+    film_background_consistency: float
     smooth: float | None
     segments: tuple[SegmentScore, ...]
     switches: tuple[SwitchScore, ...]
@@ -178,8 +182,12 @@ class ToyboxMeter:
         joins = [switch.smooth for switch in switches if switch.transition != "cut"]
         means = {name: _mean([getattr(s, name) for s in segments if getattr(s, name) is not None]) for name in (
             "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")}  # fmt: skip
-        return ToyboxScore(_mean([w.right for w in windows]), self._shares(windows), **means, smooth=_mean(joins),
-                           segments=tuple(segments), switches=tuple(switches), windows=tuple(windows))  # fmt: skip
+        settled = [index for number in range(len(self._asked)) for index in self._sampled(number)]
+        subject, background = self._consistencies(settled, windows[0].shown)
+        return ToyboxScore(
+            _mean([w.right for w in windows]), self._shares(windows), **means, film_subject_consistency=subject,
+            film_background_consistency=background, smooth=_mean(joins), segments=tuple(segments),
+            switches=tuple(switches), windows=tuple(windows))  # fmt: skip
 
     def _segment(self, index: int) -> int:
         return max(number for number, part in enumerate(self._asked) if part.start <= index)
@@ -208,16 +216,21 @@ class ToyboxMeter:
 
     def _segment_score(self, number: int, windows: Sequence[WindowReading]) -> SegmentScore:
         part, frames = self._asked[number], self._sampled(number) if windows else []
-        subjects = [(self._sights[index].colour, self._sights[index].shape) for index in frames]
-        settings = [self._sights[index].setting for index in frames]
-        first = windows[0].shown if windows else None
         wanted = (part.attributes.colour, part.attributes.shape)
         return SegmentScore(
             part.start, part.attributes, len(windows), _mean([window.right for window in windows]),
-            self._shares(windows), _mean([subject == wanted for subject in subjects]),
-            _consistency(subjects, first and (first.colour, first.shape)),
-            _consistency(settings, first and first.setting),
+            self._shares(windows), _mean([subject == wanted for subject in self._subjects(frames)]),
+            *(self._consistencies(frames, windows[0].shown) if windows else (None, None)),
             _mean([self._ground_errors[index] for index in frames]))  # fmt: skip
+
+    def _subjects(self, frames: Sequence[int]) -> list[tuple[str, str]]:
+        return [(self._sights[index].colour, self._sights[index].shape) for index in frames]
+
+    def _consistencies(self, frames: Sequence[int], first: Reading) -> tuple[float | None, float | None]:
+        """Of the subject, and of the background."""
+        settings = [self._sights[index].setting for index in frames]
+        return (_consistency(self._subjects(frames), (first.colour, first.shape)),
+                _consistency(settings, first.setting))  # fmt: skip
 
     def _switch(self, part: Asked) -> SwitchScore:
         around = [self._sights[index] for index in range(max(0, part.start - BEFORE), part.start + AFTER)

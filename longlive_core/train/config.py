@@ -7,6 +7,7 @@ contradict each other, are errors before anything is loaded.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class Optimiser:
         average_from: the step from which on it is kept. Steps are this optimiser's own: the student's 40 are 200 of the
             critic's, LongLive's `ema_start_step`.
         clip: largest norm of the gradients.
+
+    ConfigError for what would train nothing, or blow up, without a word.
     """
 
     rate: float = 1e-5
@@ -66,18 +69,41 @@ class Optimiser:
     average_from: int = 40
     warmup: int = 0
 
+    def __post_init__(self):
+        allowed = {
+            "rate": (0 <= self.rate < math.inf, "0 or more"),
+            "betas": (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two, from 0 to below 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "clip": (self.clip > 0, "above 0; a very large one does not clip"),
+            "average": (0 <= self.average < 1, "from 0 (none) to below 1, such as 0.99"),
+            "average_from": (self.average_from >= 0, "0 or more"),
+            "warmup": (self.warmup >= 0, "0 or more"),
+        }  # fmt: skip
+        for name, (fine, wanted) in allowed.items():
+            if not fine:
+                raise ConfigError(f"{name} {getattr(self, name)} of an optimiser: allowed is {wanted}")
+
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank tuning of all linear layers of the blocks (PEFT). `critic`: the critic too, not only the student."""
+    """Low-rank tuning of all linear layers of the blocks (PEFT).
+
+    Attributes:
+        alpha: the update is scaled by alpha / rank; left out, it is as large as the rank.
+        critic: the critic too, not only the student.
+    """
 
     rank: int = 256
-    alpha: float = 256.0
+    alpha: float | None = None
     critic: bool = True
 
     def __post_init__(self):
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", float(self.rank))
         if self.rank < 1:
             raise ConfigError(f"LoRA rank {self.rank}: it must be at least 1; leave `lora` out for full tuning")
+        if not 0 < self.alpha < math.inf:
+            raise ConfigError(f"LoRA alpha {self.alpha}: it must be above 0; as large as the rank is usual")
 
 
 @dataclass(frozen=True)
@@ -178,8 +204,8 @@ class Config:
                 raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
         self.stream.check_length(self.lengths.frames // self.stream.chunk)
         self._check_sample()
-        if any(side % 16 for side in self.size):
-            raise ConfigError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 16")
+        if len(self.size) != 2 or any(side < 16 or side % 16 for side in self.size):
+            raise ConfigError(f"size {list(self.size)}: it must be width and height, multiples of 16")
         if self.first_latent not in FIRST_LATENTS:
             raise ConfigError(f"first_latent {self.first_latent!r}: allowed are {' and '.join(FIRST_LATENTS)}")
         if self.stage not in STAGES:
@@ -221,6 +247,12 @@ class Config:
     def latent_size(self) -> tuple[int, int]:
         """(h, w)."""
         return self.size[1] // 8, self.size[0] // 8
+
+    @property
+    def student_clips(self) -> set[int]:
+        """Which clips of a film the student ever learns from: one of `critic_updates` + 1 that are filmed in a row."""
+        count = self.lengths.clips
+        return {number * (self.critic_updates + 1) % count for number in range(count)}
 
     @property
     def needs_pictures(self) -> bool:
@@ -303,7 +335,11 @@ def _part(kind: type, values: Any, where: str) -> Any:
 
 def _value(kind: str, value: Any, name: str) -> Any:
     """A setting's value as its field wants it. YAML reads 1e-5 as a text and 1.0e-5 as a number; both are meant so."""
+    optional = kind.endswith(" | None")
+    kind = kind.removesuffix(" | None")
     try:
+        if optional and value is None:
+            return None
         if kind == "float":
             return float(value)
         if kind == "int" and (isinstance(value, bool) or float(value) != int(float(value))):

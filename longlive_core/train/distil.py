@@ -9,6 +9,7 @@ Shapes: B films of this rank, C channels, T latent frames, h, w latent size.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from torch import Tensor
@@ -25,6 +26,8 @@ from .stage import Encode, Trainee, finite
 from .streaming import LongFilm, Window
 from .trainable import TrainableWan
 
+log = logging.getLogger(__name__)
+
 
 class Distiller:
     """The state of a distillation between two steps, and the step.
@@ -40,6 +43,11 @@ class Distiller:
     def __init__(self, config: Config, student: Trainee, critic: Trainee, teacher: TrainableWan, encode: Encode,
                  draw: Callable, who: Ranks, as_image: AsImage | None = None):  # fmt: skip
         self.config, self.student, self.critic, self.who, self.as_image = config, student, critic, who, as_image
+        if len(seen := config.student_clips) < config.lengths.clips:
+            log.warning("the student learns only from the clips %s of each film's %d, since one of %d in a row is its: "
+                        "choose a `lengths.longest` of another number of clips",
+                        ", ".join(str(clip + 1) for clip in sorted(seen)), config.lengths.clips,
+                        config.critic_updates + 1)  # fmt: skip
         self.scores = Scores(teacher, critic.model, config.guidance)
         self.encode, self.draw = encode, draw
         self.unconditional = encode([config.negative_prompt] * config.batch)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from packaging.version import Version
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .follow_ups import Answer
@@ -48,11 +49,15 @@ class InstructionModel:
         key = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = transformers.AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **{key: dtype})
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                name, trust_remote_code=False, output_loading_info=True, **{key: dtype})  # fmt: skip
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"cannot load the instruction model '{name}': {reason} (needed is a folder, or a hub "
                              "name, with config.json, weights and tokenizer of a causal language model)") from error
+        if missing := sorted(info["missing_keys"]):  # transformers puts random numbers in their place
+            raise ValueError(f"the instruction model '{name}' lacks {len(missing)} of its weights, such as "
+                             f"'{missing[0]}'; download it again")  # fmt: skip
         return cls(model.to(device).eval(), tokenizer, plain, max_tokens)
 
     def __call__(self, instructions: Sequence[str], seed: int) -> list[Answer]:

@@ -167,6 +167,15 @@ def test_a_model_with_weights_missing_is_refused(tmp_path):
         Dino(name)
 
 
+def test_a_file_that_is_cut_off_is_told(tmp_path):
+    """Forbids a traceback for a download that broke off."""
+    name = save_dino(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a DINO model that can be loaded"):
+        Dino(name)
+
+
 def test_a_folder_without_the_processor_is_refused(tmp_path):
     """Forbids pixels normalised by another model's numbers."""
     name = save_dino(tmp_path)

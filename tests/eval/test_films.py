@@ -47,6 +47,18 @@ def test_a_stopped_film_has_the_segments_it_reached(tmp_path):
     assert len(open_film(write_truth(tmp_path / "part.mp4", frames=50)).segments) == 1
 
 
+def test_a_film_that_was_changed_after_rendering_is_refused(tmp_path):
+    """Forbids prompts scored at the wrong frames of a film that was interpolated, or put together with another."""
+    text, plan = STORY, parse(STORY).plan(10)
+    tags = film_metadata(text, plan, StreamConfig(), 0, (32, 16), "tiny")
+    for frames, fps, words in ((plan.frames, 32, "at 32 a second, its tags tell of .* at 16"),
+                               (plan.frames + 60, 16, f"it has {plan.frames + 60} frames")):  # fmt: skip
+        path = write_film(tmp_path / "changed.mp4", _grey(frames), tags, fps)
+        with pytest.raises(ValueError, match=f"was changed after it was rendered: .*{words}.*--timeline"):
+            open_film(path)
+        assert open_film(path, "0s a").claimed == frames
+
+
 def test_a_film_without_tags_needs_a_timeline(tmp_path):
     """Forbids a film evaluated against prompts that somebody guessed."""
     path = write_film(tmp_path / "film.mp4", _grey(30))

@@ -57,6 +57,15 @@ def test_a_subject_that_turns_into_another_is_seen(truth):
     assert score.fields["shape"] == pytest.approx(1 / 3) or score.fields["shape"] == pytest.approx(2 / 3)
 
 
+def test_what_changes_with_the_prompt_changes_the_film():
+    """Forbids a consistency of the whole film that begins anew at every prompt, and so cannot see a switch."""
+    star = Attributes("red", "star", "rest", "sea")
+    score = evaluate_toybox(film([(0, BALL), (72, star)], 168)[0], [(0, BALL), (72, star)])
+    assert score.subject_consistency > 0.95
+    assert score.film_subject_consistency == pytest.approx(0.75, abs=0.03)  # half of the sights differ from the first
+    assert score.film_background_consistency == 1
+
+
 def test_a_ground_that_changes_is_seen():
     """Forbids a background consistency that looks at the subject, and a ground error without a unit."""
     frames = film([(0, BALL), (48, Attributes("red", "ball", "rest", "desert"))], 96)[0]

@@ -207,13 +207,46 @@ def test_lora_run_writes_a_lora(tmp_path):
     torch.testing.assert_close(merged["blocks.0.self_attn.q.weight"].float(), wanted, rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("updates, clips", [(2, {0}), (3, {0, 1, 2})])
+def test_clips_that_the_student_never_learns_from_are_told(updates, clips, caplog, monkeypatch):
+    """Forbids a student that, without a word, learns from beginnings alone, because films and rounds are as long."""
+    distil = build(from_dict({**SETTINGS, "critic_updates": updates}), draw, Ranks())
+    assert ("the student learns only from the clips 1 of each film's 3" in caplog.text) == (clips == {0})
+    assert distil.config.student_clips == clips
+    seen, inner = set(), distil._next_clip
+
+    def next_clip(step, purpose):
+        found = inner(step, purpose)
+        if purpose == "student":
+            seen.add(distil.film.clips - 1)
+        return found
+
+    monkeypatch.setattr(distil, "_next_clip", next_clip)
+    for step in range(3 * updates):
+        distil.step(step)
+    assert seen == clips
+
+
+def test_a_rank_alone_scales_nothing():
+    """Forbids a LoRA of rank 8 at 32 times its strength, because another rank's alpha stayed."""
+    assert from_dict({**SETTINGS, "lora": {"rank": 8}}).lora.alpha == 8
+    assert from_dict({**SETTINGS, "lora": {"rank": 8, "alpha": 16}}).lora.alpha == 16
+
+
 @pytest.mark.parametrize("change, message", [
     ({"models": {"student": "nowhere.pt", "teacher": "pocket", "critic": "pocket"}}, "models.student: .*nowhere.pt"),
     ({"models": {"student": "pocket", "teacher": "pocket"}}, "missing setting models.critic"),
     ({"stepz": 3}, "unknown setting stepz: allowed are"),
     ({"lengths": {"clipp": 3}}, "unknown setting lengths.clipp"),
     ({"lengths": {"clip": 7, "new": 3}}, "multiples of the chunk, 3"),
-    ({"size": [100, 32]}, "size 100x32: both must be multiples of 16"),
+    ({"size": [100, 32]}, "size .100, 32.: it must be width and height, multiples of 16"),
+    ({"size": [32]}, "size .32.: it must be width and height"),
+    ({"size": [0, 32]}, "size .0, 32.: it must be width and height"),
+    ({"student_optimiser": {"clip": 0}}, "clip 0.0 of an optimiser: allowed is above 0"),
+    ({"student_optimiser": {"average": 1}}, "average 1.0 of an optimiser: allowed is from 0"),
+    ({"critic_optimiser": {"rate": "nan"}}, "rate nan of an optimiser: allowed is 0 or more"),
+    ({"critic_optimiser": {"betas": [0.9]}}, "betas .* of an optimiser: allowed is two"),
+    ({"lora": {"rank": 4, "alpha": 0}}, "LoRA alpha 0.0"),
     ({"preset": "longlive"}, "preset 'longlive': allowed are"),
     ({"first_latent": "last"}, "first_latent 'last': allowed are image and film"),
     ({"lora": {"rank": 0}}, "LoRA rank 0"),
