@@ -30,7 +30,7 @@ from . import rollouts, training
 from .common import Table, device_of
 
 FILMS = {"switch": 32, "window": 16, "int8": 24, "long": 6, "lora": 24, "sink": 24}  # where differences are clear
-STEPS = {"long": 600, "lora": 75, "sink": 75}  # critic steps of a tuning
+STEPS = {"long": 300, "lora": 75, "sink": 75}  # critic steps of a tuning
 ROLLOUTS = {"switch": rollouts.switch_strategies, "window": rollouts.windows, "int8": rollouts.int8}
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
 
