@@ -177,7 +177,7 @@ def test_memory_that_ends_while_loading_is_told(capsys, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Pipeline, "load", load)
     code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
-    assert code == 2 and "not enough memory to load the model (CUDA out of memory" in err and "--device cpu" in err
+    assert code == 2 and "not enough memory (CUDA out of memory" in err and "--device cpu" in err
 
 
 def test_model_options_reach_the_loader(capsys, tmp_path, tiny_pipeline):

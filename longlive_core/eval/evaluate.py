@@ -50,19 +50,16 @@ class FilmReport:
 
 def check_film(film: Film, settings: Settings) -> None:
     """Raise ValueError for what can be told before the film is decoded."""
-    if film.claimed:
-        try:
-            drift_meter(film).check_length(film.claimed)
-        except ValueError as error:
-            raise ValueError(f"'{film.path}': {error}") from error
-    if not settings.toybox:
-        return
-    if film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS:
+    unfit = film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS
+    if settings.toybox and unfit:
         raise ValueError(f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
                          f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
                          "other films")  # fmt: skip
     try:
-        asked_of(film.segments)
+        if settings.toybox:
+            asked_of(film.segments)
+        if film.claimed:
+            drift_meter(film).check_length(film.claimed)
     except ValueError as error:
         raise ValueError(f"'{film.path}': {error}") from error
 
