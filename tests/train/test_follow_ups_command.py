@@ -1,9 +1,11 @@
 """`python -m longlive_core follow-ups` and the model behind it, with real transformers and tiny models."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
 from longlive_core.train import instruction_model
@@ -152,6 +154,22 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, argume
     code, out, err = run(capsys, *arguments, *options)
     assert code == 2 and not out and words in err and err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
+
+
+@pytest.mark.parametrize(("fault", "words"), [("cut off", "cannot load the instruction model"),
+                                              ("missing", "lacks 1 of its weights")])  # fmt: skip
+def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, fault, words):
+    """Forbids a traceback for a file that breaks off, and random numbers in the place of weights that are missing."""
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (file,) = folder.glob("*.safetensors")
+    if fault == "cut off":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        weights = load_file(file)
+        del weights[next(name for name in weights if "mlp" in name)]
+        save_file(weights, file, metadata={"format": "pt"})
+    code, _, err = run(capsys, prompts, "--model", folder, "--out", tmp_path / "pairs.jsonl", "--device", "cpu")
+    assert code == 2 and words in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
