@@ -348,8 +348,10 @@ def _value(kind: str, value: Any, name: str) -> Any:
             return int(float(value))
         if kind == "bool" and not isinstance(value, bool):
             raise ValueError
+        if kind.startswith("tuple"):
+            return tuple(float(part) if "float" in kind else part for part in value)
     except (TypeError, ValueError):
-        wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}[kind]
+        wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}.get(kind, "a list of numbers")
         raise ConfigError(f"{name} {value!r}: it must be {wanted}") from None
     return tuple(value) if isinstance(value, list) else value
 

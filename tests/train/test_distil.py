@@ -245,6 +245,8 @@ def test_a_rank_alone_scales_nothing():
     ({"student_optimiser": {"clip": 0}}, "clip 0.0 of an optimiser: allowed is above 0"),
     ({"student_optimiser": {"average": 1}}, "average 1.0 of an optimiser: allowed is from 0"),
     ({"critic_optimiser": {"rate": "nan"}}, "rate nan of an optimiser: allowed is 0 or more"),
+    ({"critic_optimiser": {"betas": 0.9}}, "critic_optimiser.betas 0.9: it must be a list of numbers"),
+    ({"size": 32}, "size 32: it must be a list of numbers"),
     ({"critic_optimiser": {"betas": [0.9]}}, "betas .* of an optimiser: allowed is two"),
     ({"lora": {"rank": 4, "alpha": 0}}, "LoRA alpha 0.0"),
     ({"preset": "longlive"}, "preset 'longlive': allowed are"),
