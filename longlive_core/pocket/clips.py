@@ -68,10 +68,10 @@ class ClipPool:
             self.clips.append(self._make(len(self.clips)))
 
     @torch.no_grad()
-    def encode_starts(self) -> None:
-        """Encode the first chunk of every combination that is in training."""
+    def encode_starts(self, rank: int = 0, ranks: int = 1) -> None:
+        """Encode the first chunk of every combination that is in training; of several ranks, each a part of them."""
         looks = [Attributes(*values) for values in itertools.product(*world.TABLES.values())]
-        looks = [look for look in looks if not world.is_held_out(look)]
+        looks = [look for look in looks if not world.is_held_out(look)][rank::ranks]
         dtype = next(self.vae.parameters()).dtype
         for first in range(0, len(looks), 8):
             group = looks[first:first + 8]

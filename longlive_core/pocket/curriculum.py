@@ -10,7 +10,7 @@ import numpy as np
 
 from ..train.teacher_forcing import LAST_SLOT, Plan
 from .clips import Clip, ClipPool
-from .long_clips import LONG, LongClip, LongPool, Window, window
+from .long_clips import LongClip, LongPool, Window, window
 from .train_dit import FIRST_CHUNKS
 
 Spot = tuple[int, int]  # where a window starts after the film's first chunk, and the chunk whose prompt it asks for
@@ -52,7 +52,7 @@ def _late(clip: LongClip) -> list[Spot]:
 
 def _deep(clip: LongClip) -> list[Spot]:
     """Places with two chunks of context and three more under one prompt; a change may lie between the two."""
-    ends = [*clip.switches, LONG]
+    ends = [*clip.switches, clip.chunks]
     segments = zip((0, *clip.switches), ends, strict=True)
     return [(start, start + 2) for first, end in segments for start in range(max(1, first - 1), end - 4)]
 
@@ -74,26 +74,33 @@ class Curriculum:
     Args:
         starts: first chunks of all combinations.
         pool: long films.
-        rng: of every choice.
+        rng: of every other choice than `kinds`.
+        kinds: of the place to train or to film; the same on all ranks, which then take equally long.
     """
 
-    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator):
-        self.starts, self.pool, self.rng = starts.starts, pool, rng
+    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator, kinds: np.random.Generator):
+        self.starts, self.pool, self.rng, self.kinds = starts.starts, pool, rng, kinds
         self.films: dict[Place, list[Window]] = {place: [] for place in PLACES}
         self.shares = np.array([*(place.share for place in PLACES), STARTS_SHARE])
 
     def film(self, make: Callable[[list[Window], Plan], float], windows: int, oldest: int) -> tuple[str, float]:
         """Let `make` film windows of one place; older ones than of step `oldest` go. -> place, answer."""
         shares = self.shares[:-1]
-        place = PLACES[int(self.rng.choice(len(PLACES), p=shares / shares.sum()))]
+        place = PLACES[int(self.kinds.choice(len(PLACES), p=shares / shares.sum()))]
         fresh = place.draw(self.pool.clips, self.rng, windows)
         near = make(fresh, place.plan)
         self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
         return place.name, near
 
+    def take(self, windows: list[tuple[Place, Window]], oldest: int) -> None:
+        """Add windows that the model filmed elsewhere; those older than of step `oldest` go."""
+        for place in PLACES:
+            fresh = [window for its, window in windows if its is place]
+            self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
+
     def draw(self, own_rate: float) -> tuple[str, list[Clip], Plan]:
         """The next step's batch; `own_rate` is the share of batches with the model's own films, once there are any."""
-        kind = int(self.rng.choice(len(self.shares), p=self.shares))
+        kind = int(self.kinds.choice(len(self.shares), p=self.shares))
         if kind == len(PLACES):
             plan, batch = FIRST_CHUNKS
             return "start", [self.starts[n] for n in self.rng.choice(len(self.starts), batch, replace=False)], plan

@@ -1,7 +1,8 @@
 """Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
 Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `tune` goes on with long films and changes of prompt; `export` writes the files the package ships;
+transformer; `tune` goes on with long films and changes of prompt, `stream` with films of minutes that the model rolls
+on from its own cache; `export` writes the files the package ships, of the last of these two that is there;
 `teacher`, only when it is named, makes a bidirectional model of short clips, which distillations need. `--stages` runs
 some of them on the results of earlier ones in the same folder. Progress goes to the log (standard error).
 
@@ -10,19 +11,23 @@ The shipped weights came from these stages, run one by one; `docs/pocket.md` has
 
 import argparse
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 
 from ..train.optimiser import submodule
+from ..train.parallel import ranks
 from ..vae import WanVAE, channels_last
 from . import teacher, train_dit, train_vae, tune, weights_folder
 from .clips import ClipPool
 from .export import export, save_transformer
 from .long_clips import LongPool
+from .streams import ONLY_ACTION, STREAM_CHUNKS, STREAM_PATTERNS
 
-STAGES = ("vae", "dit", "tune", "export", "teacher")
-SHIPPED = STAGES[:4]  # what makes the package's weights
+STAGES = ("vae", "dit", "tune", "stream", "export", "teacher")
+SHIPPED = STAGES[:5]  # what makes the package's weights
+LONGEST_WAIT = timedelta(minutes=30)  # of one rank for another that still encodes films
 log = logging.getLogger(__name__)
 
 
@@ -34,9 +39,21 @@ def load_vae(folder: Path) -> WanVAE:
 
 def run_export(folder: Path, target: Path, note: str) -> int:
     """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
-    weights = torch.load(folder / "tuned.pt", weights_only=True)["weights"]
+    newest = next(path for path in (folder / "streamed.pt", folder / "tuned.pt") if path.exists())
+    weights = torch.load(newest, weights_only=True)["weights"]
     vae = torch.load(folder / "vae.pt", weights_only=True)
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
+
+
+def run_stream(folder: Path, seed: int, steps: int | None) -> None:
+    """Stage `stream`, on the ranks that torchrun started or on one."""
+    with ranks("cpu", LONGEST_WAIT) as who:
+        vae, own = load_vae(folder), seed + tune.RANK_SEEDS * who.rank
+        if not who.first:
+            logging.disable()
+        recipe = tune.StreamRecipe(**({"steps": steps} if steps else {}))
+        films = LongPool(vae, own + 1, STREAM_CHUNKS, STREAM_PATTERNS, in_row=recipe.streams, only_action=ONLY_ACTION)
+        tune.train(ClipPool(vae, seed), LongPool(vae, own), folder, seed, recipe, films, who)
 
 
 def export_transformer(folder: Path, name: str) -> Path:
@@ -56,6 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
     parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
+    parser.add_argument("--stream-steps", type=int, help="of the stage `stream` (default: the recipe's)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
@@ -72,6 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
         vae = load_vae(options.out)
         recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
+    if "stream" in options.stages:
+        run_stream(options.out, options.seed, options.stream_steps)
     if "teacher" in options.stages:
         vae = load_vae(options.out)
         teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)

@@ -1,8 +1,9 @@
-"""Stage `tune`: the transformer of the stage `dit`, trained on at any place of long films with changes of prompt.
+"""Stages `tune` and `stream`: the transformer, trained on at any place of long films with changes of prompt.
 
 The model films some windows itself, from a few true chunks on; where its chunks are still near the truth they are the
 context it learns to go on from, as it will have to. A change of prompt is trained as the rollout meets it: early in a
 film, where the sink is rebuilt, and deep in it, where the sink keeps the first prompt, with the chunks after it.
+`tune` begins with true chunks and films at most seven of its own; `stream` goes on from its own cache for minutes.
 
 Shapes: C channels, T latent frames, h, w latent size.
 """
@@ -20,16 +21,20 @@ from ..model import WanModel
 from ..noise import AddressedNoise
 from ..rollout import Shot
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
+from ..train.parallel import Ranks
 from ..train.self_forcing import nothing
-from ..train.teacher_forcing import LAST_SLOT, Plan
+from ..train.teacher_forcing import LAST_SLOT, Plan, matmul_attention
 from .captions import caption
 from .clips import CHUNK, Clip, ClipPool
 from .curriculum import Curriculum
 from .language import encode_tokens, encoder_config, to_wan_width, tokens_of
-from .long_clips import LongPool, Window
+from .long_clips import LongPool, Window, subject_error
+from .streams import Streams
 from .train_dit import STREAM, DitRecipe, Forcing, Journal, is_block_matrix
 from .world import Attributes
 
+RANK_SEEDS = 1000  # apart are the seeds of the ranks' films and noise
+ONE_RANK = Ranks()
 log = logging.getLogger(__name__)
 
 
@@ -49,12 +54,36 @@ class TuneRecipe(DitRecipe):
     guess_age: int = 400
     roll_every: int = 12
     near: float = 0.8  # largest error of an own chunk that serves as context, against the true one
+    streams: int = 0  # films that are rolled on side by side, none in `tune`
+    stream_every: int = 12  # steps
+    stream_chunks: int = 4  # by which they are rolled on
+    stream_films: int = 16  # true ones before the first step
+    films_per_step: float = 0.03
+
+
+@dataclass(frozen=True)
+class StreamRecipe(TuneRecipe):
+    """How the tuned transformer goes on with streams of its own."""
+
+    steps: int = 1800
+    rate: float = 4e-4
+    matrix_rate: float = 0.005
+    first_clips: int = 32
+    clips_per_step: float = 0.0
+    guess_rate: float = 0.85
+    guess_age: int = 200
+    roll_every: int = 24
+    streams: int = 8
 
 
 class LongForcing(Forcing):
     """Teacher forcing over windows of long films."""
 
     recipe: TuneRecipe
+
+    def __init__(self, model: WanModel, encoder: UMT5EncoderModel, recipe: TuneRecipe, seed: int):
+        super().__init__(model, encoder, recipe, seed)
+        self.wan.attention = matmul_attention  # films are made here too
 
     def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
         clean = latents[:, :, :CHUNK * len(plan.clean)].clone()
@@ -71,18 +100,17 @@ class LongForcing(Forcing):
 
     def _near(self, clip: Clip) -> list[bool]:
         """For each chunk that the model filmed, whether its error, weighted by the subject, is small."""
-        made = clip.guesses.shape[1]
-        weight = clip.weight[:made].float()
-        squares = (clip.guesses.float() - clip.latents[:, :made].float()).square().mean(dim=0) * weight
-        errors = [part.sum() / of.sum().clamp(min=1e-3)
-                  for part, of in zip(squares.split(CHUNK), weight.split(CHUNK), strict=True)]  # fmt: skip
+        length = clip.guesses.shape[1]
+        made, truth = clip.guesses.float().split(CHUNK, dim=1), clip.latents[:, :length].float().split(CHUNK, dim=1)
+        weight = clip.weight[:length].float().split(CHUNK)
+        errors = (subject_error(*chunk) for chunk in zip(made, truth, weight, strict=True))
         return [float(error) <= self.recipe.near for error in errors]
 
     @torch.no_grad()
     def film(self, clips: list[Window], plan: Plan, step: int, rng: np.random.Generator) -> float:
         """Let the model make these windows itself after one to three true chunks; returns the share that is near."""
         true = int(rng.integers(1, LAST_SLOT + 1))
-        sink, previous, after = (self._contexts([getattr(clip, when) for clip in clips])
+        sink, previous, after = (self.contexts([getattr(clip, when) for clip in clips])
                                  for when in ("before", "previous", "after"))  # fmt: skip
         latents = torch.stack([clip.latents for clip in clips]).float().split(CHUNK, dim=2)
         noise = AddressedNoise([int(self.rng.integers(2**31)) for _ in clips])
@@ -102,7 +130,7 @@ class LongForcing(Forcing):
             clip.guesses, clip.guessed_at = guesses.half(), step
         return float(np.mean([self._near(clip)[true:] for clip in clips]))
 
-    def _contexts(self, asked: list[Attributes]) -> Tensor:
+    def contexts(self, asked: list[Attributes]) -> Tensor:
         ids, mask = tokens_of(self.tokenizer, [caption(look, self.rng) for look in asked])
         return to_wan_width(encode_tokens(self.encoder, ids, mask))
 
@@ -116,28 +144,46 @@ def load(path: Path, recipe: TuneRecipe) -> tuple[WanModel, UMT5EncoderModel]:
     return model.to(torch.bfloat16), encoder.to(torch.bfloat16)
 
 
-def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TuneRecipe = TuneRecipe()) -> Path:
-    """Tune `folder/dit.pt`; write `folder/tuned.pt` (averaged float32 weights)."""
+def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TuneRecipe = TuneRecipe(),
+          true_films: LongPool | None = None, who: Ranks = ONE_RANK) -> Path:  # fmt: skip
+    """Tune `folder/dit.pt` into `tuned.pt` or, with streams, `tuned.pt` into `streamed.pt` (averaged float32 weights).
+
+    Streams leave the text encoder as it is, so that other transformers which it reads to stay what they are.
+
+    Args:
+        true_films: what the streams of the recipe are held against.
+        who: of several ranks, each draws batches of its own, and the gradients' mean moves the weights.
+    """
+    begin, end = ("tuned", "streamed") if recipe.streams else ("dit", "tuned")
     torch.manual_seed(seed)
-    rng = np.random.default_rng((seed, 2))
-    model, encoder = load(folder / "dit.pt", recipe)
-    forcing = LongForcing(model, encoder, recipe, seed)
-    optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
-                           average=recipe.average, ramp=True, matrix=is_block_matrix)  # fmt: skip
-    starts.encode_starts()
-    curriculum, journal = Curriculum(starts, pool, rng), Journal()
+    rng, kinds = (np.random.default_rng((seed, recipe.streams, *more)) for more in ((2, who.rank), (3,)))
+    model, encoder = load(folder / f"{begin}.pt", recipe)
+    forcing = LongForcing(model, encoder, recipe, seed + RANK_SEEDS * who.rank)
+    trained = {"dit": model, "heads": forcing.grounding, **({} if recipe.streams else {"text": encoder})}
+    fixed = {} if "text" in trained else {f"text.{key}": value.float() for key, value in encoder.state_dict().items()}
+    encoder.requires_grad_("text" in trained)
+    optimiser = MasterAdam(trained, weight_decay=0.01, average=recipe.average, ramp=True, matrix=is_block_matrix)
+    starts.encode_starts(who.rank, who.count)
+    curriculum, journal = Curriculum(starts, pool, rng, kinds), Journal()
+    streams = Streams(forcing.wan, forcing.contexts, true_films, recipe.streams, recipe.near, rng)
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
         if step % recipe.roll_every == 0:
             name, near = curriculum.film(lambda windows, plan, now=step: forcing.film(windows, plan, now, rng),
                                          recipe.rolled_clips, step - recipe.guess_age)  # fmt: skip
             journal.keep(name, {"near": near})
+        if recipe.streams and step % recipe.stream_every == 0:
+            true_films.grow(recipe.stream_films + int(step * recipe.films_per_step))
+            windows, near = streams.advance(recipe.stream_chunks, step)
+            curriculum.take(windows, step - recipe.guess_age)
+            journal.keep("stream", {"near": near})
         name, clips, plan = curriculum.draw(recipe.guess_rate)
         loss, errors = forcing.step(clips, plan, step)
         loss.backward()
+        who.mean_gradients(optimiser.params)
         share = cosine_rate(step, recipe.steps, 1.0, recipe.warmup)
         optimiser.step(share * recipe.rate, share * recipe.matrix_rate)
         journal.note(step, float(loss.detach()), errors, name, len(pool.clips))
-        if step % 100 == 99 or step + 1 == recipe.steps:
-            torch.save({"weights": optimiser.averaged(), "step": step + 1}, folder / "tuned.pt")
-    return folder / "tuned.pt"
+        if who.first and (step % 100 == 99 or step + 1 == recipe.steps):
+            torch.save({"weights": optimiser.averaged() | fixed, "step": step + 1}, folder / f"{end}.pt")
+    return folder / f"{end}.pt"

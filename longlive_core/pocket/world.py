@@ -387,3 +387,10 @@ def changed_attributes(attributes: Attributes, rng: np.random.Generator, held_ou
         new = replace(attributes, **{field: getattr(other, field) for field in fields})
         if new != attributes and is_held_out(new) == held_out:
             return new
+
+
+def changed_action(attributes: Attributes, rng: np.random.Generator) -> Attributes:
+    """The same subject and setting with another action, any of those that are not held out with them."""
+    others = [replace(attributes, action=action) for action in ACTIONS if action != attributes.action]
+    allowed = [look for look in others if not is_held_out(look)]
+    return allowed[rng.integers(len(allowed))]

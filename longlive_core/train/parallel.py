@@ -7,7 +7,7 @@ is one more group. Gradients are averaged over ranks, so a rank's loss is a mean
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,6 +43,17 @@ class Ranks:
     def barrier(self) -> None:
         if self.many:
             dist.barrier()
+
+    def mean_gradients(self, params: Sequence[nn.Parameter]) -> None:
+        """Replace the gradients of whole (not sharded) weights by their means over all ranks, one message for all."""
+        if not self.many:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+        message = torch.cat([gradient.float().flatten() for gradient in gradients])
+        dist.all_reduce(message)
+        message /= self.count
+        for p, mean in zip(params, message.split([p.numel() for p in params]), strict=True):
+            p.grad = mean.view_as(p).to(p.dtype)
 
     def mean(self, value: float) -> float:
         """The mean of a number over all ranks."""

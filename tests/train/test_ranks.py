@@ -62,3 +62,27 @@ def test_a_causal_start_on_two_ranks_is_one_on_one(tmp_path):
     trained(tmp_path / "first.pt", 2, 3, tmp_path / "run", stage="causal")
     again = trained(tmp_path / "second.pt", 2, 4, tmp_path / "run", stage="causal")
     assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())
+
+
+def test_the_mean_of_gradients_is_that_of_all_ranks(tmp_path):
+    """Forbids ranks that drift apart: another mean on each, or one that leaves out weights without a gradient."""
+    script = tmp_path / "mean.py"
+    script.write_text("""
+import sys, torch
+from longlive_core.train.parallel import ranks
+with ranks("cpu") as who:
+    one, two, three = (torch.nn.Parameter(torch.zeros(n, 2, dtype=torch.bfloat16)) for n in (1, 3, 2))
+    one.grad = torch.full_like(one, 1.0 + who.rank)
+    if who.first:
+        two.grad = torch.full_like(two, 5.0)
+    who.mean_gradients([one, two, three])
+    torch.save([p.grad for p in (one, two, three)], f"{sys.argv[1]}-{who.rank}.pt")
+""")
+    environment = ENVIRONMENT | {"PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run([*TORCHRUN, script, tmp_path / "mean"], env=environment, capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = [((1, 2), torch.bfloat16, {1.5}), ((3, 2), torch.bfloat16, {2.5}), ((2, 2), torch.bfloat16, {0.0})]
+    for rank in range(2):
+        means = torch.load(tmp_path / f"mean-{rank}.pt", weights_only=True)
+        assert [(tuple(m.shape), m.dtype, set(m.flatten().tolist())) for m in means] == expected

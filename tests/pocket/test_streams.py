@@ -1,0 +1,150 @@
+"""Streams: films that the model rolls on from its own cache while it is trained, and the windows out of them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from longlive_core.config import ModelConfig
+from longlive_core.model import CausalWan, WanModel
+from longlive_core.noise import AddressedNoise
+from longlive_core.pocket import streams, world
+from longlive_core.pocket.curriculum import Curriculum
+from longlive_core.pocket.long_clips import LongClip, LongPool
+from longlive_core.pocket.streams import STREAM_CHUNKS, STREAM_PATTERNS, Streams
+from longlive_core.pocket.train_dit import STREAM
+from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.train.teacher_forcing import LAST_SLOT
+
+CHUNKS, SWITCHES = 12, (6,)
+LOOKS = [world.Attributes(colour, "ball", "rest", "sea") for colour in ("red", "blue", "green")]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(streams, "STREAM_CHUNKS", CHUNKS)
+
+
+@pytest.fixture(scope="module")
+def wan() -> CausalWan:
+    torch.manual_seed(0)
+    config = ModelConfig(dim=64, ffn_dim=64, num_heads=1, num_layers=2, text_dim=8, freq_dim=32)
+    model = WanModel(config).requires_grad_(False)
+    nn.init.normal_(model.head.head.weight, 0, 0.1)
+    nn.init.normal_(model.text_embedding[0].weight, 0, 1)
+    return CausalWan(model, config)
+
+
+class _Pool:
+    """Two films of random latents with a change of prompt."""
+
+    def __init__(self):
+        torch.manual_seed(1)
+        scripts = [list(zip((0, *SWITCHES), pair, strict=True)) for pair in (LOOKS[:2], LOOKS[1:])]
+        self.clips = [LongClip(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
+                      for script in scripts]  # fmt: skip
+
+
+def contexts(asked) -> torch.Tensor:
+    """One text embedding a look, [B, 3, 8]."""
+    return torch.stack([torch.full((3, 8), float(LOOKS.index(look) + 1)).cumsum(0) for look in asked])
+
+
+def _streams(wan, near) -> Streams:
+    return Streams(wan, contexts, _Pool(), 2, near, np.random.default_rng(0))
+
+
+def test_streams_film_what_a_rollout_films(wan, short):
+    """Forbids another film than at use: its steps, its cache, its recache at the change of prompt."""
+    made = _streams(wan, near=float("inf"))
+    for _ in range(CHUNKS // 4):
+        windows, near = made.advance(4, step=0)
+        assert near == 1.0
+    rng = np.random.default_rng(0)  # the same draws again: a film for the pattern, the films, their noise
+    rng.integers(2)
+    rng.choice(2, size=2, replace=False)
+    noise = AddressedNoise([int(rng.integers(2**31)) for _ in range(2)])
+    spans = [PromptSpan(at, contexts([clip.asked(at) for clip in made.clips])) for at in (0, *SWITCHES)]
+    film = torch.cat([chunk.latents for chunk in rollout(wan, spans, CHUNKS, (4, 4), STREAM, noise)], dim=2)
+    assert torch.equal(made.made, film.half())
+    assert film.std() > 0.1
+
+
+def test_what_left_the_truth_is_replaced_by_it(wan, short):
+    """Forbids going on from a film that lost its subject."""
+    made = _streams(wan, near=-1.0)
+    assert [made.advance(4, step=0)[1] for _ in range(3)] == [0.0] * 3
+    assert torch.equal(made.made, made.truth)
+    assert torch.equal(torch.cat(list(made.shot.recent), dim=2), made.truth[:, :, -12:].float())  # what the cache is of
+    between = _streams(wan, near=1.0)
+    for row in (0, 1):  # one stream is near where it asks for little: no subject in sight
+        between.pool.clips[row].weight[:] = float(row)
+    _, near = between.advance(4, step=0)
+    for clip, film, truth in zip(between.clips, between.made, between.truth, strict=True):
+        assert torch.equal(film[:, :12], truth[:, :12]) == bool(clip.weight.max())
+    assert near == 0.5
+
+
+def _where(latents: torch.Tensor, films: torch.Tensor) -> tuple[int, int]:
+    """Where a window continues after the first chunk, and in which of the films."""
+    wanted = latents[:, 3:]
+    return next((at, row) for row, film in enumerate(films) for at in range(CHUNKS)
+                if torch.equal(film[:, 3 * at:3 * at + wanted.shape[1]], wanted))  # fmt: skip
+
+
+def test_the_windows_are_the_newest_own_film(wan, short):
+    """Forbids windows that are given twice or never, whose context is another film's, or that end before it is made."""
+    made, seen = _streams(wan, near=float("inf")), []
+    for step in range(6):
+        windows, _ = made.advance(2, step)
+        for place, cut in windows:
+            start, row = _where(cut.latents, made.truth)
+            chunks = place.plan.chunks - 1  # behind the film's first one
+            assert start + chunks - 1 in (2 * step, 2 * step + 1) and cut.guessed_at == step
+            own = [made.made[row, :, :3], made.made[row, :, 3 * start:3 * (start + chunks - 1)]]
+            assert torch.equal(cut.guesses, torch.cat(own, dim=1))
+            seen.append((place.name, start))
+    late = {(name, start) for name, start in seen if name == "late"}
+    assert late == {("late", SWITCHES[0] - LAST_SLOT)}
+    assert len(seen) == 2 * len(set(seen)) and "deep" in {name for name, _ in seen}
+
+
+def test_over_streams_are_followed_by_new_ones(wan, short):
+    """Forbids a stream without an end, and one film's cache under another's name."""
+    made = _streams(wan, near=float("inf"))
+    for _ in range(3):
+        made.advance(4, step=0)
+    old = made.made
+    made.advance(4, step=0)
+    assert made.chunk == 4 and made.made is not old and not made.made[:, :, 12:].any()
+
+
+def test_streams_take_turns_and_only_windows_that_are_fresh_serve(wan, short):
+    """Forbids a curriculum that keeps a worse model's films."""
+    rng = np.random.default_rng(0)
+    curriculum = Curriculum(type("Starts", (), {"starts": []}), _Pool(), rng, rng)
+    made = _streams(wan, near=float("inf"))
+    for step in range(3):
+        curriculum.take(made.advance(4, step)[0], oldest=step - 1)
+    ages = {cut.guessed_at for films in curriculum.films.values() for cut in films}
+    assert ages == {2}
+
+
+@pytest.mark.parametrize("pattern", STREAM_PATTERNS)
+def test_every_change_of_a_stream_can_be_trained(pattern):
+    """Forbids changes so near to each other, or to the end, that no window of one prompt holds them."""
+    ends = [*pattern, STREAM_CHUNKS]
+    assert all(after - before >= 4 for before, after in zip((0, *pattern), ends, strict=True))
+    assert not pattern or pattern[0] > LAST_SLOT + 1
+
+
+def test_films_in_a_row_share_their_changes(monkeypatch):
+    """Forbids batches of streams whose prompts change at different chunks."""
+    pool = LongPool(nn.Linear(1, 1), 0, chunks=3, patterns=((1,), (2,)), in_row=2, only_action=1.0)
+    monkeypatch.setattr("longlive_core.pocket.long_clips.encode", lambda vae, pixels, group: torch.zeros(1, 1, 9, 2, 2))
+    pool.grow(6)
+    assert [clip.switches for clip in pool.clips] == [(1,), (1,), (2,), (2,), (1,), (1,)]
+    for clip in pool.clips:
+        (_, before), (_, after) = clip.script
+        assert before.action != after.action and not world.is_held_out(after)
+        assert (before.colour, before.shape, before.setting) == (after.colour, after.shape, after.setting)
