@@ -125,8 +125,16 @@ def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
     assert any(remark.startswith("12 s, a: adherence at the end is") for remark in both.remarks)
 
 
+def test_long_films_of_models_that_there_are(capsys):
+    """Forbids a training where there is nothing to train, and rows that are missing."""
+    main(["long", "--films", "2", "--seconds", "6", "--also", "one", "pocket", "--also", "two", "pocket"])
+    text = capsys.readouterr().out
+    assert "| 6 s, one |" in text and "| 6 s, two |" in text and "end: 6 s, two - 6 s, one = 0.0 [0.0, 0.0]" in text
+
+
 @pytest.mark.parametrize("arguments, words", [
-    (["long"], "long needs --folder"),
+    (["long"], "or --also, to film models that there are"),
+    (["long", "--also", "a", "pocket", "--steps", "2"], "--steps: not for the table long without --folder"),
     (["lora"], "lora needs --folder"),
     (["sink", "--folder", "x", "--model", "pocket"], "--model is for switch, window, int8"),
     (["switch", "--steps", "3", "--folder", "x"], "--folder, --steps: not for the table switch"),

@@ -4,6 +4,7 @@
     python -m benchmarks.tables window
     python -m benchmarks.tables int8
     python -m benchmarks.tables long --folder FOLDER --also shipped pocket
+    python -m benchmarks.tables long --also tuned FOLDER/tuned.safetensors --also shipped pocket
     python -m benchmarks.tables lora --folder FOLDER
     python -m benchmarks.tables sink --folder FOLDER
 
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("output/tables"), help="long, lora, sink: folder of the runs; "
                         "a run that is there goes on")  # fmt: skip
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "MODEL"),
-                        help="long: another model, and what its rows are called")  # fmt: skip
+                        help="long: another model, and what its rows are called; without --folder only these are "
+                        "filmed")  # fmt: skip
     parser.add_argument("--seconds", type=positive, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--json", type=_folder, metavar="FOLDER")
@@ -72,6 +74,9 @@ def measure(pipeline: Pipeline, options: argparse.Namespace) -> Table:
     if options.table in ROLLOUTS:
         chosen = training.with_weights(pipeline, options.model) if options.model else pipeline
         return ROLLOUTS[options.table](chosen, count, seed)
+    if options.folder is None:  # `long` of models that there are
+        models = {name: training.with_weights(pipeline, model) for name, model in options.also}
+        return training.long_tuning(models, count, seed, tuple(options.seconds))
     start = options.start or str(options.folder / "dit.safetensors")
     steps = options.steps or STEPS[options.table]
     config = training.tuning(CONFIG, start, options.folder, steps, changes(options.set))
@@ -85,16 +90,19 @@ def measure(pipeline: Pipeline, options: argparse.Namespace) -> Table:
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Mistakes answer before minutes of work, and nothing that is given is left aside."""
     tunes = options.table in STEPS
-    if tunes and options.folder is None:
+    films_only = options.table == "long" and options.also and options.folder is None
+    if tunes and options.folder is None and not films_only:
         parser.error(f"{options.table} needs --folder, that of `python -m longlive_core.pocket.train` with the stages "
-                     "dit and teacher: the tuning starts from its dit.safetensors")  # fmt: skip
+                     "dit and teacher: the tuning starts from its dit.safetensors"
+                     + ("; or --also, to film models that there are" if options.table == "long" else ""))  # fmt: skip
     if tunes and options.model:
         parser.error(f"--model is for {', '.join(ROLLOUTS)}; {options.table} makes its own, from --start")
     given = {"--folder": options.folder, "--start": options.start, "--steps": options.steps, "--set": options.set}
-    wrong = [] if tunes else [name for name, value in given.items() if value]
+    wrong = [] if tunes and not films_only else [name for name, value in given.items() if value]
     wrong += ["--also"] if options.also and options.table != "long" else []
     if wrong:
-        parser.error(f"{', '.join(wrong)}: not for the table {options.table}")
+        parser.error(f"{', '.join(wrong)}: not for the table {options.table}"
+                     + (" without --folder, which tunes nothing" if films_only else ""))  # fmt: skip
 
 
 def _two_or_more(text: str) -> int:

@@ -4,13 +4,15 @@ Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool
 transformer; `tune` goes on with long films and changes of prompt, `stream` with films of minutes that the model rolls
 on from its own cache; `export` writes the files the package ships, of the last of these two that is there;
 `teacher`, only when it is named, makes a bidirectional model of short clips, which distillations need. `--stages` runs
-some of them on the results of earlier ones in the same folder. Progress goes to the log (standard error).
+some of them on the results of earlier ones in the same folder; `stream` alone also runs on several processes under
+torchrun. Progress goes to the log (standard error).
 
 The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
 """
 
 import argparse
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,6 +56,8 @@ def run_stream(folder: Path, seed: int, steps: int | None) -> None:
         recipe = tune.StreamRecipe(**({"steps": steps} if steps else {}))
         films = LongPool(vae, own + 1, STREAM_CHUNKS, STREAM_PATTERNS, in_row=recipe.streams, only_action=ONLY_ACTION)
         tune.train(ClipPool(vae, seed), LongPool(vae, own), folder, seed, recipe, films, who)
+        if who.first:
+            export_transformer(folder, "streamed")
 
 
 def export_transformer(folder: Path, name: str) -> Path:
@@ -75,6 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
     parser.add_argument("--stream-steps", type=int, help="of the stage `stream` (default: the recipe's)")
     options = parser.parse_args(arguments)
+    if "RANK" in os.environ and options.stages != ["stream"]:
+        parser.error(f"torchrun is for `--stages stream` alone, got {', '.join(options.stages)}: run these without it")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -90,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         vae = load_vae(options.out)
         recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
+        export_transformer(options.out, "tuned")
     if "stream" in options.stages:
         run_stream(options.out, options.seed, options.stream_steps)
     if "teacher" in options.stages:

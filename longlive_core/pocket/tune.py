@@ -148,7 +148,7 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tun
           true_films: LongPool | None = None, who: Ranks = ONE_RANK) -> Path:  # fmt: skip
     """Tune `folder/dit.pt` into `tuned.pt` or, with streams, `tuned.pt` into `streamed.pt` (averaged float32 weights).
 
-    Streams leave the text encoder as it is, so that other transformers which it reads to stay what they are.
+    Streams leave the text encoder as it is: the earlier transformers, which it serves as well, stay what they are.
 
     Args:
         true_films: what the streams of the recipe are held against.

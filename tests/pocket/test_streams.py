@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import UMT5EncoderModel
 
 from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
-from longlive_core.pocket import streams, world
+from longlive_core.pocket import streams, train, tune, world
+from longlive_core.pocket.clips import Clip
 from longlive_core.pocket.curriculum import Curriculum
-from longlive_core.pocket.long_clips import LongClip, LongPool
+from longlive_core.pocket.language import encoder_config
+from longlive_core.pocket.long_clips import LONG, LongClip, LongPool
 from longlive_core.pocket.streams import STREAM_CHUNKS, STREAM_PATTERNS, Streams
 from longlive_core.pocket.train_dit import STREAM
 from longlive_core.rollout import PromptSpan, rollout
@@ -148,3 +151,55 @@ def test_films_in_a_row_share_their_changes(monkeypatch):
         (_, before), (_, after) = clip.script
         assert before.action != after.action and not world.is_held_out(after)
         assert (before.colour, before.shape, before.setting) == (after.colour, after.shape, after.setting)
+
+
+class _Starts:
+    """First chunks of one look."""
+
+    def encode_starts(self, rank, ranks):
+        clip = Clip(torch.randn(16, 3, 10, 16).half(), torch.ones(3, 10, 16).half(), LOOKS[0], LOOKS[0], 0)
+        self.starts = [clip] * 22
+
+
+class _Films:
+    """Films of random latents as they are asked for."""
+
+    def __init__(self, chunks: int):
+        self.chunks, self.clips = chunks, []
+
+    def grow(self, size):
+        while len(self.clips) < size:
+            switch = (4, 2, 3, 6, LONG)[len(self.clips) % 5] if self.chunks == LONG else SWITCHES[0]
+            script, frames = [(0, LOOKS[0]), (switch, LOOKS[1])][:1 + (switch < LONG)], 3 * self.chunks
+            latents, weight = torch.randn(16, frames, 10, 16).half(), torch.ones(frames, 10, 16).half()
+            self.clips.append(LongClip(latents, weight, script))
+
+
+def test_the_stage_trains_the_transformer_on_its_own_films(short, tmp_path, monkeypatch):
+    """Forbids a stage whose films reach no step, and one that moves the text encoder or loses it."""
+    torch.manual_seed(0)
+    recipe = tune.StreamRecipe(dim=128, ffn_dim=64, layers=4, steps=5, stream_every=2, first_clips=5, stream_films=2,
+                               streams=2, rolled_clips=2, near=float("inf"), guess_rate=1.0, warmup=1)  # fmt: skip
+    model, encoder = WanModel(recipe.model_config()), UMT5EncoderModel(encoder_config())
+    before = {f"dit.{name}": value for name, value in model.state_dict().items()}
+    text = {f"text.{name}": value.bfloat16() for name, value in encoder.state_dict().items()}
+    torch.save({"weights": before | text}, tmp_path / "tuned.pt")
+    asked = []
+    step = tune.LongForcing.step
+    monkeypatch.setattr(tune.LongForcing, "step",
+                        lambda self, clips, plan, now: asked.append(clips) or step(self, clips, plan, now))  # fmt: skip
+    monkeypatch.setattr(Curriculum, "film", lambda self, *_: ("none", 0.0))  # so all guesses are of streams
+    tune.train(_Starts(), _Films(LONG), tmp_path, 0, recipe, _Films(CHUNKS))
+    after = torch.load(tmp_path / "streamed.pt", weights_only=True)["weights"]
+    assert any(clip.guesses is not None for clips in asked for clip in clips)
+    assert all(torch.equal(after[name].bfloat16(), value) for name, value in text.items())
+    moved = [name for name, value in before.items() if not torch.equal(after[name], value.bfloat16().float())]
+    assert len(moved) > len(before) / 2 and all(torch.isfinite(after[name]).all() for name in before)
+
+
+def test_torchrun_is_for_streams(monkeypatch, capsys, tmp_path):
+    """Forbids two processes that write the same files."""
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        train.main(["--out", str(tmp_path)])
+    assert "torchrun is for `--stages stream` alone, got vae, dit, tune, stream, export" in capsys.readouterr().err
