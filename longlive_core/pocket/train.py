@@ -2,7 +2,7 @@
 
 Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
 transformer; `tune` goes on with long films and changes of prompt, `stream` with films of minutes that the model rolls
-on from its own cache; `export` writes the files the package ships, of the last of these two that is there;
+on from its own cache; `export` writes the files the package ships, of the newer of these two;
 `teacher`, only when it is named, makes a bidirectional model of short clips, which distillations need. `--stages` runs
 some of them on the results of earlier ones in the same folder; `stream` alone also runs on several processes under
 torchrun. Progress goes to the log (standard error).
@@ -41,8 +41,10 @@ def load_vae(folder: Path) -> WanVAE:
 
 def run_export(folder: Path, target: Path, note: str) -> int:
     """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
-    newest = next(path for path in (folder / "streamed.pt", folder / "tuned.pt") if path.exists())
-    weights = torch.load(newest, weights_only=True)["weights"]
+    made = [path for path in (folder / "tuned.pt", folder / "streamed.pt") if path.exists()]
+    if not made:
+        raise FileNotFoundError(f"{folder} has neither tuned.pt nor streamed.pt; run the stages tune or stream first")
+    weights = torch.load(max(made, key=lambda path: path.stat().st_mtime_ns), weights_only=True)["weights"]
     vae = torch.load(folder / "vae.pt", weights_only=True)
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
 

@@ -33,7 +33,7 @@ from .streams import Streams
 from .train_dit import STREAM, DitRecipe, Forcing, Journal, is_block_matrix
 from .world import Attributes
 
-RANK_SEEDS = 1000  # apart are the seeds of the ranks' films and noise
+RANK_SEEDS = 1000  # between the seeds of two ranks' films and noise
 ONE_RANK = Ranks()
 log = logging.getLogger(__name__)
 

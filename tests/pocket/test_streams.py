@@ -1,5 +1,7 @@
 """Streams: films that the model rolls on from its own cache while it is trained, and the windows out of them."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -203,3 +205,17 @@ def test_torchrun_is_for_streams(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         train.main(["--out", str(tmp_path)])
     assert "torchrun is for `--stages stream` alone, got vae, dit, tune, stream, export" in capsys.readouterr().err
+
+
+def test_the_newer_of_two_stages_is_exported(monkeypatch, tmp_path):
+    """Forbids an export of an earlier run's streams after a new `tune`, and a bare error where there is none."""
+    monkeypatch.setattr(train, "export", lambda vae, dit, text, target, note: dit["mark"])
+    with pytest.raises(FileNotFoundError, match="run the stages tune or stream first"):
+        train.run_export(tmp_path, tmp_path, "")
+    torch.save({}, tmp_path / "vae.pt")
+    for order, name in enumerate(("streamed", "tuned")):
+        torch.save({"weights": {"dit.mark": name}}, tmp_path / f"{name}.pt")
+        os.utime(tmp_path / f"{name}.pt", (order, order))
+    assert train.run_export(tmp_path, tmp_path, "") == "tuned"
+    os.utime(tmp_path / "streamed.pt", (9, 9))
+    assert train.run_export(tmp_path, tmp_path, "") == "streamed"
