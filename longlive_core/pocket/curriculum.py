@@ -64,6 +64,8 @@ PLACES = (
     Place("early 4", Plan(8, 2, switch=4), 2, 0.05, _early(4)),
     Place("late", Plan(8, 2, switch=4, held=True), 2, 0.3, _late),
     Place("deep", Plan(6, 4, first=3, held=True), 2, 0.3, _deep),
+    # Only the chunk right after a late change, where a subject that breaks stays broken. For recipes that ask for it.
+    Place("change", Plan(5, 6, switch=4, held=True), 3, 0.0, _late),
 )
 STARTS_SHARE = 1 - sum(place.share for place in PLACES)  # of steps on first chunks alone
 
@@ -76,12 +78,15 @@ class Curriculum:
         pool: long films.
         rng: of every other choice than `kinds`.
         kinds: of the place to train or to film; the same on all ranks, which then take equally long.
+        changes: share of the steps that the place "change" takes; the others give it up alike.
     """
 
-    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator, kinds: np.random.Generator):
+    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator, kinds: np.random.Generator,
+                 changes: float = 0.0):  # fmt: skip
         self.starts, self.pool, self.rng, self.kinds = starts.starts, pool, rng, kinds
         self.films: dict[Place, list[Window]] = {place: [] for place in PLACES}
-        self.shares = np.array([*(place.share for place in PLACES), STARTS_SHARE])
+        self.shares = (1 - changes) * np.array([*(place.share for place in PLACES), STARTS_SHARE])
+        self.shares[[place.name for place in PLACES].index("change")] += changes
 
     def film(self, make: Callable[[list[Window], Plan], float], windows: int, oldest: int) -> tuple[str, float]:
         """Let `make` film windows of one place; older ones than of step `oldest` go. -> place, answer."""

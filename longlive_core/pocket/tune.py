@@ -54,6 +54,7 @@ class TuneRecipe(DitRecipe):
     guess_age: int = 400
     roll_every: int = 12
     near: float = 0.8  # largest error of an own chunk that serves as context, against the true one
+    changes: float = 0.0  # share of the steps on nothing but the chunk after a late change of prompt
     streams: int = 0  # films that are rolled on side by side, none in `tune`
     stream_every: int = 12  # steps
     stream_chunks: int = 4  # by which they are rolled on
@@ -73,6 +74,8 @@ class StreamRecipe(TuneRecipe):
     guess_rate: float = 0.85
     guess_age: int = 200
     roll_every: int = 24
+    near: float = 1.5
+    changes: float = 0.3
     streams: int = 8
 
 
@@ -164,7 +167,7 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tun
     encoder.requires_grad_("text" in trained)
     optimiser = MasterAdam(trained, weight_decay=0.01, average=recipe.average, ramp=True, matrix=is_block_matrix)
     starts.encode_starts(who.rank, who.count)
-    curriculum, journal = Curriculum(starts, pool, rng, kinds), Journal()
+    curriculum, journal = Curriculum(starts, pool, rng, kinds, recipe.changes), Journal()
     streams = Streams(forcing.wan, forcing.contexts, true_films, recipe.streams, recipe.near, rng)
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))

@@ -13,7 +13,7 @@ from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
 from longlive_core.pocket import streams, train, tune, world
 from longlive_core.pocket.clips import Clip
-from longlive_core.pocket.curriculum import Curriculum
+from longlive_core.pocket.curriculum import PLACES, Curriculum
 from longlive_core.pocket.language import encoder_config
 from longlive_core.pocket.long_clips import LONG, LongClip, LongPool
 from longlive_core.pocket.streams import STREAM_CHUNKS, STREAM_PATTERNS, Streams
@@ -48,6 +48,15 @@ class _Pool:
         scripts = [list(zip((0, *SWITCHES), pair, strict=True)) for pair in (LOOKS[:2], LOOKS[1:])]
         self.clips = [LongClip(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
                       for script in scripts]  # fmt: skip
+
+
+class _Long:
+    """Films of one value with the changes that every place of the curriculum needs."""
+
+    def __init__(self):
+        zeros = torch.zeros(1, 3 * LONG, 1, 1).half()
+        self.clips = [LongClip(zeros, zeros[0], list(zip((0, *switches), LOOKS, strict=False)))
+                      for switches in ((), (2, 8), (3, 9), (4,), (7,))]  # fmt: skip
 
 
 def contexts(asked) -> torch.Tensor:
@@ -133,6 +142,18 @@ def test_streams_take_turns_and_only_windows_that_are_fresh_serve(wan, short):
         curriculum.take(made.advance(4, step)[0], oldest=step - 1)
     ages = {cut.guessed_at for films in curriculum.films.values() for cut in films}
     assert ages == {2}
+
+
+@pytest.mark.parametrize("changes", (0.0, 0.3, 1.0))
+def test_the_chunk_after_a_change_has_the_share_of_the_steps_that_a_recipe_asks_for(changes):
+    """Forbids a share that is ignored, or taken from one place alone, or steps without a place."""
+    rng = np.random.default_rng(0)
+    starts = type("Starts", (), {"starts": list(range(22))})
+    curriculum = Curriculum(starts, _Long(), rng, rng, changes)
+    drawn = [curriculum.draw(0.0)[0] for _ in range(500)]
+    assert drawn.count("change") / 500 == pytest.approx(changes, abs=0.06 if 0 < changes < 1 else 0)
+    others = {place.name: (1 - changes) * place.share for place in PLACES if place.name != "change"}
+    assert {name: drawn.count(name) / 500 for name in others} == pytest.approx(others, abs=0.06)
 
 
 @pytest.mark.parametrize("pattern", STREAM_PATTERNS)
