@@ -49,13 +49,13 @@ def run_export(folder: Path, target: Path, note: str) -> int:
     return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
 
 
-def run_stream(folder: Path, seed: int, steps: int | None) -> None:
-    """Stage `stream`, on the ranks that torchrun started or on one."""
+def run_stream(folder: Path, seed: int, **settings: float | None) -> None:
+    """Stage `stream`, on the ranks that torchrun started or on one; `settings` not given are the recipe's."""
     with ranks("cpu", LONGEST_WAIT) as who:
         vae, own = load_vae(folder), seed + tune.RANK_SEEDS * who.rank
         if not who.first:
             logging.disable()
-        recipe = tune.StreamRecipe(**({"steps": steps} if steps else {}))
+        recipe = tune.StreamRecipe(**{name: value for name, value in settings.items() if value})
         films = LongPool(vae, own + 1, STREAM_CHUNKS, STREAM_PATTERNS, in_row=recipe.streams, only_action=ONLY_ACTION)
         tune.train(ClipPool(vae, seed), LongPool(vae, own), folder, seed, recipe, films, who)
         if who.first:
@@ -80,7 +80,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
     parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
     parser.add_argument("--stream-steps", type=int, help="of the stage `stream` (default: the recipe's)")
+    parser.add_argument("--stream-near", type=float, metavar="ERROR",
+                        help="largest error of an own chunk that `stream` goes on from (default: 0.8)")  # fmt: skip
+    parser.add_argument("--stream-changes", type=float, metavar="SHARE",
+                        help="of the steps of `stream` on the chunk after a change alone (default: none)")  # fmt: skip
     options = parser.parse_args(arguments)
+    if not 0 <= (options.stream_changes or 0) <= 1:
+        parser.error(f"--stream-changes is a share of the steps, from 0 to 1, got {options.stream_changes}")
+    if options.stream_near is not None and not options.stream_near > 0:
+        parser.error(f"--stream-near is an error above 0, got {options.stream_near}")
     if "RANK" in os.environ and options.stages != ["stream"]:
         parser.error(f"torchrun is for `--stages stream` alone, got {', '.join(options.stages)}: run these without it")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -100,7 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
         export_transformer(options.out, "tuned")
     if "stream" in options.stages:
-        run_stream(options.out, options.seed, options.stream_steps)
+        run_stream(options.out, options.seed, steps=options.stream_steps, near=options.stream_near,
+                   changes=options.stream_changes)  # fmt: skip
     if "teacher" in options.stages:
         vae = load_vae(options.out)
         teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)

@@ -64,7 +64,7 @@ class TuneRecipe(DitRecipe):
 
 @dataclass(frozen=True)
 class StreamRecipe(TuneRecipe):
-    """How the tuned transformer goes on with streams of its own."""
+    """How the tuned transformer goes on with streams of its own; the defaults made the shipped weights."""
 
     steps: int = 1800
     rate: float = 4e-4
@@ -74,8 +74,6 @@ class StreamRecipe(TuneRecipe):
     guess_rate: float = 0.85
     guess_age: int = 200
     roll_every: int = 24
-    near: float = 1.5
-    changes: float = 0.3
     streams: int = 8
 
 

@@ -240,3 +240,27 @@ def test_the_newer_of_two_stages_is_exported(monkeypatch, tmp_path):
     assert train.run_export(tmp_path, tmp_path, "") == "tuned"
     os.utime(tmp_path / "streamed.pt", (9, 9))
     assert train.run_export(tmp_path, tmp_path, "") == "streamed"
+
+
+def test_the_settings_of_a_stream_reach_its_recipe(monkeypatch, tmp_path):
+    """Forbids options that are read and then ignored."""
+    recipes = []
+    monkeypatch.setattr(tune, "train", lambda starts, pool, folder, seed, recipe, films, who: recipes.append(recipe))
+    monkeypatch.setattr(train, "load_vae", lambda folder: nn.Linear(1, 1))
+    monkeypatch.setattr(train, "export_transformer", lambda folder, name: None)
+    stream = ["--out", str(tmp_path), "--stages", "stream"]
+    train.main(stream)
+    train.main([*stream, "--stream-steps", "7", "--stream-near", "1.5", "--stream-changes", "0.3"])
+    assert recipes == [tune.StreamRecipe(), tune.StreamRecipe(steps=7, near=1.5, changes=0.3)]
+
+
+@pytest.mark.parametrize(("option", "value", "words"), (
+    ("--stream-changes", "1.5", "--stream-changes is a share of the steps, from 0 to 1, got 1.5"),
+    ("--stream-changes", "nan", "--stream-changes is a share of the steps, from 0 to 1, got nan"),
+    ("--stream-near", "0", "--stream-near is an error above 0, got 0.0"),
+))  # fmt: skip
+def test_settings_that_no_stream_has_are_told_before_the_work(option, value, words, capsys, tmp_path):
+    """Forbids hours of training with a share of more than all."""
+    with pytest.raises(SystemExit):
+        train.main(["--out", str(tmp_path / "none"), "--stages", "stream", option, value])
+    assert words in capsys.readouterr().err and not (tmp_path / "none").exists()
