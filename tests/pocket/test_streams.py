@@ -22,6 +22,7 @@ from longlive_core.rollout import PromptSpan, rollout
 from longlive_core.train.teacher_forcing import LAST_SLOT
 
 CHUNKS, SWITCHES = 12, (6,)
+CHANGE = next(place.plan for place in PLACES if place.name == "change")
 LOOKS = [world.Attributes(colour, "ball", "rest", "sea") for colour in ("red", "blue", "green")]
 
 
@@ -202,19 +203,22 @@ def test_the_stage_trains_the_transformer_on_its_own_films(short, tmp_path, monk
     """Forbids a stage whose films reach no step, and one that moves the text encoder or loses it."""
     torch.manual_seed(0)
     recipe = tune.StreamRecipe(dim=128, ffn_dim=64, layers=4, steps=5, stream_every=2, first_clips=5, stream_films=2,
-                               streams=2, rolled_clips=2, near=float("inf"), guess_rate=1.0, warmup=1)  # fmt: skip
+                               streams=2, rolled_clips=2, near=float("inf"), guess_rate=1.0, warmup=1,
+                               changes=0.5)  # fmt: skip
     model, encoder = WanModel(recipe.model_config()), UMT5EncoderModel(encoder_config())
     before = {f"dit.{name}": value for name, value in model.state_dict().items()}
     text = {f"text.{name}": value.bfloat16() for name, value in encoder.state_dict().items()}
     torch.save({"weights": before | text}, tmp_path / "tuned.pt")
-    asked = []
+    asked, plans = [], []
     step = tune.LongForcing.step
     monkeypatch.setattr(tune.LongForcing, "step",
-                        lambda self, clips, plan, now: asked.append(clips) or step(self, clips, plan, now))  # fmt: skip
+                        lambda self, clips, plan, now: (asked.append(clips), plans.append(plan),
+                                                        step(self, clips, plan, now))[-1])  # fmt: skip
     monkeypatch.setattr(Curriculum, "film", lambda self, *_: ("none", 0.0))  # so all guesses are of streams
     tune.train(_Starts(), _Films(LONG), tmp_path, 0, recipe, _Films(CHUNKS))
     after = torch.load(tmp_path / "streamed.pt", weights_only=True)["weights"]
     assert any(clip.guesses is not None for clips in asked for clip in clips)
+    assert {plan == CHANGE for plan in plans} == {True, False}
     assert all(torch.equal(after[name].bfloat16(), value) for name, value in text.items())
     moved = [name for name, value in before.items() if not torch.equal(after[name], value.bfloat16().float())]
     assert len(moved) > len(before) / 2 and all(torch.isfinite(after[name]).all() for name in before)
