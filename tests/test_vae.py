@@ -59,16 +59,32 @@ def test_reset_starts_a_new_shot(golden):
     assert torch.equal(decoder.decode(tensors["latents"][:, :, :3]), first)
 
 
-def test_a_failed_decode_leaves_the_memory_as_it_was(golden):
+def fail_at(vae, frame):
+    """Raise KeyboardInterrupt in the head when it runs for the `frame`th time from now; call the result to stop."""
+    runs = []
+
+    def count(*_):
+        runs.append(0)
+        if len(runs) == frame:
+            raise KeyboardInterrupt
+
+    return vae.decoder.head[2].register_forward_hook(count).remove
+
+
+def test_a_decoder_that_was_given_up_half_way_is_not_used_on(golden):
+    """Forbids pictures out of a memory half of which is of the next frame."""
     vae, tensors = golden
     decoder = StreamingDecoder(vae)
     decoder.decode(tensors["latents"][:, :, :3])
-    hook = vae.decoder.head[2].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    stop = fail_at(vae, 2)
     with pytest.raises(KeyboardInterrupt):
         decoder.decode(tensors["latents"][:, :, 3:5])
-    hook.remove()
-    after = decoder.decode(tensors["latents"][:, :, 3:5])
-    assert (after - tensors["decoded"][:, :, 9:17]).abs().max() <= 1e-4
+    stop()
+    with pytest.raises(RuntimeError, match=r"half-way: reset\(\)"):
+        decoder.decode(tensors["latents"][:, :, 3:5])
+    decoder.reset()
+    again = decoder.decode(tensors["latents"][:, :, :5])
+    assert (again - tensors["decoded"][:, :, :17]).abs().max() <= 1e-4
 
 
 def test_a_clip_the_vae_cannot_take_is_refused_with_its_numbers(golden):

@@ -173,6 +173,7 @@ class ShotDecoder:
             chunk_frames = latents[index].shape[2]
             for before in range(max(0, index - math.ceil(DECODER_REACH / chunk_frames)), index):
                 self.decoder.decode(latents[before])
+        self.at = -1  # until this chunk is whole: given up half-way, the decoder has to begin anew
         pixels = self.decoder.decode(latents[index])
         check_pixels(pixels, self.start + index)
         self.at = index + 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .convolution import FastConvolutions
 from .module import LATENTS_MEAN, LATENTS_STD
 
 Memory = dict[nn.Module, Tensor]
@@ -33,7 +34,8 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
     """Run a causal convolution on the frames x, given what it saw before."""
     history = memory.get(conv)
-    y = conv(x, history)
+    with FastConvolutions():
+        y = conv(x, history)
     if history is not None and x.shape[2] < HISTORY:
         memory[conv] = torch.cat([history[:, :, -1:], x], dim=2)
     else:
@@ -147,8 +149,9 @@ class StreamingDecoder:
         dtype: what to compute in; by default that of the module's weights. Latents may come in any dtype.
         device: where the module computes; by default where its weights are.
 
-    The memory is one to two frames per causal convolution (1.9 GB in bf16 at 832x480 for Wan 2.1), whatever the
-    length of the film. `reset()` at a cut; dropping the decoder frees it.
+    It works on one latent frame at a time and replaces what it remembers as it goes, so that beside that memory (one to
+    two frames per causal convolution, 1.9 GB in bf16 at 832x480 for Wan 2.1, whatever the length of the film) only the
+    activations of four pixel frames are alive. `reset()` at a cut; dropping the decoder frees it.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype | None = None, device: torch.device | None = None):
@@ -157,10 +160,11 @@ class StreamingDecoder:
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
         self._memory: Memory = {}
+        self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
 
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""
-        self._memory = {}
+        self._memory, self._torn = {}, False
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode the shot's next latent frames.
@@ -171,11 +175,17 @@ class StreamingDecoder:
         Returns:
             Float pixels [B, 3, 4T (4T - 3 at the start of a shot), 8h, 8w], about [-1, 1], not clamped.
 
-        If a layer raises (an interrupt, no memory left), the memory is that of the last finished call.
+        If a layer raises (an interrupt, no memory left), what the decoder remembers is lost: until `reset()` every call
+        raises RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`takes/rendering.py`).
         """
-        mean, std = _statistics(latents.float())
-        raw = (latents.float().to(std.device) * std + mean).to(self.device, self.dtype)
-        memory = dict(self._memory)
-        pixels = _decode_piece(self.module, raw, memory)
-        self._memory = memory
-        return pixels
+        if self._torn:
+            raise RuntimeError("a decode was given up half-way: reset() the decoder and decode the frames before again")
+        self._torn = True
+        pixels = [self._decode_frame(frame) for frame in latents.split(1, dim=2)]
+        self._torn = False
+        return torch.cat(pixels, dim=2)
+
+    def _decode_frame(self, latent: Tensor) -> Tensor:
+        mean, std = _statistics(latent.float())
+        raw = (latent.float() * std + mean).to(self.device, self.dtype)
+        return _decode_piece(self.module, raw, self._memory)

@@ -1,0 +1,60 @@
+"""Float32 3D convolutions on a CPU, by the library that is fast at them.
+
+For batch 1 PyTorch (2.13) hands a float32 3D convolution to oneDNN only where batch x channels x frames x height of its
+input exceed 20,480; the rule, made for images, forgets the width. Smaller ones go to `slow_conv3d`, which writes every
+patch out before it multiplies: 3 to 100 GFLOP/s where oneDNN reaches 130 to 190 on the same tensors in channels-last
+layout (two AVX2 cores). All of the pocket model's decoder is that small.
+
+What is fast depends on the kernel. One that does not overlap itself in space (1x1, and the transformer's patch
+embedding, whose stride is its size) is one matrix product already, and a tiny one is over before oneDNN has begun:
+both stay with PyTorch (the patch embedding would take four times as long). The choice follows from shapes alone, so
+equal inputs give equal bits.
+
+The seam is PyTorch's own: `torch.conv3d` is exchanged while a layer's forward runs. So weights that a host casts,
+patches or brings from elsewhere at each use arrive here as that layer made them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_ROOM_OF_PYTORCH = 20480  # its rule, see above: beyond that it goes to oneDNN by itself
+_WORTH_IT = 2e6  # floating-point operations, below which oneDNN's own preparations take longer than it saves
+
+
+class FastConvolutions(TorchFunctionMode):
+    """Inside a `with` of this, float32 convolutions on a CPU go to oneDNN where that is faster; all else as before."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        if function is torch.conv3d:
+            return _conv3d(*arguments, **(options or {}))
+        return function(*arguments, **(options or {}))
+
+
+def _conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
+    if not (groups == 1 and _plain(stride, 1) and _plain(padding, 0) and _plain(dilation, 1)
+            and worth_onednn(input, weight)):  # fmt: skip
+        return torch.conv3d(input, weight, bias, stride, padding, dilation, groups)
+    # Its activations stay in this layout from here on, so that only the first convolution of a pass rearranges them.
+    input = input.contiguous(memory_format=torch.channels_last_3d)
+    return torch.mkldnn_convolution(input, weight, bias, (0, 0, 0), (1, 1, 1), (1, 1, 1), 1)
+
+
+def _plain(given, value: int) -> bool:
+    return given == value or (isinstance(given, (tuple, list)) and all(each == value for each in given))
+
+
+def worth_onednn(input: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN, called directly, is the faster way for this convolution [1, C, T, H, W] without padding."""
+    if input.device.type != "cpu" or input.dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
+        return False
+    batch, channels, frames, height, width = input.shape
+    if batch != 1 or channels * frames * height > _ROOM_OF_PYTORCH:
+        return False
+    kernel = weight.shape[2:]
+    if kernel[1] == 1 and kernel[2] == 1:
+        return False
+    places = (frames - kernel[0] + 1) * (height - kernel[1] + 1) * (width - kernel[2] + 1)
+    return 2 * weight.numel() * places >= _WORTH_IT
