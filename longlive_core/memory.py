@@ -20,13 +20,13 @@ from .timeline import Plan
 from .vae import StreamingDecoder
 
 # Bytes of the decoder, per pixel of a frame, unit of the VAE's width and byte of its dtype. MEMORY: what its causal
-# convolutions keep between two chunks. FRAME: what is alive at the widest layer, for each pixel frame of a piece.
-VAE_MEMORY, VAE_FRAME = 24.6, 5.0
+# convolutions keep between two frames. FRAME: what is alive at the widest layer, for each pixel frame of a piece.
+VAE_MEMORY, VAE_FRAME = 24.6, 6.0
 # Tensors of the model's width that a pass holds beside the feed-forward's two.
 PASS_TENSORS = 3
 # Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
 ROTATION = 12
-PIXEL_FRAMES = 4  # of one latent frame
+PIXEL_FRAMES = 4  # of one latent frame, which is what is decoded at a time
 _CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError where main memory is short
 
 
@@ -98,8 +98,7 @@ def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: St
     frames = longest if stream.window == -1 else stream.window
     per_pixel = size[0] * size[1] * vae_width(decoder) * decoder.dtype.itemsize
     vae = int(VAE_MEMORY * per_pixel)
-    # While a piece is decoded the memory of the piece before is still there, for the case that it is given up.
-    decoding = vae + int(VAE_FRAME * PIXEL_FRAMES * stream.chunk * per_pixel)
+    decoding = int(VAE_FRAME * PIXEL_FRAMES * per_pixel)  # one latent frame is decoded at a time, whatever the chunk
     tokens = model.config.tokens_per_frame((size[1] // 8, size[0] // 8))
     passed = max(stream.chunk, _widest_recache(plan, stream, frames))
     work = _pass_bytes(model.config, tokens, passed, min(frames, longest), stream, model.dtype.itemsize)

@@ -22,6 +22,7 @@ from .vae import StreamingDecoder
 logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
+CPU_BF16 = "LONGLIVE_CPU_BF16"  # environment variable
 WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
 DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp32": torch.float32, "float32": torch.float32,
@@ -78,7 +79,8 @@ class Pipeline:
         Args:
             lora: merged into the weights at load.
             text_encoder, vae: paths; needed unless the model is a pocket one (then they replace the built-in ones).
-            dtype: of model and VAE. auto: bfloat16 on CUDA and on CPUs that compute in it, else float32.
+            dtype: of model and VAE. auto: bfloat16 where the device computes in it, float16 on GPUs that do not, else
+                float32.
             device: auto: CUDA if there is one, else the CPU.
             preset: a name in `PRESETS`; by default "pocket" or "longlive-1.3b". A file does not tell LongLive from
                 Self-Forcing, so say "self-forcing" for that.
@@ -184,17 +186,37 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" or cpu_computes_bf16() else torch.float32
+        return _best_dtype(device)
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}: allowed are auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
 
 
+def _best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, float16 on GPUs that do not (NVIDIA's before Ampere), else float32."""
+    if device.type == "cpu":
+        return torch.bfloat16 if cpu_computes_bf16() else torch.float32
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":  # bfloat16 came with macOS 14
+        return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16
+    return torch.bfloat16 if device.type == "xpu" else torch.float32
+
+
 def cpu_computes_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it is slower than float32.
 
-    Linear layers were 2.5 and 3D convolutions 8 times as fast as in float32 on one core of a CPU with AVX512-BF16.
-    PyTorch's probes have private names; without them the answer is no.
+    Linear layers were 2.5 and 3D convolutions 8 times as fast as in float32 on one core of a CPU with AVX512-BF16;
+    without it bfloat16 reaches 0.35 GFLOP/s. The processor is asked, not the variables that make PyTorch and oneDNN
+    keep to older instructions; the environment variable LONGLIVE_CPU_BF16 = 0 or 1 overrides it. PyTorch's probes have
+    private names; without them the answer is no. ValueError: another value of the variable.
     """
+    given = os.environ.get(CPU_BF16, "")
+    if given not in ("", "0", "1"):
+        raise ValueError(f"the environment variable {CPU_BF16} is {given!r}: allowed are 0 (auto is float32 on a CPU), "
+                         "1 (bfloat16), or none (the processor is asked)")  # fmt: skip
+    if given:
+        return given == "1"
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)

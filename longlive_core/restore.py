@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .transfer import send
+
 if TYPE_CHECKING:
     from .rollout import PromptSpan, Shot
 
@@ -98,7 +100,7 @@ class _Restorer:
     def _feed(self, chunk: int) -> None:
         self._take_prompt_of(chunk)
         self.cancel_point()
-        self.shot.feed(self.latents(chunk).to(self.shot.model.device))
+        self.shot.feed(send(self.latents(chunk), self.shot.model.device))
 
     def _take_prompt_of(self, chunk: int) -> None:
         start = max(start for start in self.prompts if start <= chunk)
@@ -110,6 +112,6 @@ class _Restorer:
         """Let the shot stand before `chunk`, with the latents a recache reads."""
         recent = self.shot.recent
         recent.clear()
-        recent.extend(self.latents(number).to(self.shot.model.device)
+        recent.extend(send(self.latents(number), self.shot.model.device)
                       for number in range(max(0, chunk - recent.maxlen), chunk))  # fmt: skip
         self.shot.chunks = chunk

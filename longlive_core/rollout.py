@@ -28,6 +28,7 @@ from .noise import Noise
 from .nonfinite import NonFiniteError, find_cause
 from .restore import restore
 from .schedule import add_noise, clean_sample, warp
+from .transfer import send
 
 OnStep = Callable[[int, int], None]
 """(chunk in the film, pass in the chunk); called before every pass, may raise to cancel."""
@@ -290,7 +291,7 @@ class Shot:
         )  # fmt: skip
 
     def _noise(self, noise: Noise, step: int) -> Tensor:
-        return noise.draw(self.chunks, step, self.shape).to(self.model.device)
+        return send(noise.draw(self.chunks, step, self.shape), self.model.device)
 
     def _pass(self, latents: Tensor, timestep: float, span: Span, first_frame: int) -> Tensor:
         """One forward over `span`; `first_frame` is the absolute position of its first latent frame."""

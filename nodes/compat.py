@@ -91,11 +91,29 @@ def refuse_removed(inputs: Mapping[str, object]) -> None:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
+HALVES = [torch.bfloat16, torch.float16, torch.float32]  # in the order in which the model holds best
+
+
 def _weight_dtype(name: str) -> torch.dtype | None:
-    """None: ComfyUI's own choice. It never picks bfloat16 on a CPU, where some are several times as fast in it."""
+    """What weights are kept in. None: ComfyUI's own choice.
+
+    ComfyUI prefers fp16, which Wan's large numbers hardly fit into: it is asked again with bf16 first, so that the
+    user's flags count. It never picks bf16 on a CPU, where some are several times as fast in it.
+    """
     if name != "auto":
         return DTYPES[name]
-    return torch.bfloat16 if _on_cpu() and cpu_computes_bf16() else None
+    if _on_cpu():
+        return torch.bfloat16 if cpu_computes_bf16() else None
+    return management.unet_dtype(device=management.get_torch_device(), supported_dtypes=HALVES)
+
+
+def _computes_in(name: str, weights: torch.dtype | None) -> torch.dtype | None:
+    """What the model is made to compute in where ComfyUI would not by itself; None: leave it to ComfyUI.
+
+    It keeps bf16 weights on a CPU but computes in float32, and quantised ones compute in fp16 where that is possible.
+    """
+    asked = weights is torch.bfloat16 and (name == "auto" or _on_cpu())
+    return weights if asked else None
 
 
 def _on_cpu() -> bool:
@@ -114,8 +132,9 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     model = model_of_weights(weights, wanted, disable_dynamic)
     if model is None:
         raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
-    if wanted is torch.bfloat16 and _on_cpu():
-        model.set_model_compute_dtype(wanted)  # else ComfyUI stores bfloat16 and computes in float32
+    computes = _computes_in(dtype, wanted)
+    if computes is not None and computes is not _compute_dtype(model):
+        model.set_model_compute_dtype(computes)
         keep_int8(model, weights)
     model.cached_patcher_init = (load_model, (path, lora, dtype))
     return model
@@ -162,10 +181,15 @@ def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False
 
 def load_vae(path: str, dtype: str):
     """A Wan 2.1 VAE as ComfyUI's own VAE."""
-    vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_weight_dtype(dtype))
+    vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_vae_dtype(dtype))
     vae.throw_exception_if_invalid()
     vae.patcher.cached_patcher_init = (_vae_patcher, (path, dtype))
     return vae
+
+
+def _vae_dtype(name: str) -> torch.dtype | None:
+    """None: ComfyUI's own choice, which is bf16 before fp16 for Wan's VAE wherever there is a GPU."""
+    return _weight_dtype(name) if name != "auto" or _on_cpu() else None
 
 
 def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
@@ -235,7 +259,10 @@ def causal_model(model) -> CausalWan:
     reason = unsuitable(parts, config.in_dim, config.dim, config.num_layers)
     if reason is not None:
         raise ValueError(f"the MODEL is {reason}. Load LongLive's with Load LongLive or Load Diffusion Model")
-    return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model))
+    # ComfyUI keeps the patch embedding in float32 and gives it float32, in every version; where its layers do not cast
+    # (16 bits without offloading) nothing else is taken.
+    return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model),
+                     patch_dtype=torch.float32)  # fmt: skip
 
 
 def preset_of(model) -> StreamConfig:

@@ -151,6 +151,8 @@ class Filming:
             "height": self.size[1],
             "seed": self.origin.seed,
             "positions": self.stream.positions,
+            "dtype": self.origin.dtype,
+            "vae_dtype": str(self.decoder.dtype).removeprefix("torch."),
             "expected_seconds": self.expected.seconds,
             "take": self.take.id,
             "partial": partial,

@@ -53,8 +53,9 @@ class LongLiveLoad(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype", options=DTYPES, default="auto",
-                    tooltip="Precision of model and VAE. auto is ComfyUI's choice on a GPU; on a CPU it is bf16 where "
-                    "the CPU computes in it, else fp32.",
+                    tooltip="Precision of model and VAE. auto is bf16 where the device computes in it, fp16 on cards "
+                    "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
+                    "The sampler's report says what was taken.",
                 ),
             ],
             outputs=[

@@ -73,7 +73,7 @@ def test_the_estimate_is_a_close_lower_bound(wan, stream):
     need = estimate(*wan, plan, stream, SIZE)
     cache, beside = traced(wan, plan, stream)
     assert need.cache == cache
-    assert 0.8 * beside < need.vae + need.work <= beside
+    assert 0.9 * beside < need.vae + need.work <= beside
     assert need.weights == sum(p.nbytes for part in wan for p in part.module.parameters())
 
 

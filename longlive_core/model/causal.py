@@ -29,12 +29,22 @@ PromptKeys = list[tuple[Tensor, Tensor]]
 """Cross-attention keys and values of one prompt, one pair a layer, each [B * groups, text tokens, N, D]."""
 
 
+NORM_SCALE = 2.0**-4  # of a stream that does not fit into float16; exact, and far above LayerNorm's epsilon
+MOST_TIMESTEPS = 100  # whose embeddings are kept; a schedule has at most half as many
+_HAVE_FLOAT64 = ("cpu", "cuda", "meta")  # kinds of device; Apple's and Intel's raise
+
+
 def sinusoidal_embedding(timesteps: Tensor, dim: int) -> Tensor:
-    """Wan's embedding of timesteps: [...] -> [..., dim], cosines then sines, float32."""
-    half = dim // 2
+    """Wan's embedding of timesteps: [...] -> [..., dim], cosines then sines, float32.
+
+    Computed where the timesteps are, or on the CPU where that device has no float64.
+    """
+    half, place = dim // 2, timesteps.device
+    if place.type not in _HAVE_FLOAT64:
+        timesteps = timesteps.cpu()
     exponents = torch.arange(half, dtype=torch.float64, device=timesteps.device) / half
     angles = timesteps.double()[..., None] * 10000.0**-exponents
-    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(place)
 
 
 class CausalWan:
@@ -45,10 +55,16 @@ class CausalWan:
         config: its shape; read from the module's attributes when not given.
         attention: see `attention.py`.
         device, dtype: where and in what to compute; by default as the patch embedding's weight.
+        patch_dtype: what the patch embedding is given, where that is another dtype: ComfyUI keeps that layer in
+            float32 whatever the others are.
+
+    In float16, which ends at 65504, the residual stream is float32: it is what grows from block to block. All layers
+    are given `dtype` (LayerNorms without weights excepted, which take what they get).
     """
 
     def __init__(self, module: Any, config: ModelConfig | None = None, attention: Attention = default_attention,
-                 device: torch.device | None = None, dtype: torch.dtype | None = None):  # fmt: skip
+                 device: torch.device | None = None, dtype: torch.dtype | None = None,
+                 patch_dtype: torch.dtype | None = None):  # fmt: skip
         self.module = module
         self.config = config or ModelConfig.from_module(module)
         self.attention = attention
@@ -56,6 +72,9 @@ class CausalWan:
             weight = next(module.patch_embedding.parameters())
             device, dtype = device or weight.device, dtype or weight.dtype
         self.device, self.dtype = torch.device(device), dtype
+        self.patch_dtype = patch_dtype or dtype
+        self.stream_dtype = torch.float32 if dtype is torch.float16 else dtype
+        self._embeddings: dict[float, Tensor] = {}  # of the schedule's few timesteps, on the device
 
     def prompt_keys(self, context: Tensor) -> PromptKeys:
         """Cross-attention keys and values of text embeddings [B, text tokens, text_dim], padding included."""
@@ -92,12 +111,12 @@ class CausalWan:
         for layer, block in enumerate(self.module.blocks):
             x = self._within(block, self._block, layer, block, x, modulation, prompt[layer], attend)
         head = self.module.head
-        shift, scale = (head.modulation[:, None].to(x) + time.unsqueeze(2)).unbind(2)
-        x = head.head(_modulate(head.norm(x), shift, scale))
+        shift, scale = (head.modulation[:, None].to(time) + time.unsqueeze(2)).unbind(2)
+        x = head.head(_modulate(head.norm(x), shift, scale).to(self.dtype))
         return self._unpatch(x, grid).float()
 
     def _patch(self, latents: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        x = self.module.patch_embedding(latents.to(self.device, self.dtype))
+        x = self.module.patch_embedding(latents.to(self.device, self.patch_dtype)).to(self.stream_dtype)
         return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])  # [B, L, dim]
 
     def _unpatch(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -108,18 +127,36 @@ class CausalWan:
 
     def _time(self, timestep: float | Tensor) -> tuple[Tensor, Tensor]:
         """-> embedding [B or 1, T or 1, dim] for the head, modulation [B or 1, T or 1, 6, dim] for the blocks."""
-        if not isinstance(timestep, Tensor):
-            timestep = torch.full((1, 1), timestep, dtype=torch.float64)
-        embedding = sinusoidal_embedding(timestep.to(self.device), self.config.freq_dim).to(self.dtype)
+        embedding = self._embedding(timestep).to(self.dtype)
         time = self.module.time_embedding(embedding)
         return time, self.module.time_projection(time).unflatten(-1, (6, -1))
 
+    def _embedding(self, timestep: float | Tensor) -> Tensor:
+        """[B or 1, T or 1, freq_dim], float32. A schedule's timesteps are sent to the device once, not every pass."""
+        if isinstance(timestep, Tensor):
+            return sinusoidal_embedding(timestep.to(self.device), self.config.freq_dim)
+        if timestep not in self._embeddings:
+            if len(self._embeddings) >= MOST_TIMESTEPS:  # training draws new ones without end
+                self._embeddings.clear()
+            with torch.inference_mode(False):  # it may be needed in training later
+                number = torch.full((1, 1), timestep, dtype=torch.float64)
+                self._embeddings[timestep] = sinusoidal_embedding(number, self.config.freq_dim).to(self.device)
+        return self._embeddings[timestep]
+
     def _block(self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor],
                attend: Attend) -> Tensor:  # fmt: skip
-        shift1, scale1, gate1, shift2, scale2, gate2 = (block.modulation[:, None].to(x) + modulation).unbind(2)
-        x = _gated(x, self._self_attention(layer, block, _modulate(block.norm1(x), shift1, scale1), attend), gate1)
-        x = x + self._cross_attention(block, block.norm3(x), prompt)
-        return _gated(x, block.ffn(_modulate(block.norm2(x), shift2, scale2)), gate2)
+        """x [B, L, dim] is the residual stream, in `stream_dtype`; the layers get `dtype`."""
+        parts = (block.modulation[:, None].to(modulation) + modulation).unbind(2)
+        shift1, scale1, gate1, shift2, scale2, gate2 = parts
+        y = _modulate(block.norm1(x), shift1, scale1).to(self.dtype)
+        x = _gated(x, self._self_attention(layer, block, y, attend), gate1)
+        x = x + self._cross_attention(block, block.norm3(self._for_norm3(x)), prompt)
+        y = _modulate(block.norm2(x), shift2, scale2).to(self.dtype)
+        return _gated(x, block.ffn(y), gate2)
+
+    def _for_norm3(self, x: Tensor) -> Tensor:
+        """What the one LayerNorm with weights gets. It takes `dtype` only, but its result does not depend on scale."""
+        return x if x.dtype is self.dtype else (x * NORM_SCALE).to(self.dtype)
 
     def _self_attention(self, layer: int, block: Any, x: Tensor, attend: Attend) -> Tensor:
         attn = block.self_attn

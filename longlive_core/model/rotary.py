@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 THETA = 10000.0
+FIRST_POSITIONS = 1024  # of the time axis, made at once: as many as absolute positions allow
 Table = tuple[Tensor, Tensor]  # cosine and sine, each [L, 1, D / 2], float32
 
 
@@ -29,8 +30,22 @@ def apply(x: Tensor, table: Table) -> Tensor:
     return rotated.flatten(-2).to(x.dtype)
 
 
+def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Positions as runs of neighbours [start, end), in order: a ring has three at most (the sink, two parts)."""
+    runs: list[tuple[int, int]] = []
+    for position in positions:
+        if runs and runs[-1][1] == position:
+            runs[-1] = (runs[-1][0], position + 1)
+        else:
+            runs.append((position, position + 1))
+    return runs
+
+
 class Rotary:
     """Tables for one latent size on one device.
+
+    The three axes' cosines and sines are made once, in float64 on the CPU (not every device has it), and lie on the
+    device from then on: a table is joined there from slices, so asking for one never makes the host wait.
 
     Args:
         head_dim: D, even.
@@ -42,8 +57,10 @@ class Rotary:
         self.spatial_pairs = pairs // 3
         self.time_pairs = pairs - 2 * self.spatial_pairs
         self.grid, self.device = grid, device
-        self._height = _angles(torch.arange(grid[0]), self.spatial_pairs)[None, :, None]
-        self._width = _angles(torch.arange(grid[1]), self.spatial_pairs)[None, None]
+        height, width = (self._axis(range(size), self.spatial_pairs) for size in grid)
+        self._height = tuple(part[None, :, None] for part in height)
+        self._width = tuple(part[None, None] for part in width)
+        self._time: Table | None = None  # [positions, time pairs] each
         self._last: tuple[tuple[int, ...], Table] | None = None
 
     def table(self, positions: Sequence[int]) -> Table:
@@ -54,8 +71,25 @@ class Rotary:
         return self._last[1]
 
     def _make(self, positions: tuple[int, ...]) -> Table:
+        cosine, sine = (self._join(part, positions) for part in range(2))
+        return cosine, sine
+
+    def _join(self, part: int, positions: tuple[int, ...]) -> Tensor:
+        """Cosines (part 0) or sines (1), [L, 1, D / 2]."""
         shape = (len(positions), *self.grid)
-        time = _angles(torch.tensor(positions), self.time_pairs)[:, None, None]
-        parts = (time, self._height, self._width)
-        angles = torch.cat([part.expand(*shape, -1) for part in parts], dim=-1).flatten(0, 2)[:, None]
-        return angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+        axis = self._times(max(positions) + 1)[part]
+        time = torch.cat([axis[start:end] for start, end in _runs(positions)])[:, None, None]
+        axes = (time, self._height[part], self._width[part])
+        return torch.cat([axis.expand(*shape, -1) for axis in axes], dim=-1).flatten(0, 2)[:, None]
+
+    def _times(self, count: int) -> Table:
+        """The time axis, for at least so many positions."""
+        if self._time is None or self._time[0].shape[0] < count:
+            most = max(FIRST_POSITIONS, 2 * count if self._time is not None else count)
+            self._time = self._axis(range(most), self.time_pairs)
+        return self._time
+
+    def _axis(self, positions: range, pairs: int) -> Table:
+        with torch.inference_mode(False):  # training may need it later
+            angles = _angles(torch.arange(positions.start, positions.stop), pairs)
+            return angles.cos().float().to(self.device), angles.sin().float().to(self.device)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..transfer import send
 from .convolution import FastConvolutions
 from .module import LATENTS_MEAN, LATENTS_STD
 
@@ -160,6 +161,7 @@ class StreamingDecoder:
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
         self._memory: Memory = {}
+        self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
         self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
 
     def reset(self) -> None:
@@ -186,6 +188,10 @@ class StreamingDecoder:
         return torch.cat(pixels, dim=2)
 
     def _decode_frame(self, latent: Tensor) -> Tensor:
-        mean, std = _statistics(latent.float())
-        raw = (latent.float() * std + mean).to(self.device, self.dtype)
+        latent = send(latent.float(), self.device)
+        if self._normal is None:  # sent to the device once
+            with torch.inference_mode(False):
+                self._normal = _statistics(torch.empty((), device=self.device))
+        mean, std = self._normal
+        raw = (latent * std + mean).to(self.dtype)
         return _decode_piece(self.module, raw, self._memory)

@@ -1,0 +1,110 @@
+"""16 bits: which are chosen, and that a film in them is the float32 one up to rounding."""
+
+import copy
+
+import pytest
+import torch
+
+from longlive_core import pipeline
+from longlive_core.config import StreamConfig
+from longlive_core.model import CausalWan, WanModel
+from longlive_core.noise import AddressedNoise
+from longlive_core.pipeline import cpu_computes_bf16, resolve_dtype
+from longlive_core.rollout import PromptSpan, rollout
+
+from .conftest import LATENT_SIZE, TINY
+
+ROUNDING = {torch.bfloat16: 0.03, torch.float16: 0.004}  # of three chunks, relative to the largest number
+
+
+def film(model, contexts, chunks=3):
+    spans = [PromptSpan(0, contexts[0]), PromptSpan(1, contexts[1])]
+    made = rollout(model, spans, chunks, LATENT_SIZE, StreamConfig(), AddressedNoise(0))
+    return torch.cat([chunk.latents for chunk in made], dim=2)
+
+
+def in_dtype(module, dtype, **options):
+    return CausalWan(copy.deepcopy(module).to(dtype), TINY, **options)
+
+
+@pytest.fixture(scope="module")
+def growing():
+    """A model whose residual stream reaches 200,000, though no layer's own output leaves float16's range."""
+    torch.manual_seed(0)
+    module = WanModel(TINY).requires_grad_(False)
+    for block in module.blocks:
+        for layer in (block.self_attn.o, block.cross_attn.o, block.ffn[2]):
+            layer.bias.normal_(std=17000).clamp_(-50000, 50000)
+        block.modulation.fill_(0.5)
+    return module
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+def test_a_film_in_16_bits_is_the_one_in_32_up_to_rounding(tiny_model, contexts, dtype):
+    exact, rounded = film(tiny_model, contexts), film(in_dtype(tiny_model.module, dtype), contexts)
+    assert (rounded - exact).abs().max() < ROUNDING[dtype] * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+def test_a_patch_embedding_kept_in_float32_is_given_float32(tiny_model, contexts, dtype):
+    """ComfyUI builds that one layer in float32; where its layers do not cast, 16-bit input raises."""
+    module = copy.deepcopy(tiny_model.module).to(dtype)
+    module.patch_embedding.float()
+    model = CausalWan(module, TINY, dtype=dtype, patch_dtype=torch.float32)
+    exact = film(tiny_model, contexts)
+    assert (film(model, contexts) - exact).abs().max() < ROUNDING[dtype] * exact.abs().max()
+
+
+def test_float16_holds_a_residual_stream_beyond_its_range(growing, contexts):
+    """Forbids infinity where bf16 is fine: the stream is what grows from block to block."""
+    exact = film(CausalWan(growing, TINY), contexts)
+    assert torch.isfinite(exact).all()
+    ours, naive = in_dtype(growing, torch.float16), in_dtype(growing, torch.float16)
+    naive.stream_dtype = torch.float16
+    assert (film(ours, contexts) - exact).abs().max() < 0.02 * exact.abs().max()
+    with pytest.raises(ValueError, match="float16"):
+        film(naive, contexts)
+
+
+def test_the_embeddings_of_a_schedule_are_made_once(tiny_model, contexts):
+    model = CausalWan(tiny_model.module, TINY)
+    film(model, contexts)
+    assert sorted(model._embeddings) == pytest.approx([0, 625, 833.3333, 937.5, 1000])
+    for number in range(300):  # training draws new timesteps without end
+        model._time(float(number))
+    assert len(model._embeddings) <= 100
+
+
+@pytest.mark.parametrize(("device", "computes", "expected"), [
+    ("cuda", True, torch.bfloat16), ("cuda", False, torch.float16), ("mps", True, torch.bfloat16),
+    ("mps", False, torch.float16), ("xpu", True, torch.bfloat16), ("meta", True, torch.float32),
+])  # fmt: skip
+def test_auto_is_the_16_bits_that_the_device_computes_in(monkeypatch, device, computes, expected):
+    """Forbids bf16 on cards that only emulate it (Turing) and fp16 where bf16 is as fast and holds larger numbers."""
+
+    class Entered:
+        def __init__(self, device):
+            pass
+
+        __enter__ = __exit__ = lambda self, *error: None
+
+    def supported(including_emulation=True):
+        return computes or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", Entered)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: computes)
+    assert resolve_dtype("auto", torch.device(device)) is expected
+
+
+def test_the_processor_is_asked_unless_the_user_says(monkeypatch):
+    """LONGLIVE_CPU_BF16 makes a newer CPU take the ordinary one's way, for tests and for whoever wants it."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert cpu_computes_bf16()
+    monkeypatch.setenv(pipeline.CPU_BF16, "0")
+    assert not cpu_computes_bf16() and resolve_dtype("auto", torch.device("cpu")) is torch.float32
+    monkeypatch.setenv(pipeline.CPU_BF16, "1")
+    assert resolve_dtype("auto", torch.device("cpu")) is torch.bfloat16
+    monkeypatch.setenv(pipeline.CPU_BF16, "yes")
+    with pytest.raises(ValueError, match="LONGLIVE_CPU_BF16 is 'yes': allowed are 0"):
+        cpu_computes_bf16()
