@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .placement import to_main_memory
+
 
 @dataclass(frozen=True)
 class Span:
@@ -66,6 +68,7 @@ class RollingCache:
 
     Args:
         layers, batch, heads, head_dim: of the model.
+        device: where passes read and write them.
         window: slots in all, latent frames (without a window: the shot's length).
         sink, chunk: latent frames; sink and window - sink are multiples of chunk.
         tokens: tokens of a latent frame.
@@ -76,8 +79,11 @@ class RollingCache:
         assert sink % chunk == 0 and (window - sink) % chunk == 0 and window >= sink + chunk
         self.window, self.sink, self.chunk, self.tokens = window, sink, chunk, tokens
         shape = (layers, batch, window * tokens, heads, head_dim)
-        self._keys = torch.zeros(shape, device=device, dtype=dtype)
-        self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self.device = device
+        self._keys: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
+        self._values: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
+        self.nbytes = self._keys.nbytes + self._values.nbytes
+        self._resting: tuple[Tensor, Tensor] | None = None  # in main memory; kept to be used again
         self._expected: Span | None = None
         self.reset()
 
@@ -87,8 +93,21 @@ class RollingCache:
         return self.window - self.sink
 
     @property
-    def nbytes(self) -> int:
-        return self._keys.nbytes + self._values.nbytes
+    def allocated(self) -> int:
+        """Bytes on the device now; see `placement.py`."""
+        return 0 if self._keys is None else self.nbytes
+
+    def rest(self) -> None:
+        """Move to main memory, between two passes."""
+        if self._keys is not None:
+            keys, values = self._resting or (None, None)
+            self._resting = (to_main_memory(self._keys, keys), to_main_memory(self._values, values))
+            self._keys = self._values = None
+
+    def wake(self) -> None:
+        """Be on the device again, before the next pass."""
+        if self._keys is None:
+            self._keys, self._values = (tensor.to(self.device, non_blocking=True) for tensor in self._resting)
 
     def reset(self) -> None:
         """Forget everything: a new shot."""

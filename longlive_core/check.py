@@ -213,6 +213,7 @@ def _tell_settings(report: _Report, pipeline: Pipeline, film_decoder: StreamingD
     plan, (width, height) = parse(text).plan(seconds, chunk=stream.chunk), pipeline.default_size
     need, free = estimate(pipeline.model, film_decoder, plan, stream, (width, height)), free_memory(pipeline.device)
     there = None if free is None else free + weight_bytes(pipeline.model.module) + weight_bytes(pipeline.decoder.module)
+    need = need.placed(pipeline.device, there)
     room = "" if there is None else f"; {gigabytes(there)} are there"
     enough = ", which is NOT ENOUGH" if there is not None and need.total > there else ""
     film = f"a film of {seconds:g} s at {width} x {height}"

@@ -148,7 +148,11 @@ class Estimate:
                        + (f", which has {gigabytes(room)} for it" if room is not None else "")),
         ]  # fmt: skip
         if self.main:
-            lines.append(("", f"and {gigabytes(self.main)} of main memory (text encoder; weights while they load)"))
+            what = "text encoder; weights while they load" if not self.need.moving else "text encoder; what rests there"
+            lines.append(("", f"and {gigabytes(self.main)} of main memory ({what})"))
+        if room is not None and self.need.proposes_int8(room):
+            lines.append(("", f"in INT8 (Quantize INT8) the model takes {gigabytes(self.need.saved_by_int8)} less, and "
+                          "more would stay on the device; its film differs slightly"))  # fmt: skip
         video = f"film {gigabytes(self.video)}, {'by the last one measured' if self.measured else 'assumed'}"
         for space in self.spaces:
             free = "" if space.free is None else f", {gigabytes(space.free)} free"
@@ -177,7 +181,8 @@ class Estimate:
             "measured": None if self.speed is None else self.speed.date,
             "memory": {"device": self.device, "needed": need.total, "available": self.available,
                        "weights": need.weights, "cache": need.cache, "vae": need.vae, "activations": need.work,
-                       "main_memory": self.main},
+                       "main_memory": self.main, "placement": self.need.placement.name, "moving": self.need.moving,
+                       "saved_by_int8": self.need.saved_by_int8},
             "disk": {"latents": self.latents, "film": self.video, "film_measured": self.measured,
                      "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
                      "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove}},

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from .config import ModelConfig, StreamConfig
 from .model import CausalWan
+from .placement import PLACEMENTS, RESIDENT, Placement
 from .timeline import Plan
 from .vae import StreamingDecoder
 
@@ -27,6 +28,7 @@ PASS_TENSORS = 3
 # Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
 ROTATION = 12
 PIXEL_FRAMES = 4  # of one latent frame, which is what is decoded at a time
+OWN_MAIN_MEMORY = ("cpu", "mps")  # kinds of device
 _CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError where main memory is short
 
 
@@ -36,32 +38,71 @@ class NotEnoughMemory(ValueError):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a run holds at its widest moment.
+    """Bytes that a run holds on its device.
 
     Attributes:
-        weights: of model and VAE.
+        weights: of model and VAE that have to be there; 0 where they may be in main memory until they are used.
         cache: keys and values.
-        vae: what the decoder remembers from chunk to chunk.
-        work: activations of the widest pass or of decoding a chunk, whichever is more.
+        vae: what the decoder remembers from frame to frame.
+        passes: activations of the widest pass of the transformer.
+        decoding: activations of decoding one latent frame.
         frames: latent frames in the cache.
         advice: what to lower, most effective first.
+        saved_by_int8: bytes of weights that Quantize INT8 would save; 0: they are quantised.
+        full_weights: bytes of model and VAE, wherever they lie.
+        placement: what rests in main memory in between.
     """
 
     weights: int
     cache: int
     vae: int
-    work: int
+    passes: int
+    decoding: int
     frames: int
     advice: str
+    saved_by_int8: int = 0
+    full_weights: int = 0
+    placement: Placement = RESIDENT
 
     @property
     def run(self) -> int:
-        """Bytes beside the weights."""
-        return self.cache + self.vae + self.work
+        """Bytes beside the weights at the widest moment: a pass, or decoding."""
+        denoise = self.cache + self.passes + (0 if self.placement.vae_moves else self.vae)
+        decode = self.vae + self.decoding + (0 if self.placement.cache_moves else self.cache)
+        return max(denoise, decode)
 
     @property
     def total(self) -> int:
         return self.weights + self.run
+
+    @property
+    def work(self) -> int:
+        """Activations of a pass or of decoding, whichever is more."""
+        return max(self.passes, self.decoding)
+
+    @property
+    def moving(self) -> int:
+        """Bytes that rest in main memory in between."""
+        return self.cache * self.placement.cache_moves + self.vae * self.placement.vae_moves
+
+    def placed(self, device: torch.device, available: int | None) -> Need:
+        """With the fastest placement that fits beside all weights into `available` bytes, else the smallest one.
+
+        device: where main memory is the device's own nothing can move. available: None where nobody can tell.
+        """
+        if device.type in OWN_MAIN_MEMORY:
+            return self
+        choices = [replace(self, placement=placement) for placement in PLACEMENTS]
+        fitting = (need for need in choices if available is None or need.full_weights + need.run <= available)
+        return next(fitting, choices[-1])
+
+    def proposes_int8(self, available: int) -> bool:
+        """Whether with INT8 weights a faster placement would fit than this one."""
+        if self.placement == RESIDENT or not self.saved_by_int8:
+            return False
+        faster = PLACEMENTS[: PLACEMENTS.index(self.placement)]
+        weights = self.full_weights - self.saved_by_int8
+        return any(replace(self, placement=placement).run + weights <= available for placement in faster)
 
     def describe(self) -> str:
         parts = (
@@ -70,14 +111,24 @@ class Need:
             ("VAE's memory", self.vae),
             ("activations", self.work),
         )
-        return f"{gigabytes(self.total)} ({', '.join(f'{what} {gigabytes(size)}' for what, size in parts if size)})"
+        text = f"{gigabytes(self.total)} ({', '.join(f'{what} {gigabytes(size)}' for what, size in parts if size)})"
+        return text if self.placement == RESIDENT else f"{text}; {self.describe_placement()}"
+
+    def describe_placement(self) -> str:
+        """What moves, in half a sentence."""
+        if self.placement == RESIDENT:
+            return "everything stays on the device"
+        what = "keys and values" if not self.placement.vae_moves else "keys and values and the VAE's memory in turn"
+        return f"{what} rest in main memory ({gigabytes(self.moving)}) while they are not needed"
 
     def check(self, available: int | None, device: str) -> None:
         """Raise NotEnoughMemory where the device has less; None (unknown) is enough."""
         if available is not None and self.total > available:
+            int8 = self.saved_by_int8 if self.weights else 0
+            quantise = f", or take the model in INT8 (saves {gigabytes(int8)})" if int8 else ""
             raise NotEnoughMemory(
                 f"the run needs at least {self.describe()} on {device}, which has {gigabytes(available)} for it. "
-                f"Lower {self.advice}"
+                f"Lower {self.advice}{quantise}"
             )
 
 
@@ -101,11 +152,19 @@ def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: St
     decoding = int(VAE_FRAME * PIXEL_FRAMES * per_pixel)  # one latent frame is decoded at a time, whatever the chunk
     tokens = model.config.tokens_per_frame((size[1] // 8, size[0] // 8))
     passed = max(stream.chunk, _widest_recache(plan, stream, frames))
-    work = _pass_bytes(model.config, tokens, passed, min(frames, longest), stream, model.dtype.itemsize)
+    passes = _pass_bytes(model.config, tokens, passed, min(frames, longest), stream, model.dtype.itemsize)
     cache = 2 * model.config.num_layers * frames * tokens * model.config.dim * model.dtype.itemsize
-    if weights is None:
-        weights = weight_bytes(model.module) + weight_bytes(decoder.module)
-    return Need(weights, cache, vae, max(work, decoding), frames, _advice(stream, model.dtype))
+    full = weight_bytes(model.module) + weight_bytes(decoder.module)
+    weights = full if weights is None else weights
+    int8 = _saved_by_int8(model)
+    return Need(weights, cache, vae, passes, decoding, frames, _advice(stream, model.dtype), int8, full)
+
+
+def _saved_by_int8(model: CausalWan) -> int:
+    """Bytes by which INT8 makes the blocks' linear layers smaller; 0 where they are small already."""
+    weights = [tensor for block in model.module.blocks for tensor in block.parameters() if tensor.ndim == 2]
+    smallest, config = min((tensor.element_size() for tensor in weights), default=1), model.config
+    return config.num_layers * (8 * config.dim**2 + 2 * config.dim * config.ffn_dim) * (smallest - 1)
 
 
 def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:

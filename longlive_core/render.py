@@ -17,6 +17,7 @@ from .identity import weights_identity
 from .memory import available_memory, estimate, shortage_explained, vae_width, weight_bytes
 from .metadata import captions_of, with_given
 from .noise import AddressedNoise
+from .placement import Turns
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
 from .speed import SpeedBook, SpeedRecorder
@@ -84,10 +85,11 @@ def render_film(
         torch.inference_mode(),
     ):
         spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
-        chunks = rollout(pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise)
+        turns = Turns(expected.need.placement, pipeline.decoder)
+        chunks = rollout(pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise, turns=turns)
         interrupted = False
         try:
-            for chunk, frames in film_frames(chunks, pipeline.decoder):
+            for chunk, frames in film_frames(chunks, pipeline.decoder, turns):
                 film.write(frames)
                 recorder.lap()
                 if on_chunk is not None:
@@ -150,7 +152,8 @@ def render_stored(
     try:
         with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
-            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata, done)
+            turns = Turns(expected.need.placement, pipeline.decoder)
+            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata, done, turns=turns)
     except BaseException:
         if take.has_film:
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
@@ -180,10 +183,11 @@ def estimate_render(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, *, 
     _check_run(plan, stream, size)
     model = pipeline.model
     need = estimate(model, pipeline.decoder, plan, stream, size)
+    available = available_memory(model.device, need)
+    need = need.placed(model.device, available)
     # On a GPU the weights pass through main memory when they are loaded, and the text encoder rests there.
-    main = 0 if model.device.type == "cpu" else need.weights + weight_bytes(pipeline.text.model)
-    return estimate_film(model, plan, stream, size, need, available_memory(model.device, need), path, take=take,
-                         book=book, main=main)  # fmt: skip
+    main = 0 if model.device.type == "cpu" else max(need.weights, need.moving) + weight_bytes(pipeline.text.model)
+    return estimate_film(model, plan, stream, size, need, available, path, take=take, book=book, main=main)
 
 
 def _say_time(expected: Estimate, say: Say) -> None:

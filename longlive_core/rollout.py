@@ -26,6 +26,7 @@ from .model import CausalWan, Rotary
 from .model.rotary import apply as rotate
 from .noise import Noise
 from .nonfinite import NonFiniteError, find_cause
+from .placement import Turns
 from .restore import restore
 from .schedule import add_noise, clean_sample, warp
 from .transfer import send
@@ -71,8 +72,8 @@ class Chunk:
 
 
 def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_size: tuple[int, int],
-            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None,
-            stored: Sequence[Tensor] = ()) -> Iterator[Chunk]:  # fmt: skip
+            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None, stored: Sequence[Tensor] = (),
+            turns: Turns | None = None) -> Iterator[Chunk]:  # fmt: skip
     """Generate a film chunk by chunk.
 
     Args:
@@ -85,6 +86,7 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
         on_step: progress and cancellation.
         stored: latents of the film's first chunks, [B, C, chunk, h, w] float32 each, loaded one by one where they are
             needed. The film goes on after them exactly as it would have; they are not yielded again.
+        turns: whoever decodes the chunks in between says so there, see `placement.py`.
 
     Raises:
         ValueError: on arguments that contradict each other, before anything is computed. NonFiniteError (from the
@@ -94,12 +96,14 @@ def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_s
     check_run(model, latent_size, stream, max(shots))
     if len(stored) > chunks:
         raise ValueError(f"{len(stored)} chunks are stored, but the film has {chunks}")
-    return _generate(model, spans, chunks, latent_size, stream, noise, on_step or (lambda chunk, step: None), stored)
+    watch = on_step or (lambda chunk, step: None)
+    return _generate(model, spans, chunks, latent_size, stream, noise, watch, stored, turns)
 
 
-def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored) -> Iterator[Chunk]:
+def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored, turns) -> Iterator[Chunk]:
     longest = max(_shot_lengths(spans, chunks)) * stream.chunk
-    roll = Roll(model, stream, latent_size, noise, longest, on_step, batch=spans[0].context.shape[0])
+    batch = spans[0].context.shape[0]
+    roll = Roll(model, stream, latent_size, noise, longest, on_step, batch=batch, turns=turns)
     roll.go_on(spans, stored)
     starts = {span.start: span for span in spans}
     for index in range(len(stored), chunks):
@@ -117,8 +121,11 @@ class Roll:
     """
 
     def __init__(self, model: CausalWan, stream: StreamConfig, latent_size: tuple[int, int], noise: Noise,
-                 capacity: int, on_step: OnStep, batch: int = 1):  # fmt: skip
+                 capacity: int, on_step: OnStep, batch: int = 1, turns: Turns | None = None):  # fmt: skip
+        self.turns = turns or Turns()
+        self.turns.denoising()
         self.shot = Shot(model, stream, latent_size, batch=batch, capacity=capacity)
+        self.turns.cache = self.shot.cache
         self.noise, self.on_step = noise, on_step
         self.index = 0
         self._noise_now = noise
@@ -140,6 +147,7 @@ class Roll:
     def next_chunk(self, change: PromptSpan | None = None) -> Chunk:
         """Make the next chunk. change: the prompt that takes over before it; the film's first chunk needs one."""
         index, shot = self.index, self.shot
+        self.turns.denoising()
         cancel_point = _bind(self.on_step, index)
         if change is not None:
             self._noise_now = change.noise or self.noise

@@ -282,16 +282,26 @@ def streaming_decoder(vae) -> StreamingDecoder:
     return StreamingDecoder(vae.first_stage_model, dtype=vae.vae_dtype, device=vae.device)
 
 
-def load_for_run(model, vae, frames: int, latent_size: tuple[int, int], reserve: int) -> None:
-    """Bring MODEL and VAE to their device and have ComfyUI keep memory free for the run.
+def load_for_run(model, vae, reserve: int) -> None:
+    """Bring MODEL and VAE to their device and have ComfyUI keep `reserve` bytes free: what is still to be allocated."""
+    management.load_models_gpu([model, vae.patcher], memory_required=reserve)
 
-    Args:
-        frames: latent frames of the widest pass.
-        reserve: bytes that the caches will take, which ComfyUI does not see.
+
+def clip_beside(clip, reserve: int):
+    """The CLIP to encode a prompt with while a film is made: on the CPU where it would push the MODEL out.
+
+    reserve: bytes that the film will still allocate.
     """
-    model_pass = model.memory_required([1, LATENT_CHANNELS, frames, *latent_size])
-    decoding = vae.memory_used_decode((1, LATENT_CHANNELS, 1, *latent_size), vae.vae_dtype)
-    management.load_models_gpu([model, vae.patcher], memory_required=max(model_pass, decoding) + reserve)
+    patcher = clip.patcher
+    # Dynamic VRAM brings each weight for its use only, so nobody is pushed out for good.
+    if management.is_device_cpu(patcher.load_device) or getattr(patcher, "is_dynamic", bool)():
+        return clip
+    missing = (patcher.model_size() - patcher.loaded_size()) * 1.1 + management.minimum_inference_memory()
+    if missing + reserve <= management.get_free_memory(patcher.load_device):
+        return clip
+    twin = clip.clone()
+    twin.patcher.load_device = torch.device("cpu")
+    return twin
 
 
 def load_vae_for_decoding(vae, size: tuple[int, int]) -> None:
@@ -305,10 +315,11 @@ def memory_for_run(model) -> int | None:
     device = model.load_device
     if device.type == "cpu":
         return free_memory(device)
-    if device.type != "cuda":
+    if device.type == "mps":
         return None
     loaded = [entry for entry in management.current_loaded_models if entry.device == device and entry.model is not None]
-    return management.get_free_memory(device) + sum(entry.model_loaded_memory() for entry in loaded)
+    kept_free = management.extra_reserved_memory()  # for other programs, as the user's flags say
+    return management.get_free_memory(device) + sum(entry.model_loaded_memory() for entry in loaded) - kept_free
 
 
 def check_cancelled() -> None:

@@ -18,6 +18,7 @@ from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate, vae_width
 from ..longlive_core.metadata import film_metadata, with_given
+from ..longlive_core.placement import Turns
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
@@ -65,12 +66,15 @@ class Filming:
             self.take = self._plan(start)
             self.plan, self.book = self.take.plan, SpeedBook()
             # Weights do not count: ComfyUI may leave some of them in main memory.
-            self.need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
-            self.expected = estimate_film(self.causal, self.plan, stream, size, self.need, compat.memory_for_run(model),
-                                          self.path, take=self.take, book=self.book)  # fmt: skip
+            room = compat.memory_for_run(model)
+            need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
+            self.need = need.placed(self.causal.device, room)
+            self.expected = estimate_film(self.causal, self.plan, stream, size, self.need, room, self.path,
+                                          take=self.take, book=self.book, main=self.need.moving)  # fmt: skip
             self.expected.check()
             self.reused = reuse(self.take)
             self.store.write_manifest(self.take.manifest)
+        self.turns, self.loaded = Turns(self.need.placement, self.decoder), False
         self.live = Live(self.plan, timeline.endless, stream.longest_shot)
 
     def run(self, keep_partial: bool) -> Filmed:
@@ -109,12 +113,14 @@ class Filming:
         return plan_take(self.store, text, plan, self.origin, encoding, vae, given)
 
     def _render(self, watcher: Watcher) -> None:
+        contexts = Contexts(self._encode, known=self.timeline.contexts)
         if self.timeline.endless or not self.take.complete:
+            for text in self.plan.texts:  # of a take that the film continues; before the model needs the device
+                contexts(text)
             self._load()
         try:
-            contexts = Contexts(self._encode, known=self.timeline.contexts)
             render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
-                        self.live, self._follow)  # fmt: skip
+                        self.live, self._follow, self.turns)  # fmt: skip
         finally:
             self.decoder.reset()
             compat.release_memory()
@@ -123,14 +129,23 @@ class Filming:
         """The plan was changed while it was rendered."""
         self.take = take
 
+    def _still_to_allocate(self) -> int:
+        """Bytes that the run will take on the device beyond what it holds there now."""
+        return max(0, self.need.run - self.turns.allocated)
+
     def _load(self) -> None:
-        latent_size = (self.size[1] // 8, self.size[0] // 8)
-        compat.load_for_run(self.model, self.vae, self.need.frames, latent_size, self.need.cache + self.need.vae)
+        compat.load_for_run(self.model, self.vae, self._still_to_allocate())
+        self.loaded = True
 
     def _encode(self, texts) -> dict[str, Tensor]:
-        """Prompts that came while rendering, or of a take that is gone on with."""
-        encoded = {text: compat.encode_text(self.timeline.clip, text) for text in texts}
-        self._load()  # the text encoder may have taken the model's place
+        """Prompts that came while rendering, or of a take that the film continues."""
+        clip = self.timeline.clip
+        if not self.loaded:
+            return {text: compat.encode_text(clip, text) for text in texts}
+        beside = compat.clip_beside(clip, self._still_to_allocate())
+        encoded = {text: compat.encode_text(beside, text) for text in texts}
+        if beside is clip:
+            self._load()  # ComfyUI may have taken some of the model off the device after all
         return encoded
 
     def _metadata(self, take: Take) -> dict[str, str]:
@@ -152,6 +167,7 @@ class Filming:
             "seed": self.origin.seed,
             "positions": self.stream.positions,
             "dtype": self.origin.dtype,
+            "placement": self.need.placement.name,
             "vae_dtype": str(self.decoder.dtype).removeprefix("torch."),
             "expected_seconds": self.expected.seconds,
             "take": self.take.id,

@@ -19,7 +19,7 @@ from longlive_core.timeline import parse
 from longlive_core.video import Encoding
 
 SIZE = (48, 32)
-NEED = Need(weights=1000, cache=200, vae=30, work=4, frames=12, advice="width and height")
+NEED = Need(weights=1000, cache=200, vae=30, passes=4, decoding=3, frames=12, advice="width and height")
 
 
 @pytest.fixture

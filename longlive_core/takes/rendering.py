@@ -15,6 +15,7 @@ from ..film import to_frames
 from ..model import CausalWan
 from ..noise import AddressedNoise
 from ..nonfinite import check_pixels
+from ..placement import Turns
 from ..prompts import ContextOf, prompt_spans
 from ..rollout import OnStep, Roll, check_run
 from ..timeline import Plan
@@ -33,30 +34,34 @@ Metadata = Callable[[Take], Mapping[str, str]]
 
 def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
                 on_chunk: OnChunk = lambda chunk, frames: None, on_step: OnStep | None = None,
-                live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None) -> Take:  # fmt: skip
+                live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None,
+                turns: Turns | None = None) -> Take:  # fmt: skip
     """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
 
     Args:
         context_of: the embedding [1, tokens, text_dim] of a prompt; asked only for what has to be rendered.
         metadata: the tags of a take's film.
         on_take: called whenever it becomes another.
+        turns: what rests in main memory in between, made over `decoder`; by default nothing.
 
     Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
     the exception goes on. TakeError where another process renders the same take,
     or the store takes no more.
     """
-    rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take)
+    rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take,
+                           turns or Turns(decoder=decoder))  # fmt: skip
     return rendering.run(on_chunk)
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take):
+    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns):
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = self.take = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
         self.on_step, self.live, self.on_take = on_step or (lambda chunk, step: None), live, on_take
         self.own_lock = contextlib.ExitStack()  # of a take that this one became
+        self.turns = turns
         self.roll: Roll | None = None
         self.decoding: ShotDecoder | None = None
         live.became(take.id)
@@ -124,13 +129,13 @@ class _Rendering:
         if self.roll is None or self.roll.index != chunk:
             width, height = take.origin.size
             longest = plan.chunks if take.origin.stream.window == -1 else plan.longest_shot
-            self.roll = None  # the old cache goes before there is a new one: two may not fit
-            self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
-                             self.on_step)  # fmt: skip
             past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
+            spans = prompt_spans(past, self.context_of)  # before there is a cache that the encoder lies beside
+            self.roll = self.turns.cache = None  # the old cache goes before there is a new one: two may not fit
+            self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
+                             self.on_step, turns=self.turns)  # fmt: skip
             if chunk:
-                self.roll.go_on(prompt_spans(past, self.context_of),
-                                StoredLatents(take.store, take.manifest.keys[:chunk]))  # fmt: skip
+                self.roll.go_on(spans, StoredLatents(take.store, take.manifest.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
         return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
 
@@ -138,6 +143,7 @@ class _Rendering:
         shot = self.take.shot_of(chunk)
         if self.decoding is None or self.decoding.start != shot.start:
             self.decoding = ShotDecoder(self.decoder, shot.start)
+        self.turns.decoding()
         return self.decoding.frames(StoredLatents(self.take.store, shot.keys), chunk - shot.start)
 
     def _unit_path(self, chunk: int):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..placement import to_main_memory
 from ..transfer import send
 from .convolution import FastConvolutions
 from .module import LATENTS_MEAN, LATENTS_STD
@@ -161,12 +162,30 @@ class StreamingDecoder:
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
         self._memory: Memory = {}
+        self._resting = False  # the memory is in main memory
         self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
         self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
 
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""
-        self._memory, self._torn = {}, False
+        self._memory, self._torn, self._resting = {}, False, False
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that the memory takes on the device now; see `placement.py`."""
+        return 0 if self._resting else sum(tensor.nbytes for tensor in self._memory.values())
+
+    def rest(self) -> None:
+        """Move the memory to main memory, between two chunks."""
+        if not self._resting:
+            self._memory = {conv: to_main_memory(tensor) for conv, tensor in self._memory.items()}
+            self._resting = True
+
+    def wake(self) -> None:
+        """Have the memory on the device again."""
+        if self._resting:
+            self._memory = {conv: tensor.to(self.device, non_blocking=True) for conv, tensor in self._memory.items()}
+            self._resting = False
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode the shot's next latent frames.
@@ -182,6 +201,7 @@ class StreamingDecoder:
         """
         if self._torn:
             raise RuntimeError("a decode was given up half-way: reset() the decoder and decode the frames before again")
+        self.wake()
         self._torn = True
         pixels = [self._decode_frame(frame) for frame in latents.split(1, dim=2)]
         self._torn = False
