@@ -7,10 +7,12 @@ import torch
 
 from longlive_core import pipeline
 from longlive_core.config import StreamConfig
+from longlive_core.film import film_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
 from longlive_core.pipeline import cpu_computes_bf16, resolve_dtype
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.rollout import Chunk, PromptSpan, rollout
+from longlive_core.vae import StreamingDecoder, WanVAE, streaming
 
 from .conftest import LATENT_SIZE, TINY
 
@@ -108,3 +110,48 @@ def test_the_processor_is_asked_unless_the_user_says(monkeypatch):
     monkeypatch.setenv(pipeline.CPU_BF16, "yes")
     with pytest.raises(ValueError, match="LONGLIVE_CPU_BF16 is 'yes': allowed are 0"):
         cpu_computes_bf16()
+
+
+# --- the VAE in float16
+
+
+def loud_vae(loudness):
+    """A decoder whose residual stream is `loudness` times as large as that of random weights."""
+    torch.manual_seed(0)
+    vae = WanVAE(dim=16).requires_grad_(False)
+    for layer in (vae.decoder.conv1, *(part for part in vae.decoder.modules() if hasattr(part, "residual"))):
+        last = layer if layer is vae.decoder.conv1 else layer.residual[-1]
+        last.weight.mul_(loudness)
+        last.bias.mul_(loudness)
+    return vae
+
+
+def pictures(vae, dtype):
+    latents = torch.randn(2, 1, 16, 3, 4, 6, generator=torch.Generator().manual_seed(3))
+    decoder = StreamingDecoder(copy.deepcopy(vae).to(dtype))
+    with torch.inference_mode():
+        chunks = [Chunk(index, index, latents[index]) for index in range(2)]
+        frames = torch.cat([torch.from_numpy(frames) for _, frames in film_frames(chunks, decoder)])
+    return frames.float(), decoder
+
+
+def test_float16_norms_hold_numbers_whose_squares_do_not_fit(monkeypatch):
+    """Forbids grey pictures: a norm beyond 65504 is infinite, and what is divided by it zero, which nothing notices."""
+    vae = loud_vae(1.2e4)
+    exact, _ = pictures(vae, torch.float32)
+    ours, decoder = pictures(vae, torch.float16)
+    assert decoder.dtype is torch.float16 and exact.std() > 5
+    assert (ours - exact).abs().mean() < 0.5  # of 255
+    monkeypatch.setattr(streaming, "NORM_SCALE", 1.0)
+    naive, _ = pictures(vae, torch.float16)
+    assert (naive - exact).abs().mean() > 2
+
+
+def test_a_vae_that_outgrows_float16_computes_in_float32_and_says_so(caplog):
+    """Forbids an error, or a black film, where the weights are kept in float16 and only the numbers are too large."""
+    vae = loud_vae(5e5)
+    exact, _ = pictures(vae, torch.float32)
+    ours, decoder = pictures(vae, torch.float16)
+    assert decoder.dtype is torch.float32 and next(decoder.module.parameters()).dtype is torch.float16
+    assert (ours - exact).abs().mean() < 0.5
+    assert "outgrow float16 in chunk 0" in caplog.text and "float32 from here on" in caplog.text

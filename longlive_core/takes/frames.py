@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..film import ShotDecoder
 from ..memory import vae_width
 from ..timeline import shot_boundary
 from ..vae import StreamingDecoder
-from .rendering import ShotDecoder
 from .store import Manifest, StoredLatents, TakeStore
 from .take import check_vae
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..film import to_frames
+from ..film import ShotDecoder
 from ..model import CausalWan
 from ..noise import AddressedNoise
-from ..nonfinite import check_pixels
 from ..placement import Turns
 from ..prompts import ContextOf, prompt_spans
 from ..rollout import OnStep, Roll, check_run
@@ -24,8 +22,6 @@ from ..video import Joiner, encode_unit
 from .live import Live
 from .store import StoredLatents, TakeError, writing
 from .take import Take, changed_take
-
-DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
 
 # (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
 OnChunk = Callable[[int, np.ndarray | None], None]
@@ -165,22 +161,3 @@ class _Rendering:
         if take.new and take.id != self.take.id:
             with contextlib.suppress(TakeError):  # somebody else has begun to render it
                 take.store.remove(take.id)
-
-
-class ShotDecoder:
-    """Decodes the chunks of a shot in any rising order, with what the decoder remembers as if all had been decoded."""
-
-    def __init__(self, decoder: StreamingDecoder, start: int):
-        self.decoder, self.start, self.at = decoder, start, -1
-
-    def frames(self, latents: StoredLatents, index: int) -> np.ndarray:
-        if index != self.at:
-            self.decoder.reset()
-            chunk_frames = latents[index].shape[2]
-            for before in range(max(0, index - math.ceil(DECODER_REACH / chunk_frames)), index):
-                self.decoder.decode(latents[before])
-        self.at = -1  # until this chunk is whole: given up half-way, the decoder has to begin anew
-        pixels = self.decoder.decode(latents[index])
-        check_pixels(pixels, self.start + index)
-        self.at = index + 1
-        return to_frames(pixels)

@@ -11,7 +11,8 @@ both stay with PyTorch (the patch embedding would take four times as long). The 
 equal inputs give equal bits.
 
 The seam is PyTorch's own: `torch.conv3d` is exchanged while a layer's forward runs. So weights that a host casts,
-patches or brings from elsewhere at each use arrive here as that layer made them.
+patches or brings from elsewhere at each use arrive here as that layer made them. The same seam lets weights of 16 bits
+compute in float32, where a decoder needs it (`StreamingDecoder.widen`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,24 @@ _ROOM_OF_PYTORCH = 20480  # its rule, see above: beyond that it goes to oneDNN b
 _WORTH_IT = 2e6  # floating-point operations, below which oneDNN's own preparations take longer than it saves
 
 
-class FastConvolutions(TorchFunctionMode):
-    """Inside a `with` of this, float32 convolutions on a CPU go to oneDNN where that is faster; all else as before."""
+class Convolutions(TorchFunctionMode):
+    """What convolutions inside a `with` of this do otherwise than PyTorch.
+
+    Those with float32 input compute in float32 even if their weights are kept in 16 bits; 3D ones in float32 on a CPU
+    go to oneDNN where that is faster.
+    """
 
     def __torch_function__(self, function, types, arguments=(), options=None):
-        if function is torch.conv3d:
-            return _conv3d(*arguments, **(options or {}))
+        if function in (torch.conv3d, torch.conv2d):
+            return (_conv3d if function is torch.conv3d else torch.conv2d)(*_as_input(*arguments), **(options or {}))
         return function(*arguments, **(options or {}))
+
+
+def _as_input(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest):
+    """A convolution's arguments, weight and bias in float32 where the input is."""
+    if input.dtype is torch.float32 and weight.dtype in (torch.float16, torch.bfloat16):
+        weight, bias = weight.float(), None if bias is None else bias.float()
+    return input, weight, bias, *rest
 
 
 def _conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from ..placement import to_main_memory
 from ..transfer import send
-from .convolution import FastConvolutions
+from .convolution import Convolutions
 from .module import LATENTS_MEAN, LATENTS_STD
 
 Memory = dict[nn.Module, Tensor]
 HISTORY = 2  # frames: every causal kernel of the VAE is 3 long in time
+NORM_SCALE = 2.0**-6  # of what a norm gets in float16: exact, and large enough for 384 channels of its largest number
 ENCODE_GROUP = 4  # pixel frames that make one latent frame
 
 
@@ -36,8 +37,7 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
     """Run a causal convolution on the frames x, given what it saw before."""
     history = memory.get(conv)
-    with FastConvolutions():
-        y = conv(x, history)
+    y = conv(x, history)
     if history is not None and x.shape[2] < HISTORY:
         memory[conv] = torch.cat([history[:, :, -1:], x], dim=2)
     else:
@@ -47,8 +47,24 @@ def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
 
 def _layers(sequence: nn.Sequential, x: Tensor, memory: Memory) -> Tensor:
     for layer in sequence:
-        x = _causal(layer, x, memory) if isinstance(layer, nn.Conv3d) else layer(x)
+        if isinstance(layer, nn.Conv3d):
+            x = _causal(layer, x, memory)
+        else:
+            x = layer(_for_norm(x) if hasattr(layer, "gamma") else x)
     return x
+
+
+def _for_norm(x: Tensor) -> Tensor:
+    """What a norm gets. In float16 its sum of squares would end at 65504, but its result does not depend on scale."""
+    return x * NORM_SCALE if x.dtype is torch.float16 else x
+
+
+def _attention(block: nn.Module, x: Tensor) -> Tensor:
+    """Attention inside a frame, which begins with a norm and adds what it finds to x; it has no memory."""
+    if x.dtype is not torch.float16:
+        return block(x)
+    small = _for_norm(x)
+    return x + (block(small) - small)
 
 
 def _spatial(resample: nn.Module, x: Tensor) -> Tensor:
@@ -92,7 +108,7 @@ def _block(block: nn.Module, x: Tensor, memory: Memory) -> Tensor:
             return _spatial(block.resample, _double_time(block.time_conv, x, memory))
         x = _spatial(block.resample, x)
         return _halve_time(block.time_conv, x, memory) if block.mode == "downsample3d" else x
-    return block(x)  # attention inside a frame: no memory
+    return _attention(block, x)
 
 
 def _walk(blocks, x: Tensor, memory: Memory) -> Tensor:
@@ -103,16 +119,18 @@ def _walk(blocks, x: Tensor, memory: Memory) -> Tensor:
 
 def _encode_piece(module: nn.Module, pixels: Tensor, memory: Memory) -> Tensor:
     encoder = module.encoder
-    x = _causal(encoder.conv1, pixels, memory)
-    x = _walk([*encoder.downsamples, *encoder.middle], x, memory)
-    return module.conv1(_layers(encoder.head, x, memory))
+    with Convolutions():
+        x = _causal(encoder.conv1, pixels, memory)
+        x = _walk([*encoder.downsamples, *encoder.middle], x, memory)
+        return module.conv1(_layers(encoder.head, x, memory))
 
 
 def _decode_piece(module: nn.Module, latents: Tensor, memory: Memory) -> Tensor:
     decoder = module.decoder
-    x = _causal(decoder.conv1, module.conv2(latents), memory)
-    x = _walk([*decoder.middle, *decoder.upsamples], x, memory)
-    return _layers(decoder.head, x, memory)
+    with Convolutions():
+        x = _causal(decoder.conv1, module.conv2(latents), memory)
+        x = _walk([*decoder.middle, *decoder.upsamples], x, memory)
+        return _layers(decoder.head, x, memory)
 
 
 def encode(module: nn.Module, pixels: Tensor, group: int | None = ENCODE_GROUP) -> Tensor:
@@ -169,6 +187,14 @@ class StreamingDecoder:
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""
         self._memory, self._torn, self._resting = {}, False, False
+
+    def widen(self) -> None:
+        """From here on compute in float32, with weights as they are kept; begins a shot.
+
+        For a shot whose numbers outgrow float16. What lies on the device takes twice the room.
+        """
+        self.dtype = torch.float32
+        self.reset()
 
     @property
     def allocated(self) -> int:
