@@ -163,7 +163,8 @@ class Config:
         negative_prompt: the text of the unconditional score.
         batch: films, or clips, on each rank.
         steps: critic steps in all; of the causal start: those of both halves, and may be left out.
-        dtype: of weights in use; the optimiser's copies are float32.
+        dtype: of weights in use; the optimiser's copies are float32. auto: bf16 where the device computes in it, else
+            fp32.
         save_every, keep: steps between checkpoints, and how many of them stay.
         sample_every: steps between sample films; 0: none.
     """
@@ -189,7 +190,7 @@ class Config:
     critic_optimiser: Optimiser = Optimiser(rate=2e-6)
     lora: Lora | None = None
     checkpointing: bool = True
-    dtype: str = "bf16"
+    dtype: str = "auto"
     save_every: int = 100
     keep: int = 3
     log_every: int = 1

@@ -69,7 +69,7 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
 
     Teacher and critic see whole clips and may be of any width; the student is a LongLive, which is a 1.3B model.
     """
-    dtype = resolve_dtype(config.dtype, who.device)
+    dtype = training_dtype(config, who)
     try:
         weights = load_state_dict(model_file(path), any_width=role != "student")
         if quantised := int8_layers(weights):
@@ -81,6 +81,12 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
     if who.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
         module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
+
+
+def training_dtype(config: Config, who: Ranks) -> torch.dtype:
+    """The configured dtype. Gradients do not fit into float16, so auto is float32 where a film would be in that."""
+    dtype = resolve_dtype(config.dtype, who.device)
+    return torch.float32 if config.dtype == "auto" and dtype is torch.float16 else dtype
 
 
 def _check_fit(config: Config, role: str, other: ModelConfig, student: ModelConfig) -> None:
@@ -119,7 +125,7 @@ def vae_of(config: Config, who: Ranks) -> WanVAE:
     path = config.models.vae
     _check_given("vae", path, config)
     try:
-        return load_vae(vae_file(path), who.device, resolve_dtype(config.dtype, who.device))
+        return load_vae(vae_file(path), who.device, training_dtype(config, who))
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.vae: {error}") from None
 
