@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory_plans
 
-Prints the table of docs/memory.md. Nothing is loaded: models of the real shapes lie on PyTorch's `meta` device.
+Prints the table of docs/devices.md. Nothing is loaded: models of the real shapes lie on PyTorch's `meta` device.
 `--taken` is what of a card nobody else gets: CUDA's own context, a desktop, and what ComfyUI keeps free.
 """
 

@@ -32,10 +32,10 @@ from .pipeline import (
     load_text_encoder,
     model_file,
     resolve_device,
-    resolve_dtype,
     settings_for,
     vae_file,
 )
+from .precision import resolve_dtype
 from .render import check_device
 from .rollout import PromptSpan, rollout
 from .text import TextEncoder

@@ -92,7 +92,8 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
 
 
 def _load(options: argparse.Namespace) -> Ask:
-    from .pipeline import resolve_device, resolve_dtype
+    from .pipeline import resolve_device
+    from .precision import resolve_dtype
     from .train.instruction_model import InstructionModel
 
     device = resolve_device(options.device)

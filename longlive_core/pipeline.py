@@ -16,18 +16,14 @@ from .config import PRESETS, StreamConfig
 from .memory import free_memory, gigabytes, weight_bytes
 from .model import CausalWan
 from .pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
+from .precision import resolve_dtype
 from .text import TextEncoder
 from .vae import StreamingDecoder
 
 logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
-CPU_BF16 = "LONGLIVE_CPU_BF16"  # environment variable
 WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
-DTYPES = {
-    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp32": torch.float32, "float32": torch.float32,
-    "fp16": torch.float16, "float16": torch.float16,
-}  # fmt: skip
 
 # Which file a missing argument wants, and where people get it.
 WANTED = {
@@ -180,43 +176,3 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
-        return _best_dtype(device)
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}: allowed are auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, float16 on GPUs that do not (NVIDIA's before Ampere), else float32."""
-    if device.type == "cpu":
-        return torch.bfloat16 if cpu_computes_bf16() else torch.float32
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "mps":  # bfloat16 came with macOS 14
-        return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16
-    return torch.bfloat16 if device.type == "xpu" else torch.float32
-
-
-def cpu_computes_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it is slower than float32.
-
-    Linear layers were 2.5 and 3D convolutions 8 times as fast as in float32 on one core of a CPU with AVX512-BF16;
-    without it bfloat16 reaches 0.35 GFLOP/s. The processor is asked, not the variables that make PyTorch and oneDNN
-    keep to older instructions; the environment variable LONGLIVE_CPU_BF16 = 0 or 1 overrides it. PyTorch's probes have
-    private names; without them the answer is no. ValueError: another value of the variable.
-    """
-    given = os.environ.get(CPU_BF16, "")
-    if given not in ("", "0", "1"):
-        raise ValueError(f"the environment variable {CPU_BF16} is {given!r}: allowed are 0 (auto is float32 on a CPU), "
-                         "1 (bfloat16), or none (the processor is asked)")  # fmt: skip
-    if given:
-        return given == "1"
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

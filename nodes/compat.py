@@ -39,7 +39,7 @@ from ..longlive_core.checkpoints.names import recognise
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from ..longlive_core.memory import free_memory
 from ..longlive_core.model import CausalWan
-from ..longlive_core.pipeline import cpu_computes_bf16
+from ..longlive_core.precision import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from longlive_core import pipeline as module
+from longlive_core import precision
 from longlive_core.checkpoints import CheckpointError, load_lora, merge_lora
 from longlive_core.config import PRESETS
 from longlive_core.pipeline import Pipeline, is_pocket
@@ -66,7 +67,7 @@ def test_presets_and_sizes(files):
 def test_dtype_follows_the_device(files, monkeypatch):
     """Forbids bfloat16 on a CPU that only emulates it, and an unknown dtype passed over."""
     for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, "cpu_computes_bf16", lambda fast=fast: fast)
+        monkeypatch.setattr(precision, "cpu_computes_bf16", lambda fast=fast: fast)
         pipe = Pipeline.load(**files, device="cpu")
         assert pipe.model.dtype == pipe.decoder.dtype == expected
     assert Pipeline.load(**files, device="cpu", dtype="bf16").model.dtype == torch.bfloat16

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from longlive_core import pipeline
+from longlive_core import precision
 from longlive_core.config import StreamConfig
 from longlive_core.film import film_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
-from longlive_core.pipeline import cpu_computes_bf16, resolve_dtype
+from longlive_core.precision import cpu_computes_bf16, resolve_dtype
 from longlive_core.rollout import Chunk, PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE, streaming
 
@@ -103,11 +103,11 @@ def test_the_processor_is_asked_unless_the_user_says(monkeypatch):
     """LONGLIVE_CPU_BF16 makes a newer CPU take the ordinary one's way, for tests and for whoever wants it."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert cpu_computes_bf16()
-    monkeypatch.setenv(pipeline.CPU_BF16, "0")
+    monkeypatch.setenv(precision.CPU_BF16, "0")
     assert not cpu_computes_bf16() and resolve_dtype("auto", torch.device("cpu")) is torch.float32
-    monkeypatch.setenv(pipeline.CPU_BF16, "1")
+    monkeypatch.setenv(precision.CPU_BF16, "1")
     assert resolve_dtype("auto", torch.device("cpu")) is torch.bfloat16
-    monkeypatch.setenv(pipeline.CPU_BF16, "yes")
+    monkeypatch.setenv(precision.CPU_BF16, "yes")
     with pytest.raises(ValueError, match="LONGLIVE_CPU_BF16 is 'yes': allowed are 0"):
         cpu_computes_bf16()
 

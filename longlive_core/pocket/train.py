@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from ..precision import working_dtype
 from ..train.optimiser import submodule
 from ..train.parallel import ranks
 from ..vae import WanVAE, channels_last
@@ -34,8 +35,8 @@ log = logging.getLogger(__name__)
 
 
 def load_vae(folder: Path) -> WanVAE:
-    """The VAE of the stage `vae`, bfloat16, laid out for speed."""
-    vae = WanVAE.from_state_dict(torch.load(folder / "vae.pt", weights_only=True)).to(torch.bfloat16)
+    """The VAE of the stage `vae`, in the dtype that the CPU computes in, laid out for speed."""
+    vae = WanVAE.from_state_dict(torch.load(folder / "vae.pt", weights_only=True)).to(working_dtype())
     return channels_last(vae)
 
 

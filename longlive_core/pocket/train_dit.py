@@ -22,6 +22,7 @@ from transformers import UMT5EncoderModel
 from ..config import PRESETS, TRAIN_TIMESTEPS, ModelConfig
 from ..model import Rotary, WanModel
 from ..noise import AddressedNoise
+from ..precision import working_dtype
 from ..rollout import PromptSpan, rollout
 from ..schedule import add_noise, warp
 from ..train.optimiser import MasterAdam, cosine_rate
@@ -137,7 +138,7 @@ class Forcing:
 
     def __init__(self, model: WanModel, encoder: UMT5EncoderModel, recipe: DitRecipe, seed: int):
         self.wan = WatchedWan(model, recipe.model_config())
-        self.grounding = Grounding(recipe.dim, GRID).to(torch.bfloat16)
+        self.grounding = Grounding(recipe.dim, GRID).to(working_dtype())
         self.encoder, self.recipe, self.tokenizer = encoder, recipe, build_tokenizer()
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self.attends: dict[Plan, ForcingAttention] = {}
@@ -269,10 +270,10 @@ def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe
     """Train text encoder and transformer; write `folder/dit.pt` (averaged float32 weights of both)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder = pretrain_text(recipe, rng).to(torch.bfloat16)
+    encoder = pretrain_text(recipe, rng).to(working_dtype())
     model = WanModel(recipe.model_config())
     initialise(model, encoder.config.d_model)
-    model.to(torch.bfloat16)
+    model.to(working_dtype())
     log.info("transformer %.2f M, text encoder %.2f M parameters",
              *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)))
     forcing = Forcing(model, encoder, recipe, seed)

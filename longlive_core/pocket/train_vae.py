@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import working_dtype
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, encode
 from ..vae.module import ResidualBlock
@@ -84,7 +85,7 @@ def _batch(rng: np.random.Generator, batches: tuple[tuple[int, int], ...], crop:
 
 
 def _loss(vae: WanVAE, pixels: Tensor, masks: Tensor, recipe: VaeRecipe, noise: float, generator: torch.Generator):
-    half = pixels.to(torch.bfloat16).contiguous(memory_format=torch.channels_last_3d)
+    half = pixels.to(working_dtype()).contiguous(memory_format=torch.channels_last_3d)
     latents = _encode_piece(vae, half, {}).chunk(2, dim=1)[0]
     amount = noise * torch.rand(len(pixels), 1, 1, 1, 1, generator=generator)
     spoilt = latents + (amount * torch.randn(latents.shape, generator=generator)).to(latents.dtype)
@@ -113,7 +114,7 @@ class _Trainer:
     def __init__(self, vae: WanVAE, recipe: VaeRecipe, seed: int):
         torch.manual_seed(seed)
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        self.vae, self.recipe = vae.to(torch.bfloat16), recipe
+        self.vae, self.recipe = vae.to(working_dtype()), recipe
         channels_last(vae)
         self.optimiser = MasterAdam({"vae": vae}, matrix=self._is_inner_convolution)
         self.started, self.squares, self.steps = time.time(), [], 0
@@ -181,7 +182,7 @@ def fold_statistics(trainer: _Trainer, clips: int = 24) -> None:
     weights, optimiser = trainer.weights(), trainer.optimiser
     values = []
     for _ in range(clips):
-        pixels = pixels_of(_clip(trainer.rng, 45, 0)[0][None]).to(torch.bfloat16)
+        pixels = pixels_of(_clip(trainer.rng, 45, 0)[0][None]).to(working_dtype())
         values.append(_encode_piece(trainer.vae, pixels, {}).float().chunk(2, dim=1)[0])
     values = torch.cat(values)
     mean, std = values.mean(dim=(0, 2, 3, 4)), values.std(dim=(0, 2, 3, 4)).clamp_min(1e-3)

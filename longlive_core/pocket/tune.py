@@ -19,6 +19,7 @@ from transformers import UMT5EncoderModel
 
 from ..model import WanModel
 from ..noise import AddressedNoise
+from ..precision import working_dtype
 from ..rollout import Shot
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..train.parallel import Ranks
@@ -142,7 +143,7 @@ def load(path: Path, recipe: TuneRecipe) -> tuple[WanModel, UMT5EncoderModel]:
     model, encoder = WanModel(recipe.model_config()), UMT5EncoderModel(encoder_config())
     model.load_state_dict(submodule(weights, "dit"))
     encoder.load_state_dict(submodule(weights, "text"), strict=False)
-    return model.to(torch.bfloat16), encoder.to(torch.bfloat16)
+    return tuple(part.to(torch.bfloat16).to(working_dtype()) for part in (model, encoder))
 
 
 def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TuneRecipe = TuneRecipe(),

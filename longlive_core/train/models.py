@@ -11,7 +11,8 @@ from torch import Tensor
 from ..checkpoints import CheckpointError, build_model, load_state_dict, load_vae
 from ..config import ModelConfig
 from ..model import WanModel
-from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, resolve_dtype, vae_file
+from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, vae_file
+from ..precision import resolve_dtype
 from ..quant import int8_layers
 from ..vae import WanVAE
 from .causal_stage import CausalStage

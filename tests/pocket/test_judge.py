@@ -8,6 +8,7 @@ import torch
 
 from longlive_core.pocket import VAE_FILE, judge, score, weights_folder, world
 from longlive_core.pocket.train_vae import pixels_of
+from longlive_core.precision import working_dtype
 from longlive_core.vae import WanVAE, channels_last, decode, encode
 
 FILMS, FRAMES = 36, 49
@@ -28,9 +29,9 @@ def _as_the_vae_gives_it_back(films: list[np.ndarray]) -> list[np.ndarray]:
     from safetensors.torch import load_file
 
     weights = load_file(str(weights_folder() / VAE_FILE))
-    vae = channels_last(WanVAE.from_state_dict(weights).to(torch.bfloat16))
+    vae = channels_last(WanVAE.from_state_dict(weights).to(working_dtype()))
     with torch.no_grad():
-        given = [decode(vae, encode(vae, pixels_of(film[None]).to(torch.bfloat16))) for film in films]
+        given = [decode(vae, encode(vae, pixels_of(film[None]).to(working_dtype()))) for film in films]
     return [((g[0].float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy() for g in given]
 
 
