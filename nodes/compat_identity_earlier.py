@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..longlive_core.identity import identity
+from ..longlive_core.identity import Sample, identity
 from ..longlive_core.quant.layout import SCALE
 
 PREFIX = "diffusion_model."
@@ -65,8 +65,12 @@ def _patched(patcher, prefix: str) -> list | None:
         # The scales of an INT8 layer change with its patches, and follow from the integers and these.
         if name.startswith(prefix) and not name.endswith(SCALE):
             original = patcher.backup.get(name)
-            found.append((name, weight if original is None else original.weight, patcher.patches.get(name, ())))
-    return None if any(weight.is_meta for _, weight, _ in found) else found
+            weight = weight if original is None else original.weight
+            if weight.is_meta:
+                return None
+            # Read once for all the names; of ComfyUI's quantised tensors, their integers.
+            found.append((name, Sample.of(getattr(weight, "_qdata", weight)), patcher.patches.get(name, ())))
+    return found
 
 
 def _named(options) -> list[str]:
