@@ -29,6 +29,7 @@ from .quant.layout import SCALE
 from .text import EMBEDDING, EMBEDDING_TWIN
 
 _SAMPLES = 64  # numbers of each tensor
+_RUN = 64  # bytes
 _LENGTH = 32  # hexadecimal digits
 
 
@@ -48,6 +49,15 @@ class Sample:
             raise ValueError("a weight has no content: it is on PyTorch's meta device")
         flat = value.detach().reshape(-1)
         return cls(tuple(value.shape), flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].cpu().contiguous())
+
+    @classmethod
+    def of_bytes(cls, packed: Tensor) -> Sample:
+        """Of numbers that are packed into blocks with their scales: runs of bytes, since single ones in even steps may
+        all be of the same place in a block.
+        """
+        runs = packed.detach().reshape(-1).split(_RUN)
+        chosen = runs[:: max(1, len(runs) // _SAMPLES)][:_SAMPLES]
+        return cls(tuple(packed.shape), torch.cat(chosen).cpu())
 
     def to(self, dtype: torch.dtype | None) -> Sample:
         """With its numbers in another dtype (None: the same); integers and bytes stay what they are."""

@@ -58,10 +58,10 @@ def _described(name: str, tensor: Tensor, kept_in: torch.dtype | None) -> Mappin
     if hasattr(tensor, "_qdata"):
         return _quantised(name.removesuffix(WEIGHT), tensor)
     kind = getattr(tensor, "tensor_type", None)
-    content = Sample.of(tensor.as_subclass(torch.Tensor))
+    content = tensor.as_subclass(torch.Tensor)
     if kind is None or _word(kind) in PLAIN_GGUF:
-        return {name: content.to(kept_in)}
-    return {name: content, f"{name}.gguf": f"{_word(kind)} {tuple(tensor.tensor_shape)}"}
+        return {name: Sample.of(content).to(kept_in)}
+    return {name: Sample.of_bytes(content), f"{name}.gguf": f"{_word(kind)} {tuple(tensor.tensor_shape)}"}
 
 
 def _quantised(layer: str, tensor: Tensor) -> dict[str, Sample | str]:
