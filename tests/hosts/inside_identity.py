@@ -50,7 +50,7 @@ from pack.longlive_core.checkpoints.files import write_safetensors  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
 from pack.longlive_core.identity import text_identity, weights_identity  # noqa: E402
 from pack.longlive_core.model import WanModel  # noqa: E402
-from pack.longlive_core.quant import is_block_linear, quantise_state_dict  # noqa: E402
+from pack.longlive_core.quant import canonical, is_block_linear, quantise_state_dict  # noqa: E402
 from pack.longlive_core.text import TextEncoder, build_encoder  # noqa: E402
 from pack.longlive_core.vae import WanVAE  # noqa: E402
 from pack.nodes import compat  # noqa: E402
@@ -234,6 +234,10 @@ def int8_facts() -> dict:
     facts["LoRA on it"] = one(while_loaded(with_lora(model))) and named(with_lora(model)) != named(model)
     node, _ = compat.quantise_model(compat.load_model(file("fp32"), None, "fp32"))
     facts["made by the node"] = named(node) == of_core(quantised, compat.causal_model(node).dtype)
+    if compat.knows_int8():  # others' files, which ComfyUI's own loader reads
+        rough = {n: t.amax().reshape(()) if n.endswith(".weight_scale") else t for n, t in quantised.items()}
+        model = comfy.sd.load_diffusion_model_state_dict(dict(rough))
+        facts["one scale a weight"] = named(model) == of_core(canonical(rough), compat.causal_model(model).dtype)
     return facts
 
 
@@ -267,17 +271,22 @@ def dynamic_facts() -> dict:
         return {}
     origins, core = dynamic_origins(BF16, "fp16")
     wide, _ = dynamic_origins(FP32, "bf16")
+    rounded, _ = dynamic_origins(FP32, "", BF16)  # kept in bfloat16, computed in float32
     known = {alias.model for alias in origins[0].aliases}
     return {
         "one name": origins[0].model == origins[1].model == core,
         "and for float32 files": wide[0].model == wide[1].model,
+        "and rounded as without": {each.model for each in rounded} == {named(compat.model_of_weights(weights(), BF16))},
         "the same old names": {alias.model for alias in origins[1].aliases} == known,
         "old names": sorted(known),
     }
 
 
-def dynamic_origins(kept, native: str):
-    """Of a MODEL under dynamic VRAM, before and after its first load; and the command line's name."""
+def dynamic_origins(kept, native: str, asked=None):
+    """Of a MODEL under dynamic VRAM, before and after its first load; and the command line's name.
+
+    kept: the file's dtype. native: the 16 bits that the device computes in. asked: what ComfyUI is told to keep.
+    """
 
     class Dynamic(patching.ModelPatcher):
         def is_dynamic(self):
@@ -287,7 +296,7 @@ def dynamic_origins(kept, native: str):
     management.should_use_fp16 = lambda *given, **options: native == "fp16"
     management.should_use_bf16 = lambda *given, **options: native == "bf16"
     patching.CoreModelPatcher = Dynamic
-    model = comfy.sd.load_diffusion_model_state_dict(weights(kept), model_options={})
+    model = comfy.sd.load_diffusion_model_state_dict(weights(kept), model_options={"dtype": asked} if asked else {})
     management.should_use_fp16, management.should_use_bf16, patching.CoreModelPatcher = before
     bare, dtype = model.model.diffusion_model.blocks[0].modulation, compat.causal_model(model).dtype
     held = bare.dtype
