@@ -1,12 +1,13 @@
 """Films that lie in a store under names of earlier versions: found, gone on with, and never made again."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Given, Live, Origin, TakeStore, Vae, extended, open_take, plan_take, reuse
+from longlive_core.takes.keys import digest
 from longlive_core.timeline import parse
 from longlive_core.video import Encoding
 
@@ -31,9 +32,9 @@ def store(tmp_path):
     return TakeStore(tmp_path / "store")
 
 
-def planned(store, origin, vae=OLD_VAE, given=None, text=TEXT, chunks=6):
+def planned(store, origin, vae=OLD_VAE, given=None, text=TEXT, chunks=6, fps=16):
     plan = parse(text).plan((12 * chunks - 3 * (1 + text.count("{cut}"))) / 16)
-    return plan_take(store, text, plan, origin, Encoding(48, 32, crf=18), vae, given)
+    return plan_take(store, text, plan, origin, Encoding(48, 32, fps, crf=18), vae, given)
 
 
 def renamed(origin, *aliases, **change):
@@ -93,6 +94,16 @@ def test_only_the_units_may_have_an_old_name(store):
     assert planned(store, OLD, replace(OLD_VAE, variant="frames", aliases=(OLD_VAE,))).manifest.unit == UNIT
     other = planned(store, replace(OLD, seed=4), replace(OLD_VAE, variant="frames", aliases=(OLD_VAE,)))
     assert other.manifest.unit not in (UNIT, "") and len(other.manifest.unit) == len(UNIT)
+
+
+def test_a_rate_is_a_number(store):
+    """Forbids that 16 and 16.0 frames a second are two films, or that either was the name of old ones in vain."""
+    assert planned(store, OLD, fps=16.0).manifest.unit == UNIT
+    old = Vae("comfyui's", "torch.float32", 4)
+    name = digest([old.weights, old.dtype, asdict(Encoding(48, 32, 16.0, crf=18))])[:8]
+    fill(store, planned(store, OLD).manifest.keys, name)
+    assert planned(store, OLD, old).manifest.unit == name
+    assert planned(store, OLD, old, fps=24).manifest.unit != planned(store, OLD, old, fps=23.976).manifest.unit
 
 
 def test_a_film_after_a_take_of_the_old_name_is_the_longer_one(store):

@@ -76,8 +76,14 @@ class Vae:
     variant: str = ""
     aliases: tuple[Vae, ...] = field(default=(), compare=False)
 
-    def unit(self, encoding: dict) -> str:
-        """What units of video that it makes are called. encoding: as plain data."""
+    def units(self, encoding: dict) -> list[str]:
+        """What units of video that it makes are called, and were called before. encoding: as plain data."""
+        fps = encoding["fps"]
+        rates = (int(fps) if fps == int(fps) else fps, float(fps))  # ComfyUI says 16.0, the command line 16
+        names = [known._unit({**encoding, "fps": rate}) for known in (self, *self.aliases) for rate in rates]
+        return list(dict.fromkeys(names))
+
+    def _unit(self, encoding: dict) -> str:
         return digest([self.weights, self.dtype, encoding, *([self.variant] if self.variant else [])])[:_UNIT_NAME]
 
 

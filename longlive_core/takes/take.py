@@ -113,10 +113,10 @@ def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
         check_vae(given.vae_width, vae.width)
     given = Given() if given is None else given
     choices = [
-        _planned(store, timeline, plan, name, encoding, known.unit(asdict(encoding)), vae.width, given.under(name))
-        for name in (origin, *origin.aliases) for known in (vae, *vae.aliases)
+        _planned(store, timeline, plan, name, encoding, unit, vae.width, given.under(name))
+        for name in (origin, *origin.aliases) for unit in vae.units(asdict(encoding))
     ]  # fmt: skip
-    take = choices[0] if len(choices) == 1 else max(choices, key=_stored)
+    take = max(choices, key=_stored)  # of equals the first
     take.names = origin.names()
     return take
 
