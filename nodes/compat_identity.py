@@ -27,6 +27,7 @@ from .compat_weights import weights_of
 PREFIX = "diffusion_model."
 TRANSFORMER = "transformer."  # after a text encoder's own name, before Hugging Face's names
 OVERRIDE = "optimized_attention_override"  # of the attention, in a MODEL's transformer options
+CHANGING = ("comfy", "torch")  # libraries whose objects change while a film is made
 _DEPTH = 4  # of functions in functions
 
 # By module: names of its weights, by what they are rounded to.
@@ -147,11 +148,18 @@ def _held(value: Any) -> Iterator[Any]:
         yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
     elif not isinstance(value, (nn.Module, type)):
         if isinstance(getattr(value, "weights", None), (tuple, list)):
-            yield _lora_names.setdefault(value, identity(value))
+            yield _lora_name(value)
         yield from (vars(value)[name] for name in ("inject", "adapters") if name in getattr(value, "__dict__", {}))
-        if not type(value).__module__.startswith("comfy"):  # ComfyUI's own objects change while a film is made
+        if type(value).__module__.split(".")[0] not in CHANGING:
             plain = (bool, int, float, str, Tensor)
             yield {name: each for name, each in getattr(value, "__dict__", {}).items() if isinstance(each, plain)}
+
+
+def _lora_name(value: Any) -> str:
+    try:
+        return _lora_names.setdefault(value, identity(value))
+    except TypeError:  # of a kind that cannot be remembered
+        return identity(value)
 
 
 def _is_filled(cell) -> bool:

@@ -57,6 +57,9 @@ def _kept_in(part: nn.Module, name: str) -> torch.dtype | None:
 def _described(name: str, tensor: Tensor, kept_in: torch.dtype | None) -> Mapping[str, Sample | str]:
     if hasattr(tensor, "_qdata"):
         return _quantised(name.removesuffix(WEIGHT), tensor)
+    if hasattr(tensor, "__tensor_flatten__"):  # of other libraries, such as torchao
+        parts = {part: getattr(tensor, part) for part in tensor.__tensor_flatten__()[0]}
+        return {f"{name}.{part}": Sample.of(held) for part, held in parts.items()} | {name: type(tensor).__qualname__}
     kind = getattr(tensor, "tensor_type", None)
     content = tensor.as_subclass(torch.Tensor)
     if kind is None or _word(kind) in PLAIN_GGUF:

@@ -113,6 +113,21 @@ def test_a_name_stays_with_the_weights(names):
     assert module.model_identity(model, torch.bfloat16) != before
 
 
+def test_weights_of_other_libraries_are_named_by_what_they_hold(names):
+    """Forbids an error, or one name for all, where a weight is a tensor made of tensors."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    module, model = names
+    seen = set()
+    for value in (1.0, 1.0, 2.0):
+        layer = model.model.diffusion_model.head.head
+        numbers = torch.full(layer.weight.shape, value)
+        layer.weight = nn.Parameter(TwoTensor(numbers, numbers), requires_grad=False)
+        module._names.clear()
+        seen.add(module.model_identity(model, FP32))
+    assert len(seen) == 2
+
+
 def override(scale: float, counted: nn.Module):
     """An attention as node packs write them: settings in a closure, among things that change."""
     settings = {"scale": scale}
