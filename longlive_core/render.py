@@ -13,7 +13,7 @@ import torch
 from .config import StreamConfig
 from .estimate import Estimate, chunks_to_make, estimate_film, make_room
 from .film import film_frames
-from .identity import weights_identity
+from .identity import text_identity, weights_identity
 from .memory import available_memory, estimate, shortage_explained, vae_width, weight_bytes
 from .metadata import captions_of, with_given
 from .noise import AddressedNoise
@@ -165,10 +165,10 @@ def render_stored(
 def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,
                 size: tuple[int, int], given: Given | torch.Tensor | None = None) -> Take:  # fmt: skip
     """The take that `render_stored` renders; writes nothing but a clip that is given."""
-    origin = Origin(weights_identity(pipeline.model.module), weights_identity(pipeline.text.model),
-                    str(pipeline.model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
-    decoder = pipeline.decoder
-    vae = Vae(weights_identity(decoder.module), str(decoder.dtype), vae_width(decoder))
+    model, decoder = pipeline.model, pipeline.decoder
+    origin = Origin(weights_identity(model.module, model.dtype), text_identity(pipeline.text.model),
+                    str(model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
+    vae = Vae(weights_identity(decoder.module, decoder.dtype), str(decoder.dtype), vae_width(decoder))
     if isinstance(given, torch.Tensor):
         with torch.inference_mode():
             latents = clip_latents(decoder.module, given, stream.chunk, decoder.device, decoder.dtype)

@@ -1,42 +1,169 @@
-"""What a MODEL, a CLIP or a VAE is, as a short name: its weights as they were loaded, and what was done to them.
+"""What a MODEL, a CLIP or a VAE is, as a short name: the one that the command line gives the same weights.
 
-ComfyUI patches weights in place, moves them and takes the patches off again; the names do not follow any of that.
+`longlive_core/identity.py` says what counts. A MODEL without patches has the command line's name; with some, a name of
+its weights and of them. The weights are named once, and the name stays with them, whatever loading does.
+
+Films of earlier versions lie in stores under other names, which `compat_identity_earlier` still makes.
 """
 
 from __future__ import annotations
 
-from ..longlive_core.identity import identity
-from ..longlive_core.quant.layout import SCALE
-from ..longlive_core.takes import Vae
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..longlive_core.config import StreamConfig
+from ..longlive_core.identity import Sample, identity, text_identity, weights_identity
+from ..longlive_core.takes import Origin, Vae
+from . import compat_identity_earlier as earlier
+from .compat_weights import weights_of
 
 PREFIX = "diffusion_model."
+TRANSFORMER = "transformer."  # after a text encoder's own name, before Hugging Face's names
+OVERRIDE = "optimized_attention_override"  # of the attention, in a MODEL's transformer options
+CHANGING = ("comfy", "torch")  # libraries whose objects change while a film is made
+_DEPTH = 4  # of functions in functions
+
+# By module: names of its weights, by what they are rounded to.
+_names: WeakKeyDictionary[nn.Module, dict[Hashable, str]] = WeakKeyDictionary()
+# By LoRA: the name of its weights, which ComfyUI casts where it computes beside a layer (bypass).
+_lora_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def model_identity(model) -> str:
-    """Of a MODEL: weights, LoRAs with their strengths, and whatever else nodes have hung on it, by name."""
-    options = model.model_options.get("transformer_options", {})
-    return identity([_patched(model, PREFIX), model.object_patches, _named(options), type(model.model).__name__])
+def film_origin(model, clip, dtype: torch.dtype, stream: StreamConfig, size: tuple[int, int], seed: int) -> Origin:
+    """What a film follows from, under every name. dtype: it is computed in. ValueError where something has no name."""
+    rest = (str(dtype).removeprefix("torch."), stream, size, seed)
+    name, clip_name = model_identity(model, dtype), clip_identity(clip)
+    olds = itertools.product(earlier.model_names(model), earlier.clip_names(clip))
+    return Origin(name, clip_name, *rest, aliases=tuple(Origin(*old, *rest) for old in olds))
+
+
+def model_identity(model, dtype: torch.dtype) -> str:
+    """Of a MODEL that computes in `dtype`: its weights, and what nodes have hung on it that may change a film.
+
+    ValueError where a weight has no content to name.
+    """
+    module = model.model.diffusion_model
+    earlier.remember(module)
+    weights = _once(module, dtype, lambda: weights_identity(weights_of(model, module, PREFIX, "MODEL"), dtype))
+    return _with(weights, {"patches": _patches(model, PREFIX), "wrapped": _content(_wrapped(model)),
+                           "parts": _content(_parts(model)), "injections": _content(getattr(model, "injections", {})),
+                           "attention": _attention(model), "gguf": _dequantising(module)})  # fmt: skip
 
 
 def clip_identity(clip) -> str:
-    return identity([_patched(clip.patcher, ""), getattr(clip, "layer_idx", None)])
+    """Of a CLIP: its text encoder, and what nodes have set. ValueError where a weight has no content to name."""
+    patcher, module = clip.patcher, clip.patcher.model
+    weights = _once(module, "text", lambda: text_identity(_text_names(weights_of(patcher, module, "", "CLIP"))))
+    layer = getattr(clip, "layer_idx", None)
+    return _with(weights, {"patches": _patches(patcher, ""), "layer": None if layer is None else [layer],
+                           "tokens": _content(getattr(clip, "tokenizer_options", {})),
+                           "gguf": _dequantising(module)})  # fmt: skip
 
 
 def vae_identity(vae, width: int) -> Vae:
-    return Vae(identity(_patched(vae.patcher, "")), str(vae.vae_dtype), width)
+    """Of a VAE, under every name. ValueError where a weight has no content to name."""
+    patcher, module, dtype = vae.patcher, vae.patcher.model, vae.vae_dtype
+    weights = _once(module, dtype, lambda: weights_identity(weights_of(patcher, module, "", "VAE"), dtype))
+    name = _with(weights, {"patches": _patches(patcher, ""), "parts": _content(_parts(patcher, ""))})
+    return Vae(name, str(dtype), width, aliases=tuple(Vae(old, str(dtype), width) for old in earlier.vae_names(vae)))
 
 
-def _patched(patcher, prefix: str) -> list:
-    """(name, weight as loaded, its patches) of every weight."""
-    found = []
-    for name, weight in sorted(patcher.model.state_dict().items()):
-        # The scales of an INT8 layer change with its patches, and follow from the integers and these.
-        if name.startswith(prefix) and not name.endswith(SCALE):
-            original = patcher.backup.get(name)
-            found.append((name, weight if original is None else original.weight, patcher.patches.get(name, ())))
-    return found
+def _with(weights: str, hung: Mapping[str, Any]) -> str:
+    """The weights' own name where nothing is hung on them."""
+    hung = {kind: value for kind, value in hung.items() if value}
+    return identity([weights, hung]) if hung else weights
 
 
-def _named(options) -> list[str]:
-    """Names of what hangs in a MODEL's options; the things themselves have no content to compare."""
-    return sorted(f"{key} {getattr(value, '__qualname__', '')}" for key, value in options.items())
+def _once(module: nn.Module, key: Hashable, make: Callable[[], str]) -> str:
+    names = _names.setdefault(module, {})
+    if key not in names:
+        names[key] = make()
+    return names[key]
+
+
+def _text_names(weights: dict[str, Sample | str]) -> dict[str, Sample | str]:
+    """Hugging Face's, where it is one encoder that has them inside; else its own."""
+    inside = {name.partition(TRANSFORMER)[2]: value for name, value in weights.items() if TRANSFORMER in name}
+    encoders = {name.partition(TRANSFORMER)[0] for name in weights if TRANSFORMER in name}
+    return inside if len(encoders) == 1 else weights
+
+
+# --- what is hung on them --------------------------------------------------------------------------------------------
+
+
+def _patches(patcher, prefix: str) -> dict[str, Any]:
+    """LoRAs with their strengths, by weight."""
+    return {name.removeprefix(prefix): patches for name, patches in patcher.patches.items() if name.startswith(prefix)}
+
+
+def _wrapped(model) -> dict[str, Any]:
+    return {name: value for name, value in getattr(model, "weight_wrapper_patches", {}).items() if value}
+
+
+def _parts(patcher, prefix: str = PREFIX) -> dict[str, Any]:
+    """Replaced parts of the module. Compiled ones are the same, and what is outside of it is not used here."""
+    patches = getattr(patcher, "object_patches", {})
+    return {name: part for name, part in patches.items() if name.startswith(prefix) and not hasattr(part, "_orig_mod")}
+
+
+def _attention(model) -> list:
+    """What replaces the attention, with the options it is handed."""
+    options = model.model_options.get("transformer_options", {})
+    return [_content(options)] if OVERRIDE in options else []
+
+
+def _dequantising(module: nn.Module) -> list[str]:
+    """How ComfyUI-GGUF's layers turn their bytes into numbers, where a user chose it."""
+    chosen = {(getattr(part, "dequant_dtype", None), getattr(part, "patch_dtype", None)) for part in module.modules()}
+    return sorted(str(each) for each in chosen - {(None, None)})
+
+
+def _content(value: Any, depth: int = _DEPTH) -> Any:
+    """Something as plain data and tensors: functions by name and by what they hold, objects by class and values."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape)) if value.is_meta else value
+    if isinstance(value, Mapping):
+        return {str(key): _content(each, depth) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_content(each, depth) for each in value]
+    held = _held(value) if depth else ()
+    return [getattr(value, "__qualname__", type(value).__qualname__), *(_content(each, depth - 1) for each in held)]
+
+
+def _held(value: Any) -> Iterator[Any]:
+    if isinstance(value, partial):
+        yield from (value.func, value.args, value.keywords)
+    elif isinstance(value, MethodType):
+        yield from (value.__func__, value.__self__)
+    elif isinstance(value, FunctionType):
+        yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
+    elif not isinstance(value, (nn.Module, type)):
+        if isinstance(getattr(value, "weights", None), (tuple, list)):
+            yield _lora_name(value)
+        yield from (vars(value)[name] for name in ("inject", "adapters") if name in getattr(value, "__dict__", {}))
+        if type(value).__module__.split(".")[0] not in CHANGING:
+            plain = (bool, int, float, str, Tensor)
+            yield {name: each for name, each in getattr(value, "__dict__", {}).items() if isinstance(each, plain)}
+
+
+def _lora_name(value: Any) -> str:
+    try:
+        return _lora_names.setdefault(value, identity(value))
+    except TypeError:  # of a kind that cannot be remembered
+        return identity(value)
+
+
+def _is_filled(cell) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # of a name that is not set yet
+        return False

@@ -21,11 +21,11 @@ from ..longlive_core.metadata import film_metadata, with_given
 from ..longlive_core.placement import Turns
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
-from ..longlive_core.takes import Live, Origin, Take, extended, give_latents, plan_take, render_take, reuse
+from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
 from . import compat, compat_server
-from .compat_identity import clip_identity, model_identity, vae_identity
+from .compat_identity import film_origin, vae_identity
 from .handles import TakeHandle
 from .live import showing
 from .stores import film_file, open_store
@@ -60,8 +60,7 @@ class Filming:
         if timeline.endless:
             stream.check_endless()
         self.path, self.store = _film_path(), open_store()
-        dtype = str(self.causal.dtype).removeprefix("torch.")
-        self.origin = Origin(model_identity(model), clip_identity(timeline.clip), dtype, stream, size, seed)
+        self.origin = film_origin(model, timeline.clip, self.causal.dtype, stream, size, seed)
         with self.store.locked():
             self.take = self._plan(start)
             self.plan, self.book = self.take.plan, SpeedBook()

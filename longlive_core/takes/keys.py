@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
@@ -18,6 +18,7 @@ from ..timeline import Plan
 
 FORMAT = 1  # of everything that is hashed or stored
 _KEY_LENGTH = 32  # hexadecimal digits
+_UNIT_NAME = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Origin:
         stream: the settings.
         size: (width, height) in pixels.
         seed: of the noise.
+        aliases: the same under names of earlier versions, by which takes may lie in a store.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Origin:
     stream: StreamConfig
     size: tuple[int, int]
     seed: int
+    aliases: tuple[Origin, ...] = field(default=(), compare=False)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -46,16 +49,42 @@ class Origin:
 
     def as_json(self) -> dict:
         """Plain data, as it stands in a take's manifest."""
-        return json.loads(json.dumps(asdict(self)))
+        data = asdict(replace(self, aliases=()))
+        del data["aliases"]
+        return json.loads(json.dumps(data))
+
+    def names(self) -> list[dict]:
+        """As plain data, under every name."""
+        return [name.as_json() for name in (self, *self.aliases)]
 
 
 @dataclass(frozen=True)
 class Vae:
-    """What a take is decoded by. weights: their identity. dtype: it computes in. width: channels next to the pixels."""
+    """What a take is decoded by.
+
+    Attributes:
+        weights: their identity.
+        dtype: what it computes in.
+        width: channels next to the pixels.
+        variant: a way of decoding that gives other bits than the plain one; empty for the plain one.
+        aliases: the same under names of earlier versions, and other ways whose video may stay in a film.
+    """
 
     weights: str
     dtype: str
     width: int
+    variant: str = ""
+    aliases: tuple[Vae, ...] = field(default=(), compare=False)
+
+    def units(self, encoding: dict) -> list[str]:
+        """What units of video that it makes are called, and were called before. encoding: as plain data."""
+        fps = encoding["fps"]
+        rates = (int(fps) if fps == int(fps) else fps, float(fps))  # ComfyUI says 16.0, the command line 16
+        names = [known._unit({**encoding, "fps": rate}) for known in (self, *self.aliases) for rate in rates]
+        return list(dict.fromkeys(names))
+
+    def _unit(self, encoding: dict) -> str:
+        return digest([self.weights, self.dtype, encoding, *([self.variant] if self.variant else [])])[:_UNIT_NAME]
 
 
 @dataclass(frozen=True)
@@ -88,6 +117,10 @@ class Given:
     def foreign(self, origin: Origin) -> int:
         """How many of them a run would not have made itself, given the film's timeline."""
         return self.given if self.origin == origin.as_json() else len(self)
+
+    def under(self, origin: Origin) -> Given:
+        """The same chunks, of a run that `origin` knows by an old name under its new one."""
+        return replace(self, origin=origin.as_json()) if self.origin in origin.names() else self
 
 
 def given_key(before: str, latents: bytes) -> str:

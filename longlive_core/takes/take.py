@@ -21,8 +21,6 @@ from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .store import Manifest, TakeError, TakeStore
 from .why import why
 
-_UNIT_NAME = 8  # hexadecimal digits
-
 
 @dataclass
 class Take:
@@ -36,6 +34,7 @@ class Take:
     shots: list[ShotKeys]
     given: Given = field(default_factory=Given)
     new: bool = True  # whether the store did not know it
+    names: list[dict] = field(default_factory=list)  # of its origin, old ones too, as in manifests
 
     @property
     def film_path(self) -> Path:
@@ -103,14 +102,28 @@ def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
               given: Given | None = None) -> Take:  # fmt: skip
     """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
+    A film may lie in the store under an old name of its origin or its VAE: the names are tried in their order, and the
+    first with most chunks rendered, then with most decoded, then with a take begun, is the film's from here on.
+
     Args:
         timeline: the text as written.
         given: the chunks it begins with, all of them in the store.
     """
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
-    unit = digest([vae.weights, vae.dtype, asdict(encoding)])[:_UNIT_NAME]
-    return _planned(store, timeline, plan, origin, encoding, unit, vae.width, given or Given())
+    given = Given() if given is None else given
+    choices = [
+        _planned(store, timeline, plan, name, encoding, unit, vae.width, given.under(name))
+        for name in (origin, *origin.aliases) for unit in vae.units(asdict(encoding))
+    ]  # fmt: skip
+    take = max(choices, key=_stored)  # of equals the first
+    take.names = origin.names()
+    return take
+
+
+def _stored(take: Take) -> tuple[int, int, bool]:
+    units = sum(take.store.has_unit(key, take.manifest.unit) for key in take.manifest.keys)
+    return take.reused, units, not take.new
 
 
 def check_vae(theirs: int, width: int) -> None:
@@ -156,5 +169,5 @@ def reuse(take: Take) -> str:
     count = f"{take.reused} of {take.plan.chunks} chunks reused"
     if take.reused == take.plan.chunks:
         return f"take {take.manifest.id}: {count}"
-    reason = why(take.store, take.manifest) if take.new else "it was not finished"
+    reason = why(take.store, take.manifest, take.names) if take.new else "it was not finished"
     return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"

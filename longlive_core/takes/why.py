@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .store import Manifest, TakeStore
 
 _SAID = {
@@ -10,19 +12,23 @@ _SAID = {
 }  # fmt: skip
 
 
-def why(store: TakeStore, manifest: Manifest) -> str | None:
-    """Such as "prompt 4 changed"; None where no stored take resembles this one."""
+def why(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str | None:
+    """Such as "prompt 4 changed"; None where no stored take resembles this one.
+
+    names: of the take's origin, old ones too, as in manifests.
+    """
     others = [take for take in store.takes() if isinstance(take, Manifest) and take.id != manifest.id]
     if not others:
         return None
     mine = set(manifest.keys)
     # Of those that share most, the one used last: what the user changed a moment ago.
-    return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.used)), manifest)
+    return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.used)), manifest, names)
 
 
-def difference(old: Manifest, new: Manifest) -> str | None:
-    """The first thing that differs between two takes, in words; None where nothing does."""
-    settings = _changed_settings(old.origin, new.origin)
+def difference(old: Manifest, new: Manifest, names: Sequence[dict] = ()) -> str | None:
+    """The first thing that differs between two takes, in words; None where nothing does. names: see `why`."""
+    # Under another name a model is still the same.
+    settings = min((_changed_settings(old.origin, name) for name in (new.origin, *names)), key=len)
     if settings:
         return f"{' and '.join(settings)} changed"
     for number, (before, after) in enumerate(zip(old.segments, new.segments), start=1):  # noqa: B905 - as far as both go

@@ -1,6 +1,7 @@
 """The nodes in ComfyUIs of different versions, as stand-ins; tests/comfy runs them in a real one."""
 
 import ast
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -104,7 +105,7 @@ def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
 
     kept, name = namedtuple("Kept", ["weight"]), "diffusion_model.blocks.0.self_attn.q.weight"
     with host.pack() as package:
-        identity, (model, _) = package.nodes.compat_identity.model_identity, parts
+        identity, (model, _) = partial(package.nodes.compat_identity.model_identity, dtype=torch.float32), parts
         plain = identity(model)
         weight = model.model.state_dict()[name]
         model.patches = {name: [(1.0, ("diff", (torch.ones_like(weight),)), 1.0, None, None)]}
@@ -116,7 +117,9 @@ def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
         assert identity(model) not in (patched, plain)
         model.patches = {}
         assert identity(model) == plain
-        model.model_options = {"transformer_options": {"patches": 1}}
+        model.model_options = {"transformer_options": {"patches": {}}}
+        assert identity(model) == plain, "nothing here calls these"
+        model.model_options = {"transformer_options": {"optimized_attention_override": lambda function: function}}
         assert identity(model) != plain
 
 

@@ -1,0 +1,44 @@
+"""A take begun in ComfyUI goes on on the command line, and the other way round: the same model, the same film."""
+
+import numpy as np
+import pytest
+
+from longlive_core import cli
+
+from . import films
+from .takes import CHUNKS, SECONDS, SIZE, STORY, empty_store, frames, report, store_of, story
+
+pytestmark = pytest.mark.comfy
+SEED = 77
+
+
+@pytest.fixture
+def render(server, tmp_path, capsys):
+    """Renders the story on the command line into the server's takes: (the film's frames, what was said)."""
+
+    def render() -> tuple[np.ndarray, str]:
+        path, folder = tmp_path / "film.mp4", store_of(server).folder
+        words = ["render", STORY, "-o", path, "--duration", SECONDS, "--seed", SEED, "--dtype", "fp32",
+                 "--device", "cpu", "--width", SIZE["width"], "--height", SIZE["height"],
+                 "--takes", folder]  # fmt: skip
+        assert cli.main([str(word) for word in words]) == 0
+        return films.read(path.read_bytes()).frames, "".join(capsys.readouterr())
+
+    return render
+
+
+def test_a_take_goes_on_in_the_other_program(client, server, render):
+    """Forbids two names for one model: with them either program makes the other's film all over again."""
+    client.run(story(0, duration=0.5, text="0s A ball"))  # so that ComfyUI remembers no take of this graph
+    empty_store(server)
+    made, _ = render()
+    run = client.run(story(SEED))
+    told = report(run)
+    assert (told["rendered_chunks"], told["chunks"]) == (0, CHUNKS)
+    assert np.array_equal(frames(client, run), made)
+    manifest = store_of(server).read_manifest(told["take"])
+    for key in manifest.keys[3:]:
+        store_of(server)._latents(key).unlink()
+    assert report(client.run(story(SEED, on_cancel="discard")))["rendered_chunks"] == CHUNKS - 3
+    _, said = render()
+    assert f"take {manifest.id}: {CHUNKS} of {CHUNKS} chunks reused" in said

@@ -1,0 +1,188 @@
+"""One name for a model in ComfyUI and on the command line; with stand-ins, `test_real_identity.py` has a real one."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from longlive_core.config import StreamConfig
+from longlive_core.identity import text_identity, weights_identity
+from longlive_core.metadata import film_metadata
+from longlive_core.model import CausalWan
+from longlive_core.pipeline import Pipeline
+from longlive_core.render import render_stored
+from longlive_core.takes import TakeStore
+from longlive_core.timeline import parse
+from longlive_core.vae import StreamingDecoder
+
+from . import fakes
+from .test_versions import CHUNKS, SHAPE, SIZE, TEXT, filming, host, parts  # noqa: F401 - fixtures
+
+FP32 = torch.float32
+PART = "diffusion_model.blocks.0.cross_attn.forward"
+
+
+@pytest.fixture
+def names(tmp_path, parts):  # noqa: F811 - the fixture
+    """(the names' module, a MODEL)."""
+    with fakes.Host(fakes.OLD, tmp_path).pack() as package:
+        yield package.nodes.compat_identity, parts[0]
+
+
+def film_of(package, parts):  # noqa: F811
+    """The same text encoder every time."""
+    torch.manual_seed(5)
+    return filming(package, parts)
+
+
+def command_line(film, parts) -> tuple[Pipeline, dict]:  # noqa: F811
+    """The same weights and settings as the command line has them; film: the sampler's."""
+    contexts = film.timeline.contexts
+    text = SimpleNamespace(model=film.timeline.clip.patcher.model)
+    pipeline = Pipeline(CausalWan(parts[0].model.diffusion_model, SHAPE), StreamingDecoder(parts[1].first_stage_model),
+                        text, StreamConfig(), SIZE, torch.device("cpu"))  # fmt: skip
+    pipeline.encode = lambda texts: {text: contexts[text] for text in texts}
+    stream = StreamConfig(window=6, denoising_steps=(1000, 500))
+    plan = parse(TEXT).plan(5.0, 16)
+    return pipeline, {
+        "plan": plan, "store": TakeStore(film.store.folder), "timeline": TEXT, "stream": stream, "seed": 3,
+        "size": SIZE, "metadata": film_metadata(TEXT, plan, stream, 3, SIZE, "a model"),
+        "on_chunk": lambda chunk, frames: None,
+    }  # fmt: skip
+
+
+def render(pipeline: Pipeline, run: dict, path) -> list[str]:
+    said = []
+    render_stored(pipeline, path=path, say=said.append, **run)
+    return said
+
+
+def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  # noqa: F811
+    """Forbids rendering in ComfyUI what the command line made: here all of it, or its first chunks."""
+    with host.pack() as package:
+        pipeline, run = command_line(film_of(package, parts), parts)
+        render(pipeline, run, tmp_path / "film.mp4")
+        film = film_of(package, parts)
+        assert film.take.complete and not film.take.new
+        for key in film.take.manifest.keys[4:]:
+            film.store._latents(key).unlink()
+        filmed = film_of(package, parts).run(keep_partial=True)
+    assert filmed.report["rendered_chunks"] == CHUNKS - 4
+    assert f"4 of {CHUNKS} chunks reused" in filmed.report["reused"]
+
+
+def test_a_film_of_comfyui_goes_on_in_the_command_line(host, parts, tmp_path):  # noqa: F811
+    """Forbids rendering on the command line what ComfyUI made."""
+    with host.pack() as package:
+        film = film_of(package, parts)
+        film.run(keep_partial=True)
+        pipeline, run = command_line(film, parts)
+        for key in film.take.manifest.keys[6:]:
+            film.store._latents(key).unlink()
+        said = render(pipeline, run, tmp_path / "film.mp4")
+    assert said[0] == f"take {film.take.id}: it was not finished: 6 of {CHUNKS} chunks reused"
+
+
+def test_a_store_of_the_version_before_renders_nothing_again(host, parts):  # noqa: F811
+    """Forbids losing films to the new names: with the same take, its units, and a name that is kept."""
+    with host.pack() as package:
+        film = film_of(package, parts)
+        film.store.remove(film.take.id)
+        old, old_vae = film.origin.aliases[0], package.nodes.compat_identity.vae_identity(parts[1], 4).aliases[0]
+        plan = package.longlive_core.takes.plan_take
+        take = plan(film.store, TEXT, film.plan, old, film.take.encoding, old_vae)
+        film.store.write_manifest(take.manifest)
+        film.take = take
+        film.run(keep_partial=True)  # under the names of before
+        again = film_of(package, parts)
+        report = again.run(keep_partial=True).report
+    assert old.model != film.origin.model and old.text_encoder != film.origin.text_encoder
+    assert (again.take.id, again.take.manifest.unit) == (take.id, take.manifest.unit)
+    assert report["rendered_chunks"] == 0 and report["take"] == take.id
+
+
+def test_a_name_stays_with_the_weights(names):
+    """Forbids another name after a cast that nothing tells of."""
+    module, model = names
+    before = module.model_identity(model, FP32)
+    assert before == weights_identity(model.model.diffusion_model, FP32)
+    model.model.diffusion_model.to(torch.float16)
+    assert module.model_identity(model, FP32) == before
+    assert module.model_identity(model, torch.bfloat16) != before
+
+
+def test_weights_of_other_libraries_are_named_by_what_they_hold(names):
+    """Forbids an error, or one name for all, where a weight is a tensor made of tensors."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    module, model = names
+    seen = set()
+    for value in (1.0, 1.0, 2.0):
+        layer = model.model.diffusion_model.head.head
+        numbers = torch.full(layer.weight.shape, value)
+        layer.weight = nn.Parameter(TwoTensor(numbers, numbers), requires_grad=False)
+        module._names.clear()
+        seen.add(module.model_identity(model, FP32))
+    assert len(seen) == 2
+
+
+def override(scale: float, counted: nn.Module):
+    """An attention as node packs write them: settings in a closure, among things that change."""
+    settings = {"scale": scale}
+
+    def attention(function, *given, **options):
+        return function(*given, **options) * settings["scale"] + counted.calls
+
+    return attention
+
+
+class Setting:
+    def __init__(self, strength: float):
+        self.strength, self.calls = strength, object()
+
+    def forward(self, x):
+        return x
+
+
+def test_what_is_hung_on_a_model_counts_by_what_it_does(names):
+    """Forbids one name for two settings of a node, and another name for the same setting made anew."""
+    module, model = names
+    name = partial(module.model_identity, model, FP32)
+    plain, seen = name(), set()
+    for hang in (
+        lambda value: model.model_options.update(
+            transformer_options={"optimized_attention_override": override(value, nn.Module())}
+        ),
+        lambda value: model.object_patches.update({PART: Setting(value).forward}),
+        lambda value: model.object_patches.update({PART: partial(print, value)}),
+        lambda value: setattr(model, "injections", {"bypass": [SimpleNamespace(inject=Setting(value).forward)]}),
+        lambda value: setattr(model, "weight_wrapper_patches", {"diffusion_model.head": [Setting(value).forward]}),
+    ):
+        hang(1.0)
+        one, _ = name(), hang(1.0)
+        assert name() == one and one not in (plain, *seen)
+        hang(2.0)
+        assert name() not in (one, plain)
+        seen |= {one, name()}
+
+
+def test_what_changes_no_film_changes_no_name(names):
+    """Forbids rendering again for a schedule that the sampler does not use, or because blocks are compiled."""
+    module, model = names
+    plain = module.model_identity(model, FP32)
+    model.object_patches = {"model_sampling": Setting(8.0), "manual_cast_dtype": torch.bfloat16,
+                            "diffusion_model.blocks.0": SimpleNamespace(_orig_mod=nn.Module())}  # fmt: skip
+    model.model_options = {"transformer_options": {"patches_replace": {"dit": {}}, "cond_or_uncond": [0]}}
+    assert module.model_identity(model, FP32) == plain
+
+
+def test_a_text_encoders_settings_count(names):
+    """Forbids reusing films whose prompts were read otherwise."""
+    module, _ = names
+    clip = SimpleNamespace(patcher=fakes.Patcher(nn.Linear(2, 2)), layer_idx=None, tokenizer_options={})
+    plain = module.clip_identity(clip)
+    assert plain == text_identity(clip.patcher.model)
+    for change in ({"layer_idx": -2}, {"tokenizer_options": {"umt5xxl_min_length": 8}}):
+        assert module.clip_identity(SimpleNamespace(**{**vars(clip), **change})) != plain
