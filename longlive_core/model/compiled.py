@@ -1,0 +1,42 @@
+"""torch.compile for the causal forward, put on from outside.
+
+Compiled is what lies between a block's attentions: its norms, linear layers, gates and feed-forward. The attentions
+stay as they are: they write to the key/value cache and call kernels that a graph may not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+from torch import Tensor
+
+from .causal import CausalWan
+
+STAGES = ("_enter", "_between", "_leave")
+
+
+def compile_blocks(model: CausalWan, compiler: Callable[[Callable], Callable], name: str) -> None:
+    """Have the stages of every block run through `compiler` (such as `torch.compile` with a user's options).
+
+    They are compiled in the first pass; where that fails, RuntimeError says so. name: what to call the compiler there.
+    """
+    for stage in STAGES:
+        setattr(model, stage, _explained(compiler(getattr(model, stage)), name))
+
+
+def _explained(function: Callable, name: str) -> Callable:
+    @wraps(function)
+    def call(*given):
+        from torch._dynamo.exc import TorchDynamoException  # slow to import, and in use already where this runs
+
+        # The first block's input is a transposed view: one layout for all is one graph for all.
+        given = [part.contiguous() if isinstance(part, Tensor) else part for part in given]
+        try:
+            return function(*given)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise RuntimeError(f"{name} failed on the model's blocks ({type(error).__name__}: {reason}); remove the "
+                               "node that compiles the model, or choose another backend") from error  # fmt: skip
+
+    return call
