@@ -19,6 +19,7 @@ from ..longlive_core.config import ModelConfig
 from ..longlive_core.model import CausalWan
 from ..longlive_core.model.compiled import compile_blocks
 from ..longlive_core.model.guidance import Guidance
+from ..longlive_core.quant.int8 import settle_in_graphs
 
 COMPILE_KEY = "torch.compile"  # of the wrapper that puts compiled modules in the place of the model's
 COMPILE_OPTIONS = "torch_compile_kwargs"  # what the user chose, in a MODEL's options
@@ -109,13 +110,20 @@ def compiler_of(model) -> Compiler | None:
     """The compiler that a node put on a MODEL: by ComfyUI's wrapper, or with compiled modules as parts."""
     if any(COMPILE_KEY in by_key for by_key in model.wrappers.values()):
         chosen = {name: value for name, value in model.model_options.get(COMPILE_OPTIONS, {}).items() if value}
-        text = {name: getattr(value, "__qualname__", str(value)) for name, value in sorted(chosen.items())}
-        return Compiler(f"torch.compile ({chosen.get('backend', 'inductor')})", str(text),
+        text = {name: _named(value) for name, value in sorted(chosen.items())}
+        return Compiler(f"torch.compile ({text.get('backend', 'inductor')})", str(text),
                         lambda function: torch.compile(function, **chosen))  # fmt: skip
     for part in (*model.object_patches.values(), *_driven(model)):
         if original(part) is not part:
             return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx)
     return None
+
+
+def _named(value: Any) -> str:
+    """The same in every process."""
+    if isinstance(value, dict):
+        return str({key: _named(each) for key, each in sorted(value.items())})
+    return getattr(value, "__qualname__", None) or str(value)
 
 
 def _driven(model) -> Iterator[Any]:
@@ -157,6 +165,7 @@ def host_wan(model, config: ModelConfig, **named) -> HostWan:
     wan = HostWan(module, config, HostAttention(module, options), guidance=guidance_of(model), **named)
     compiler = compiler_of(model)
     if compiler is not None:
+        settle_in_graphs()
         compile_blocks(wan, compiler.compile, compiler.name)
     return wan
 

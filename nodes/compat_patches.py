@@ -104,7 +104,8 @@ def effects(model, vae, clip) -> Effects:
 
 def judge(thing: str) -> str | None:
     """Why a thing has no effect, or None where it has."""
-    return next((reason for pattern, reason in RULES if re.match(pattern, thing)), "it is not known here")
+    matching = (reason for pattern, reason in RULES if re.match(pattern, thing, re.IGNORECASE))
+    return next(matching, "it is not known here")
 
 
 def _honoured(model) -> list[str]:

@@ -35,7 +35,7 @@ def _explained(function: Callable, name: str) -> Callable:
         try:
             return function(*given)
         except TorchDynamoException as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = " ".join(str(error).split("\n\n")[0].split())
             raise RuntimeError(f"{name} failed on the model's blocks ({type(error).__name__}: {reason}); remove the "
                                "node that compiles the model, or choose another backend") from error  # fmt: skip
 
