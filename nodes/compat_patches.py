@@ -44,10 +44,10 @@ RULES: tuple[tuple[str, str | None], ...] = (
                                            "are ComfyUI's flags' (--use-sage-attention) or an attention override's"),
     (r"part ", OWN_FORWARD),
     (r"attention override", None),
-    (r"transformer (patches|patches_replace)", f"{OWN_FORWARD} (skip-layer guidance, talking heads and the like)"),
-    (r"transformer rope_options", "the sampler's positions are its own: set positions"),
-    (r"transformer easycache", FEW_STEPS),
-    (r"transformer ", "it is handed to attention overrides, and read by nothing else here"),
+    (r"transformer option patches", f"{OWN_FORWARD} (skip-layer guidance, talking heads and the like)"),
+    (r"transformer option rope_options", "the sampler's positions are its own: set positions"),
+    (r"transformer option easycache", FEW_STEPS),
+    (r"transformer option ", "it is handed to attention overrides, and read by nothing else here"),
     (r"option context_handler", WINDOW),
     (r"option (sampler_\w*cfg\w*|disable_cfg1_optimization|sampler_calc_cond_batch_function)", NO_CFG),
     (r"option model_function_wrapper", f"{OWN_FORWARD}; caches such as TeaCache have nothing to skip in 4 steps"),
@@ -102,6 +102,12 @@ def effects(model, vae, clip) -> Effects:
     return result
 
 
+def parts_with_effect(patcher, kind: str = "part") -> dict[str, Any]:
+    """The replaced parts of a MODEL (or, of kind "VAE part", of a VAE's patcher) that a film follows from, by name."""
+    return {name: value for name, value in patcher.object_patches.items() if original(value) is value
+            and (as_guidance(value) is not None or judge(_told(kind, _every(name), value)) is None)}  # fmt: skip
+
+
 def judge(thing: str) -> str | None:
     """Why a thing has no effect, or None where it has."""
     matching = (reason for pattern, reason in RULES if re.match(pattern, thing, re.IGNORECASE))
@@ -143,10 +149,10 @@ def _in_options(options: dict) -> Iterator[str]:
         elif name in ("wrappers", "callbacks"):
             yield from _by_key(name.removesuffix("s"), value)
         elif name in ("patches", "patches_replace"):
-            yield from (_told("transformer", f"{name} {place}", each) for place, held in value.items()
+            yield from (_told("transformer option", f"{name} {place}", each) for place, held in value.items()
                         for each in (held.values() if isinstance(held, dict) else held))  # fmt: skip
         else:
-            yield _told("transformer", name, None)
+            yield _told("transformer option", name, None)
 
 
 def _by_key(kind: str, held: dict) -> Iterator[str]:

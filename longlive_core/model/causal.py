@@ -151,7 +151,10 @@ class CausalWan:
         the attentions write to caches and call whatever kernel the host chose.
         """
         q, k, v, six = self._enter(block, x, modulation)
-        x, q = self._between(block, x, self._self_attention(layer, block, q, k, v, attend), six)
+        joined = self._self_attention(layer, block, q, k, v, attend)
+        del q, k, v  # as large as the stream, and read no more
+        x, q = self._between(block, x, joined, six)
+        del joined
         return self._leave(block, x, self._cross_attention(layer, block, q, prompt), six)
 
     def _enter(self, block: Any, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -171,6 +174,7 @@ class CausalWan:
         """joined: what cross-attention gave, [B, L, N, D]."""
         shift, scale, gate = six.unbind(2)[3:]
         x = x + block.cross_attn.o(joined.flatten(2))
+        del joined
         y = _modulate(block.norm2(x), shift, scale).to(self.dtype)
         return _gated(x, block.ffn(y), gate)
 

@@ -316,6 +316,9 @@ def guided() -> dict:
     facts["relay"] = {"film": apart(film(relay), PLAIN), "without": loaded_effects(relay).without}
     other = forwards(_CrossAttnPatch(), "self_attn")
     facts["self"] = {"film": apart(film(other), PLAIN), "without": loaded_effects(other).without}
+    facts["parts"] = {"guided": sorted(compat_patches.parts_with_effect(model)),
+                      "relay": sorted(compat_patches.parts_with_effect(relay)),
+                      "compiled": sorted(compat_patches.parts_with_effect(compiled_parts("eager")))}  # fmt: skip
     facts["gone"] = loaded_effects(MODEL).without
     block = MODEL.model.diffusion_model.blocks[0]
     block.forward = types.MethodType(lambda self, *given: None, block)  # on the spot, by no patcher
@@ -398,6 +401,11 @@ def refused() -> dict:
         vae.patcher.object_patches = {name: torch.nn.Identity()}
         facts[name] = reason(lambda: compat_patches.effects(MODEL, vae, CLIP))
     facts["block"] = reason(lambda: compat_patches.effects(block, VAE, CLIP))
+    prefers = MODEL.clone()
+    prefers.add_object_patch("diffusion_model.blocks.0.self_attn.comfy_attention", "sage")
+    facts["quantised"] = list(compat.quantise_model(prefers)[0].object_patches)
+    facts["quantised compiled"] = reason(lambda: compat.quantise_model(compiled_parts("eager")))
+    facts["prefers"] = compat_patches.effects(prefers, VAE, CLIP).without
     facts["none"] = reason(lambda: compat.refuse_missing(MODEL=MODEL, VAE=None, CLIP=None))
     return facts
 

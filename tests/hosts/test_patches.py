@@ -22,18 +22,19 @@ WITHOUT_EFFECT = {
     "cfg": ["option sampler_cfg_function RescaleCFG: there is no CFG here"],
     "cfg zero": ["option sampler_post_cfg_function CFGZeroStar: there is no CFG here"],
     "skipped layers": ["option sampler_post_cfg_function SkipLayerGuidanceDiT: there is no CFG here"],
-    "easy cache": ["transformer easycache: it skips", *(f"wrapper {place} easycache .*: it skips" for place in
+    "easy cache": ["transformer option easycache: it skips", *(f"wrapper {place} easycache .*: it skips" for place in
                    ("outer_sample", "calc_cond_batch", "diffusion_model"))],
-    "lazy cache": ["transformer easycache: it skips", *(f"wrapper {place} lazycache .*: it skips" for place in
+    "lazy cache": ["transformer option easycache: it skips", *(f"wrapper {place} lazycache .*: it skips" for place in
                    ("outer_sample", "predict_noise"))],
-    "rotary": ["transformer rope_options: .* set positions"],
+    "rotary": ["transformer option rope_options: .* set positions"],
     "context windows": [f"{place}.*window and sink" for place in
                         ("option context_handler ", "wrapper prepare_sampling Context")],
     "wrapping": [
         "part latent_format .*forward of this pack's own", "option model_function_wrapper .*TeaCache",
-        "option my_option: nothing here reads it", "transformer patches attn1_patch .*forward of this pack's own",
-        "transformer my_weight: .*read by nothing else", "wrapper outer_sample my_pack .*forward of this pack's own",
-        "callback on_prepare_state .*own samplers",
+        "option my_option: nothing here reads it",
+        "transformer option patches attn1_patch .*forward of this pack's own",
+        "transformer option my_weight: .*read by nothing else",
+        "wrapper outer_sample my_pack .*forward of this pack's own", "callback on_prepare_state .*own samplers",
     ],
 }  # fmt: skip
 
@@ -115,6 +116,20 @@ def test_other_forwards_of_attention_are_named(facts):
     assert lines_match(guided["self"]["without"], [rf"{name}.self_attn.forward .*\(2 times\): .*use-sage-attention"])
     assert guided["gone"] == []
     assert lines_match(guided["on the spot"], [rf"{name}.forward "])
+
+
+def test_only_parts_with_an_effect_name_a_film(facts):
+    """Forbids films that are rendered again for what has no effect, and reused where something changed."""
+    named = facts["guided"]["parts"]
+    assert named["guided"] == [f"diffusion_model.blocks.{layer}.cross_attn.forward" for layer in range(2)]
+    assert named["relay"] == named["compiled"] == []
+
+
+def test_int8_takes_over_what_is_bound_to_no_weight(facts):
+    """Forbids Quantize INT8 that refuses attention preferences (0.40), or takes compiled parts for them."""
+    refused = facts["refused"]
+    assert refused["quantised"] == ["diffusion_model.blocks.0.self_attn.comfy_attention"]
+    assert "compiled blocks" in refused["quantised compiled"] and refused["prefers"] == []
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
