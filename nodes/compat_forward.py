@@ -99,11 +99,13 @@ class HostWan(CausalWan):
 
 @dataclass(frozen=True)
 class Compiler:
-    """How a user's node compiles a MODEL. name: for people. choice: all that was chosen, as text."""
+    """How a user's node compiles a MODEL. name: for people. choice: all that was chosen, as text. replays: whether it
+    may record CUDA graphs."""
 
     name: str
     choice: str
     compile: Callable[[Callable], Callable]
+    replays: bool
 
 
 def compiler_of(model) -> Compiler | None:
@@ -112,10 +114,11 @@ def compiler_of(model) -> Compiler | None:
         chosen = {name: value for name, value in model.model_options.get(COMPILE_OPTIONS, {}).items() if value}
         text = {name: _named(value) for name, value in sorted(chosen.items())}
         return Compiler(f"torch.compile ({text.get('backend', 'inductor')})", str(text),
-                        lambda function: torch.compile(function, **chosen))  # fmt: skip
+                        lambda function: torch.compile(function, **chosen), "cudagraphs" in str(text)
+                        or chosen.get("mode") in ("reduce-overhead", "max-autotune"))  # fmt: skip
     for part in (*model.object_patches.values(), *_driven(model)):
         if original(part) is not part:
-            return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx)
+            return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx, replays=True)  # who knows
     return None
 
 
@@ -166,7 +169,7 @@ def host_wan(model, config: ModelConfig, **named) -> HostWan:
     compiler = compiler_of(model)
     if compiler is not None:
         settle_in_graphs()
-        compile_blocks(wan, compiler.compile, compiler.name)
+        compile_blocks(wan, compiler.compile, compiler.name, copies=compiler.replays and wan.device.type == "cuda")
     return wan
 
 

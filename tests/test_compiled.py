@@ -41,6 +41,28 @@ def test_blocks_share_their_graphs(module):
     assert not any("attention" in graph for graph in graphs)
 
 
+def test_what_cuda_graphs_overwrite_is_copied(module):
+    """Forbids films of what the next stage computed: replayed graphs write to one pool of memory, over one another."""
+    pool = torch.empty(100_000)
+
+    def replaying(stage):
+        def run(*given):
+            made, start = stage(*given), 0
+            kept = []
+            for part in (made,) if isinstance(made, torch.Tensor) else made:
+                kept.append(pool[start : start + part.numel()].view(part.shape).copy_(part))
+                start += part.numel()
+            return tuple(kept) if len(kept) > 1 else kept[0]
+
+        return run
+
+    copied, spoilt, plain = CausalWan(module), CausalWan(module), film(CausalWan(module))
+    compile_blocks(copied, replaying, "torch.compile", copies=True)
+    compile_blocks(spoilt, replaying, "torch.compile")
+    assert (film(copied) - plain).abs().max() < 1e-6
+    assert (film(spoilt) - plain).abs().max() > 1e-3
+
+
 def test_a_failing_compiler_is_explained(module):
     """Forbids a bare error from inside PyTorch."""
 
