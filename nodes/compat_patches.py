@@ -22,6 +22,7 @@ PREFIX = "diffusion_model."
 
 NO_CFG = "there is no CFG here, guidance was distilled into the model; a negative prompt works through WanVideoNAG"
 OWN_FORWARD = "the film is made by a forward of this pack's own, which calls the layers inside"
+OWN_WALK = "frames are made by a walk through the VAE, which calls the layers inside one by one"
 FEW_STEPS = "it skips passes of long schedules, and the models here make do with 4"
 PROMPTS = "which prompt holds when is Prompt Timeline's to say"
 WINDOW = "the sampler's window and sink do this"
@@ -65,8 +66,9 @@ RULES: tuple[tuple[str, str | None], ...] = (
     (r"schedule of the CLIP", "a prompt is encoded once a film, as the schedule begins"),
     (r"CLIP of the pocket model", "its text encoder has no such setting"),
     (r"CLIP: ", None),
-    (r"VAE part (conv[12]|(decoder|encoder)\.)", None),
-    (r"VAE part ", "frames are made by a walk through the VAE's layers, which are called one by one"),
+    (r"VAE part ((de|en)coder|.*\.(middle|(up|down)samples)\.\*)(\.forward)?( |$)", OWN_WALK),
+    (r"VAE part (conv[12]|(de|en)coder\.)", None),
+    (r"VAE part ", OWN_WALK),
 )  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def judge(thing: str) -> str | None:
 
 def _honoured(model) -> list[str]:
     compiler = compiler_of(model)
-    lines = [f"LoRA: {len(model.patches)} weights"] if model.patches else []
+    lines = [f"patched weights (LoRAs, merges): {len(model.patches)}"] if model.patches else []
     lines += [f"wrapped weights: {len(model.weight_wrapper_patches)}"] if model.weight_wrapper_patches else []
     return [*lines, *(f"injection {name}" for name in model.injections), *([compiler.name] if compiler else [])]
 

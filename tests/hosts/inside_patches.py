@@ -400,6 +400,8 @@ def refused() -> dict:
     for name in names:
         vae.patcher.object_patches = {name: torch.nn.Identity()}
         facts[name] = reason(lambda: compat_patches.effects(MODEL, vae, CLIP))
+    vae.patcher.object_patches = {"decoder.middle.0.forward": print, "decoder.head.0": torch.nn.Identity()}
+    facts["vae told"] = loaded_effects(MODEL, vae).without
     facts["block"] = reason(lambda: compat_patches.effects(block, VAE, CLIP))
     prefers = MODEL.clone()
     prefers.add_object_patch("diffusion_model.blocks.0.self_attn.comfy_attention", "sage")

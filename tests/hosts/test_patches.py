@@ -79,7 +79,8 @@ def test_every_kind_of_lora(facts):
     """Forbids a LoRA in bypass mode that is dropped, one that stays, and a scheduled one of which nothing is said."""
     loras = facts["loras"]
     assert loras["changes"] > SEEN and loras["bypass"] < ROUNDING and loras["after"] == 0
-    assert loras["bypass told"] == ["injection bypass_lora"] and loras["lora told"] == ["LoRA: 2 weights"]
+    assert loras["bypass told"] == ["injection bypass_lora"]
+    assert loras["lora told"] == ["patched weights (LoRAs, merges): 2"]
     assert loras["scheduled"] == 0
     assert lines_match(loras["scheduled told"], ["hooks of the MODEL.*use a LoRA loader"])
 
@@ -156,6 +157,7 @@ def test_what_cannot_be_run_is_refused(facts):
     assert "blocks.1 was replaced by a Linear" in refused["block"] and "remove" in refused["block"]
     for name in ("decoder.conv1", "decoder.middle.0"):
         assert f"the VAE's {name} was replaced by a Identity" in refused[name]
+    assert lines_match(refused["vae told"], [r"VAE part decoder.middle.\*.forward print: .*one by one"])
     assert refused["none"].startswith("there is no VAE and no CLIP: ")
 
 
