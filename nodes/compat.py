@@ -8,7 +8,7 @@ Written against ComfyUI 0.3.75. What newer versions change, and why it does not 
   every patcher made here says how to make it again (`cached_patcher_init`);
 - the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
 
-`compat_int8`, `compat_identity` and `compat_server` are parts of it.
+`compat_forward`, `compat_patches`, `compat_int8`, `compat_identity` and `compat_server` are parts of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import comfy.latent_formats
-import comfy.ldm.modules.attention as comfy_attention
 import comfy.model_management as management
 import comfy.sd
 import comfy.utils
@@ -44,6 +43,7 @@ from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
+from .compat_forward import host_wan, original
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -86,6 +86,14 @@ def refuse_removed(inputs: Mapping[str, object]) -> None:
     if inputs:
         raise ValueError(f"this version of the node has no input {' and no input '.join(inputs)}: the workflow was "
                          "saved by another version; remove the connection, or add the node anew")  # fmt: skip
+
+
+def refuse_missing(**inputs) -> None:
+    """Raise ValueError for a MODEL, VAE or CLIP that is None: a loader found none in its file."""
+    missing = [name for name, value in inputs.items() if value is None]
+    if missing:
+        raise ValueError(f"there is no {' and no '.join(missing)}: the loader that is connected found none in its "
+                         "file; connect another loader, such as Load LongLive")  # fmt: skip
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -239,21 +247,9 @@ def _compute_dtype(model) -> torch.dtype:
     return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
 
 
-def _attention(model):
-    """ComfyUI's attention, as the user's flags and patches of the model have it."""
-    options = model.model_options.get("transformer_options", {})
-
-    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        joined = (t.flatten(2) for t in (q, k, v))
-        out = comfy_attention.optimized_attention(*joined, heads=q.shape[2], transformer_options=options)
-        return out.unflatten(-1, q.shape[2:])
-
-    return attention
-
-
 def causal_model(model) -> CausalWan:
     """The causal forward over a MODEL's own module, which stays ComfyUI's to patch, cast and offload."""
-    module = model.model.diffusion_model
+    module = original(model.model.diffusion_model)
     config = ModelConfig.from_module(module)
     parts = {name for name, _ in module.named_children()}
     reason = unsuitable(parts, config.in_dim, config.dim, config.num_layers)
@@ -261,8 +257,7 @@ def causal_model(model) -> CausalWan:
         raise ValueError(f"the MODEL is {reason}. Load LongLive's with Load LongLive or Load Diffusion Model")
     # ComfyUI keeps the patch embedding in float32 and gives it float32, in every version; where its layers do not cast
     # (16 bits without offloading) nothing else is taken.
-    return CausalWan(module, config, _attention(model), device=model.load_device, dtype=_compute_dtype(model),
-                     patch_dtype=torch.float32)  # fmt: skip
+    return host_wan(model, config, device=model.load_device, dtype=_compute_dtype(model), patch_dtype=torch.float32)
 
 
 def preset_of(model) -> StreamConfig:

@@ -25,9 +25,10 @@ from ..longlive_core.quant import (
     quantise_state_dict,
 )
 from ..longlive_core.quant.layout import FORMAT, mark
+from .compat_forward import compiler_of
 
+PREFERENCE = ".comfy_attention"
 PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
-COMPILE_KEY = "torch.compile"  # of the wrapper that puts compiled modules in the place of the model's
 # Of the model patcher: what a user's nodes may have set and what is not bound to the model's modules.
 CARRIED = ("model_options", "object_patches", "weight_wrapper_patches", "attachments", "additional_models", "callbacks",
            "wrappers", "force_cast_weights")  # fmt: skip
@@ -165,8 +166,9 @@ def _refuse_what_cannot_be_baked(model) -> None:
     marks = [name for name in model.model.state_dict() if name.endswith(QUANTISED)]
     if marks:
         raise ValueError(f"the MODEL is quantised already, it holds {sample(marks)}: connect the bf16 or fp16 model")
-    bound = [name for name in model.object_patches if name.startswith(PREFIX)]
-    compiled = any(COMPILE_KEY in by_key for by_key in model.wrappers.values())
+    # What attention a file or a LoRA prefers (0.40) is taken over as it is: it is bound to no weight.
+    bound = [name for name in model.object_patches if name.startswith(PREFIX) and not name.endswith(PREFERENCE)]
+    compiled = compiler_of(model) is not None
     reasons = [
         reason
         for found, reason in (

@@ -25,7 +25,9 @@ from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take,
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
 from . import compat, compat_server
+from .compat_forward import sampling
 from .compat_identity import film_origin, vae_identity
+from .compat_patches import effects
 from .handles import TakeHandle
 from .live import showing
 from .stores import film_file, open_store
@@ -56,6 +58,7 @@ class Filming:
                  start: Tensor | TakeHandle | None = None):  # fmt: skip
         self.model, self.vae, self.timeline, self.stream, self.size = model, vae, timeline, stream, size
         self.causal, self.decoder = compat.causal_model(model), compat.streaming_decoder(vae)
+        self.effects = effects(model, vae, timeline.clip)
         _check_text_width(timeline, self.causal.config)
         if timeline.endless:
             stream.check_endless()
@@ -81,7 +84,7 @@ class Filming:
         began, cancelled = time.perf_counter(), False
         recorder = SpeedRecorder(self.book, self.expected.key)
         watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
-        watcher.say(f"{self.reused}\n{self.expected.describe()}")
+        watcher.say("\n".join((self.reused, self.expected.describe(), *_without_effect(self.effects.without))))
         make_room(self.take, self.expected, watcher.say)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
@@ -118,8 +121,9 @@ class Filming:
                 contexts(text)
             self._load()
         try:
-            render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
-                        self.live, self._follow, self.turns)  # fmt: skip
+            with sampling(self.model):
+                render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
+                            self.live, self._follow, self.turns)  # fmt: skip
         finally:
             self.decoder.reset()
             compat.release_memory()
@@ -135,6 +139,7 @@ class Filming:
     def _load(self) -> None:
         compat.load_for_run(self.model, self.vae, self._still_to_allocate())
         self.loaded = True
+        self.effects = self.effects.merged(effects(self.model, self.vae, self.timeline.clip))  # loading replaces parts
 
     def _encode(self, texts) -> dict[str, Tensor]:
         """Prompts that came while rendering, or of a take that the film continues."""
@@ -172,6 +177,8 @@ class Filming:
             "take": self.take.id,
             "partial": partial,
             "reused": self.reused,
+            "honoured": self.effects.honoured,
+            "no_effect": self.effects.without,
             "rendered_chunks": done.rendered,
             "render_seconds": round(seconds, 3),
             "frames_per_second": round(done.rendered_frames / seconds, 2) if done.rendered else None,
@@ -228,6 +235,10 @@ def _film_path() -> str:
     path = os.path.join(folder, f"longlive_{uuid.uuid4().hex[:12]}.mp4")
     check_writable(path)
     return path
+
+
+def _without_effect(lines: list[str]) -> list[str]:
+    return [f"no effect here: {line}" for line in lines]
 
 
 def _check_text_width(timeline: Timeline, config: ModelConfig) -> None:

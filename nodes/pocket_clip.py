@@ -49,6 +49,8 @@ class PocketTokenizer:
 
 
 class PocketTextModel(nn.Module):
+    longlive_fixed = True  # no layers to skip, no options of the tokenizer: see compat_patches
+
     def __init__(self, encoder: TextEncoder, device):
         super().__init__()
         self.transformer = encoder.to(device).model

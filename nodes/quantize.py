@@ -29,6 +29,7 @@ class LongLiveQuantizeINT8(io.ComfyNode):
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:
+        compat.refuse_missing(MODEL=model)
         quantised, weights = compat.quantise_model(model)
         return io.NodeOutput(quantised, ui=ui.PreviewText(report(weights, len(model.patches))))
 

@@ -67,6 +67,7 @@ class LongLiveStreamSampler(io.ComfyNode):
                 positions, on_cancel=KEEP, start_image=None, start_latent=None, take=None, **removed
                 ) -> io.NodeOutput:  # fmt: skip
         compat.refuse_removed(removed)
+        compat.refuse_missing(MODEL=model, VAE=vae)
         check_size(width, height)
         stream = StreamConfig(
             window=window, sink=sink, chunk=chunk, sink_policy=sink_policy, shift=shift,

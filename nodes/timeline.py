@@ -89,6 +89,7 @@ class LongLivePromptTimeline(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
+        compat.refuse_missing(CLIP=clip)
         compat.refuse_removed(removed)
         script = parse(text, goes_on=True)
         seconds = seconds_asked(duration)

@@ -11,7 +11,8 @@ function readable(text) {
     return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
       (film.frames_per_second === null ? "" :
         `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n`) +
-      (film.partial ? "ended early; queue again to go on\n" : "") + film.reused;
+      (film.partial ? "ended early; queue again to go on\n" : "") + film.reused +
+      (film.no_effect ?? []).map((line) => `\nno effect here: ${line}`).join("");
   } catch {
     return text; // the other reports are for people already
   }
@@ -22,7 +23,8 @@ function reportWidget(node) {
   if (found) return found;
   const element = document.createElement("textarea");
   element.readOnly = true;
-  element.style.cssText = "width:100%;height:100%;resize:none;white-space:pre;font:11px monospace;" +
+  const wrap = node.comfyClass === "LongLiveStreamSampler" ? "pre-wrap" : "pre"; // a timeline's report has columns
+  element.style.cssText = `width:100%;height:100%;resize:none;white-space:${wrap};font:11px monospace;` +
     "background:transparent;color:inherit;border:none;opacity:.85";
   const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
     serialize: false,

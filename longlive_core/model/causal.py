@@ -145,30 +145,52 @@ class CausalWan:
 
     def _block(self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor],
                attend: Attend) -> Tensor:  # fmt: skip
-        """x [B, L, dim] is the residual stream, in `stream_dtype`; the layers get `dtype`."""
-        parts = (block.modulation[:, None].to(modulation) + modulation).unbind(2)
-        shift1, scale1, gate1, shift2, scale2, gate2 = parts
-        y = _modulate(block.norm1(x), shift1, scale1).to(self.dtype)
-        x = _gated(x, self._self_attention(layer, block, y, attend), gate1)
-        x = x + self._cross_attention(block, block.norm3(self._for_norm3(x)), prompt)
-        y = _modulate(block.norm2(x), shift2, scale2).to(self.dtype)
-        return _gated(x, block.ffn(y), gate2)
+        """x [B, L, dim] is the residual stream, in `stream_dtype`; the layers get `dtype`.
+
+        The three stages between the attentions are functions of tensors alone, so they can be compiled (`compiled.py`);
+        the attentions write to caches and call whatever kernel the host chose.
+        """
+        q, k, v, six = self._enter(block, x, modulation)
+        joined = self._self_attention(layer, block, q, k, v, attend)
+        del q, k, v  # as large as the stream, and read no more
+        x, q = self._between(block, x, joined, six)
+        del joined
+        return self._leave(block, x, self._cross_attention(layer, block, q, prompt), six)
+
+    def _enter(self, block: Any, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """-> self-attention's q, k, v [B, L, N, D]; the block's shifts, scales and gates [B or 1, T or 1, 6, dim]."""
+        six, attn = block.modulation[:, None].to(modulation) + modulation, block.self_attn
+        shift, scale, *_ = six.unbind(2)
+        y = _modulate(block.norm1(x), shift, scale).to(self.dtype)
+        return *(self._heads(t) for t in (attn.norm_q(attn.q(y)), attn.norm_k(attn.k(y)), attn.v(y))), six
+
+    def _between(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> tuple[Tensor, Tensor]:
+        """joined: what self-attention gave, [B, L, N, D]. -> x with it added, cross-attention's q [B, L, N, D]."""
+        x = _gated(x, block.self_attn.o(joined.flatten(2)), six.unbind(2)[2])
+        attn = block.cross_attn
+        return x, self._heads(attn.norm_q(attn.q(block.norm3(self._for_norm3(x)))))
+
+    def _leave(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> Tensor:
+        """joined: what cross-attention gave, [B, L, N, D]."""
+        shift, scale, gate = six.unbind(2)[3:]
+        x = x + block.cross_attn.o(joined.flatten(2))
+        del joined
+        y = _modulate(block.norm2(x), shift, scale).to(self.dtype)
+        return _gated(x, block.ffn(y), gate)
 
     def _for_norm3(self, x: Tensor) -> Tensor:
         """What the one LayerNorm with weights gets. It takes `dtype` only, but its result does not depend on scale."""
         return x if x.dtype is self.dtype else (x * NORM_SCALE).to(self.dtype)
 
-    def _self_attention(self, layer: int, block: Any, x: Tensor, attend: Attend) -> Tensor:
-        attn = block.self_attn
-        q, k = self._heads(attn.norm_q(attn.q(x))), self._heads(attn.norm_k(attn.k(x)))
-        return attn.o(attend(layer, q, k, self._heads(attn.v(x))).flatten(2))
+    def _self_attention(self, layer: int, block: Any, q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
+        return attend(layer, q, k, v)
 
-    def _cross_attention(self, block: Any, x: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
-        attn, (k, v) = block.cross_attn, prompt
-        q = self._heads(attn.norm_q(attn.q(x)))
+    def _cross_attention(self, layer: int, block: Any, q: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
+        """q and the result [B, L, N, D]."""
+        k, v = prompt
         groups = k.shape[0] // q.shape[0]
         out = self.attention(q.unflatten(1, (groups, -1)).flatten(0, 1), k, v)  # [B * groups, L / groups, N, D]
-        return attn.o(out.reshape(x.shape))
+        return out.reshape(q.shape)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, L, dim] -> [B, L, N, D]."""

@@ -96,6 +96,12 @@ def float_int_mm(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+def settle_in_graphs() -> None:
+    """Have torch.compile take what is decided once a process as decided; asking again would break the graph."""
+    for decision in (_multiplies_int8, _cpu_is_exact, _kitchen_linear):
+        torch.compiler.assume_constant_result(decision.__wrapped__)
+
+
 @cache
 def _multiplies_int8(device: torch.device) -> bool:
     """NVIDIA's integer tensor cores begin with Turing; without them cuBLAS has no such product."""

@@ -68,10 +68,22 @@ class Patcher:
     def __init__(self, model, disable_dynamic: bool = False):
         self.model, self.disable_dynamic, self.cached_patcher_init = model, disable_dynamic, None
         self.load_device, self.model_options, self.object_patches = torch.device("cpu"), {}, {}
-        self.patches, self.backup = {}, {}
+        self.patches, self.backup, self.weight_wrapper_patches = {}, {}, {}
+        self.wrappers, self.callbacks, self.injections, self.hook_patches = {}, {}, {}, {}
 
     def get_model_object(self, name: str):
         return None  # of manual_cast_dtype: computes in the dtype of the weights
+
+    def pre_run(self) -> None:
+        self._call("on_pre_run")
+
+    def cleanup(self) -> None:
+        self._call("on_cleanup")
+
+    def _call(self, place: str) -> None:
+        for functions in self.callbacks.get(place, {}).values():
+            for function in functions:
+                function(self)
 
     def memory_required(self, shape) -> int:
         return 0

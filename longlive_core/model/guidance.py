@@ -1,0 +1,34 @@
+"""Normalised attention guidance (NAG, arXiv 2505.21179): a negative prompt for models without CFG.
+
+Cross-attention is computed twice, for the prompt and for what is not wanted, and pushed away from the second. The push
+is limited, so that features stay in the range that the model knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """context: the unwanted prompt after the model's text embedding, [1, text tokens, dim]; scale, tau (largest growth)
+    and alpha (share of the guided features): as the paper names them."""
+
+    context: Tensor
+    scale: float
+    alpha: float
+    tau: float
+
+    def apply(self, wanted: Tensor, unwanted: Tensor) -> Tensor:
+        """What cross-attention gave for both prompts, [..., dim] -> the guided one."""
+        guided = wanted * self.scale - unwanted * (self.scale - 1)
+        size, limit = _size(guided), _size(wanted) * self.tau
+        shrink = torch.where(size > limit, limit / (size + 1e-7), 1.0).to(guided)
+        return torch.lerp(wanted, guided * shrink, self.alpha)
+
+
+def _size(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, ord=1, dim=-1, keepdim=True, dtype=torch.float32)
