@@ -24,6 +24,15 @@ from .convolution import Convolutions
 from .module import LATENTS_MEAN, LATENTS_STD
 
 Memory = dict[nn.Module, Tensor]
+
+
+class DecoderMemory(Memory):
+    """Of a decoder that takes a shot's first frame alone and gives the bits that it would have among others.
+
+    (The encoder always takes it alone; there the bits are those that stored latents have.)
+    """
+
+
 HISTORY = 2  # frames: every causal kernel of the VAE is 3 long in time
 NORM_SCALE = 2.0**-6  # of what a norm gets in float16: exact, and large enough for 384 channels of its largest number
 ENCODE_GROUP = 4  # pixel frames that make one latent frame
@@ -37,12 +46,25 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
     """Run a causal convolution on the frames x, given what it saw before."""
     history = memory.get(conv)
-    y = conv(x, history)
+    if history is None and isinstance(memory, DecoderMemory):
+        y = conv(x, _first_past(conv, x))
+    else:
+        y = conv(x, history)
     if history is not None and x.shape[2] < HISTORY:
         memory[conv] = torch.cat([history[:, :, -1:], x], dim=2)
     else:
         memory[conv] = x[:, :, -HISTORY:].clone()  # a view would keep all of x alive
     return y
+
+
+def _first_past(conv: nn.Module, x: Tensor) -> Tensor | None:
+    """What a shot's first piece has before it: zeros, which the convolution pads by itself.
+
+    But ComfyUI's, from 0.18 on, leaves the zeros out where it is given one frame, and sums in another order: in 16 bits
+    a first frame alone would be another picture than one with more behind it.
+    """
+    alone = x.shape[2] == 1 and conv.kernel_size[0] > 1
+    return x.new_zeros(1, 1, 1, 1, 1).expand(*x.shape[:2], HISTORY, *x.shape[3:]) if alone else None
 
 
 def _layers(sequence: nn.Sequential, x: Tensor, memory: Memory) -> Tensor:
@@ -179,14 +201,14 @@ class StreamingDecoder:
         self.module = module
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
-        self._memory: Memory = {}
+        self._memory: Memory = DecoderMemory()
         self._resting = False  # the memory is in main memory
         self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
         self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
 
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""
-        self._memory, self._torn, self._resting = {}, False, False
+        self._memory, self._torn, self._resting = DecoderMemory(), False, False
 
     def widen(self) -> None:
         """From here on compute in float32, with weights as they are kept; begins a shot.
@@ -204,13 +226,15 @@ class StreamingDecoder:
     def rest(self) -> None:
         """Move the memory to main memory, between two chunks."""
         if not self._resting:
-            self._memory = {conv: to_main_memory(tensor) for conv, tensor in self._memory.items()}
+            for conv, tensor in self._memory.items():  # one by one, so that none lies in two places with another
+                self._memory[conv] = to_main_memory(tensor)
             self._resting = True
 
     def wake(self) -> None:
         """Have the memory on the device again."""
         if self._resting:
-            self._memory = {conv: tensor.to(self.device, non_blocking=True) for conv, tensor in self._memory.items()}
+            for conv, tensor in self._memory.items():
+                self._memory[conv] = tensor.to(self.device, non_blocking=True)
             self._resting = False
 
     def decode(self, latents: Tensor) -> Tensor:
