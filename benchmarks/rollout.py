@@ -49,6 +49,8 @@ class Preset:
 MODELS = {
     "longlive-1.3b": Preset(ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30), 96, 512, 832, 480),
     "pocket": Preset(ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6), 16, 32, 128, 80),
+    # For trying benchmarks out: a moment on any CPU.
+    "tiny": Preset(ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2), 8, 8, 64, 32),
 }
 STAGES = ("transformer", "vae", "copy", "encoder")
 
@@ -264,7 +266,7 @@ def conditions(args: argparse.Namespace, size: tuple[int, int], stream: StreamCo
 
 def main() -> None:
     args = arguments()
-    preset, stream = MODELS[args.preset], PRESETS[args.preset]
+    preset, stream = MODELS[args.preset], PRESETS.get(args.preset, PRESETS["longlive-1.3b"])
     size = (args.width or preset.width, args.height or preset.height)
     torch.manual_seed(0)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
