@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __doc__ as purpose
+from .environment import PACK, Environment, prepare
 from .notes import Setting, graphics_card, now, read_json, write_json
 from .runner import PASSED, run_steps
 from .steps import PART_LIMIT, PARTS, STEPS, step
@@ -30,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="longlive-gpu-", ignore_cleanup_errors=True) as work:
         device = options.device or _device()
         setting = Setting(device, options.tiny, Path(work))
-        print(f"{len(chosen)} steps on {device}, results in {out}", flush=True)
-        run_steps(chosen, setting, out, budget, dict(os.environ), lambda step: [], say=_say)
-    return _summarise(out, sys.argv[1:] if arguments is None else arguments)
+        environment = prepare(options.pack, Path(work))
+        print(f"{len(chosen)} steps on {device}, results in {out}. {environment.trouble}", flush=True)
+        run_steps(chosen, setting, out, budget, environment, say=_say)
+    return _summarise(out, environment, sys.argv[1:] if arguments is None else arguments)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +45,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--step", action="append", default=[], choices=[s.name for s in STEPS], help="only this one")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the command itself, on a CPU too")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+    parser.add_argument("--pack", type=Path, default=PACK, metavar="FOLDER", help="what scripts/gpu_pack wrote, for "
+                        "packages that are missing here (default: .cache/gpu_pack)")  # fmt: skip
     parser.add_argument("--patience", type=float, default=1.0, metavar="X", help="all limits times X, for slow cards")
     options = parser.parse_args(arguments)
     if not options.patience > 0:
@@ -56,20 +60,20 @@ def _say(text: str) -> None:
 
 def _device() -> str:
     """Whether there is CUDA, asked in another process: this one keeps off the card's memory."""
-    import subprocess
-
     ask = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _summarise(out: Path, arguments: Sequence[str]) -> int:
+def _summarise(out: Path, environment: Environment, arguments: Sequence[str]) -> int:
     """All reports of the folder, those of an earlier part too, in one file and one table."""
     reports = [report for one in STEPS if (report := read_json(out / f"{one.name}.json"))]
     names = ("step", "status", "seconds", "date", "headline", "error")
     summary = {
         "date": now(),
         "command": shlex.join(["python", "-m", "benchmarks.gpu", *arguments]),
+        "commit": environment.commit,
         "graphics card": graphics_card(),
+        "packages": environment.sources,
         "conditions": next((r["conditions"] for r in reports if "conditions" in r), {}),
         "steps": [{name: report[name] for name in names if name in report} for report in reports],
     }

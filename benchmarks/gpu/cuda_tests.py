@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .environment import ROOT
 from .notes import Notes, Setting
-from .runner import ROOT
 
 
 class Outcomes:

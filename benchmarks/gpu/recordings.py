@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from .environment import ROOT
 from .notes import Notes, Setting
-from .runner import ROOT
 
 FOLDER = ROOT / "tests" / "fidelity"
 ALL = 9

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .environment import ROOT, Environment
 from .notes import Setting, graphics_card, now, read_json, write_json
 from .steps import Step
 
-ROOT = Path(__file__).resolve().parents[2]
 TAIL = 60  # lines of a failed step's output that go into its report
 PASSED, FAILED, KILLED, SKIPPED = "passed", "failed", "ended at its limit", "skipped"
 Command = Callable[[Step, Setting, Path], Sequence[str]]
@@ -26,17 +26,13 @@ def step_command(step: Step, setting: Setting, found: Path) -> list[str]:
             "--device", setting.device, *(["--tiny"] if setting.tiny else [])]  # fmt: skip
 
 
-def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float, environment: dict[str, str],
-              missing: Callable[[Step], list[str]], command: Command = step_command,
-              say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
-    """Every step's report, also written to `out`/NAME.json and, line by line, said.
-
-    budget: seconds for all of them. environment: variables of their processes. missing: modules a step lacks.
-    """
+def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float, environment: Environment,
+              command: Command = step_command, say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
+    """Every step's report, also written to `out`/NAME.json and, line by line, said. budget: seconds for all of them."""
     reports, ends = [], time.monotonic() + budget
     for step in steps:
         say(f"{step.name}: up to {step.limit:g} s")
-        absent = missing(step)
+        absent = environment.missing(step)
         limit = min(step.limit, ends - time.monotonic())
         if absent:
             report = _not_run(step, f"these packages are missing: {', '.join(absent)}; install them, or bring a pack "
@@ -45,7 +41,7 @@ def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float,
             report = _not_run(step, f"the steps before it took all of the {budget:g} s; run it alone: "
                               f"--step {step.name}")  # fmt: skip
         else:
-            report = run_step(step, setting, out, limit, environment, command)
+            report = run_step(step, setting, out, limit, environment.variables, command)
         write_json(out / f"{step.name}.json", report)
         reports.append(report)
         outcome = report.get("headline") or report.get("error", "")
@@ -57,9 +53,9 @@ def _not_run(step: Step, why: str) -> dict[str, Any]:
     return {"step": step.name, "status": SKIPPED, "date": now(), "seconds": 0.0, "error": why}
 
 
-def run_step(step: Step, setting: Setting, out: Path, limit: float, environment: dict[str, str],
+def run_step(step: Step, setting: Setting, out: Path, limit: float, variables: dict[str, str],
              command: Command = step_command) -> dict[str, Any]:  # fmt: skip
-    """Run a step to its end, or to its limit. -> its report, whatever happened."""
+    """Run a step to its end, or to its limit. -> its report, whatever happened. variables: the environment's."""
     found, log = setting.work / f"{step.name}.notes.json", out / "log.txt"
     found.unlink(missing_ok=True)
     line, began = command(step, setting, found), time.monotonic()
@@ -70,7 +66,7 @@ def run_step(step: Step, setting: Setting, out: Path, limit: float, environment:
         output.write(f"\n===== {step.name}\n".encode())
         output.flush()
         start = output.tell()
-        code = _run_until(line, limit, environment, output)
+        code = _run_until(line, limit, variables, output)
     report["seconds"] = round(time.monotonic() - began, 1)
     report |= read_json(found)
     if code != 0:
@@ -80,10 +76,10 @@ def run_step(step: Step, setting: Setting, out: Path, limit: float, environment:
     return report
 
 
-def _run_until(line: Sequence[str], limit: float, environment: dict[str, str], output) -> int | None:
+def _run_until(line: Sequence[str], limit: float, variables: dict[str, str], output) -> int | None:
     """-> the exit code, or None where the process and all that it started were ended at the limit."""
     group = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # a new process group
-    process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+    process = subprocess.Popen(line, cwd=ROOT, env=variables, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
                                **group)  # fmt: skip
     try:
         return process.wait(timeout=limit)

@@ -16,6 +16,7 @@ class Step:
         module: in this package, with a function `run(setting, notes)`.
         arguments: of that function, beside the two.
         needs: modules it imports that a bare machine may lack.
+        comfyui: whether it runs a ComfyUI.
     """
 
     name: str
@@ -24,10 +25,11 @@ class Step:
     module: str
     arguments: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    comfyui: bool = False
 
 
 STEPS = (
-    Step("cuda_tests", 1, 100, "cuda_tests", needs=("pytest", "av", "PIL")),
+    Step("cuda_tests", 1, 100, "cuda_tests", needs=("pytest", "pluggy", "iniconfig", "av", "PIL")),
     Step("recordings", 1, 80, "recordings"),
     Step("ceilings", 1, 60, "ceilings"),
     Step("speed_bf16", 1, 150, "speed", ("bf16",), needs=("av",)),
