@@ -1,22 +1,20 @@
 """Modules in the place of those that ComfyUI imports at its top and that are not installed, for a bare machine.
 
 ComfyUI's list of requirements is long, and a film needs few of them. `provide()` looks for each module of NOT_NEEDED
-and, where it cannot be imported, puts one there whose every name is a class that does nothing. Nodes that would really
+and, where it is not installed, puts one there whose every name is a class that does nothing. Nodes that would really
 use such a module fail or do nothing, so this is for a server that renders films of ours (`benchmarks.gpu`), and never
 for a user's ComfyUI. `launch_comfyui.py` calls it where LONGLIVE_STANDINS=1 asks for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 from types import ModuleType
 
-NOT_NEEDED = ("torchvision", "torchaudio", "kornia", "spandrel", "scipy", "torchsde", "sqlalchemy", "alembic",
-              "pydantic", "pydantic_settings", "requests", "sentencepiece")  # fmt: skip
+NOT_NEEDED = ("torchvision", "torchaudio", "kornia", "spandrel", "scipy", "torchsde", "requests", "sentencepiece")
 
 
 class _Names(type):
@@ -80,17 +78,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def provide(names=NOT_NEEDED) -> list[str]:
-    """Put stand-ins for those of `names` that cannot be imported. -> these, sorted."""
-    absent = sorted(name for name in names if not _imports(name))
+    """Put stand-ins for those of `names` that are not installed. -> these, sorted.
+
+    Nothing is imported to find out: ComfyUI makes settings that must come before PyTorch.
+    """
+    absent = sorted(name for name in names if importlib.util.find_spec(name) is None)
     if absent:
         sys.meta_path.insert(0, _Finder(set(absent)))
     return absent
-
-
-def _imports(name: str) -> bool:
-    with contextlib.suppress(ImportError, RuntimeError, OSError):  # what binaries of another PyTorch raise
-        importlib.import_module(name)
-        return True
-    for loaded in [other for other in sys.modules if other.partition(".")[0] == name]:
-        del sys.modules[loaded]
-    return False
