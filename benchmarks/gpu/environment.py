@@ -41,7 +41,7 @@ class Environment:
         sources: by module, "environment" or the pack's package and version; a module that is nowhere is left out.
         comfyui: ComfyUI's folder; None where there is none.
         commit: of this repository, where anybody knows.
-        trouble: why a pack that lies there was not used.
+        trouble: why a pack that lies there, and is needed, was not used; or nothing.
     """
 
     variables: dict[str, str]
@@ -73,6 +73,7 @@ def prepare(pack: Path, work: Path) -> Environment:
     comfyui = find_comfyui() or _unpack_comfyui(pack, manifest, work)
     if comfyui is not None:
         variables["COMFYUI_PATH"] = str(comfyui)
+    trouble = trouble if len(sources) < len(PACKAGES) else ""
     return Environment(variables, sources, comfyui, commit() or manifest.get("commit", "unknown"), trouble)
 
 

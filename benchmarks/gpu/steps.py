@@ -34,7 +34,11 @@ STEPS = (
     Step("ceilings", 1, 60, "ceilings"),
     Step("speed_bf16", 1, 150, "speed", ("bf16",), needs=("av",)),
     Step("speed_int8", 1, 150, "speed", ("int8",), needs=("av",)),
-)
+    Step("plans", 2, 150, "plans", needs=("av",)),
+    Step("server", 2, 400, "server", comfyui=True, needs=(
+        "av", "PIL", "aiohttp", "yarl", "multidict", "frozenlist", "propcache", "aiosignal", "aiohappyeyeballs",
+        "attr", "einops", "psutil", "trampoline", "websocket")),
+)  # fmt: skip
 PARTS = (1, 2)
 PART_LIMIT = 570.0  # seconds for all steps of a part
 
