@@ -43,9 +43,11 @@ NOT_NEEDED = (
     "/web/docs/*.webp",
     "/workflows/*.jpg",
 )
-# Of ComfyUI: nodes of paid services, a tokenizer of 2 MB that Wan has no use for, tests, and what users keep there.
-NOT_COMFYUI = {"comfy_api_nodes", "llama_tokenizer", "tests", "tests-unit", "models", "input", "output", "temp", "user",
-               "custom_nodes", "__pycache__", ".git", ".github"}  # fmt: skip
+# Of ComfyUI: nodes of paid services, tests, what users keep there (at its top), a tokenizer of 2 MB that Wan has no use
+# for, and leftovers.
+NOT_COMFYUI_TOP = {"comfy_api_nodes", "tests", "tests-unit", "models", "input", "output", "temp", "user",
+                   "custom_nodes"}  # fmt: skip
+NOT_COMFYUI = {"llama_tokenizer", "__pycache__", ".git", ".github"}
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 XZ = {"format": lzma.FORMAT_XZ, "preset": 9 | lzma.PRESET_EXTREME}
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -90,7 +92,7 @@ def make_pack(target: Path, python: str, packages: list[str], comfyui: Path) -> 
     if {name: manifest.get(name) for name in made_of} != made_of:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        pack_folder(comfyui, "ComfyUI", target / "comfyui.tar.xz", NOT_COMFYUI)
+        pack_folder(comfyui, "ComfyUI", target / "comfyui.tar.xz", NOT_COMFYUI, NOT_COMFYUI_TOP)
         manifest = made_of | {"comfyui": {"archive": "comfyui.tar.xz"}, "packages": {}}
         with tempfile.TemporaryDirectory() as folder:
             wheels = download(lines, python, Path(folder))
@@ -127,11 +129,11 @@ def pack_wheel(wheel: Path, archive: Path) -> None:
     """A wheel's files as .tar.xz, which is a quarter smaller."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as content:
         content.extractall(folder)
-        pack_folder(Path(folder), "", archive, set())
+        pack_folder(Path(folder), "", archive)
 
 
-def pack_folder(folder: Path, inside: str, archive: Path, without: set[str]) -> None:
-    """A folder as .tar.xz, under the name `inside`; names of `without` are left out wherever they are."""
+def pack_folder(folder: Path, inside: str, archive: Path, without=frozenset(), without_top=frozenset()) -> None:
+    """A folder as .tar.xz, under the name `inside`, without some names: anywhere, or at its top."""
 
     def keep(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         entry.uid = entry.gid = 0
@@ -139,7 +141,7 @@ def pack_folder(folder: Path, inside: str, archive: Path, without: set[str]) -> 
         return None if without & set(Path(entry.name).parts) else entry
 
     with lzma.open(archive, "wb", **XZ) as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for path in sorted(folder.iterdir()):
+        for path in sorted(set(folder.iterdir()) - {folder / name for name in without_top}):
             tar.add(path, f"{inside}/{path.name}" if inside else path.name, filter=keep)
 
 

@@ -18,6 +18,7 @@ from .runner import PASSED, run_steps
 from .steps import PART_LIMIT, PARTS, STEPS, step
 
 SUMMARY = "summary.json"
+CELL = 400  # characters of an error in the table; the JSON files have all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,9 +85,15 @@ def _summarise(out: Path, environment: Environment, arguments: Sequence[str]) ->
 
 def table(steps: Sequence[dict[str, Any]]) -> str:
     """Markdown, to paste into an issue."""
-    rows = [(s["step"], s["status"], f"{s['seconds']:g}", s.get("headline") or s.get("error", "")) for s in steps]
+    rows = [(s["step"], s["status"], f"{s['seconds']:g}", _outcome(s)) for s in steps]
     lines = ["| step | | seconds | |", "|---|---|---:|---|"]
-    return "\n".join(lines + [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in rows])
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def _outcome(entry: dict[str, Any]) -> str:
+    """In one line of a table: what was found, and what went wrong."""
+    parts = [" ".join(str(entry[name]).split()) for name in ("error", "headline") if name in entry]
+    return ". ".join(part if len(part) <= CELL else f"{part[: CELL // 2]} ... {part[-CELL // 2 :]}" for part in parts)
 
 
 if __name__ == "__main__":
