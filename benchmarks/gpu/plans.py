@@ -1,13 +1,15 @@
 """Step: the film on smaller cards than this one, as PyTorch and the pack see them.
 
 For each size of card the process may allocate no more than such a card leaves to one program, and is told that no more
-is there. What ran, what it took and what was refused, with the refusal's words, is written down.
+is there. What ran, what moved to main memory for it, what it took and what was refused, with the refusal's words, is
+written down, and whether all these films are the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +28,9 @@ def run(setting: Setting, notes: Notes) -> None:
     for card in CARDS:
         with card_of(card, setting.device):
             found[f"{card} GB"] = attempt(setting)
-        notes.add(cards=found, headline="; ".join(f"{name}: {words(entry)}" for name, entry in found.items()))
+        films = {entry["film"] for entry in found.values() if "film" in entry}
+        notes.add(cards=found, headline="; ".join(f"{name}: {words(entry)}" for name, entry in found.items()),
+                  all_films_are_equal=len(films) <= 1)  # fmt: skip
     failed = [name for name, entry in found.items() if "error" in entry]
     if failed:
         raise RuntimeError(f"neither a film nor a refusal: {', '.join(failed)}")
@@ -35,7 +39,9 @@ def run(setting: Setting, notes: Notes) -> None:
 def words(entry: dict) -> str:
     if "error" in entry:
         return "FAILED"
-    return "refused" if "refused" in entry else f"{entry['peak GB']} GB, {entry['seconds per chunk']} s a chunk"
+    if "refused" in entry:
+        return "refused"
+    return f"{entry['placement']}, {entry['peak GB']} GB, {entry['seconds per chunk']} s a chunk"
 
 
 def attempt(setting: Setting) -> dict[str, Any]:
@@ -86,21 +92,28 @@ def film(setting: Setting) -> dict[str, Any]:
     import torch
 
     from benchmarks import rollout as bench
-    from longlive_core.render import render_film
+    from longlive_core.render import estimate_render, render_film
     from longlive_core.timeline import parse
 
     pipeline = random_pipeline("tiny" if setting.tiny else "longlive-1.3b", setting.device)
     plan = parse(f"0c A red ball\n{CHUNKS - 1}c A blue ball").plan(None, chunks=CHUNKS)
-    seconds = [time.perf_counter()]
+    run: dict[str, Any] = {"stream": pipeline.stream, "size": pipeline.default_size}
     with tempfile.TemporaryDirectory(dir=setting.work) as folder:
-        frames = render_film(pipeline, plan, Path(folder) / "film.mp4", stream=pipeline.stream, seed=0,
-                             size=pipeline.default_size,
+        path = Path(folder) / "film.mp4"
+        need = estimate_render(pipeline, plan, path, **run).need
+        seconds = [time.perf_counter()]
+        frames = render_film(pipeline, plan, path, seed=0, **run,
                              on_chunk=lambda done, frames: seconds.append(time.perf_counter()))  # fmt: skip
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
     laps = [round(after - before, 3) for before, after in zip(seconds, seconds[1:])]  # noqa: B905 - neighbours
-    peak = bench.peak_memory_mb(setting.device) * 2**20 / 1e9
-    reserved = torch.cuda.max_memory_reserved() / 1e9 if setting.device == "cuda" else peak
-    return {"frames": frames, "peak GB": round(peak, 2), "reserved GB": round(reserved, 2),
-            "seconds of each chunk": laps, "seconds per chunk": laps[-2]}  # fmt: skip
+    peak = bench.peak_memory_mb(setting.device) * 2**20
+    reserved = torch.cuda.max_memory_reserved() if setting.device == "cuda" else peak
+    return {
+        "placement": need.placement.name, "estimate GB": round(need.total / 1e9, 2),
+        "moving GB": round(need.moving / 1e9, 2), "peak GB": round(peak / 1e9, 2),
+        "peak / estimate": round(peak / need.total, 3), "reserved GB": round(reserved / 1e9, 2), "frames": frames,
+        "film": content, "seconds of each chunk": laps, "seconds per chunk": laps[-2],
+    }  # fmt: skip
 
 
 def random_pipeline(name: str, device: str):
