@@ -27,7 +27,8 @@ CODE = {
     "crashes": f"{NOTE} import os; os.abort()",
     # Starts a process of its own that would outlive it, says which, and hangs.
     "hangs": f"{NOTE} import subprocess; p = subprocess.Popen([sys.executable, '-c', "
-    "'import threading; threading.Event().wait()']); open(sys.argv[1], 'w').write(json.dumps({'film': 7, 'child': p.pid})); p.wait()",
+    "'import threading; threading.Event().wait()']); "
+    "open(sys.argv[1], 'w').write(json.dumps({'film': 7, 'child': p.pid})); p.wait()",
 }
 
 
