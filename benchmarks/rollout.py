@@ -4,33 +4,35 @@
     python -m benchmarks.rollout --preset longlive-1.3b --chunks 30 --json docs/results/rollout.json
 
 Weights are random normal numbers at the preset's shapes (never zeros, which run faster than real weights). The first
-chunks fill the window and are not counted. The film is a real MP4 and its frames are counted by decoding it again.
+chunks fill the window and are not counted; half-way through the counted ones the prompt changes, and what that costs
+is told apart. The film is a real MP4 and its frames are counted by decoding it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
-import av
 import torch
 
 from longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from longlive_core.film import to_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
+from longlive_core.quant import quantise_module
 from longlive_core.rollout import PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE, channels_last
-from longlive_core.video import FilmWriter
-from tests.naive import naive_rollout
+from tests.naive import naive_chunks
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -47,7 +49,10 @@ class Preset:
 MODELS = {
     "longlive-1.3b": Preset(ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30), 96, 512, 832, 480),
     "pocket": Preset(ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6), 16, 32, 128, 80),
+    # For trying benchmarks out: a moment on any CPU.
+    "tiny": Preset(ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2), 8, 8, 64, 32),
 }
+STAGES = ("transformer", "vae", "copy", "encoder")
 
 
 def arguments() -> argparse.Namespace:
@@ -59,6 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--height", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--int8", action="store_true", help="the blocks' linear layers in INT8")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 
@@ -74,10 +80,13 @@ def random_weights(module: torch.nn.Module, device: str, dtype: torch.dtype) -> 
     return module
 
 
-def build(preset: Preset, device: str, dtype: torch.dtype) -> tuple[CausalWan, StreamingDecoder]:
+def build(preset: Preset, device: str, dtype: torch.dtype, int8: bool = False) -> tuple[CausalWan, StreamingDecoder]:
     with torch.device("meta"):
-        transformer, vae = WanModel(preset.model), WanVAE(preset.vae_dim)
+        # In training mode each of the VAE's dropouts copies its input, though its rate is 0.
+        transformer, vae = WanModel(preset.model).eval(), WanVAE(preset.vae_dim).eval()
     transformer = random_weights(transformer, device, dtype)
+    if int8:
+        quantise_module(transformer)
     vae = channels_last(random_weights(vae, device, dtype))
     return CausalWan(transformer, preset.model), StreamingDecoder(vae)
 
@@ -106,69 +115,136 @@ def peak_memory_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def film_run(model, decoder, preset, size, stream, chunks, device, folder) -> dict:
-    """Roll out, decode and encode a film; median milliseconds of each part once the window is full."""
-    warm = stream.window // stream.chunk
-    context = torch.randn(1, preset.text_tokens, preset.model.text_dim)
-    latent_size = (size[1] // 8, size[0] // 8)
-    stages: dict[str, list[float]] = {"transformer": [], "vae": [], "copy": [], "encoder": []}
-    path = folder / "film.mp4"
-    with FilmWriter(path, *size) as writer:
-        clock = Clock(device)
-        chunks_made = rollout(model, [PromptSpan(0, context)], warm + chunks, latent_size, stream, AddressedNoise(0))
-        for number in range(warm + chunks):
-            latents = next(chunks_made).latents
-            laps = [clock.lap()]
-            pixels = decoder.decode(latents)
-            laps.append(clock.lap())
-            frames = to_frames(pixels)
-            laps.append(clock.lap())
-            writer.write(frames)
-            laps.append(clock.lap())
-            if number >= warm:
-                for stage, lap in zip(stages.values(), laps, strict=True):
-                    stage.append(lap)
-    return summary(stages, path, stream.chunk, warm)
+def contexts(preset: Preset, count: int = 2) -> list[torch.Tensor]:
+    """Random embeddings of `count` prompts, [1, text tokens, text dim]."""
+    return [torch.randn(1, preset.text_tokens, preset.model.text_dim) for _ in range(count)]
 
 
-def summary(stages: dict[str, list[float]], path: Path, chunk: int, warm: int) -> dict:
-    totals = [sum(laps) for laps in zip(*stages.values(), strict=True)]
-    with av.open(str(path)) as film:
-        decoded = sum(1 for _ in film.decode(video=0))
-    counted = decoded - (4 * chunk * warm - 3)
+class FilmTimes:
+    """Milliseconds of each stage of each chunk; the film's first `warm` chunks fill the window and count for nothing.
+
+    on_chunk: told the summary so far after every counted chunk.
+    """
+
+    def __init__(self, warm: int, change: int | None, on_chunk: Callable[[dict], None] | None = None):
+        self.warm, self.change, self.on_chunk = warm, change, on_chunk
+        self.rows: list[list[float]] = []
+
+    def add(self, laps: list[float]) -> None:
+        self.rows.append(laps)
+        if self.on_chunk and self.steady:
+            self.on_chunk(self.summary())
+
+    @property
+    def steady(self) -> list[list[float]]:
+        """Rows of the chunks that count: the window is full and the prompt stays."""
+        return [row for index, row in enumerate(self.rows) if index >= self.warm and index != self.change]
+
+    def summary(self) -> dict:
+        steady = self.steady
+        by_stage = dict(zip(STAGES, zip(*steady, strict=True), strict=True))
+        report = {
+            "chunks timed": len(steady),
+            "milliseconds per chunk": spread([sum(row) for row in steady]),
+            **{f"milliseconds per chunk, {stage}": spread(laps) for stage, laps in by_stage.items()},
+        }
+        if self.change is not None and len(self.rows) > self.change:
+            usual = statistics.median(by_stage["transformer"])
+            report["stall at a change of prompt, milliseconds"] = round(self.rows[self.change][0] - usual, 2)
+        return report
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
     return {
-        "milliseconds per chunk (median)": {name: round(statistics.median(laps), 2) for name, laps in stages.items()},
-        "milliseconds per chunk (p95)": round(sorted(totals)[int(0.95 * (len(totals) - 1))], 2),
-        "frames counted in the MP4": counted,
-        "frames per second, transformer only": round(counted / sum(stages["transformer"]) * 1000, 2),
-        "frames per second, end to end": round(counted / sum(totals) * 1000, 2),
+        "median": round(statistics.median(ordered), 2),
+        "p95": round(ordered[math.ceil(0.95 * len(ordered)) - 1], 2),
+        "maximum": round(ordered[-1], 2),
     }
 
 
+def film_run(model, decoder, preset, size, stream, chunks, device, folder, on_chunk=None) -> dict:
+    """Roll out, decode and encode a film: milliseconds of each part once the window is full, and frames per second."""
+    from longlive_core.video import FilmWriter
+
+    warm = stream.window // stream.chunk
+    change = warm + chunks // 2 if chunks > 1 else None
+    spans = [PromptSpan(start, c) for start, c in zip((0, change), contexts(preset), strict=True) if start is not None]
+    times, path = FilmTimes(warm, change, on_chunk), folder / "film.mp4"
+    with FilmWriter(path, *size) as writer:
+        made = rollout(model, spans, warm + chunks, (size[1] // 8, size[0] // 8), stream, AddressedNoise(0))
+        decoder.reset()
+        for _ in range(warm + chunks):
+            times.add(_laps(made, decoder, writer, device))
+    return times.summary() | speeds(times, path, stream.chunk)
+
+
+def _laps(made, decoder, writer, device) -> list[float]:
+    """Makes one chunk, down to the film. -> milliseconds, in the order of STAGES."""
+    clock = Clock(device)
+    latents = next(made).latents
+    laps = [clock.lap()]
+    pixels = decoder.decode(latents)
+    laps.append(clock.lap())
+    frames = to_frames(pixels)
+    laps.append(clock.lap())
+    writer.write(frames)
+    return [*laps, clock.lap()]
+
+
+def speeds(times: FilmTimes, path: Path, chunk: int) -> dict:
+    """Frames per second of the chunks behind the window, the change of prompt among them."""
+    counted, rows = count_frames(path) - (4 * chunk * times.warm - 3), times.rows[times.warm :]
+    return {
+        "frames counted in the MP4": counted,
+        "frames per second, transformer only": round(counted / sum(row[0] for row in rows) * 1000, 2),
+        "frames per second, end to end": round(counted / sum(map(sum, rows)) * 1000, 2),
+    }
+
+
+def count_frames(path: Path) -> int:
+    """By decoding them all."""
+    import av
+
+    with av.open(str(path)) as film:
+        return sum(1 for _ in film.decode(video=0))
+
+
+def first_frame(model, decoder, preset, size, stream, device) -> float:
+    """Milliseconds from a prompt's embedding to the pixels of the film's first chunk in main memory."""
+    (context,) = contexts(preset, 1)
+    clock = Clock(device)
+    clock.lap()
+    made = rollout(model, [PromptSpan(0, context)], 1, (size[1] // 8, size[0] // 8), stream, AddressedNoise(0))
+    decoder.reset()
+    to_frames(decoder.decode(next(made).latents))
+    return round(clock.lap(), 2)
+
+
 def twin_run(model, preset, size, stream, chunks, device) -> dict:
-    """Both engines make the same latents; the ratio is what ring and in-place writes are worth."""
-    spans = [PromptSpan(0, torch.randn(1, preset.text_tokens, preset.model.text_dim))]
-    latent_size = (size[1] // 8, size[0] // 8)
+    """Both engines make the same latents; the ratio is what ring and in-place writes are worth.
 
-    def ours():
-        made = rollout(model, spans, chunks, latent_size, stream, AddressedNoise(0))
-        return torch.cat([chunk.latents for chunk in made], 2)
-
-    def twin():
-        return naive_rollout(model, spans, chunks, latent_size, stream, AddressedNoise(0))
-
-    clock, times, outputs = Clock(device), [], []
-    for engine in (ours, twin):
-        engine()  # warm up
-        clock.lap()
-        outputs.append(engine())
-        times.append(clock.lap())
-    difference = (outputs[0] - outputs[1]).abs().max() / outputs[1].abs().max()
+    They take turns chunk by chunk; the chunks behind the window are timed, or the last one of a film within it.
+    """
+    latent_size, warm = (size[1] // 8, size[0] // 8), min(stream.window // stream.chunk, chunks - 1)
+    film = ([PromptSpan(0, contexts(preset, 1)[0])], chunks, latent_size, stream, AddressedNoise(0))
+    engines = {"engine": (c.latents for c in rollout(model, *film)), "naive twin": naive_chunks(model, *film)}
+    times, worst, clock = {name: [] for name in engines}, 0.0, Clock(device)
+    for number in range(chunks):
+        made = {}
+        for name, engine in engines.items():
+            clock.lap()
+            made[name] = next(engine)
+            times[name] += [clock.lap()] if number >= warm else []
+        ours, twin = made.values()
+        worst = max(worst, ((ours - twin).abs().max() / twin.abs().max()).item())
+    medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "chunks": chunks,
-        "milliseconds": {"engine": round(times[0], 1), "naive twin": round(times[1], 1)},
-        "naive twin / engine": round(times[1] / times[0], 3),
-        "largest difference of latents, relative": float(f"{difference.item():.2e}"),
+        "of them timed": chunks - warm,
+        "milliseconds per chunk, transformer (median)": {name: round(value, 2) for name, value in medians.items()},
+        "naive twin / engine": round(medians["naive twin"] / medians["engine"], 3),
+        "largest difference of latents, relative": float(f"{worst:.2e}"),
     }
 
 
@@ -181,7 +257,7 @@ def conditions(args: argparse.Namespace, size: tuple[int, int], stream: StreamCo
         "torch": torch.__version__,
         "python": platform.python_version(),
         "preset": args.preset,
-        "dtype": args.dtype,
+        "dtype": f"INT8 in {args.dtype}" if args.int8 else args.dtype,
         "size": f"{size[0]}x{size[1]}",
         "stream": asdict(stream),
         "timed chunks": args.chunks,
@@ -190,16 +266,19 @@ def conditions(args: argparse.Namespace, size: tuple[int, int], stream: StreamCo
 
 def main() -> None:
     args = arguments()
-    preset, stream = MODELS[args.preset], PRESETS[args.preset]
+    preset, stream = MODELS[args.preset], PRESETS.get(args.preset, PRESETS["longlive-1.3b"])
     size = (args.width or preset.width, args.height or preset.height)
     torch.manual_seed(0)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-        model, decoder = build(preset, args.device, DTYPES[args.dtype])
+        model, decoder = build(preset, args.device, DTYPES[args.dtype], args.int8)
         report = {"conditions": conditions(args, size, stream)}
+        cold = first_frame(model, decoder, preset, size, stream, args.device)
         report["film"] = film_run(model, decoder, preset, size, stream, args.chunks, args.device, Path(folder))
         report["peak memory MB (device)" if args.device.startswith("cuda") else "peak memory MB (process)"] = round(
             peak_memory_mb(args.device), 1
         )
+        warm = first_frame(model, decoder, preset, size, stream, args.device)
+        report["time to the first frame, milliseconds"] = {"first film of the process": cold, "later": warm}
         if args.naive_chunks:
             report["naive twin"] = twin_run(model, preset, size, stream, args.naive_chunks, args.device)
     text = json.dumps(report, indent=2)

@@ -70,6 +70,9 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_render(commands.add_parser("render", help="render a timeline to an MP4"))
     check = commands.add_parser("check", help="look at model files, say what is wrong, run two chunks")
     _add_files(check)
+    check.add_argument("--film", nargs="?", const="longlive-check", metavar="FOLDER", help="also render a short story, "
+                       "and leave film, pictures and a report to paste into an issue there "
+                       "(default: longlive-check)")  # fmt: skip
     check.set_defaults(run=_check)
     replay = commands.add_parser("replay", help="run a recorded rollout again, for comparison")
     replay.add_argument("source", metavar="IN.safetensors")
@@ -154,7 +157,20 @@ def _render(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> int:
     from .check import check
 
-    return 0 if check(**_file_options(options), say=functools.partial(print, flush=True)) else FAULT
+    files, lines = _file_options(options), []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    if options.film is None:
+        return 0 if check(**files, say=say) else FAULT
+    from .check_film import film_report, require_files
+
+    require_files(options.model, options.text_encoder, options.vae)
+    in_order = check(**files, say=say)
+    film_report(options.film, files, tuple(lines), in_order, functools.partial(print, flush=True))
+    return 0 if in_order else FAULT
 
 
 def _check_outputs(options: argparse.Namespace, check_writable: Callable[[str], None]) -> None:

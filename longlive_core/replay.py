@@ -56,13 +56,14 @@ def read_recording(source: str | Path) -> tuple[Tensors, dict]:
     return tensors, config
 
 
-def run(tensors: Tensors, config: dict) -> Tensors:
-    """Outputs of a recording, recomputed in float32 on the CPU."""
+def run(tensors: Tensors, config: dict, device: torch.device | str = "cpu") -> Tensors:
+    """Outputs of a recording, recomputed in float32 on `device`; they lie on the CPU."""
     kinds: dict[str, Callable[[Tensors, dict], Tensors]] = {"model.": _rollout, "vae.": _vae, "t5.": _text}
     for prefix, rerun in kinds.items():
         if any(name.startswith(prefix) for name in tensors):
             with torch.inference_mode():
-                return rerun(tensors, config)
+                placed = {name: tensor.to(device) for name, tensor in tensors.items()}
+                return {name: output.cpu() for name, output in rerun(placed, config).items()}
     raise ValueError(f"no weights named {', '.join(kinds)}: not a recording of the fidelity format")
 
 

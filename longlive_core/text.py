@@ -328,7 +328,7 @@ def replay_umt5(tensors: Mapping[str, Tensor], config: Mapping) -> dict[str, Ten
     `config` is the recording's (Wan's arguments of the encoder); it must agree with the shapes.
     """
     weights = hugging_face_names({n.removeprefix("t5."): t for n, t in tensors.items() if n.startswith("t5.")})
-    model = build_encoder(weights, dtype=torch.float32, path="the recording")
+    model = build_encoder(weights, tensors["ids"].device, torch.float32, path="the recording")
     read = (model.config.num_layers, model.config.num_heads, model.config.relative_attention_num_buckets)
     stated = (config["num_layers"], config["num_heads"], config["num_buckets"])
     if read != stated:

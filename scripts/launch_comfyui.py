@@ -2,8 +2,11 @@
 
 On Linux the package indexes have no torchvision for such a PyTorch. Its Python part imports once two operators are
 defined that the binary part would bring; ComfyUI uses neither of them.
+
+LONGLIVE_STANDINS=1 puts stand-ins where packages are missing that a film does without, see `standins.py`.
 """
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -34,6 +37,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     if EXTRAS.is_dir():
         provide_torchvision()
+    if os.environ.get("LONGLIVE_STANDINS") == "1":
+        import standins
+
+        print("not installed, replaced by stand-ins:", ", ".join(standins.provide()) or "nothing", flush=True)
     sys.path.insert(0, str(folder))
     sys.argv = [str(folder / "main.py"), *sys.argv[2:]]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -79,9 +79,8 @@ class NaiveShot:
         self.kept.update(fresh)
 
 
-def naive_rollout(model, spans, chunks, latent_size, stream, noise):
-    """Latents of a whole film, [B, C, T, h, w]."""
-    out = []
+def naive_chunks(model, spans, chunks, latent_size, stream, noise):
+    """Yields the latents of a film's chunks, [B, C, chunk, h, w] each."""
     by_start = {span.start: span for span in spans}
     for index in range(chunks):
         span = by_start.get(index)
@@ -92,5 +91,9 @@ def naive_rollout(model, spans, chunks, latent_size, stream, noise):
             shot.prompt = model.prompt_keys(span.context)
             if index and span.transition == "recache":
                 shot.recache()
-        out.append(shot.chunk(noise))
-    return torch.cat(out, 2)
+        yield shot.chunk(noise)
+
+
+def naive_rollout(model, spans, chunks, latent_size, stream, noise):
+    """Latents of a whole film, [B, C, T, h, w]."""
+    return torch.cat(list(naive_chunks(model, spans, chunks, latent_size, stream, noise)), 2)

@@ -1,0 +1,51 @@
+"""The steps, in the order they run: what each is, what it needs beside PyTorch, and how long it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the benchmark, run in a process of its own.
+
+    Attributes:
+        name: of the step and of its JSON file.
+        part: 1 or 2; each part ends within ten minutes.
+        limit: seconds, after which the step is ended.
+        module: in this package, with a function `run(setting, notes)`.
+        arguments: of that function, beside the two.
+        needs: modules it imports that a bare machine may lack.
+        comfyui: whether it runs a ComfyUI.
+    """
+
+    name: str
+    part: int
+    limit: float
+    module: str
+    arguments: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    comfyui: bool = False
+
+
+STEPS = (
+    Step("cuda_tests", 1, 100, "cuda_tests", needs=("pytest", "pluggy", "iniconfig", "av", "PIL")),
+    Step("recordings", 1, 80, "recordings"),
+    Step("ceilings", 1, 60, "ceilings"),
+    Step("speed_bf16", 1, 150, "speed", ("bf16",), needs=("av",)),
+    Step("speed_int8", 1, 150, "speed", ("int8",), needs=("av",)),
+    Step("plans", 2, 150, "plans", needs=("av",)),
+    Step("server", 2, 400, "server", comfyui=True, needs=(
+        "av", "PIL", "aiohttp", "yarl", "multidict", "frozenlist", "propcache", "aiosignal", "aiohappyeyeballs",
+        "attr", "einops", "psutil", "trampoline", "websocket")),
+)  # fmt: skip
+PARTS = (1, 2)
+PART_LIMIT = 570.0  # seconds for all steps of a part
+
+
+def step(name: str) -> Step:
+    """ValueError for a name that is none."""
+    for one in STEPS:
+        if one.name == name:
+            return one
+    raise ValueError(f"there is no step {name!r}: allowed are {', '.join(one.name for one in STEPS)}")
