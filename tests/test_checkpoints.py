@@ -23,6 +23,8 @@ from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.vae import WanVAE
 
+from .holding import holding
+
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2, text_dim=24, freq_dim=16)
 
 
@@ -419,6 +421,17 @@ def test_convert_model_writes_what_unetloader_reads(tmp_path, weights):
         assert file.metadata()["source_file"] == "base.pt" and len(file.metadata()["source_sha256"]) == 64
     kept = convert_model(tmp_path / "base.pt", tmp_path / "kept.safetensors", dtype=None)
     assert same(load_state_dict(kept), weights)
+
+
+def test_a_model_in_use_is_not_replaced(tmp_path, weights, monkeypatch):
+    """Forbids a traceback where a program holds the old file (Windows), and half a file beside it."""
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    save_file(weights, source)
+    target.write_bytes(b"old")
+    with holding(monkeypatch, target), pytest.raises(CheckpointError, match="cannot be written .in use.; close what"):
+        convert_model(source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.safetensors", "out.safetensors"]
+    assert target.read_bytes() == b"old"
 
 
 def test_convert_model_merges_the_lora(tmp_path, weights, peft_lora):

@@ -11,6 +11,7 @@ from longlive_core.model import WanModel
 from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 from longlive_core.vae import WanVAE
 
+from ..holding import holding
 from . import fakes
 
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
@@ -96,6 +97,18 @@ def test_cancel_leaves_what_was_asked_for(host, parts, keep):
     assert host.interrupt.looks == 24
     assert film.decoder._memory == {}
     assert host.released == 1
+
+
+def test_growing_film_is_told_by_its_name(host, parts, monkeypatch):
+    """Forbids a live panel that shows the last render's growing film because a player still holds that one's name."""
+    told = []
+    with host.pack() as package:
+        film = filming(package, parts)
+        film.take.growing_path.write_bytes(b"held")
+        monkeypatch.setattr(package.nodes.compat_server, "send", lambda kind, data, client: told.append(data["file"]))
+        with holding(monkeypatch, film.take.growing_path):
+            film.run(keep_partial=True)
+    assert {file["filename"] for file in told} == {"growing.1.mp4"} and len(told) == CHUNKS
 
 
 def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
