@@ -99,6 +99,47 @@ def test_every_safetensors_layout_gives_wan_names(tmp_path, weights, prefix):
     assert same(load_state_dict(tmp_path / "model.safetensors"), weights)
 
 
+WISH = "blocks.0.self_attn.comfy_attention.config"
+
+
+def encoded(config):
+    return torch.tensor(list(config.encode()), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ('{"attention": "comfy_kitchen_int8"}', "(comfy_kitchen_int8)"),
+    ('{"attention": [{"method": "comfy_kitchen_sol", "tau": 0.1}]}', '([{"method": "comfy_kitchen_sol", "tau": 0.1}])'),
+    ("not JSON", "(unreadable)"),
+])  # fmt: skip
+def test_attention_that_a_file_asks_for_is_named(tmp_path, weights, caplog, config, said):
+    """Forbids a refusal of files that newer ComfyUIs write, and leaving out in silence what they ask for."""
+    save_file(prefixed({**weights, WISH: encoded(config)}, "model.diffusion_model."), tmp_path / "model.safetensors")
+    loaded = load_state_dict(tmp_path / "model.safetensors")
+    assert same(loaded, weights)
+    build_model(loaded)
+    (told,) = caplog.records
+    assert told.levelname == "WARNING" and "in 1 layers " + said in told.getMessage()
+
+
+def test_converting_keeps_the_attention_that_a_file_asks_for(tmp_path, weights):
+    """Forbids that a file loses it on the way to ComfyUI, which uses it."""
+    wish = encoded('{"attention": "comfy_kitchen_int8"}')
+    save_file({**weights, WISH: wish}, tmp_path / "in.safetensors")
+    for int8 in (False, True):
+        convert_model(tmp_path / "in.safetensors", tmp_path / "out.safetensors", int8=int8)
+        assert torch.equal(load_file(tmp_path / "out.safetensors")[WISH], wish)
+
+
+def test_attention_that_a_lora_asks_for_is_named(tmp_path, weights, peft_lora, caplog):
+    """Forbids a refusal of such LoRAs, and silence about what is not used of them."""
+    wish = {f"diffusion_model.{WISH}": encoded('{"attention": "x"}')}
+    save_file(peft_lora, tmp_path / "plain.safetensors")
+    save_file(peft_lora | wish, tmp_path / "lora.safetensors")
+    layers = load_lora(tmp_path / "lora.safetensors")
+    assert layers.keys() == load_lora(tmp_path / "plain.safetensors").keys()
+    assert "lora.safetensors asks for attention of another kind in 1 layers (x)" in caplog.text
+
+
 def test_a_bundled_checkpoint_gives_its_diffusion_model(tmp_path, weights):
     """Forbids that a checkpoint saved with its VAE and text encoder is refused for "unexpected" names."""
     bundle = {**prefixed(weights, "model.diffusion_model."), "first_stage_model.conv1.bias": torch.zeros(1)}
