@@ -104,20 +104,26 @@ def test_removing_what_is_played_is_refused_whole(studio, monkeypatch):
 
 def test_leftovers_go_when_other_takes_are_removed(studio, film, monkeypatch):
     """Forbids leftovers that only a new render of their take removes, and the loss of a film that a kill cut off."""
-    held, cut, gone = studio.open(), studio.open(seed=4), studio.open(seed=5)
+    held, cut, busy, gone = studio.open(), *(studio.open(seed=seed, chunks=9) for seed in (4, 5, 6))
     with pytest.raises(Stop):
         studio.render(held, stop_at=30)
     with holding(monkeypatch, held.growing_path, held.film_path):
         studio.render(held)
     assert files(held) == ["film.1.mp4", "film.mp4", "growing.mp4"]
-    cut.growing_path.write_bytes(b"newer than any film")
+    for take, seconds in ((cut, 10), (busy, -10)):
+        studio.render(take)
+        take.growing_path.write_bytes(b"newer, or older, than the film")
+        written = take.film_path.stat().st_mtime + seconds
+        os.utime(take.growing_path, (written, written))
     rest = studio.store.take_folder(f"{held.id}.00000000.removed")
     rest.mkdir()
     (rest / "film.mp4").write_bytes(b"held when its take was removed")
-    with studio.store.rendering(cut.id):
+    with studio.store.rendering(busy.id):
         studio.store.remove(gone.id)
     assert files(held) == ["film.mp4"] and np.array_equal(frames_of(held.film_path), film)
-    assert files(cut) == ["growing.mp4"] and not rest.exists()
+    assert files(cut) == files(busy) == ["film.mp4", "growing.mp4"] and not rest.exists()
+    studio.store._sweep()
+    assert files(cut) == ["film.mp4", "growing.mp4"] and files(busy) == ["film.mp4"]
 
 
 def test_a_chunk_that_another_process_put_there_is_kept(studio, monkeypatch):

@@ -57,7 +57,7 @@ def page(server):
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(180_000)  # milliseconds; a newer interface takes long on a busy machine
+        page.set_default_timeout(600_000)  # milliseconds; a newer interface takes long on a busy machine
         page.goto(server.url)
         page.wait_for_function(READY)
         yield page
