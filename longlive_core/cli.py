@@ -193,6 +193,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     from .sheet import contact_sheet
     from .speed import SpeedBook
     from .takes import TakeStore
+    from .video import FilmInUse
 
     store = None
     if options.takes is not None:
@@ -208,7 +209,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
         return
     metadata = film_metadata(text, plan, stream, options.seed, (width, height), model)
-    began = time.perf_counter()
+    began, film = time.perf_counter(), options.output
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
 
         def show(done: int, frames: int) -> None:
@@ -222,6 +223,9 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
                 render_film(pipeline, plan, options.output, **run)
             else:
                 render_stored(pipeline, plan, options.output, store, timeline=text, given=beginning.given, **run)
+        except FilmInUse as error:
+            print(f"note: {error}", file=sys.stderr)
+            film = error.kept
         except KeyboardInterrupt:
             if bar.n:
                 print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)
@@ -229,10 +233,10 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
         frames = int(bar.n)
     seconds = time.perf_counter() - began
     speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
-    print(f"{options.output}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
+    print(f"{film}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
         captions = [(segment.start_seconds, segment.text) for segment in plan.segments]
-        count = contact_sheet(options.output, options.contact_sheet, captions=captions)
+        count = contact_sheet(film, options.contact_sheet, captions=captions)
         print(f"{options.contact_sheet}: {count} pictures")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 
@@ -67,10 +68,12 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _join(options: argparse.Namespace) -> None:
     from .takes.take import join
-    from .video import check_writable
+    from .video import FilmInUse, check_writable
 
     store = _store(options)
     take = store.read_manifest(options.take)
     check_writable(options.output)
-    frames = join(store, take, options.output)
-    print(f"{options.output}: {frames} frames")
+    try:
+        print(f"{options.output}: {join(store, take, options.output)} frames")
+    except FilmInUse as error:
+        print(f"note: {error}", file=sys.stderr)

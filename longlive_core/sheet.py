@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
+from . import held
 from .video import part_path
 
 _CELL_WIDTH = 320
@@ -41,9 +42,9 @@ def contact_sheet(
     part = part_path(png)
     try:
         sheet.save(part, format="PNG")
-        os.replace(part, png)
+        held.replace(part, png)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        held.remove(part)
         raise ValueError(f"cannot write the contact sheet to '{png}' ({error.strerror})") from error
     return len(cells)
 

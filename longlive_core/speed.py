@@ -21,6 +21,7 @@ from statistics import fmean
 
 import torch
 
+from . import held
 from .config import StreamConfig
 from .memory import PIXEL_FRAMES
 from .model import CausalWan
@@ -152,7 +153,7 @@ class SpeedBook:
             part.parent.mkdir(parents=True, exist_ok=True)
             try:
                 part.write_text(text, encoding="utf-8")
-                os.replace(part, self.path)
+                held.replace(part, self.path)
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:

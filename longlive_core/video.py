@@ -7,6 +7,7 @@ make equal units, whatever the number of CPU cores.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from . import held
 from .captions import Caption, CaptionTrack, check_captions, hide_captions
 
 # BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players that ignore the tags assume 601
@@ -56,6 +58,14 @@ def check_writable(path: str | os.PathLike) -> None:
         part.unlink()
     except OSError as error:
         raise ValueError(f"cannot write to '{path}' ({error.strerror}); choose a folder you may write to") from error
+
+
+class FilmInUse(ValueError):
+    """A film is finished, but a program that shows the old one holds its name (Windows). kept: where the film lies."""
+
+    def __init__(self, path: Path, kept: Path):
+        self.path, self.kept = path, kept
+        super().__init__(f"'{path}' is in use by another program and cannot be replaced; the finished film is '{kept}'")
 
 
 @dataclass(frozen=True)
@@ -231,7 +241,7 @@ class FilmWriter:
         self.frames = self._joiner.frames
 
     def close(self) -> None:
-        """Finish the film and give it its name; a second call does nothing."""
+        """Finish the film and give it its name; a second call does nothing. FilmInUse where that name is held."""
         if self._joiner is None:
             return
         if self.frames == 0:
@@ -243,14 +253,20 @@ class FilmWriter:
             self.abort()
             raise
         self._joiner = None
+        self._name_film()
+
+    def _name_film(self) -> None:
         try:
-            os.replace(self._part, self.path)
-        except OSError as error:
-            # On Windows a player that shows the old film holds its name; the new one is whole and must not be lost.
-            raise ValueError(
-                f"'{self.path}' cannot be replaced ({error.strerror}); the finished film is '{self._part}': close "
-                "what uses the old file, then rename it"
-            ) from error
+            held.replace(self._part, self.path)
+            return
+        except PermissionError as error:
+            reason = error
+        for spare in held.spare_names(self.path):
+            if not spare.exists():  # else it is the user's
+                with contextlib.suppress(OSError):
+                    os.replace(self._part, spare)
+                    raise FilmInUse(self.path, spare) from reason
+        raise FilmInUse(self.path, self._part) from reason
 
     def abort(self) -> None:
         """Drop the film: the part is removed, a film of that name from before stays."""
@@ -262,4 +278,4 @@ class FilmWriter:
         except (OSError, ValueError):
             pass  # the trailer of a film that is thrown away may fail; what led here is the error to report
         finally:
-            self._part.unlink(missing_ok=True)
+            held.remove(self._part)

@@ -44,7 +44,7 @@ from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
 from .compat_forward import host_wan, original
-from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, take_over
+from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, knows_preferences, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LATENT_CHANNELS = 16
@@ -133,7 +133,7 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
 
     `disable_dynamic` is how newer versions ask a loader to do its work again.
     """
-    weights = load_state_dict(path)
+    weights = load_state_dict(path, preferences=knows_preferences())
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)

@@ -6,6 +6,7 @@ here that ComfyUI's model patcher loads, offloads and patches like its own ones.
 
 from __future__ import annotations
 
+import comfy.ldm.modules.attention
 import comfy.lora
 import comfy.model_management as management
 import comfy.ops
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..longlive_core.checkpoints.files import sample
 from ..longlive_core.checkpoints.names import QUANTISED
+from ..longlive_core.checkpoints.preferences import PREFERENCE as IN_FILES
 from ..longlive_core.config import ModelConfig
 from ..longlive_core.quant import (
     dequantise,
@@ -37,6 +39,11 @@ CARRIED = ("model_options", "object_patches", "weight_wrapper_patches", "attachm
 def knows_int8() -> bool:
     """Whether this version of ComfyUI has INT8 layers of its own."""
     return FORMAT in getattr(comfy.quant_ops, "QUANT_ALGOS", {})
+
+
+def knows_preferences() -> bool:
+    """Whether this version (0.40) takes an attention that a file asks for."""
+    return hasattr(comfy.ldm.modules.attention, "ComfyAttention")
 
 
 # --- our linear layer, for versions without --------------------------------------------------------------------------
@@ -142,10 +149,16 @@ def int8_weights(model) -> dict[str, Tensor]:
     """
     ModelConfig.from_module(model.model.diffusion_model)
     _refuse_what_cannot_be_baked(model)
-    weights: dict[str, Tensor] = {}
+    weights = _preferences(model)
     for key, (original, *patches) in model.get_key_patches(PREFIX).items():
         weights |= _baked(key, original, patches, model.load_device)
     return weights
+
+
+def _preferences(model) -> dict[str, Tensor]:
+    """The attention that a MODEL's file asks for (0.40), which is no weight."""
+    return {name.removeprefix(PREFIX): tensor.cpu() for name, tensor in model.model.state_dict().items()
+            if name.startswith(PREFIX) and name.endswith(IN_FILES)}  # fmt: skip
 
 
 def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:

@@ -194,7 +194,7 @@ class Watcher:
     """Tells ComfyUI how far a film is: its progress bar with one picture a chunk, and `longlive.chunk` events."""
 
     def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
-        self.take, self.live, self.passes, self.recorder = take.id, live, passes, recorder
+        self.take, self.live, self.passes, self.recorder = take, live, passes, recorder
         self.rendered = 0
         self.node, self.prompt_id, self.client = compat_server.who_runs()
         self.total = take.plan.chunks * passes
@@ -215,7 +215,7 @@ class Watcher:
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
-                 "file": film_file(self.take, "growing.mp4")}  # fmt: skip
+                 "file": film_file(self.take.id, self.take.growing_name)}  # fmt: skip
         del event["timeline"]  # of any length; who wants it asks for the status
         compat_server.send("longlive.chunk", event, self.client)
 

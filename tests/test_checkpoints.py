@@ -23,6 +23,8 @@ from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.vae import WanVAE
 
+from .holding import holding
+
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2, text_dim=24, freq_dim=16)
 
 
@@ -95,6 +97,47 @@ def test_every_safetensors_layout_gives_wan_names(tmp_path, weights, prefix):
     """Forbids that Wan's own files load and ComfyUI's repackaged ones do not, or the reverse."""
     save_file(prefixed(weights, prefix), tmp_path / "model.safetensors")
     assert same(load_state_dict(tmp_path / "model.safetensors"), weights)
+
+
+WISH = "blocks.0.self_attn.comfy_attention.config"
+
+
+def encoded(config):
+    return torch.tensor(list(config.encode()), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ('{"attention": "comfy_kitchen_int8"}', "(comfy_kitchen_int8)"),
+    ('{"attention": [{"method": "comfy_kitchen_sol", "tau": 0.1}]}', '([{"method": "comfy_kitchen_sol", "tau": 0.1}])'),
+    ("not JSON", "(unreadable)"),
+])  # fmt: skip
+def test_attention_that_a_file_asks_for_is_named(tmp_path, weights, caplog, config, said):
+    """Forbids a refusal of files that newer ComfyUIs write, and leaving out in silence what they ask for."""
+    save_file(prefixed({**weights, WISH: encoded(config)}, "model.diffusion_model."), tmp_path / "model.safetensors")
+    loaded = load_state_dict(tmp_path / "model.safetensors")
+    assert same(loaded, weights)
+    build_model(loaded)
+    (told,) = caplog.records
+    assert told.levelname == "WARNING" and "in 1 layers " + said in told.getMessage()
+
+
+def test_converting_keeps_the_attention_that_a_file_asks_for(tmp_path, weights):
+    """Forbids that a file loses it on the way to ComfyUI, which uses it."""
+    wish = encoded('{"attention": "comfy_kitchen_int8"}')
+    save_file({**weights, WISH: wish}, tmp_path / "in.safetensors")
+    for int8 in (False, True):
+        convert_model(tmp_path / "in.safetensors", tmp_path / "out.safetensors", int8=int8)
+        assert torch.equal(load_file(tmp_path / "out.safetensors")[WISH], wish)
+
+
+def test_attention_that_a_lora_asks_for_is_named(tmp_path, weights, peft_lora, caplog):
+    """Forbids a refusal of such LoRAs, and silence about what is not used of them."""
+    wish = {f"diffusion_model.{WISH}": encoded('{"attention": "x"}')}
+    save_file(peft_lora, tmp_path / "plain.safetensors")
+    save_file(peft_lora | wish, tmp_path / "lora.safetensors")
+    layers = load_lora(tmp_path / "lora.safetensors")
+    assert layers.keys() == load_lora(tmp_path / "plain.safetensors").keys()
+    assert "lora.safetensors asks for attention of another kind in 1 layers (x)" in caplog.text
 
 
 def test_a_bundled_checkpoint_gives_its_diffusion_model(tmp_path, weights):
@@ -419,6 +462,17 @@ def test_convert_model_writes_what_unetloader_reads(tmp_path, weights):
         assert file.metadata()["source_file"] == "base.pt" and len(file.metadata()["source_sha256"]) == 64
     kept = convert_model(tmp_path / "base.pt", tmp_path / "kept.safetensors", dtype=None)
     assert same(load_state_dict(kept), weights)
+
+
+def test_a_model_in_use_is_not_replaced(tmp_path, weights, monkeypatch):
+    """Forbids a traceback where a program holds the old file (Windows), and half a file beside it."""
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    save_file(weights, source)
+    target.write_bytes(b"old")
+    with holding(monkeypatch, target), pytest.raises(CheckpointError, match="cannot be written .in use.; close what"):
+        convert_model(source, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.safetensors", "out.safetensors"]
+    assert target.read_bytes() == b"old"
 
 
 def test_convert_model_merges_the_lora(tmp_path, weights, peft_lora):

@@ -6,6 +6,7 @@ import pytest
 
 from longlive_core import cli
 from longlive_core.takes import rendering
+from tests.holding import holding
 from tests.test_captions import subtitles
 
 STORY = "0c ball\n2c ball ball"
@@ -95,6 +96,21 @@ def test_takes_are_listed_shown_joined_and_removed(shell):
     assert subtitles(shell.folder / "joined.mp4") == named and [text for _, _, text in named] == ["ball", "ball ball"]
     code, out, _ = shell.run("takes", "remove", take, "--takes", shell.store)
     assert code == 0 and f"removed {take}" in out and shell.ids() == []
+
+
+def test_a_film_in_use_is_no_error(shell, monkeypatch):
+    """Forbids a finished film that ends in an error because a player shows the old one (Windows)."""
+    shell.render()
+    (take,) = shell.ids()
+    before = (shell.folder / "film.mp4").read_bytes()
+    with holding(monkeypatch, shell.folder / "film.mp4"):
+        code, out, err = shell.render(STORY, 4.2, "film.mp4", "--contact-sheet", shell.folder / "sheet.png")
+        assert code == 0 and "film.mp4' is in use by another program" in err
+        assert "film.1.mp4: 69 frames" in out and "12 pictures" in out
+        code, out, err = shell.run("takes", "join", take, "--takes", shell.store, "-o", shell.folder / "film.mp4")
+        assert code == 0 and "the finished film is" in err and "film.2.mp4" in err and out == ""
+    assert (shell.folder / "film.mp4").read_bytes() == before
+    assert [len(shell.frames(f"film.{number}.mp4")) for number in (1, 2)] == [69, 45]
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

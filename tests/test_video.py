@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from longlive_core import held
 from longlive_core.sheet import contact_sheet
-from longlive_core.video import Encoding, FilmWriter, Joiner, encode_unit, part_path
+from longlive_core.video import Encoding, FilmInUse, FilmWriter, Joiner, encode_unit, part_path
+
+from .holding import holding
 
 WIDTH, HEIGHT = 96, 64
 COLOURS = [
@@ -174,17 +177,40 @@ def test_a_film_without_frames_is_an_error(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_a_film_that_cannot_be_renamed_is_kept(tmp_path, monkeypatch):
-    """Forbids losing a finished film because a player holds the old one open (Windows)."""
+def test_a_film_whose_name_is_held_gets_another(tmp_path, monkeypatch):
+    """Forbids losing a finished film, or the old one, because a player holds the old one open (Windows)."""
     write(tmp_path / "film.mp4")
+    (tmp_path / "film.1.mp4").write_text("the user's own")
+    before = (tmp_path / "film.mp4").read_bytes()
+    with holding(monkeypatch, tmp_path / "film.mp4"), pytest.raises(FilmInUse, match=r"film is '.*\.2\.mp4'") as told:
+        write(tmp_path / "film.mp4")
+    assert told.value.kept == tmp_path / "film.2.mp4"
+    assert len(read_part(told.value.kept)) == 33
+    assert (tmp_path / "film.mp4").read_bytes() == before
+    assert (tmp_path / "film.1.mp4").read_text() == "the user's own"
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_a_film_that_no_name_takes_stays_as_its_part(tmp_path, monkeypatch):
+    """Forbids losing a finished film where nothing can be renamed."""
 
     def refuse(source, target):
         raise PermissionError(13, "in use")
 
+    monkeypatch.setattr(held, "PAUSES", ())
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(ValueError, match=r"the finished film is '.*film\.mp4\.part'"):
+    with pytest.raises(FilmInUse, match=r"finished film is '.*film\.mp4\.part'"):
         write(tmp_path / "film.mp4")
     assert len(read_part(tmp_path / "film.mp4.part")) == 33
+
+
+def test_a_reader_that_lets_go_is_waited_for(tmp_path, monkeypatch):
+    """Forbids another name for a film that a virus scanner looked at for a moment."""
+    write(tmp_path / "film.mp4")
+    with holding(monkeypatch, tmp_path / "film.mp4", times=2) as waited:
+        write(tmp_path / "film.mp4", lengths=(9,))
+    assert len(waited) == 2 and os.listdir(tmp_path) == ["film.mp4"]
+    assert len(read(tmp_path / "film.mp4")) == 9
 
 
 def read_part(path):

@@ -8,7 +8,7 @@ from PIL import Image
 from scripts import workflows
 
 from .comfy import graphs
-from .comfy.validation import files_of, problems
+from .comfy.validation import DYNAMIC, files_of, problems, settled, to_api
 
 DOCUMENTED = (graphs.WORKFLOWS.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 THUMBNAIL_BYTES = 40_000
@@ -115,3 +115,71 @@ def test_every_kind_of_mistake_is_found(change, message):
     found = problems(graph, OBJECT_INFO)
     assert len(found) == 1
     assert message in found[0]
+
+
+def choice(inputs_of: dict[str, dict], **options) -> list:
+    """A choice of a newer ComfyUI, each of whose answers brings inputs of its own."""
+    return [DYNAMIC, {"options": [{"key": key, "inputs": inputs} for key, inputs in inputs_of.items()], **options}]
+
+
+REENCODE = {"required": {"crf": ["FLOAT", {"min": 0.0, "max": 51.0}]}}
+CODEC = {"auto": {}, "h264": {"optional": {"encoding": choice({"auto": {}, "re-encode": REENCODE})}}}
+PLAIN = {"Save": {"input": {"required": {
+    "prefix": ["STRING", {}], "format": [["auto", "mp4"], {}], "codec": ["COMBO", {"options": ["auto", "h264"]}]}},
+    "output": []}}  # fmt: skip
+NESTED = {"Save": {"input": {"required": {
+    "prefix": ["STRING", {}],
+    "format": choice({name: {"required": {"codec": choice(CODEC)}} for name in ("auto", "mp4")})},
+    "optional": {"codec": choice(CODEC, hidden=True)}}, "output": []}}  # fmt: skip
+SAVED = {"1": {"class_type": "Save", "inputs": {"prefix": "a", "format": "auto", "codec": "auto"}}}
+
+
+def drawn(*values) -> dict:
+    """A workflow as the browser saves it, of one node with these widgets."""
+    return {"links": [], "nodes": [{"id": 1, "type": "Save", "inputs": [], "widgets_values": list(values)}]}
+
+
+@pytest.mark.parametrize("info", [PLAIN, NESTED], ids=["old", "new"])
+def test_one_workflow_fits_old_and_new_hosts(info):
+    """Forbids helpers that know one version's Save Video only: its choices became ones with inputs of their own."""
+    assert problems(SAVED, info) == []
+    queued = to_api(drawn("a", "auto", "auto"), info)
+    assert problems(queued, info) == []
+    assert settled(queued, info) == settled(SAVED, info) == SAVED
+    other = to_api(drawn("a", "auto", "h264"), info)
+    assert problems(other, info) == []
+    assert settled(other, info) != SAVED, "what is drawn differs from what is queued"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"format": "gif"}, "format is 'gif', which is none of ['auto', 'mp4']"),
+        ({"codec": "av1"}, "codec is 'av1', which is none of ['auto', 'h264']"),
+        ({"format.codec": "av1"}, "format.codec is 'av1', which is none of ['auto', 'h264']"),
+        ({"format.crf": 3.0}, "it has no input format.crf"),
+        ({"format.codec": "h264", "format.codec.encoding": "re-encode"}, "input format.codec.encoding.crf is missing"),
+        ({"format.codec": "h264", "format.codec.encoding": "re-encode", "format.codec.encoding.crf": 60.0},
+         "format.codec.encoding.crf is 60.0, but goes from 0.0 to 51.0"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_what_a_choice_brings_are_found(change, message):
+    """Forbids a validation that looks at a choice and not at what it brings."""
+    graph = copy.deepcopy(SAVED)
+    graph["1"]["inputs"] |= change
+    found = problems(graph, NESTED)
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_browser_of_a_new_host_saves_one_widget_more():
+    """Forbids that the hidden twin of a nested choice counts as a widget too many, or as the one that holds."""
+    queued = to_api(drawn("a", "mp4", "h264", "auto", "auto"), NESTED)
+    assert queued["1"]["inputs"] == {"prefix": "a", "format": "mp4", "format.codec": "h264",
+                                     "format.codec.encoding": "auto", "codec": "auto"}  # fmt: skip
+    assert problems(queued, NESTED) == []
+    assert settled(queued, NESTED)["1"]["inputs"]["codec"] == "h264"
+    with pytest.raises(AssertionError, match="left over"):
+        to_api(drawn("a", "auto", "auto", "auto", "auto"), NESTED)
+    with pytest.raises(AssertionError, match="no widget value for format"):
+        to_api(drawn("a"), NESTED)

@@ -12,6 +12,7 @@ from ..quant import place, quantise_state_dict
 from .files import CheckpointError, fingerprint, write_safetensors
 from .lora import LoraLayer, load_lora, merge_lora
 from .models import build_model, load_state_dict
+from .preferences import without_preferences
 
 COMFY_LORA_PREFIX = "diffusion_model."
 
@@ -41,8 +42,8 @@ def convert_model(
     """
     for given in (source, lora):
         _different(given, target)
-    state_dict = load_state_dict(source, prefer_ema=prefer_ema)
-    build_model(state_dict, device="meta", path=source)  # strict: names and shapes
+    state_dict = load_state_dict(source, prefer_ema=prefer_ema, preferences=True)
+    build_model(without_preferences(state_dict), device="meta", path=source)  # strict: names and shapes
     metadata = {"format": "pt", **_origin("source", source)}
     if lora is not None:
         state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength, path=lora)

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import held
+
 # First bytes of what is downloaded by accident -> what it is and what to do.
 LOOKALIKES = (
     (b"GGUF", "a GGUF file; load it with ComfyUI-GGUF's own loader and connect its MODEL"),
@@ -147,7 +149,10 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metad
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
-        os.replace(part, path)
+        held.replace(part, path)
+    except PermissionError as error:
+        raise CheckpointError(f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose "
+                              "another name") from error  # fmt: skip
     finally:
         part.unlink(missing_ok=True)
     return path

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..quant import dequantise, quantise_rows
 from .files import CheckpointError, read_file, sample
 from .names import LORA_PREFIXES, unwrap
+from .preferences import leave_out_preferences
 
 _FACTOR = re.compile(r"(?P<layer>.+)\.(?P<factor>lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.weight")
 TAKE = "Take LongLive's lora.pt here; ComfyUI's LoRA loader nodes apply other LoRAs for Wan 1.3B"
@@ -62,7 +63,7 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
 def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA") -> dict[str, LoraLayer]:
     """`load_lora` on tensors already read; `path` is for messages only."""
     factors: dict[str, dict[str, Tensor]] = {}
-    unknown = []
+    unknown, tensors = [], leave_out_preferences(tensors, path)
     for name, tensor in tensors.items():
         bare = _bare(name)
         if bare.endswith(".alpha"):

@@ -14,13 +14,14 @@ from ..quant import insert_int8_linears, int8_layers, place
 from ..vae import WanVAE, channels_last
 from .files import CheckpointError, read_file, sample
 from .names import recognise, unwrap, wan_names
+from .preferences import leave_out_preferences
 
 # The dictionaries a training checkpoint keeps beside each other. `model` is a training run's single set of weights.
 GENERATOR, GENERATOR_EMA, PLAIN = "generator", "generator_ema", "model"
 
 
 def load_state_dict(
-    path: str | os.PathLike, *, prefer_ema: bool | None = None, any_width: bool = False
+    path: str | os.PathLike, *, prefer_ema: bool | None = None, any_width: bool = False, preferences: bool = False
 ) -> dict[str, Tensor]:
     """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
@@ -31,12 +32,14 @@ def load_state_dict(
             reference's `use_ema: false`), or the average where only that is there. True or False: that one, and an
             error where it is missing. Self-Forcing's README uses the average.
         any_width: take Wan 2.1 14B too, which films no causal film here but may teach one (training).
+        preferences: keep what the file says of attention (`preferences.py`), for ComfyUI. Else a warning names it.
 
     Raises:
         CheckpointError: the file is not one of these; the message says what it is and what to do.
     """
     content, _ = read_file(path)
-    return wan_names(_choose(content, prefer_ema, path), path, any_width)
+    weights = wan_names(_choose(content, prefer_ema, path), path, any_width)
+    return weights if preferences else leave_out_preferences(weights, path)
 
 
 def _choose(content, prefer_ema: bool | None, path) -> dict[str, Tensor]:

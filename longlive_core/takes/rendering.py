@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import held
 from ..film import ShotDecoder
 from ..model import CausalWan
 from ..noise import AddressedNoise
@@ -18,10 +20,12 @@ from ..prompts import ContextOf, prompt_spans
 from ..rollout import OnStep, Roll, check_run
 from ..timeline import Plan
 from ..vae import StreamingDecoder
-from ..video import Joiner, encode_unit
+from ..video import FilmInUse, Joiner, encode_unit
 from .live import Live
-from .store import StoredLatents, TakeError, writing
+from .store import GROWING, StoredLatents, TakeError, writing
 from .take import Take, changed_take
+
+log = logging.getLogger(__name__)
 
 # (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
 OnChunk = Callable[[int, np.ndarray | None], None]
@@ -69,8 +73,10 @@ class _Rendering:
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
             if started.has_film:  # before the growing one begins again from its first frame
-                with writing(started.film_path):
-                    started.join(started.film_path, self.metadata(started))
+                with writing(started.film_path), contextlib.suppress(FilmInUse):
+                    self._join(started)
+            started.store.tidy(started.id)
+            started.growing_name = _free_name(started)
             growing = Joiner(started.growing_path, self.metadata(started), growing=True)
             try:
                 self._make_all(growing, on_chunk)
@@ -84,12 +90,26 @@ class _Rendering:
         return self.take
 
     def _leave_film(self, growing: Joiner) -> None:
-        """An ordinary film in the growing one's place, which stays where that cannot be written."""
+        """An ordinary film in the growing one's place, which stays where that cannot be written.
+
+        A player that holds the old film, or the growing one, does not make an error of a finished film (Windows).
+        """
         with writing(self.take.film_path):
             growing.close()
             if growing.frames:
-                self.take.join(self.take.film_path, self.metadata(self.take))
-            self.started.growing_path.unlink(missing_ok=True)
+                try:
+                    self._join(self.take)
+                except FilmInUse as error:
+                    log.warning("%s; it gets that name when its take is rendered again", error)
+            if not held.remove(self.started.growing_path):
+                log.warning("the film is finished, but '%s' is in use by another program and stays; it is removed "
+                            "when that take is rendered again", self.started.growing_path)  # fmt: skip
+
+    def _join(self, take: Take) -> None:
+        """The film of what is there, in the place of those before it."""
+        for spare in held.spares_of(take.film_path):
+            held.remove(spare)
+        take.join(take.film_path, self.metadata(take))
 
     @torch.inference_mode()
     def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:
@@ -159,5 +179,14 @@ class _Rendering:
     def _forget(self, take: Take) -> None:
         """Remove a take that this render made and that became another, which has all its chunks."""
         if take.new and take.id != self.take.id:
-            with contextlib.suppress(TakeError):  # somebody else has begun to render it
+            try:
                 take.store.remove(take.id)
+            except TakeError as error:  # somebody else has begun to render it, or a player shows it
+                log.warning("take %s, which became %s, stays: %s", take.id, self.take.id, error)
+
+
+def _free_name(take: Take) -> str:
+    """The growing film's name: a spare one where a player still holds that of the last render. Removes the others."""
+    path = take.store.take_folder(take.id) / GROWING
+    free = [name.name for name in (path, *held.spare_names(path)) if held.remove(name)]
+    return free[0] if free else GROWING

@@ -3,7 +3,9 @@
     FOLDER/chunks/ab/<key>.safetensors        latents of a chunk
     FOLDER/chunks/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
     FOLDER/takes/<id>/take.json               what the take is: timeline, settings, keys
-    FOLDER/takes/<id>/film.mp4, growing.mp4   its film, and the same while it is rendered
+    FOLDER/takes/<id>/film.mp4, growing.mp4   its film, and the same while it is rendered; film.1.mp4, growing.1.mp4
+                                              where a player held those names (`held.py`)
+    FOLDER/takes/<id>.*.removed               what is left of a removed take
 
 Chunks with equal keys lie there once, however many takes use them. Files appear whole or not at all, so a process that
 is killed leaves at most a `.tmp` file. Several processes may use a store at once: equal keys mean equal content, and
@@ -30,10 +32,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .. import held
 from .keys import FORMAT
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 _ABANDONED = 24 * 3600.0  # seconds after which a .tmp file is nobody's
+_REMOVED = ".removed"
+FILM, GROWING = "film.mp4", "growing.mp4"
 
 
 class TakeError(ValueError):
@@ -46,8 +51,9 @@ def writing(path: os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TakeError(f"cannot write '{path}' ({error.strerror}); free some space or choose another folder. What "
-                        "was rendered before is kept") from error  # fmt: skip
+        what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
+        raise TakeError(f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
+                        "before is kept") from error  # fmt: skip
 
 
 @dataclass
@@ -135,7 +141,7 @@ class TakeStore:
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype."""
-        self._write(self._latents(key), save({"latents": latents.contiguous().cpu()}, {"key": key}))
+        self._keep(self._latents(key), save({"latents": latents.contiguous().cpu()}, {"key": key}))
 
     def load_latents(self, key: str) -> Tensor:
         """A chunk, float32 [1, C, T, h, w] on the CPU. TakeError where its file is damaged."""
@@ -148,7 +154,7 @@ class TakeStore:
             raise TakeError(f"'{path}' is damaged ({error}); remove it, and it will be rendered again") from error
 
     def save_unit(self, key: str, unit: str, data: bytes) -> None:
-        self._write(self.unit_path(key, unit), data)
+        self._keep(self.unit_path(key, unit), data)
 
     def unit_path(self, key: str, unit: str) -> Path:
         return self._chunks / key[:2] / f"{key}.{unit}.mp4"
@@ -166,9 +172,17 @@ class TakeStore:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(part, path)
+                held.replace(part, path)
             except OSError:
-                part.unlink(missing_ok=True)
+                held.remove(part)
+                raise
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        """A chunk's file. One that somebody put there meanwhile, and holds, has the same content."""
+        try:
+            self._write(path, data)
+        except TakeError as error:
+            if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
                 raise
 
     # --- takes
@@ -266,11 +280,39 @@ class TakeStore:
         return gone
 
     def _drop(self, take: str) -> None:
-        """Remove a take and what only it used; the store's lock is held. TakeError while somebody renders it."""
+        """Remove a take and what only it used; the store's lock is held. TakeError while it is rendered or played."""
         with self.rendering(take):
             pass  # nobody does; on Windows its folder could not go while the lock is open
-        shutil.rmtree(self.take_folder(take))
+        folder = self.take_folder(take)
+        gone = folder.with_name(f"{take}.{uuid.uuid4().hex[:8]}{_REMOVED}")
+        try:
+            os.rename(folder, gone)  # whole or not at all: on Windows not while a file in it is open
+        except PermissionError as error:
+            raise TakeError(f"take {take} cannot be removed ({error.strerror}): close what shows its film") from error
+        shutil.rmtree(gone, ignore_errors=True)
         self._sweep()
+
+    def tidy(self, take: str) -> None:
+        """Remove what players held when renders of a take ended. To be called while nobody else renders it."""
+        folder = self.take_folder(take)
+        film = folder / FILM
+        for spare in sorted(held.spares_of(film), key=_age):  # the newest first
+            if not film.is_file() or _age(spare) < _age(film):
+                with contextlib.suppress(PermissionError):
+                    os.replace(spare, film)
+            else:
+                held.remove(spare)
+        for growing in (folder / GROWING, *held.spares_of(folder / GROWING)):
+            if growing.is_file() and film.is_file() and _age(film) <= _age(growing):  # else it shows more
+                held.remove(growing)
+
+    def _tidy_all(self) -> None:
+        for folder in self._takes.iterdir():
+            if folder.name.endswith(_REMOVED):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif _ID.match(folder.name):
+                with contextlib.suppress(TakeError), self.rendering(folder.name):
+                    self.tidy(folder.name)
 
     def size(self) -> int:
         """Bytes of everything in the store."""
@@ -290,7 +332,8 @@ class TakeStore:
         return total
 
     def _sweep(self) -> None:
-        """Remove chunks that no manifest names. A manifest that cannot be read may name any, so then nothing goes."""
+        """Remove chunks that no manifest names. A manifest that cannot be read may name any, so then none goes."""
+        self._tidy_all()
         used: set[str] = set()
         for take in self.takes():
             if isinstance(take, TakeError):
@@ -301,6 +344,11 @@ class TakeStore:
                 stale = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _ABANDONED
                 if stale or (path.suffix != ".tmp" and path.name.split(".")[0] not in used):
                     path.unlink()
+
+
+def _age(path: Path) -> float:
+    """Seconds before now in which it was written last, but for a constant."""
+    return -path.stat().st_mtime
 
 
 class StoredLatents(Sequence):

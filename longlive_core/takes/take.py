@@ -18,7 +18,7 @@ from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
-from .store import Manifest, TakeError, TakeStore
+from .store import FILM, GROWING, Manifest, TakeError, TakeStore
 from .why import why
 
 
@@ -35,16 +35,17 @@ class Take:
     given: Given = field(default_factory=Given)
     new: bool = True  # whether the store did not know it
     names: list[dict] = field(default_factory=list)  # of its origin, old ones too, as in manifests
+    growing_name: str = GROWING  # another one while a player holds it
 
     @property
     def film_path(self) -> Path:
         """The film: all of it, or what there was when the last render began or ended."""
-        return self.store.take_folder(self.manifest.id) / "film.mp4"
+        return self.store.take_folder(self.manifest.id) / FILM
 
     @property
     def growing_path(self) -> Path:
         """The film while it is rendered, playable at any moment; the newest chunk may wait for the next."""
-        return self.store.take_folder(self.manifest.id) / "growing.mp4"
+        return self.store.take_folder(self.manifest.id) / self.growing_name
 
     @property
     def id(self) -> str:

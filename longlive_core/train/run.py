@@ -14,7 +14,7 @@ from ..film import to_frames
 from ..noise import AddressedNoise
 from ..rollout import PromptSpan, rollout
 from ..vae import StreamingDecoder, WanVAE
-from ..video import FilmWriter
+from ..video import FilmInUse, FilmWriter
 from . import checkpoint
 from .config import SAMPLE_FPS, Config, ConfigError
 from .models import build, vae_of
@@ -99,7 +99,10 @@ def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: Journal, 
     decoder = StreamingDecoder(vae)
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.concatenate([to_frames(decoder.decode(part)) for part in parts])
-    with FilmWriter(path, config.size[0], config.size[1], SAMPLE_FPS) as film:
-        film.write(frames)
+    try:
+        with FilmWriter(path, config.size[0], config.size[1], SAMPLE_FPS) as film:
+            film.write(frames)
+    except FilmInUse as error:
+        log.warning("%s", error)
     journal.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)
 

@@ -52,6 +52,15 @@ def client(server):
         yield connection
 
 
+@pytest.fixture(scope="module")
+def object_info(server):
+    """What the server says of its nodes."""
+    from .client import ComfyClient
+
+    with ComfyClient(server.url) as connection:
+        return connection.get("/object_info")
+
+
 @pytest.fixture(scope="session")
 def short_film(server):
     """The short film of `graphs.film()`, rendered once: (run, the saved file's content)."""

@@ -18,7 +18,7 @@ PACK_NAME = "ComfyUI-LongLive"
 FOLDERS = ("models/diffusion_models", "models/vae", "models/loras", "models/text_encoders", "custom_nodes", "input",
            "output", "temp", "user")  # fmt: skip
 NOT_COPIED = (".git", ".venv", ".comfyui", ".cache", "output", "__pycache__", ".pytest_cache", ".ruff_cache")
-START_DEADLINE = 180.0  # seconds
+START_DEADLINE = 900.0  # seconds; a loaded machine took 195 for a newer ComfyUI
 
 
 def comfyui_path() -> Path | None:

@@ -12,14 +12,6 @@ OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler", "Long
         "LongLiveLoadTake", "LongLiveBranchTake")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def object_info(server):
-    from .client import ComfyClient
-
-    with ComfyClient(server.url) as connection:
-        return connection.get("/object_info")
-
-
 @pytest.mark.parametrize("node", OURS)
 def test_node_is_there_and_every_input_has_a_tooltip(object_info, node):
     """Forbids a pack that fails to import, and inputs that explain nothing."""

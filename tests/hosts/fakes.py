@@ -1,14 +1,16 @@
-"""Two ComfyUIs that cannot be installed side by side, as stand-ins: what this pack uses of them, and how they differ.
+"""ComfyUIs that cannot be installed side by side, as stand-ins: what this pack uses of them, and how they differ.
 
 `Host("0.3.75")` has the oldest supported surface on a CPU. `Host("0.27")` has what came since: more arguments in
 schemas, widgets and loaders; an interrupt that is a BaseException; a GPU with dynamic VRAM, where a weight may be read
-inside its module's forward only; a VAE whose decoder returns a list. Both compute on the CPU.
+inside its module's forward only; a VAE whose decoder returns a list. `Host("0.46")` besides takes an attention that a
+file or a LoRA asks for (`ComfyAttention`, 0.40), written from the newest files. All compute on the CPU.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[2]
-OLD, NEW = "0.3.75", "0.27"
+OLD, NEW, NEWEST = "0.3.75", "0.27", "0.46"
+VERSIONS = (OLD, NEW, NEWEST)
 
 SCHEMA = [
     "node_id", "display_name", "category", "inputs", "outputs", "hidden", "description", "is_input_list",
@@ -118,7 +121,7 @@ class Host:
     """
 
     def __init__(self, version: str, temp: Path):
-        self.new, self.temp = version == NEW, temp
+        self.new, self.newest, self.temp = version != OLD, version == NEWEST, temp
         base = BaseException if self.new else Exception
         self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}))
         self.released, self.progress = 0, []
@@ -144,6 +147,8 @@ class Host:
 
     def _modules(self) -> dict[str, ModuleType]:
         attention = _module("comfy.ldm.modules.attention", optimized_attention=_attention)
+        if self.newest:
+            attention.ComfyAttention = ComfyAttention
         modules = _module("comfy.ldm.modules", attention=attention)
         ldm = _module("comfy.ldm", modules=modules)
         management, sd, utils = self._management(), self._sd(), self._utils()
@@ -244,6 +249,23 @@ def _module(name: str, **members) -> ModuleType:
 def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options) -> Tensor:
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class ComfyAttention(nn.Module):
+    """As from 0.40 on, a child of every attention: what a file asks for stands in it, and in the state dictionary."""
+
+    def __init__(self, config: dict | None = None):
+        super().__init__()
+        self.config = config
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        if self.config is not None:
+            destination[f"{prefix}config"] = encoded(self.config)
+
+
+def encoded(config: dict) -> Tensor:
+    """As it stands in files: JSON in bytes."""
+    return torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
 
 
 def guard_weights(module: nn.Module) -> None:

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 from longlive_core.vae import WanVAE
 
+from ..holding import holding
 from . import fakes
 
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
@@ -22,7 +24,7 @@ TEXT = "0s one\n2.25s two\n3.75s three {cut}"
 CHUNKS = 8  # of 5.0 s: five before the cut, three after it
 
 
-@pytest.fixture(params=[fakes.OLD, fakes.NEW])
+@pytest.fixture(params=fakes.VERSIONS)
 def host(request, tmp_path):
     return fakes.Host(request.param, tmp_path)
 
@@ -99,6 +101,18 @@ def test_cancel_leaves_what_was_asked_for(host, parts, keep):
     assert host.released == 1
 
 
+def test_growing_film_is_told_by_its_name(host, parts, monkeypatch):
+    """Forbids a live panel that shows the last render's growing film because a player still holds that one's name."""
+    told = []
+    with host.pack() as package:
+        film = filming(package, parts)
+        film.take.growing_path.write_bytes(b"held")
+        monkeypatch.setattr(package.nodes.compat_server, "send", lambda kind, data, client: told.append(data["file"]))
+        with holding(monkeypatch, film.take.growing_path):
+            film.run(keep_partial=True)
+    assert {file["filename"] for file in told} == {"growing.1.mp4"} and len(told) == CHUNKS
+
+
 def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
     """Forbids a take that is not found again while a LoRA is applied, or found although one came."""
     from collections import namedtuple
@@ -132,10 +146,10 @@ def test_cancel_before_the_first_chunk_is_a_cancel(host, parts):
             film.run(keep_partial=True)
 
 
-def test_both_hosts_make_the_same_film(tmp_path, parts):
+def test_all_hosts_make_the_same_film(tmp_path, parts):
     """Forbids a version whose films differ: modules alone read their weights, and only the decoder's layers run."""
     made = []
-    for version in (fakes.OLD, fakes.NEW):
+    for version in fakes.VERSIONS:
         folder = tmp_path / version
         host = fakes.Host(version, folder)
         if host.new:
@@ -151,7 +165,7 @@ def test_both_hosts_make_the_same_film(tmp_path, parts):
         assert values == sorted(values)
         assert set(values) == set(range(CHUNKS * 3 + 1)), "every pass moves the bar"
         assert sum(preview for _, _, preview in host.progress) == CHUNKS
-    assert made[0] == made[1]
+    assert made[0] == made[1] == made[2]
 
 
 def test_guard_sees_a_weight_that_is_read(parts):
@@ -175,6 +189,39 @@ def test_everything_loaded_can_be_loaded_again(new_host):
     assert [patcher.disable_dynamic for patcher in again] == [True, False, True]  # a VAE's is ComfyUI's own choice
     assert again[0].model.keys() == model.model.keys()
     assert all(patcher.cached_patcher_init for patcher in again)
+
+
+def test_attention_that_a_file_asks_for_is_handed_on_or_named(host, tmp_path, caplog):
+    """Forbids that a file with such a wish (0.40) is refused, hosts given what they do not know, and silence."""
+    weights, wish = load_file(weights_folder() / DIT_FILE), "blocks.1.self_attn.comfy_attention.config"
+    save_file({**weights, wish: fakes.encoded({"attention": "comfy_kitchen_int8"})}, tmp_path / "asks.safetensors")
+    with host.pack() as package:
+        loaded = package.nodes.compat.load_model(str(tmp_path / "asks.safetensors"), None, "fp32").model
+    assert loaded.keys() - weights.keys() == ({wish} if host.newest else set())
+    said = "asks.safetensors asks for attention of another kind in 1 layers (comfy_kitchen_int8), which is not used"
+    assert (said in caplog.text) is not host.newest
+
+
+def test_int8_keeps_the_attention_that_a_file_asks_for(tmp_path, parts):
+    """Forbids Quantize INT8 that drops it, or takes it for a weight."""
+    model, _ = parts
+    module = model.model.diffusion_model
+    module.blocks[1].self_attn.comfy_attention = fakes.ComfyAttention({"attention": "comfy_kitchen_int8"})
+    module.blocks[0].self_attn.comfy_attention = fakes.ComfyAttention()
+    state = {f"diffusion_model.{name}": weight for name, weight in module.state_dict().items()}
+    model.model.state_dict = lambda: state
+    keys = {name: [(weight, lambda weight, **options: weight)] for name, weight in state.items()
+            if not name.endswith(".config")}  # fmt: skip
+    model.get_key_patches = lambda prefix: keys
+    model.injections, model.hook_patches, model.wrappers = {}, {}, {}
+    with fakes.Host(fakes.NEWEST, tmp_path).pack() as package:
+        inside = package.nodes.compat_int8
+        inside.management.cast_to_device = lambda weight, device, dtype, copy: weight.to(device, dtype, copy=copy)
+        inside.comfy.lora.calculate_weight = lambda patches, weight, key: weight
+        weights = inside.int8_weights(model)
+    wish = "blocks.1.self_attn.comfy_attention.config"
+    assert [name for name in weights if name.endswith(".config")] == [wish]
+    assert bytes(weights[wish].tolist()) == b'{"attention": "comfy_kitchen_int8"}'
 
 
 def test_the_oldest_host_is_not_asked_for_what_it_lacks(tmp_path):
