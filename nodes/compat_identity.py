@@ -22,6 +22,7 @@ from ..longlive_core.config import StreamConfig
 from ..longlive_core.identity import Sample, identity, text_identity, weights_identity
 from ..longlive_core.takes import Origin, Vae
 from . import compat_identity_earlier as earlier
+from .compat_patches import parts_with_effect
 from .compat_weights import weights_of
 
 PREFIX = "diffusion_model."
@@ -71,7 +72,7 @@ def vae_identity(vae, width: int) -> Vae:
     """Of a VAE, under every name. ValueError where a weight has no content to name."""
     patcher, module, dtype = vae.patcher, vae.patcher.model, vae.vae_dtype
     weights = _once(module, dtype, lambda: weights_identity(weights_of(patcher, module, "", "VAE"), dtype))
-    name = _with(weights, {"patches": _patches(patcher, ""), "parts": _content(_parts(patcher, ""))})
+    name = _with(weights, {"patches": _patches(patcher, ""), "parts": _content(parts_with_effect(patcher, "VAE part"))})
     return Vae(name, str(dtype), width, aliases=tuple(Vae(old, str(dtype), width) for old in earlier.vae_names(vae)))
 
 
@@ -107,10 +108,9 @@ def _wrapped(model) -> dict[str, Any]:
     return {name: value for name, value in getattr(model, "weight_wrapper_patches", {}).items() if value}
 
 
-def _parts(patcher, prefix: str = PREFIX) -> dict[str, Any]:
-    """Replaced parts of the module. Compiled ones are the same, and what is outside of it is not used here."""
-    patches = getattr(patcher, "object_patches", {})
-    return {name: part for name, part in patches.items() if name.startswith(prefix) and not hasattr(part, "_orig_mod")}
+def _parts(model) -> dict[str, Any]:
+    """Replaced parts of the module that a film follows from. The dtype that is computed in is named anyway."""
+    return {name: part for name, part in parts_with_effect(model).items() if name.startswith(PREFIX)}
 
 
 def _attention(model) -> list:

@@ -1,7 +1,7 @@
 """One name for a model in ComfyUI and on the command line; with stand-ins, `test_real_identity.py` has a real one."""
 
 from functools import partial
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from . import fakes
 from .test_versions import CHUNKS, SHAPE, SIZE, TEXT, filming, host, parts  # noqa: F401 - fixtures
 
 FP32 = torch.float32
-PART = "diffusion_model.blocks.0.cross_attn.forward"
+PART, GUIDED = "diffusion_model.blocks.0.ffn.forward", "diffusion_model.blocks.0.cross_attn.forward"
 
 
 @pytest.fixture
@@ -146,6 +146,19 @@ class Setting:
         return x
 
 
+class Guidance:
+    """As KJNodes' WanVideoNAG keeps its settings: in the closure of a method that is put on each block."""
+
+    def __init__(self, scale: float):
+        self.nag_context, self.nag_scale, self.nag_alpha, self.nag_tau = torch.ones(1, 3, 4), scale, 0.25, 2.5
+
+    def on(self, module: nn.Module):
+        def forward(module, *given):
+            return self.nag_scale
+
+        return MethodType(forward, module)
+
+
 def test_what_is_hung_on_a_model_counts_by_what_it_does(names):
     """Forbids one name for two settings of a node, and another name for the same setting made anew."""
     module, model = names
@@ -157,6 +170,7 @@ def test_what_is_hung_on_a_model_counts_by_what_it_does(names):
         ),
         lambda value: model.object_patches.update({PART: Setting(value).forward}),
         lambda value: model.object_patches.update({PART: partial(print, value)}),
+        lambda value: model.object_patches.update({GUIDED: Guidance(value).on(nn.Module())}),
         lambda value: setattr(model, "injections", {"bypass": [SimpleNamespace(inject=Setting(value).forward)]}),
         lambda value: setattr(model, "weight_wrapper_patches", {"diffusion_model.head": [Setting(value).forward]}),
     ):
@@ -169,11 +183,12 @@ def test_what_is_hung_on_a_model_counts_by_what_it_does(names):
 
 
 def test_what_changes_no_film_changes_no_name(names):
-    """Forbids rendering again for a schedule that the sampler does not use, or because blocks are compiled."""
+    """Forbids rendering again for what the report says has no effect, or because blocks are compiled."""
     module, model = names
     plain = module.model_identity(model, FP32)
     model.object_patches = {"model_sampling": Setting(8.0), "manual_cast_dtype": torch.bfloat16,
-                            "diffusion_model.blocks.0": SimpleNamespace(_orig_mod=nn.Module())}  # fmt: skip
+                            "diffusion_model.blocks.0": SimpleNamespace(_orig_mod=nn.Module()),
+                            "diffusion_model.blocks.0.self_attn.forward": Setting(8.0).forward}  # fmt: skip
     model.model_options = {"transformer_options": {"patches_replace": {"dit": {}}, "cond_or_uncond": [0]}}
     assert module.model_identity(model, FP32) == plain
 
