@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, help="fewer than the preset has, where they do not fit")
     parser.add_argument("--chunks", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="slow on a CPU that only emulates it")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()

@@ -25,10 +25,12 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.cpu_ways import both_ways
 from longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from longlive_core.film import to_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.noise import AddressedNoise
+from longlive_core.precision import resolve_dtype
 from longlive_core.quant import quantise_module
 from longlive_core.rollout import PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE, channels_last
@@ -63,7 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, help="pixels; the preset's own size by default")
     parser.add_argument("--height", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help="auto: what the device computes in")
     parser.add_argument("--int8", action="store_true", help="the blocks' linear layers in INT8")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
@@ -248,7 +250,7 @@ def twin_run(model, preset, size, stream, chunks, device) -> dict:
     }
 
 
-def conditions(args: argparse.Namespace, size: tuple[int, int], stream: StreamConfig) -> dict:
+def conditions(args: argparse.Namespace, dtype: torch.dtype, size: tuple[int, int], stream: StreamConfig) -> dict:
     cuda = args.device.startswith("cuda")
     return {
         "date": date.today().isoformat(),
@@ -257,7 +259,7 @@ def conditions(args: argparse.Namespace, size: tuple[int, int], stream: StreamCo
         "torch": torch.__version__,
         "python": platform.python_version(),
         "preset": args.preset,
-        "dtype": f"INT8 in {args.dtype}" if args.int8 else args.dtype,
+        "dtype": f"{'INT8 in ' if args.int8 else ''}{str(dtype).removeprefix('torch.')}",
         "size": f"{size[0]}x{size[1]}",
         "stream": asdict(stream),
         "timed chunks": args.chunks,
@@ -268,10 +270,11 @@ def main() -> None:
     args = arguments()
     preset, stream = MODELS[args.preset], PRESETS.get(args.preset, PRESETS["longlive-1.3b"])
     size = (args.width or preset.width, args.height or preset.height)
+    dtype = resolve_dtype(args.dtype, torch.device(args.device))
     torch.manual_seed(0)
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-        model, decoder = build(preset, args.device, DTYPES[args.dtype], args.int8)
-        report = {"conditions": conditions(args, size, stream)}
+        model, decoder = build(preset, args.device, dtype, args.int8)
+        report = {"conditions": conditions(args, dtype, size, stream)}
         cold = first_frame(model, decoder, preset, size, stream, args.device)
         report["film"] = film_run(model, decoder, preset, size, stream, args.chunks, args.device, Path(folder))
         report["peak memory MB (device)" if args.device.startswith("cuda") else "peak memory MB (process)"] = round(
@@ -281,6 +284,8 @@ def main() -> None:
         report["time to the first frame, milliseconds"] = {"first film of the process": cold, "later": warm}
         if args.naive_chunks:
             report["naive twin"] = twin_run(model, preset, size, stream, args.naive_chunks, args.device)
+        if args.device == "cpu":
+            report["ways of computing the same on this CPU"] = both_ways(preset.model, decoder, size, stream)
     text = json.dumps(report, indent=2)
     print(text)
     if args.json:
