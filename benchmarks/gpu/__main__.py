@@ -15,7 +15,7 @@ from . import __doc__ as purpose
 from .environment import PACK, Environment, prepare
 from .notes import Setting, graphics_card, now, read_json, write_json
 from .runner import PASSED, run_steps
-from .steps import PART_LIMIT, PARTS, STEPS, step
+from .steps import PARTS, STEPS, limit_of, step
 
 SUMMARY = "summary.json"
 CELL = 400  # characters of an error in the table; the JSON files have all
@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").unlink(missing_ok=True)
     chosen = [step(name) for name in options.step] or [s for s in STEPS if options.part in (None, s.part)]
-    budget = PART_LIMIT * options.patience * (1 if options.part else len(PARTS))
+    budget = limit_of(chosen) * options.patience
     with tempfile.TemporaryDirectory(prefix="longlive-gpu-", ignore_cleanup_errors=True) as work:
         device = options.device or _device()
-        setting = Setting(device, options.tiny, Path(work))
+        setting = Setting(device, options.tiny, Path(work), options.patience)
         environment = prepare(options.pack, Path(work))
         print(f"{len(chosen)} steps on {device}, results in {out}. {environment.trouble}", flush=True)
         run_steps(chosen, setting, out, budget, environment, say=_say)

@@ -21,11 +21,13 @@ class Setting:
         device: "cuda" or "cpu".
         tiny: tiny shapes, to try the command itself.
         work: a folder for large files, removed afterwards.
+        patience: by what limits are multiplied.
     """
 
     device: str
     tiny: bool
     work: Path
+    patience: float = 1.0
 
 
 class Notes:

@@ -16,6 +16,7 @@ from .environment import ROOT, Environment
 from .notes import Setting, graphics_card, now, read_json, write_json
 from .steps import Step
 
+SERVER_LOG = Path("server", "server.log")  # in the folder for large files
 TAIL = 60  # lines of a failed step's output that go into its report
 PASSED, FAILED, KILLED, SKIPPED = "passed", "failed", "ended at its limit", "skipped"
 Command = Callable[[Step, Setting, Path], Sequence[str]]
@@ -23,7 +24,7 @@ Command = Callable[[Step, Setting, Path], Sequence[str]]
 
 def step_command(step: Step, setting: Setting, found: Path) -> list[str]:
     return [sys.executable, "-m", "benchmarks.gpu.step", step.name, "--json", str(found), "--work", str(setting.work),
-            "--device", setting.device, *(["--tiny"] if setting.tiny else [])]  # fmt: skip
+            "--device", setting.device, "--patience", str(setting.patience), *["--tiny"] * setting.tiny]  # fmt: skip
 
 
 def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float, environment: Environment,
@@ -31,9 +32,9 @@ def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float,
     """Every step's report, also written to `out`/NAME.json and, line by line, said. budget: seconds for all of them."""
     reports, ends = [], time.monotonic() + budget
     for step in steps:
-        say(f"{step.name}: up to {step.limit:g} s")
+        say(f"{step.name}: up to {step.limit * setting.patience:g} s")
         absent = environment.missing(step)
-        limit = min(step.limit, ends - time.monotonic())
+        limit = min(step.limit * setting.patience, ends - time.monotonic())
         if absent:
             report = _not_run(step, f"these packages are missing: {', '.join(absent)}; install them, or bring a pack "
                               "that scripts/gpu_pack made")  # fmt: skip
@@ -71,8 +72,11 @@ def run_step(step: Step, setting: Setting, out: Path, limit: float, variables: d
     report |= read_json(found)
     if code != 0:
         report["status"] = KILLED if code is None else FAILED
-        report.setdefault("error", f"ended after {limit:.0f} s" if code is None else f"exit code {code}")
+        late = f"ended after {limit:.0f} s; --patience 3 gives it three times as long"
+        report.setdefault("error", late if code is None else f"exit code {code}")
         report["log tail"] = _tail(log, start)
+        if (server_log := setting.work / SERVER_LOG).exists():  # a server's step that was ended had no time to read it
+            report.setdefault("server log", _tail(server_log, 0))
     return report
 
 

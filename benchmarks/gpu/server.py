@@ -18,11 +18,12 @@ from typing import Any
 
 from .environment import ROOT
 from .notes import Notes, Setting
+from .runner import SERVER_LOG
 from .server_files import MODEL, VAE, place_pack, write_models
 
 TEXT = "0s A red ball bounces on a meadow.\n{half:g}s A blue ball bounces on a meadow."
 SECONDS = {False: {"long": 10.0, "short": 4.0}, True: {"long": 2.0, "short": 1.5}}
-FILM_LIMIT = 150.0  # seconds, after which a prompt is given up
+FILM_LIMIT = 90.0  # seconds, after which a prompt is given up
 CANCEL_AFTER = 1  # the chunk that is cancelled after, counting from 0
 NOISE = "Unable to parse pyproject.toml"  # once for every file that a ComfyUI without pydantic looks at
 LOG_LINES = 150
@@ -35,7 +36,7 @@ def run(setting: Setting, notes: Notes) -> None:
 
     os.environ["LONGLIVE_STANDINS"] = "1"
     name = "tiny" if setting.tiny else "longlive-1.3b"
-    base, page = setting.work / "server", setting.work / "page"
+    base, page = setting.work / SERVER_LOG.parent, setting.work / "page"
     page.mkdir()
     (page / "index.html").write_text("<!doctype html><title>no front end</title>", encoding="utf-8")
     notes.update({"files GB": write_models(base / "models", name, setting.device)})
@@ -46,7 +47,7 @@ def run(setting: Setting, notes: Notes) -> None:
         began = time.monotonic()
         server.start()
         notes.update({"seconds to start": round(time.monotonic() - began, 1)})
-        Parts(server, notes, (MODELS[name].width, MODELS[name].height), setting.tiny).run()
+        Parts(server, notes, (MODELS[name].width, MODELS[name].height), setting).run()
     finally:
         server.stop()
         notes.update({"server log": log_of(server.log)})
@@ -55,14 +56,17 @@ def run(setting: Setting, notes: Notes) -> None:
 class Parts:
     """The films, one after the other. size: (width, height) in pixels."""
 
-    def __init__(self, server, notes: Notes, size: tuple[int, int], tiny: bool):
-        self.server, self.notes, self.size, self.seconds = server, notes, size, SECONDS[tiny]
+    def __init__(self, server, notes: Notes, size: tuple[int, int], setting: Setting):
+        self.server, self.notes, self.size, self.seconds = server, notes, size, SECONDS[setting.tiny]
+        self.limit = FILM_LIMIT * setting.patience
         self.found: dict[str, Any] = {}
 
     def run(self) -> None:
         """Raises RuntimeError, at the end, where a part failed."""
         system = self.stats()
-        self.notes.update({"ComfyUI": system["system"], "devices": system["devices"]})
+        before: dict[str, float] = {}
+        note_memory(system, before)
+        self.notes.update({"ComfyUI": system["system"], "devices": system["devices"], "memory before": before})
         files = {"model": MODEL, "vae": VAE}
         loaders = self.graph("comfyui_loaders", self.seconds["long"], unet_name=MODEL, vae_name=VAE)
         load = self.graph("one_prompt", self.seconds["short"], **files)
@@ -110,7 +114,7 @@ class Parts:
 
         with ComfyClient(self.server.url) as client, self.watched() as memory:
             began = time.monotonic()
-            done = client.run(graph, timeout=FILM_LIMIT)
+            done = client.run(graph, timeout=self.limit)
             entry = {"seconds": round(time.monotonic() - began, 1), "memory": memory}
             return entry | self.outcome(client, graph, done, frames_of(seconds))
 
@@ -136,10 +140,10 @@ class Parts:
         with ComfyClient(self.server.url) as client:
             began = time.monotonic()
             stop = after_chunk(CANCEL_AFTER, client.interrupt)
-            part = self.outcome(client, graph, client.run(graph, on_event=stop, timeout=FILM_LIMIT), None)
+            part = self.outcome(client, graph, client.run(graph, on_event=stop, timeout=self.limit), None)
             cancelled = time.monotonic() - began
             again = with_inputs(graph, on_cancel="discard")  # ComfyUI remembers the first, which ended
-            whole = self.outcome(client, again, client.run(again, timeout=FILM_LIMIT), frames_of(seconds))
+            whole = self.outcome(client, again, client.run(again, timeout=self.limit), frames_of(seconds))
         made, kept, chunks = whole["report"]["rendered_chunks"], part["report"]["chunks"], whole["report"]["chunks"]
         if not part["report"]["partial"] or made != chunks - kept:
             raise RuntimeError(f"cancelled after {kept} of {chunks} chunks, but {made} were rendered afterwards")

@@ -29,6 +29,9 @@ def write_models(models: Path, name: str, device: str) -> dict[str, float]:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: value.cpu().contiguous() for key, value in module.state_dict().items()}, path)
         written[file] = round(path.stat().st_size / 1e9, 3)
+    del model, decoder, module
+    if device == "cuda":
+        torch.cuda.empty_cache()  # the card is the server's now
     return written
 
 

@@ -23,12 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--patience", type=float, default=1.0)
     options = parser.parse_args(arguments)
     step, notes = steps.step(options.name), Notes(options.json)
     try:
         notes.add(conditions=conditions(options.device))
         module = importlib.import_module(f"{__package__}.{step.module}")
-        module.run(Setting(options.device, options.tiny, options.work), notes, *step.arguments)
+        module.run(Setting(options.device, options.tiny, options.work, options.patience), notes, *step.arguments)
     except Exception as error:  # whatever it is, the report says so
         traceback.print_exc()
         notes.add(error=f"{type(error).__name__}: {error}")
