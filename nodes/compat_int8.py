@@ -93,7 +93,7 @@ class Int8Linear(OpenLinear):
     def _bias(self, input: Tensor) -> Tensor | None:
         if self.bias is None:
             return None
-        bias = self.bias.to(input.device, input.dtype, copy=bool(self.bias_function))
+        bias = _move(self.bias, input.device).to(input.dtype, copy=bool(self.bias_function))
         for function in self.bias_function:
             bias = function(bias)
         return bias

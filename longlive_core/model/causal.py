@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..transfer import send
 from .attention import Attention, default_attention
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -111,7 +112,7 @@ class CausalWan:
         for layer, block in enumerate(self.module.blocks):
             x = self._within(block, self._block, layer, block, x, modulation, prompt[layer], attend)
         head = self.module.head
-        shift, scale = (head.modulation[:, None].to(time) + time.unsqueeze(2)).unbind(2)
+        shift, scale = (_beside(head.modulation, time) + time.unsqueeze(2)).unbind(2)
         x = head.head(_modulate(head.norm(x), shift, scale).to(self.dtype))
         return self._unpatch(x, grid).float()
 
@@ -159,7 +160,7 @@ class CausalWan:
 
     def _enter(self, block: Any, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """-> self-attention's q, k, v [B, L, N, D]; the block's shifts, scales and gates [B or 1, T or 1, 6, dim]."""
-        six, attn = block.modulation[:, None].to(modulation) + modulation, block.self_attn
+        six, attn = _beside(block.modulation, modulation) + modulation, block.self_attn
         shift, scale, *_ = six.unbind(2)
         y = _modulate(block.norm1(x), shift, scale).to(self.dtype)
         return *(self._heads(t) for t in (attn.norm_q(attn.q(y)), attn.norm_k(attn.k(y)), attn.v(y))), six
@@ -195,6 +196,11 @@ class CausalWan:
     def _heads(self, x: Tensor) -> Tensor:
         """[B, L, dim] -> [B, L, N, D]."""
         return x.unflatten(-1, (self.config.num_heads, -1))
+
+
+def _beside(parameter: Tensor, like: Tensor) -> Tensor:
+    """A bare parameter [1, N, dim] as [1, 1, N, dim], where and in what another tensor is. It may be offloaded."""
+    return send(parameter[:, None], like.device).to(like.dtype)
 
 
 def _frames(x: Tensor, like: Tensor) -> Tensor:
