@@ -72,6 +72,10 @@ class OnCard(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # results are not made tensors of this kind
 
+    def as_subclass(self, kind: type) -> Tensor:
+        """Only what it is on the CPU may be forgotten, as for looking at bytes."""
+        return self if type(self) is OnCard else OnCard(self.held.as_subclass(Tensor))
+
     def __repr__(self, **options):
         return f"OnCard({tuple(self.shape)}, {self.dtype})"
 
@@ -262,6 +266,10 @@ class _Operations(TorchDispatchMode):
         self.card = card
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        own = next((kind for kind in types if _computes_itself(kind)), None)
+        if own is not None:  # such as a host's quantised tensors: what they do with their parts comes here
+            with self, _Python(self.card):
+                return own.__torch_dispatch__(operation, types, args, kwargs or {})
         return self.card.run(operation, args, kwargs or {})
 
 
@@ -276,8 +284,9 @@ class _Python(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], OnCard):
             return self._index(function, *args)
-        if function in GUARDED and isinstance(args[0], OnCard):
-            return GUARDED[function](*args, **kwargs)
+        if function in GUARDED and args[0].is_cuda:
+            with _Python(self.card):  # for what a tensor that computes itself does inside
+                return GUARDED[function](*args, **kwargs)
         if function in MAKERS:
             return self._make(function, args, kwargs)
         if function in (Tensor.tolist, Tensor.numpy, Tensor.__array__) and isinstance(args[0], OnCard):
@@ -305,6 +314,11 @@ class _Python(TorchFunctionMode):
         else:
             made = function(*args, **{**kwargs, "device": CPU} if "device" in kwargs else kwargs)
         return made if target is None else made.to(target)
+
+
+@cache
+def _computes_itself(kind: type) -> bool:
+    return not issubclass(kind, OnCard) and kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
 
 
 def _named(operation, args: tuple, kwargs: dict) -> dict:
