@@ -32,4 +32,5 @@ def matrix() -> list[Case]:
     ways += [(form, way) for form in PACKED for way in PACKED_WAYS] + [("fp8", "dynamic")]
     cases = [Case(native, form, way) for native in ("bf16", "fp16") for form, way in ways]
     cases += [Case(native, "loud", way) for native in ("bf16", "fp16") for way in ("plain", "partial")]
+    cases += [Case(native, "gguf_pack", way) for native in ("bf16", "fp16") for way in ("plain", "partial")]
     return [*cases, *(Case("both", form, "plain") for form in FLOATS)]

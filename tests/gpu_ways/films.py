@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -147,6 +148,10 @@ class Studio:
         """By Load LongLive's own code, where it takes such files, else as ComfyUI's and ComfyUI-GGUF's loaders do."""
         import comfy.sd
 
+        if form == "gguf_pack":
+            if "COMFYUI_GGUF" not in os.environ:
+                raise Unavailable("COMFYUI_GGUF names no folder of ComfyUI-GGUF")
+            return ggml.real_pack(weights.in_form(form), os.environ["COMFYUI_GGUF"])
         if form == "gguf":
             options = {"custom_operations": ggml.operations()}
             packed = weights.in_form(form)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 BLOCK, BYTES = 32, 34
 
@@ -123,3 +124,27 @@ def patcher(model):
 
     model.__class__ = PackedPatcher
     return model
+
+
+def real_pack(weights: dict[str, Tensor], folder: str):
+    """The MODEL that the ComfyUI-GGUF in a folder makes of weights of which some are `Packed`. Needs the package gguf.
+
+    Its loader reads a file; what follows is what it does with the tensors it finds there.
+    """
+    import importlib
+    import sys
+    import types
+
+    import comfy.sd
+    from gguf import GGMLQuantizationType
+
+    package = sys.modules.setdefault("gguf_pack", types.ModuleType("gguf_pack"))
+    package.__path__ = [folder]
+    layers = importlib.import_module("gguf_pack.ops")
+    kinds = {True: GGMLQuantizationType.Q8_0, False: GGMLQuantizationType.F32}
+    made = {}
+    with _disable_current_modes():  # its tensors are made by a constructor that no mode may stand before
+        for name, value in weights.items():
+            kind, shape = kinds[isinstance(value, Packed)], value.shape
+            made[name] = layers.GGMLTensor(value.as_subclass(Tensor), tensor_type=kind, tensor_shape=shape)
+    return comfy.sd.load_diffusion_model_state_dict(made, model_options={"custom_operations": layers.GGMLOps()})

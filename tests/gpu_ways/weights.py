@@ -71,7 +71,7 @@ def in_form(form: str) -> dict[str, Tensor]:
         return {name: weight.to(DTYPES[form]) for name, weight in exact().items()}
     if form == "int8":
         return quantise_state_dict({name: weight.bfloat16() for name, weight in exact().items()})
-    if form == "gguf":
+    if form.startswith("gguf"):
         return {name: ggml.pack(weight) if _is_block_matrix(name, weight) else weight
                 for name, weight in exact().items()}  # fmt: skip
     return _scaled_fp8(layers=form == "fp8_layers")
