@@ -38,8 +38,3 @@ def make_dynamic(model, weights: dict[str, Tensor]):
         setattr(module, leaf, nn.Parameter(value.clone(), requires_grad=False))
     model.__class__ = DynamicPatcher
     return model
-
-
-def has_own() -> bool:
-    """Whether this ComfyUI has dynamic VRAM itself."""
-    return hasattr(comfy.model_patcher, "ModelPatcherDynamic")
