@@ -1,6 +1,6 @@
 """The tests against any ComfyUI, each version in an environment of its own. Run it by scripts/test_host.
 
-COMFYUI_PATH=FOLDER test_host [arguments of pytest; where they name no file, tests/comfy and tests/hosts]
+COMFYUI_PATH=FOLDER test_host [arguments of pytest; where they name no file, tests/comfy, tests/hosts and tests/gpu_ways]
 
 The environment is made once, in .cache/hosts: it sees the packages of .venv, and what that ComfyUI's requirements.txt
 asks for beyond them is installed into it, PyTorch excepted. .venv stays as it is. HOST_PYTHON=PYTHON takes one that is
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from scripts import bootstrap  # noqa: E402 - the path comes first
 
 HOSTS = ROOT / ".cache" / "hosts"
-TESTS = ["tests/comfy", "tests/hosts"]
+TESTS = ["tests/comfy", "tests/hosts", "tests/gpu_ways"]
 
 
 def main() -> int:

@@ -82,7 +82,7 @@ class CausalWan:
         return self._within(self.module, self._prompt_keys, context)
 
     def _prompt_keys(self, context: Tensor) -> PromptKeys:
-        text = self.module.text_embedding(context.to(self.device, self.dtype))
+        text = self.module.text_embedding(send(context, self.device).to(self.dtype))
         return [self._within(block, self._block_keys, block.cross_attn, text) for block in self.module.blocks]
 
     def _block_keys(self, attn: Any, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +141,7 @@ class CausalWan:
                 self._embeddings.clear()
             with torch.inference_mode(False):  # it may be needed in training later
                 number = torch.full((1, 1), timestep, dtype=torch.float64)
-                self._embeddings[timestep] = sinusoidal_embedding(number, self.config.freq_dim).to(self.device)
+                self._embeddings[timestep] = send(sinusoidal_embedding(number, self.config.freq_dim), self.device)
         return self._embeddings[timestep]
 
     def _block(self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor],

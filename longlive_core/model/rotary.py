@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..transfer import send
+
 THETA = 10000.0
 FIRST_POSITIONS = 1024  # of the time axis, made at once: as many as absolute positions allow
 Table = tuple[Tensor, Tensor]  # cosine and sine, each [L, 1, D / 2], float32
@@ -92,4 +94,4 @@ class Rotary:
     def _axis(self, positions: range, pairs: int) -> Table:
         with torch.inference_mode(False):  # training may need it later
             angles = _angles(torch.arange(positions.start, positions.stop), pairs)
-            return angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+            return send(angles.cos().float(), self.device), send(angles.sin().float(), self.device)
