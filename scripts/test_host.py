@@ -1,6 +1,8 @@
 """The tests against any ComfyUI, each version in an environment of its own. Run it by scripts/test_host.
 
-COMFYUI_PATH=FOLDER test_host [arguments of pytest; where they name no file, tests/comfy, tests/hosts and tests/gpu_ways]
+COMFYUI_PATH=FOLDER test_host [arguments of pytest]
+
+Where the arguments name no file, tests/comfy, tests/hosts and tests/gpu_ways run.
 
 The environment is made once, in .cache/hosts: it sees the packages of .venv, and what that ComfyUI's requirements.txt
 asks for beyond them is installed into it, PyTorch excepted. .venv stays as it is. HOST_PYTHON=PYTHON takes one that is
