@@ -34,7 +34,10 @@ def make_dynamic(model, weights: dict[str, Tensor]):
             continue
         owner, _, leaf = name.rpartition(".")
         module = inner.get_submodule(owner)
-        setattr(module, f"{leaf}_comfy_model_dtype", getattr(module, leaf).dtype)
+        own = getattr(module, leaf, None)
+        if own is None or hasattr(own, "_qdata"):  # newer versions keep packed weights as in the file
+            continue
+        setattr(module, f"{leaf}_comfy_model_dtype", own.dtype)
         setattr(module, leaf, nn.Parameter(value.clone(), requires_grad=False))
     model.__class__ = DynamicPatcher
     return model
