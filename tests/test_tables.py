@@ -88,7 +88,8 @@ def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys):
     assert "window 9 + 3 sink: 480 keys a layer" in text and "window 21: 840 keys a layer" in text
     main(["int8", "--films", "2"])
     text = capsys.readouterr().out
-    assert "| bf16 |" in text and "| INT8 |" in text and "block linears 11.05 -> 5.62 MB" in text
+    assert ("| bf16 |" in text or "| fp32 |" in text) and "| INT8 |" in text
+    assert "block linears 11.05 -> 5.62 MB" in text
 
 
 def test_tables_of_training_from_end_to_end(monkeypatch, capsys, folder):

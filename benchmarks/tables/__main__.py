@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
-    pipeline = Pipeline.load("pocket", dtype="bf16")
+    pipeline = Pipeline.load("pocket")
     table = measure(pipeline, options)
     sys.stdout.write(table.text() + "\n")
     command = "python -m benchmarks.tables " + " ".join(arguments or sys.argv[1:])
