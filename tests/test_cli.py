@@ -324,8 +324,8 @@ def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys
     """Forbids needing the file as it was first written, and taking the length from a film that was stopped."""
     original = render.film_frames
 
-    def stopped(chunks, decoder):
-        for chunk, frames in original(chunks, decoder):
+    def stopped(chunks, decoder, turns):
+        for chunk, frames in original(chunks, decoder, turns):
             if chunk.index == 2:
                 raise KeyboardInterrupt
             yield chunk, frames
@@ -386,8 +386,8 @@ def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):
     """Forbids losing what was rendered when the user presses Ctrl-C."""
     original = render.film_frames
 
-    def stopped(chunks, decoder):
-        for chunk, frames in original(chunks, decoder):
+    def stopped(chunks, decoder, turns):
+        for chunk, frames in original(chunks, decoder, turns):
             if chunk.index == 2:
                 raise KeyboardInterrupt
             yield chunk, frames
