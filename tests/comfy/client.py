@@ -16,6 +16,7 @@ from typing import Any
 import websocket
 
 PREVIEW_IMAGE_WITH_METADATA = 4  # binary websocket messages begin with their type
+PATIENCE = 600.0  # seconds for one answer; a loaded machine takes long
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 OnEvent = Callable[["Run", str, dict], None]
 
@@ -67,7 +68,8 @@ class ComfyClient:
 
     def __init__(self, url: str):
         self.url, self.id = url, uuid.uuid4().hex
-        self.socket = websocket.create_connection(f"{url.replace('http', 'ws', 1)}/ws?clientId={self.id}", timeout=30)
+        address = f"{url.replace('http', 'ws', 1)}/ws?clientId={self.id}"
+        self.socket = websocket.create_connection(address, timeout=PATIENCE)
         self.socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
 
     def __enter__(self) -> ComfyClient:
@@ -80,14 +82,14 @@ class ComfyClient:
         return json.loads(self.read(path))
 
     def read(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
             return response.read()
 
     def post(self, path: str, body: dict) -> Any:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             if error.code != 400:

@@ -9,7 +9,8 @@ import pytest
 
 from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 
-from .models import place_models
+from .gate import OPEN, place_gate
+from .models import place_models, place_tiny
 from .server import ComfyServer, comfyui_path
 
 TRUNCATED, PICKLED = "truncated.safetensors", "pickled.pt"
@@ -39,6 +40,8 @@ def server(tmp_path_factory):
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     base = tmp_path_factory.mktemp("comfyui")
     place_models(base / "models")
+    place_tiny(base / "models")
+    place_gate(base / "custom_nodes")
     _place_bad_files(base / "models", base / "code-was-run")
     with ComfyServer(base) as running:
         yield running
@@ -50,6 +53,7 @@ def client(server):
 
     with ComfyClient(server.url) as connection:
         yield connection
+        connection.post(OPEN, {})  # a test that failed may have left it waiting
 
 
 @pytest.fixture(scope="module")

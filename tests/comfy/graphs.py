@@ -13,6 +13,9 @@ POCKET_NAMES = [name for name in NAMES if name not in REAL_NAMES]
 ENDLESS = ["live"]  # they run until they are finished by hand
 GOING_ON = ["branch", "extend"]  # their films go on after a take
 LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in one_prompt
+# Files of Load LongLive. What looks at pictures takes the pocket model, everything else the tiny one of `models`.
+TINY = {"model": "tiny_dit.safetensors", "vae": "tiny_vae.safetensors"}
+POCKET = {"model": "pocket (built-in)", "vae": "from the model"}
 
 TEXT = "0s A red ball bounces on a meadow.\n1.5s A blue ball bounces on a meadow."
 SECONDS = 2.0  # 3 chunks, 33 frames
@@ -40,12 +43,25 @@ def films_of(graph: dict) -> list[tuple[str, str, str]]:
     return made
 
 
-def film(**inputs) -> dict:
+def film(files: dict = TINY, **inputs) -> dict:
     """A short film of two prompts; every keyword replaces the input of that name, wherever it is."""
     graph = copy.deepcopy(api("one_prompt"))
+    graph[LOAD]["inputs"].update(files)
     for name, value in {"text": TEXT, "duration": SECONDS, **inputs}.items():
         owners = [node for node in graph.values() if name in node["inputs"]]
         assert owners, f"no node has an input {name}"
         for node in owners:
             node["inputs"][name] = value
+    return graph
+
+
+def with_tiny_files(graph: dict) -> dict:
+    """A workflow for the pocket model, with the tiny one's files in all loaders."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "LongLiveLoad":
+            inputs.update(TINY)
+        inputs.update({name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae"))
+                       if name in inputs})  # fmt: skip
     return graph

@@ -1,4 +1,5 @@
-"""The pocket model as files in ComfyUI's model folders, with a LoRA for it, as the shipped workflows name them."""
+"""Files in ComfyUI's model folders: the pocket model and a LoRA for it, as the shipped workflows name them, and a tiny
+random model that looks like nothing and costs next to nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +9,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from longlive_core.config import ModelConfig
+from longlive_core.model import WanModel
 from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
+from longlive_core.vae import WanVAE
 from scripts.workflows import POCKET
 
 LORA = POCKET.lora
+TINY_DIT, TINY_VAE = "tiny_dit.safetensors", "tiny_vae.safetensors"
+# Of the pocket model's width, so that Load LongLive takes it for one of its training and adds the text encoder.
+TINY = ModelConfig(dim=256, ffn_dim=64, num_heads=2, num_layers=2)
 
 
 def place_models(models: Path) -> None:
@@ -21,6 +28,19 @@ def place_models(models: Path) -> None:
         shutil.copy(weights_folder() / name, models / folder / name)
     (models / "loras").mkdir(exist_ok=True)
     save_file(_lora(), models / "loras" / LORA)
+
+
+def place_tiny(models: Path) -> None:
+    """Write a transformer of two blocks and a VAE of four channels, in the names of the pocket model's files."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dit, vae = WanModel(TINY).state_dict(), WanVAE(dim=4).state_dict()
+        for name, tensor in dit.items():  # so that a film depends visibly on everything it is given
+            if tensor.ndim > 1 and "modulation" not in name:
+                tensor.normal_(std=1.2 / tensor[0].numel() ** 0.5)
+    for folder, name, tensors in (("diffusion_models", TINY_DIT, dit), ("vae", TINY_VAE, vae)):
+        (models / folder).mkdir(parents=True, exist_ok=True)
+        save_file(tensors, models / folder / name)
 
 
 def _lora() -> dict[str, torch.Tensor]:

@@ -120,7 +120,7 @@ def test_nan_names_chunk_and_layer(client, server):
 
 def test_a_run_that_cannot_fit_is_refused_with_both_numbers(client):
     """Forbids an allocator's error, or a server that swaps, for a cache of terabytes."""
-    graph = graphs.film(width=2048, height=2048, window=-1, sink=0, positions="relative", duration=80000.0)
+    graph = graphs.film(width=2048, height=2048, window=-1, sink=0, positions="relative", duration=8000.0)
     error = failure(client, graph)
     assert "the run needs at least" in error
     assert "GB) on cpu, which has" in error

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core.pocket import DIT_FILE, VAE_FILE
+from longlive_core.pocket import DIT_FILE
 from longlive_core.timeline import parse
 
 from . import films, graphs
 from .client import ComfyClient
 from .graphs import LOAD, SAMPLER, SAVE, TIMELINE
-from .models import LORA
+from .models import LORA, TINY_DIT, TINY_VAE
 
 pytestmark = pytest.mark.comfy
 
 LIVE_CHUNKS = 4
+LOOKED_AT = ["one_prompt", "portrait"]  # made by the pocket model; of the others only the graph counts
 OTHERS = [*graphs.ENDLESS, *graphs.GOING_ON]  # whose films are not as long as their timeline says
 
 
@@ -39,7 +40,7 @@ def shipped(server):
     def run(name: str):
         if name not in made:
             with ComfyClient(server.url) as connection:
-                graph = graphs.api(name)
+                graph = graphs.api(name) if name in LOOKED_AT else graphs.with_tiny_files(graphs.api(name))
                 finish = connection.finishing_after(LIVE_CHUNKS) if name in graphs.ENDLESS else None
                 ran = connection.run(graph, graphs.ui(name), finish)
                 made[name] = ran, [saved(connection, ran, saver) for _, _, saver in graphs.films_of(graph)]
@@ -60,7 +61,7 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
         assert film.size == (settings["width"], settings["height"])
         assert len(film.frames) == plan.frames
         assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
-        assert film.looks_alive()
+        assert name not in LOOKED_AT or film.looks_alive()
         assert json.loads(film.tags["workflow"]) == workflow
         assert json.loads(film.tags["prompt"])[sampler]["class_type"] == "LongLiveStreamSampler"
         assert film.tags["comment"] == inputs["text"]
@@ -80,7 +81,6 @@ def test_extended_film_begins_with_the_first_one(client, shipped):
     assert len(film.frames) == longer["frames"] == 12 * longer["chunks"] - 3
     assert [s["text"] for s in longer["segments"]] == ["A red ball circles on a meadow.", "A blue ball circles on a "
                                                        "meadow."]  # fmt: skip
-    assert film.looks_alive()
     saved_image = run.outputs[graphs.of_kind(graph, "SaveImage")[0]]["images"][0]
     last = np.asarray(Image.open(io.BytesIO(client.view(saved_image))).convert("RGB"))
     assert np.abs(last.astype(int) - film.frames[-1]).mean() < 4 < np.abs(last.astype(int) - film.frames[0]).mean()
@@ -106,7 +106,6 @@ def test_endless_film_ends_where_it_is_finished(shipped):
     assert len(film.frames) == report["frames"] == 12 * report["chunks"] - 3
     assert report["chunks"] >= LIVE_CHUNKS
     assert (report["chunks_asked"], report["partial"]) == (None, False)
-    assert film.looks_alive()
 
 
 def test_transitions_differ_from_the_change_on(shipped):
@@ -181,14 +180,14 @@ def test_lora_changes_the_film(client, server, short_film):
     assert np.array_equal(again, without)
 
 
-def test_a_checkpoint_of_the_pocket_models_training_needs_no_other_file(client, server, short_film):
+def test_a_checkpoint_of_the_pocket_models_training_needs_no_other_file(client, server):
     """Forbids asking somebody who trained the pocket model for a text encoder and a VAE that nobody has."""
     server.forget_takes()
-    graph = graphs.film()
-    graph[LOAD]["inputs"]["model"] = DIT_FILE
-    run = client.run(graph)
+    built_in = saved(client, client.run(graphs.film(graphs.POCKET)))
+    server.forget_takes()
+    run = client.run(graphs.film({**graphs.POCKET, "model": DIT_FILE}))
     assert LOAD not in run.cached
-    assert np.array_equal(saved(client, run).frames, films.read(short_film[1]).frames)
+    assert np.array_equal(saved(client, run).frames, built_in.frames)
 
 
 def test_comfyui_loaders_give_the_same_film(client, server):
@@ -196,8 +195,8 @@ def test_comfyui_loaders_give_the_same_film(client, server):
     own = saved(client, client.run(graphs.film(dtype="fp32"))).frames
     server.forget_takes()
     graph = graphs.film(dtype="fp32")
-    graph["8"] = {"class_type": "UNETLoader", "inputs": {"unet_name": DIT_FILE, "weight_dtype": "default"}}
-    graph["9"] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE_FILE}}
+    graph["8"] = {"class_type": "UNETLoader", "inputs": {"unet_name": TINY_DIT, "weight_dtype": "default"}}
+    graph["9"] = {"class_type": "VAELoader", "inputs": {"vae_name": TINY_VAE}}
     graph[SAMPLER]["inputs"].update(model=["8", 0], vae=["9", 0])
     assert np.array_equal(saved(client, client.run(graph)).frames, own)
 

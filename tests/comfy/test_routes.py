@@ -7,9 +7,10 @@ import urllib.request
 
 import pytest
 
-from .client import ComfyClient
+from .client import PATIENCE, ComfyClient
+from .gate import at
 from .graphs import SAMPLER
-from .takes import after_chunk, report, story
+from .takes import CHUNK_EVENT, report, story
 
 pytestmark = pytest.mark.comfy
 LIVE = "/longlive/live"
@@ -22,7 +23,7 @@ def ask(url: str, path: str, body: bytes | None = None, method: str | None = Non
     """-> (status, the answer's JSON, or its text). With a body it is a POST, without one a GET."""
     request = urllib.request.Request(url + path, body, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             status, content = response.status, response.read()
     except urllib.error.HTTPError as error:
         status, content = error.code, error.read()
@@ -129,7 +130,7 @@ def asked(server):
         answers["finish", "again"] = ask(server.url, f"{LIVE}/{SAMPLER}/finish", b"{}")
 
     with ComfyClient(server.url) as connection:
-        run = connection.run(story(SEED, duration=SECONDS), on_event=after_chunk(1, act))
+        run = connection.run(story(SEED, duration=SECONDS), on_event=at(connection, CHUNK_EVENT, act, chunk=1))
     return answers, run, files_of(server) - before, server.log.read_bytes()[logged:].decode(errors="replace")
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from . import films, graphs
 from .client import ComfyClient
+from .gate import at
 from .graphs import SAVE
-from .models import place_models
+from .models import TINY_DIT, TINY_VAE, place_models
 from .server import ROOT, ComfyServer
-from .takes import CHUNKS, STORY, after_chunk, frames, frames_in, report, store_of, story, whole_film
+from .takes import CHUNK_EVENT, CHUNKS, STORY, frames, frames_in, report, store_of, story, whole_film
 
 pytestmark = pytest.mark.comfy
 slow = pytest.mark.skipif(os.environ.get("LONGLIVE_SOAK") != "1", reason="takes minutes: set LONGLIVE_SOAK=1")
@@ -59,8 +60,8 @@ def test_memory_does_not_grow_with_the_film(new_server):
     for seconds in (20.0, 240.0):
         server = new_server(f"{seconds:g}")
         with ComfyClient(server.url) as client:
-            run = client.run(graphs.film(text="0s A red ball bounces on a meadow.\n10s A blue ball bounces.",
-                                         duration=seconds))  # fmt: skip
+            text = "0s A red ball bounces on a meadow.\n10s A blue ball bounces."
+            run = client.run(graphs.film(graphs.POCKET, duration=seconds, text=text))
             assert report(run)["seconds"] >= seconds
             assert len(films.packets(client.view(run.outputs[SAVE]["images"][0]))) == 64
             peaks[seconds] = memory(server, "VmHWM")
@@ -75,7 +76,8 @@ def test_memory_does_not_grow_with_the_jobs(new_server):
     server, held = new_server("jobs"), {}
     with ComfyClient(server.url) as client:
         for job in range(1, JOBS + 1):
-            run = client.run(graphs.film(duration=1.0, text="0s A red ball bounces.", seed=job, width=64, height=48))
+            run = client.run(graphs.film(graphs.POCKET, duration=1.0, text="0s A red ball bounces.", seed=job,
+                                         width=64, height=48))  # fmt: skip
             assert run.status == "execution_success", run.error
             if job % SETTLED == 0:
                 held[job] = memory(server, "VmRSS")
@@ -101,12 +103,13 @@ def test_a_folder_that_takes_no_takes(client, server):
     assert report(client.run(story(51, filename_prefix="elsewhere")))["chunks"] == CHUNKS
 
 
-def command_line(folder: Path, film: Path, seed: int) -> subprocess.Popen:
+def command_line(folder: Path, film: Path, seed: int, models: Path) -> subprocess.Popen:
     """The story on the command line, kept in `folder`."""
     script = film.with_suffix(".txt")
     script.write_text(STORY)
     options = {"-o": film, "--takes": folder, "--duration": 20, "--seed": seed, "--width": 64, "--height": 48,
-               "--dtype": "fp32"}  # fmt: skip
+               "--dtype": "fp32", "--model": models / "diffusion_models" / TINY_DIT,
+               "--vae": models / "vae" / TINY_VAE}  # fmt: skip
     command = [sys.executable, "-m", "longlive_core", "render", str(script)]
     command += [str(part) for option in options.items() for part in option]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
@@ -120,10 +123,10 @@ def finished(process: subprocess.Popen) -> None:
 def test_two_programs_in_one_store(client, server, tmp_path):
     """Forbids a command line and a server that spoil each other's takes: both films are those that each makes alone."""
     alone = tmp_path / "alone.mp4"
-    finished(command_line(tmp_path / "alone", alone, 53))
+    finished(command_line(tmp_path / "alone", alone, 53, server.base / "models"))
     whole = whole_film(client, server, story(52, "discard"))
     together = tmp_path / "together.mp4"
-    process = command_line(store_of(server).folder, together, 53)
+    process = command_line(store_of(server).folder, together, 53, server.base / "models")
     told = process.stdout.readline()
     while told and not list(store_of(server).folder.glob("chunks/*/*.mp4")):
         told = process.stdout.readline()
@@ -172,7 +175,7 @@ def test_a_disk_that_fills_up_while_a_film_is_rendered(client, server, small_dis
     """Forbids losing the chunks so far, a message that does not say what to do, and a server that is stuck after it."""
     fillers = []
     graph = story(54, filename_prefix="on_another_disk")
-    run = client.run(graph, on_event=after_chunk(2, lambda run: fillers.append(fill(small_disk))))
+    run = client.run(graph, on_event=at(client, CHUNK_EVENT, lambda run: fillers.append(fill(small_disk)), chunk=2))
     assert run.status == "execution_error"
     assert "No space left on device" in run.error and "free some space" in run.error, run.error
     assert "What was rendered before is kept" in run.error

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from .gate import at
 from .graphs import SAMPLER, SAVE
 from .models import LORA
 from .takes import (
+    CHUNK_EVENT,
     CHUNKS,
     PLAN,
     SECONDS,
     STORY,
-    after_chunk,
     empty_store,
     frames,
     frames_in,
@@ -55,7 +56,7 @@ def ends(client, server, run, whole, reused: int) -> None:
 
 def test_cancel_keeps_a_film_and_the_next_queue_goes_on(client, server, whole):
     """Forbids losing the film to Cancel, a partial film that ComfyUI takes for the whole, and rendering twice."""
-    run = client.run(story(SEED), on_event=after_chunk(2, client.interrupt))
+    run = client.run(story(SEED), on_event=at(client, CHUNK_EVENT, client.interrupt, chunk=2))
     told = report(run)
     done = told["chunks"]
     assert told["partial"] and 3 <= done < CHUNKS
@@ -66,13 +67,7 @@ def test_cancel_keeps_a_film_and_the_next_queue_goes_on(client, server, whole):
 
 def test_cancel_before_the_first_chunk_leaves_no_film(client, server):
     """Forbids a Save Video that gets a film of nothing."""
-
-    def cancel(run, kind, data):
-        if kind == "executing" and data["node"] == SAMPLER:
-            client.interrupt(run)
-
-    # Large, so that a pass takes long beside the way from here to the server.
-    run = client.run(story(SEED, width=384, height=256), on_event=cancel)
+    run = client.run(story(SEED), on_event=at(client, "executing", client.interrupt, node=SAMPLER))
     assert run.status == "execution_interrupted"
     assert SAVE not in run.outputs and SAMPLER not in run.outputs
     assert not list((server.base / "output" / "longlive").glob("takes/*/film.mp4"))
@@ -81,7 +76,7 @@ def test_cancel_before_the_first_chunk_leaves_no_film(client, server):
 def test_discard_stops_everything_and_keeps_the_chunks(client, server, whole):
     """Forbids discarding the work together with the film."""
     temporary = set((server.base / "temp").iterdir())
-    run = client.run(story(SEED, "discard"), on_event=after_chunk(2, client.interrupt))
+    run = client.run(story(SEED, "discard"), on_event=at(client, CHUNK_EVENT, client.interrupt, chunk=2))
     assert run.status == "execution_interrupted"
     assert SAVE not in run.outputs
     assert set((server.base / "temp").iterdir()) == temporary
@@ -98,7 +93,7 @@ def test_finish_ends_the_film_and_is_not_taken_for_the_whole(client, server, who
     def finish(run):
         answers.append(client.post(f"/longlive/live/{SAMPLER}/finish", {}))
 
-    run = client.run(story(SEED), on_event=after_chunk(2, finish))
+    run = client.run(story(SEED), on_event=at(client, CHUNK_EVENT, finish, chunk=2))
     told, (answer,) = report(run), answers
     assert answer["state"] == "finishing" and answer["prompt_id"] == run.prompt_id
     assert told["partial"] and told["chunks"] == answer["next_chunk"] < CHUNKS

@@ -8,6 +8,7 @@ import pytest
 
 from . import films
 from .client import ComfyClient
+from .gate import at
 from .graphs import SAMPLER
 from .takes import (
     CHUNK_EVENT,
@@ -15,7 +16,6 @@ from .takes import (
     PLAN,
     SECONDS,
     STORY,
-    after_chunk,
     empty_store,
     frames,
     frames_in,
@@ -37,7 +37,7 @@ def steering(client, answers: list, *requests: tuple[str, dict]):
     def act(run):
         answers.extend(client.post(f"/longlive/live/{SAMPLER}/{path}", body) for path, body in requests)
 
-    return after_chunk(1, act)
+    return at(client, CHUNK_EVENT, act, chunk=1)
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +80,11 @@ def test_a_prompt_for_later(client, server):
 def test_a_film_without_end(client, server):
     """Forbids an end at the timeline's own length, a total that nobody knows, and a Finish that loses the film."""
     answers, longer = [], CHUNKS + 4
-    finish = after_chunk(longer, lambda run: answers.append(client.post(f"/longlive/live/{SAMPLER}/finish", {})))
-    run = client.run(story(SEED, duration=0.0), on_event=finish)
+
+    def finish(run):
+        answers.append(client.post(f"/longlive/live/{SAMPLER}/finish", {}))
+
+    run = client.run(story(SEED, duration=0.0), on_event=at(client, CHUNK_EVENT, finish, chunk=longer))
     told = report(run)
     assert told["chunks"] == answers[0]["next_chunk"] > longer and told["chunks_asked"] is None
     made = frames(client, run)
@@ -102,7 +105,7 @@ def test_events_tell_the_client_that_queued_and_nobody_else(client, server):
         playable.append((data["chunk"], films.read(client.view(data["file"])).frames))
 
     with ComfyClient(server.url) as other:
-        run = client.run(story(SEED + 1), on_event=after_chunk(3, look))
+        run = client.run(story(SEED + 1), on_event=at(client, CHUNK_EVENT, look, chunk=3))
         kinds = until_own_end(other)
     events = run.of(CHUNK_EVENT)
     assert [data["chunk"] for data in events] == list(range(CHUNKS))

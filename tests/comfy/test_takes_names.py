@@ -6,6 +6,7 @@ import pytest
 from longlive_core import cli
 
 from . import films
+from .models import TINY_DIT, TINY_VAE
 from .takes import CHUNKS, SECONDS, SIZE, STORY, empty_store, frames, report, store_of, story
 
 pytestmark = pytest.mark.comfy
@@ -17,10 +18,11 @@ def render(server, tmp_path, capsys):
     """Renders the story on the command line into the server's takes: (the film's frames, what was said)."""
 
     def render() -> tuple[np.ndarray, str]:
-        path, folder = tmp_path / "film.mp4", store_of(server).folder
+        path, folder, models = tmp_path / "film.mp4", store_of(server).folder, server.base / "models"
         words = ["render", STORY, "-o", path, "--duration", SECONDS, "--seed", SEED, "--dtype", "fp32",
                  "--device", "cpu", "--width", SIZE["width"], "--height", SIZE["height"],
-                 "--takes", folder]  # fmt: skip
+                 "--takes", folder,
+                 "--model", models / "diffusion_models" / TINY_DIT, "--vae", models / "vae" / TINY_VAE]  # fmt: skip
         assert cli.main([str(word) for word in words]) == 0
         return films.read(path.read_bytes()).frames, "".join(capsys.readouterr())
 

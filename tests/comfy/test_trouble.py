@@ -8,6 +8,7 @@ from longlive_core.pocket import TEXT_ENCODER_FILE, VAE_FILE
 from . import films, graphs
 from .client import Rejected
 from .conftest import PICKLED, TRUNCATED
+from .gate import at
 from .graphs import SAMPLER, SAVE, TIMELINE
 
 pytestmark = pytest.mark.comfy
@@ -26,22 +27,19 @@ def still_renders(client, server, short_film):
 
 def test_cancel_acts_within_a_step_and_leaves_no_file(client, server):
     """Forbids a Cancel that waits for the chunk or the film, and half films in the temporary folder."""
-    before = set((server.base / "temp").iterdir())
-    seen, asked = [], []
+    before, seen = set((server.base / "temp").iterdir()), []
+    cancel = at(client, "progress", client.interrupt, node=SAMPLER, value=2)
 
-    def cancel(run, kind, data):
-        if kind == "progress" and data["node"] == SAMPLER:
+    def watch(run, kind, data):
+        if kind == "progress":
             seen.append(data["value"])
-            if data["value"] >= 2 and not asked:  # newer versions leave values out
-                asked.append(data["value"])
-                client.interrupt(run)
+        cancel(run, kind, data)
 
-    # Large, so that a pass takes long beside the way from here to the server.
-    graph = graphs.film(width=512, height=320, duration=6.0, seed=5)
+    graph = graphs.film(duration=6.0, seed=5)
     graph[SAMPLER]["inputs"]["on_cancel"] = "discard"
-    run = client.run(graph, on_event=cancel)
+    run = client.run(graph, on_event=watch)
     assert run.status == "execution_interrupted"
-    assert max(seen) <= asked[0] + 1
+    assert max(seen) <= next(value for value in seen if value >= 2) + 1  # newer versions leave values out
     assert set((server.base / "temp").iterdir()) == before
 
 
