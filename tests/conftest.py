@@ -1,6 +1,8 @@
-"""Small random models for tests, and files of them."""
+"""Small random models for tests, and files of them; and how tests share several processes."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,33 @@ from longlive_core.vae import StreamingDecoder, WanVAE
 TINY = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
 SMALL = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=1)  # heads of 128, as files imply
 LATENT_SIZE = (4, 6)
+
+MOST_PROCESSES = 4  # each holds PyTorch, and some a model
+TOGETHER = ("comfy", "gpu_ways")  # folders whose tests share a server, or processes of their own
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    return min(MOST_PROCESSES, cores())
+
+
+def pytest_sessionstart(session) -> None:
+    """Of several processes each takes its share of the cores: more threads than cores wait for one another."""
+    processes = getattr(session.config.option, "numprocesses", None) or 1
+    if processes > 1:  # they inherit it, and so do the servers and commands that they start
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """A file's tests stay in one process, for what their fixtures make; so do those of the folders in TOGETHER."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,8 @@ from longlive_core import check_film
 from longlive_core.cli import main
 from longlive_core.pocket import DIT_FILE, weights_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def short(monkeypatch):

@@ -20,6 +20,8 @@ from benchmarks.gpu.steps import PARTS, STEPS, Step, limit_of
 from longlive_core.memory import NotEnoughMemory
 from scripts import standins
 
+pytestmark = pytest.mark.slow
+
 NOTE = "import json, sys; open(sys.argv[1], 'w').write(json.dumps({'film': 7}));"
 CODE = {
     "fine": f"{NOTE}",

@@ -66,6 +66,7 @@ def traced(wan, plan, stream):
     return shot.cache.nbytes, peak.peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_the_estimate_is_a_close_lower_bound(wan, stream):
     """Forbids false alarms (an estimate above what the run holds) and one so low that it never speaks."""

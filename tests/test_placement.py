@@ -19,6 +19,8 @@ from .studio import frames_of, no_tags, same
 from .test_memory import SIZE, WAN, NoNoise, plan_of, unused
 from .tracing import Peak
 
+pytestmark = pytest.mark.slow
+
 GPU = torch.device("cuda")
 CARD = {"24 GB": 24, "16 GB": 16, "12 GB": 12, "8 GB": 8}
 TAKEN = 1.0e9  # bytes that a desktop, CUDA itself and ComfyUI's reserve leave nobody else

@@ -135,6 +135,7 @@ def pictures(vae, dtype):
     return frames.float(), decoder
 
 
+@pytest.mark.slow
 def test_float16_norms_hold_numbers_whose_squares_do_not_fit(monkeypatch):
     """Forbids grey pictures: a norm beyond 65504 is infinite, and what is divided by it zero, which nothing notices."""
     vae = loud_vae(1.2e4)
@@ -147,6 +148,7 @@ def test_float16_norms_hold_numbers_whose_squares_do_not_fit(monkeypatch):
     assert (naive - exact).abs().mean() > 2
 
 
+@pytest.mark.slow
 def test_a_vae_that_outgrows_float16_computes_in_float32_and_says_so(caplog):
     """Forbids an error, or a black film, where the weights are kept in float16 and only the numbers are too large."""
     vae = loud_vae(5e5)

@@ -23,6 +23,7 @@ def film(model, spans, stream, stored=(), chunks=CHUNKS, on_step=None):
     return [chunk.latents for chunk in made]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("switches", [*TRANSITIONS.values(), *LATE.values()], ids=[*TRANSITIONS, *LATE])
 def test_any_prefix_goes_on_as_if_nothing_had_happened(tiny_model, contexts, stream, switches):

@@ -11,12 +11,15 @@ import torch
 from benchmarks.tables import rollouts, training
 from benchmarks.tables.__main__ import CONFIG, main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
+from longlive_core import pipeline
 from longlive_core.checkpoints.convert import write_lora
 from longlive_core.checkpoints.lora import LoraLayer
 from longlive_core.pipeline import Pipeline, model_file
 from longlive_core.pocket import world
 from longlive_core.train.checkpoint import write_config
 from longlive_core.train.config import ConfigError
+
+from . import tiny
 
 
 def test_follow_ups_change_the_action_alone():
@@ -51,6 +54,7 @@ def test_a_table_prints_means_intervals_and_paired_differences(tmp_path):
     assert stored["films"]["a"]["share"] == [0.0, 0.5, 1.0]
 
 
+@pytest.mark.slow
 def test_a_cut_film_is_that_of_its_shots():
     """Forbids frames of a cut decoded with the VAE's memory of the shot before, which no player would show."""
     pipeline, stories = Pipeline.load("pocket"), one_change(2, 3, 2)
@@ -60,7 +64,15 @@ def test_a_cut_film_is_that_of_its_shots():
     assert np.array_equal(film[:21], alone)
 
 
-def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path):
+@pytest.fixture
+def tiny_pocket(monkeypatch, tmp_path):
+    """A tiny model in the pocket model's place, where no picture is looked at."""
+    weights = tiny.write_weights(tmp_path / "weights")
+    monkeypatch.setattr(pipeline, "weights_folder", lambda: weights)
+
+
+@pytest.mark.slow
+def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path, tiny_pocket):
     """Forbids a command that fails where nobody runs it."""
     monkeypatch.setattr(rollouts, "CHANGE", 2)
     monkeypatch.setattr(rollouts, "CHUNKS", 8)
@@ -78,7 +90,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys):
+@pytest.mark.slow
+def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys, tiny_pocket):
     """Forbids a condition that is missing, or filmed as another one."""
     monkeypatch.setattr(rollouts, "CHUNKS", 5)
     monkeypatch.setattr(rollouts, "WINDOW_CHUNKS", 5)
@@ -89,10 +102,11 @@ def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys):
     main(["int8", "--films", "2"])
     text = capsys.readouterr().out
     assert ("| bf16 |" in text or "| fp32 |" in text) and "| INT8 |" in text
-    assert "block linears 11.05 -> 5.62 MB" in text
+    assert "block linears 2.24 -> 1.14 MB" in text
 
 
-def test_tables_of_training_from_end_to_end(monkeypatch, capsys, folder):
+@pytest.mark.slow
+def test_tables_of_training_from_end_to_end(monkeypatch, capsys, tiny_pocket, folder):
     """Forbids a condition that is missing, and a command that fails after an hour of training."""
     monkeypatch.setattr(training, "RANKS", (4, None))
     monkeypatch.setattr(training, "CHANGE", 2)
@@ -102,7 +116,7 @@ def test_tables_of_training_from_end_to_end(monkeypatch, capsys, folder):
     main(["lora", *common])
     text = capsys.readouterr().out
     assert all(f"| {name} |" in text for name in ("before", "rank 4", "all weights"))
-    assert "rank 4: 0.15 M parameters" in text and "all weights: 7.2" in text
+    assert "rank 4: 0.04 M parameters" in text and "all weights: 2.80 M" in text
     main(["sink", *common])
     text = capsys.readouterr().out
     assert text.count("| trained ") == 4 and "trained held, filmed held - trained refreshed, filmed held" in text
@@ -111,6 +125,7 @@ def test_tables_of_training_from_end_to_end(monkeypatch, capsys, folder):
     assert all(f"| 6 s, {name} |" in text for name in ("without", "with", "shipped"))
 
 
+@pytest.mark.slow
 def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
     """Forbids a row of 60 s that reads more or less than the first 60 s, and a model under another's name."""
     pipeline = Pipeline.load("pocket")
@@ -126,7 +141,8 @@ def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
     assert any(remark.startswith("12 s, a: adherence at the end is") for remark in both.remarks)
 
 
-def test_long_films_of_models_that_there_are(capsys):
+@pytest.mark.slow
+def test_long_films_of_models_that_there_are(capsys, tiny_pocket):
     """Forbids a training where there is nothing to train, and rows that are missing."""
     main(["long", "--films", "2", "--seconds", "6", "--also", "one", "pocket", "--also", "two", "pocket"])
     text = capsys.readouterr().out

@@ -11,6 +11,8 @@ from longlive_core.takes import Live, TakeError, TakeStore
 from .holding import holding
 from .studio import Stop, frames_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def film(studio):

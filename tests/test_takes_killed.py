@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import av
+import pytest
 
 from longlive_core.takes import TakeStore
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 CHUNKS = 24

@@ -3,22 +3,19 @@ random model that looks like nothing and costs next to nothing."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core.config import ModelConfig
-from longlive_core.model import WanModel
 from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
-from longlive_core.vae import WanVAE
 from scripts.workflows import POCKET
+from tests import tiny
 
 LORA = POCKET.lora
 TINY_DIT, TINY_VAE = "tiny_dit.safetensors", "tiny_vae.safetensors"
-# Of the pocket model's width, so that Load LongLive takes it for one of its training and adds the text encoder.
-TINY = ModelConfig(dim=256, ffn_dim=64, num_heads=2, num_layers=2)
 
 
 def place_models(models: Path) -> None:
@@ -31,16 +28,10 @@ def place_models(models: Path) -> None:
 
 
 def place_tiny(models: Path) -> None:
-    """Write a transformer of two blocks and a VAE of four channels, in the names of the pocket model's files."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        dit, vae = WanModel(TINY).state_dict(), WanVAE(dim=4).state_dict()
-        for name, tensor in dit.items():  # so that a film depends visibly on everything it is given
-            if tensor.ndim > 1 and "modulation" not in name:
-                tensor.normal_(std=1.2 / tensor[0].numel() ** 0.5)
-    for folder, name, tensors in (("diffusion_models", TINY_DIT, dit), ("vae", TINY_VAE, vae)):
-        (models / folder).mkdir(parents=True, exist_ok=True)
-        save_file(tensors, models / folder / name)
+    """Write the files of `tests.tiny` to where ComfyUI's loaders look."""
+    tiny.write_weights(models / "diffusion_models", TINY_DIT, TINY_VAE)
+    (models / "vae").mkdir(parents=True, exist_ok=True)
+    os.replace(models / "diffusion_models" / TINY_VAE, models / "vae" / TINY_VAE)
 
 
 def _lora() -> dict[str, torch.Tensor]:

@@ -85,7 +85,7 @@ class ComfyServer:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5) as response:
+            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=60) as response:
                 return response.status == 200
         except (urllib.error.URLError, OSError):
             return False

@@ -13,7 +13,7 @@ from tests import wrong_files
 from . import graphs
 from .client import Rejected
 from .graphs import LOAD, SAMPLER, TIMELINE
-from .test_trouble import still_renders  # noqa: F401 - runs after every test here too
+from .test_trouble import first_chunk, still_renders  # noqa: F401 - they run around every test here too
 
 pytestmark = pytest.mark.comfy
 

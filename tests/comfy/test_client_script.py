@@ -16,7 +16,7 @@ SCRIPT = graphs.WORKFLOWS.parent / "scripts" / "client.py"
 
 def client(server, folder, *arguments: str):
     command = [sys.executable, str(SCRIPT), "--server", server.url, "--out", str(folder / "films"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3000)
 
 
 def test_many_timelines_become_films(server, tmp_path):
@@ -54,7 +54,7 @@ def test_a_file_that_is_not_there_is_no_prompt(server, tmp_path):
 def test_no_server_is_told(tmp_path, server):
     """Forbids a traceback where the address is wrong."""
     answer = subprocess.run([sys.executable, str(SCRIPT), "--server", "http://127.0.0.1:9", "0s A red ball"],
-                            cwd=tmp_path, capture_output=True, text=True, timeout=600)  # fmt: skip
+                            cwd=tmp_path, capture_output=True, text=True, timeout=3000)  # fmt: skip
     assert answer.returncode == 1
     assert "http://127.0.0.1:9" in answer.stderr
     assert "Traceback" not in answer.stderr

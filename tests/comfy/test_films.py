@@ -83,7 +83,8 @@ def test_extended_film_begins_with_the_first_one(client, shipped):
                                                        "meadow."]  # fmt: skip
     saved_image = run.outputs[graphs.of_kind(graph, "SaveImage")[0]]["images"][0]
     last = np.asarray(Image.open(io.BytesIO(client.view(saved_image))).convert("RGB"))
-    assert np.abs(last.astype(int) - film.frames[-1]).mean() < 4 < np.abs(last.astype(int) - film.frames[0]).mean()
+    to_last, to_first = (np.abs(last.astype(int) - film.frames[frame]).mean() for frame in (-1, 0))
+    assert 2 * to_last < to_first  # pictures like noise lose much to the encoder
 
 
 def test_branches_share_their_beginning_only(shipped):

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import tiny
+
 from . import films, graphs
 from .client import ComfyClient
 from .graphs import LOAD, SAMPLER, SAVE
-from .models import LORA, TINY
+from .models import LORA
 from .server import ROOT, comfyui_path
 
 pytestmark = pytest.mark.comfy
@@ -151,7 +153,7 @@ def test_int8_film(client, plain):
     film = films.read(client.view(run.outputs[SAVE]["images"][0]))
     assert film.frames.shape == plain.shape
     assert 0 < apart(film.frames, plain) < 8
-    assert f"{10 * TINY.num_layers} layers in INT8" in run.outputs[QUANTIZE]["text"][0]
+    assert f"{10 * tiny.CONFIG.num_layers} layers in INT8" in run.outputs[QUANTIZE]["text"][0]
     assert np.array_equal(rendered(client, graphs.film(filename_prefix="beside")), plain)
 
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.comfy
 SEED = 81
 NEW = "A blue star spins in the snow."
 SHORT = {"text": STORY.splitlines()[0], "duration": frames_in(2) / 16}
+OWN_SIZE = {"width": 128, "height": 80}  # the pocket model's
 
 
 @pytest.fixture(autouse=True)
@@ -95,12 +96,12 @@ def test_take_frames_are_those_of_the_film(client):
 
 def test_a_picture_and_its_latents_begin_a_film(client, server):
     """Forbids a film that does not begin with its picture; LATENT of ComfyUI's own encoder begins the same one."""
-    made = client.run(take_frames(story(SEED + 1, files=POCKET, **SHORT), [SAMPLER, 1], 0, 1))
+    made = client.run(take_frames(story(SEED + 1, files=POCKET, **SHORT, **OWN_SIZE), [SAMPLER, 1], 0, 1))
     file = made.outputs["202"]["images"][0]
     png = Path(server.base / "output" / file["subfolder"] / file["filename"])
     shutil.copy(png, server.base / "input" / "start.png")
     picture = pictures(client, made, "202")[0]
-    graph = story(SEED, files=POCKET, text="0s A star spins on a meadow.", duration=frames_in(4) / 16)
+    graph = story(SEED, files=POCKET, text="0s A star spins on a meadow.", duration=frames_in(4) / 16, **OWN_SIZE)
     graph["60"] = {"class_type": "LoadImage", "inputs": {"image": "start.png"}}
     graph[SAMPLER]["inputs"]["start_image"] = ["60", 0]
     run = client.run(graph)

@@ -11,6 +11,8 @@ from longlive_core.pocket.judge import Sight
 from longlive_core.pocket.steps import largest_step, longest_unseen
 from longlive_core.pocket.world import Attributes, changed_attributes, film, random_attributes
 
+pytestmark = pytest.mark.slow
+
 SWITCH, FRAMES = 69, 165  # the second segment has two windows after it has settled
 BALL = Attributes("red", "ball", "rest", "sea")
 

@@ -20,7 +20,7 @@ from .card import Card, Event
 from .cases import CHUNKS, Case
 
 TEXT = "0s A red ball circles.\n2.25s A blue square bounces."  # the change comes before the fourth chunk
-FPS, SIZE = 16, (48, 32)
+FPS, SIZE = 16, (32, 16)
 SECONDS = 57 / FPS  # nine frames and four times twelve
 # Functions of the rollout, the innermost first: all passes of a chunk, of a change of prompt, what is around them.
 PHASES = ("Shot.next_chunk", "Shot.recache", "Shot.switch")

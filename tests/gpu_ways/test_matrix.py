@@ -11,6 +11,8 @@ import pytest
 
 from .cases import CHUNKS, PROMPTS, Case, matrix
 
+pytestmark = pytest.mark.slow
+
 # Largest error of any chunk's latents, root mean square relative to the film. bf16 rounds to 2^-9 = 0.002 and fp16 to
 # 2^-12 = 0.00024 at every one of about ten steps of a block, so a pass through two blocks is off by about three times
 # that; measured are 0.0068 and 0.0008. It does not grow from chunk to chunk. What packed weights stand for counts as

@@ -13,6 +13,8 @@ from ..comfy.server import ROOT, comfyui_path
 from . import fakes
 from .test_versions import filming, new_host, parts  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.slow
+
 INSIDE = Path(__file__).with_name("inside_patches.py")
 ROUNDING = 2e-6  # relative, in float32
 SEEN = 1e-3  # relative; less than anything here does that has an effect

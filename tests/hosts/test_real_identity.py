@@ -13,6 +13,8 @@ import pytest
 
 from ..comfy.server import ROOT, comfyui_path
 
+pytestmark = pytest.mark.slow
+
 INSIDE = Path(__file__).with_name("inside_identity.py")
 
 # Written down from the version before, which named MODEL, CLIP and VAE otherwise; the same in ComfyUI 0.3.75, 0.27.0

@@ -8,6 +8,8 @@ import pytest
 
 from ..comfy.server import ROOT, comfyui_path
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import json, sys
 sys.path[:0] = [{comfyui!r}, {root!r}]

@@ -14,6 +14,8 @@ from longlive_core.timeline import parse
 from ..comfy.server import ROOT, comfyui_path
 from ..test_captions import subtitles, video_packets, write
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import json, sys
 sys.path[:0] = [{comfyui!r}, {root!r}]

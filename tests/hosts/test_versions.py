@@ -16,6 +16,8 @@ from longlive_core.vae import WanVAE
 from ..holding import holding
 from . import fakes
 
+pytestmark = pytest.mark.slow
+
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
 SIZE = (48, 32)  # pixels
 PUBLIC = {"comfy_api.latest", "comfy.utils", "folder_paths"}  # of ComfyUI, for nodes; the rest is for compat.py alone

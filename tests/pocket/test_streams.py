@@ -199,6 +199,7 @@ class _Films:
             self.clips.append(LongClip(latents, weight, script))
 
 
+@pytest.mark.slow
 def test_the_stage_trains_the_transformer_on_its_own_films(short, tmp_path, monkeypatch):
     """Forbids a stage whose films reach no step, and one that moves the text encoder or loses it."""
     torch.manual_seed(0)

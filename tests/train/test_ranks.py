@@ -10,6 +10,8 @@ import torch
 
 from .test_causal_stage import write_clips
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent / "ranks.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -18,7 +20,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def trained(out: Path, count: int, steps: int, *folder: Path, stage: str = "distil") -> dict:
     launcher = TORCHRUN if count == 2 else [sys.executable]
     done = subprocess.run([*launcher, SCRIPT, stage, out, str(steps), *folder], env=ENVIRONMENT, capture_output=True,
-                          text=True, check=False, timeout=300)  # fmt: skip
+                          text=True, check=False, timeout=3000)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -80,7 +82,7 @@ with ranks("cpu") as who:
 """)
     environment = ENVIRONMENT | {"PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run([*TORCHRUN, script, tmp_path / "mean"], env=environment, capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
+                          check=False, timeout=3000)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     expected = [((1, 2), torch.bfloat16, {1.5}), ((3, 2), torch.bfloat16, {2.5}), ((2, 2), torch.bfloat16, {0.0})]
     for rank in range(2):

@@ -103,6 +103,7 @@ def test_a_film_that_is_done_says_so():
         film.next_clip(0)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film():
     """Forbids a state, or a graph, that keeps anything of earlier clips."""
     film = LongFilm(student_shot(tiny(1)), texts(2), None, None, [7], Lengths(12, 9, 12 + 9 * 20))
