@@ -15,6 +15,7 @@ GOING_ON = ["branch", "extend"]  # their films go on after a take
 LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in one_prompt
 # Files of Load LongLive. What looks at pictures takes the pocket model, everything else the tiny one of `models`.
 TINY = {"model": "tiny_dit.safetensors", "vae": "tiny_vae.safetensors"}
+TINY_SIZE = {"width": 64, "height": 48}
 POCKET = {"model": "pocket (built-in)", "vae": "from the model"}
 
 TEXT = "0s A red ball bounces on a meadow.\n1.5s A blue ball bounces on a meadow."
@@ -56,12 +57,14 @@ def film(files: dict = TINY, **inputs) -> dict:
 
 
 def with_tiny_files(graph: dict) -> dict:
-    """A workflow for the pocket model, with the tiny one's files in all loaders."""
+    """A workflow for the pocket model, with the tiny one's files in all loaders and small pictures."""
     graph = copy.deepcopy(graph)
     for node in graph.values():
         inputs = node["inputs"]
         if node["class_type"] == "LongLiveLoad":
             inputs.update(TINY)
+        if node["class_type"] == "LongLiveStreamSampler":
+            inputs.update(TINY_SIZE)
         inputs.update({name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae"))
                        if name in inputs})  # fmt: skip
     return graph

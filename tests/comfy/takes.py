@@ -19,7 +19,7 @@ STORY = "0s A red ball bounces on a meadow.\n2.5s A blue ball bounces on a meado
 SECONDS = 6.5
 PLAN = parse(STORY).plan(SECONDS)
 CHUNKS = PLAN.chunks
-SIZE = {"width": 64, "height": 48}  # small, since float32 is slow
+SIZE = graphs.TINY_SIZE
 CHUNK_EVENT = "longlive.chunk"
 
 
