@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..timeline import Plan, parse, shot_boundary
+from ..timeline import Plan, read_exact, shot_boundary
 from ..vae import encode
 from .keys import Given, Origin, given_key
 from .store import Manifest, TakeError, TakeStore
@@ -82,7 +82,7 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
         raise TakeError(f"take {take} has {there} chunks rendered, so a film can go on after chunk 1 to {there}, not "
                         f"after {chunks}")  # fmt: skip
     _check_like(manifest, size, plan.chunk)
-    old = parse(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
+    old = read_exact(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
     for segment in plan.segments:
         first = segment.start_chunk == 0

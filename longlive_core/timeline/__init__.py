@@ -8,11 +8,14 @@ The language is described in docs/timeline.md. Everything a user can get wrong r
 that names line and column; nothing is ignored and nothing falls back silently.
 """
 
-from .parse import check_first, parse
+from .exact import read_exact
+from .order import check_first
+from .parse import parse
 from .plan import MAX_SECONDS, Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
 from .snap import DEFAULT_SEGMENT_SECONDS
-from .syntax import TRANSITIONS, Segment, Time, TimelineError, parse_time
+from .syntax import TRANSITIONS, Segment, Time, TimelineError
+from .times import parse_time
 
 __all__ = [
     "DEFAULT_SEGMENT_SECONDS",
@@ -27,6 +30,7 @@ __all__ = [
     "TimelineError",
     "check_first",
     "parse",
+    "read_exact",
     "parse_time",
     "shot_boundary",
 ]

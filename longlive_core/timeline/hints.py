@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from .plan import PlannedSegment, count
-
-if TYPE_CHECKING:
-    from .script import Script
+from .syntax import Segment
 
 _SHORT_CHUNKS = 2
 
 
-def hints_for(script: Script, planned: tuple[PlannedSegment, ...], frames: int, fps: float, chunk: int) -> list[str]:
+def hints_for(
+    segments: tuple[Segment, ...], anchor: str | None, planned: tuple[PlannedSegment, ...], frames: int, fps: float,
+    chunk: int,
+) -> list[str]:  # fmt: skip
     hints = []
-    end = script.segments[-1].end
+    end = segments[-1].end
     early = end is not None and (
         end.chunk < planned[-1].start_chunk + planned[-1].chunks
         if end.chunk is not None
@@ -30,8 +30,8 @@ def hints_for(script: Script, planned: tuple[PlannedSegment, ...], frames: int, 
                 f"line {segment.line}: the segment lasts {count(segment.chunks, 'chunk')}; a prompt needs two or "
                 "more to show"
             )
-    if script.anchor is None:
-        for before, segment in pairwise(script.segments):
+    if anchor is None:
+        for before, segment in pairwise(segments):
             if segment.transition != "cut" and not _related(before.text, segment.text):
                 hints.append(
                     f"line {segment.line}: the segment repeats neither subject nor setting of line {before.line}, so "

@@ -9,7 +9,9 @@ import difflib
 import re
 from typing import Any
 
-from .syntax import TRANSITIONS, Segment, Time, TimelineError, parse_time
+from .invisible import fold, lstrip, rstrip
+from .syntax import TRANSITIONS, Segment, Time, TimelineError
+from .times import parse_time
 
 # As longlive_core.noise.MAX_SEED, whose file needs torch; a test compares them.
 MAX_SEED = 2**64 - 1
@@ -18,6 +20,14 @@ OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "
 _ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
 # A longer run of digits is out of range; converting it would take Python time or fail with an error of its own.
 _LONGEST_SEED = len(str(MAX_SEED))
+_OPENING = "{\uff5b\ufe5b"
+_KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
+_WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]+)"
+_LOOKALIKE = re.compile(
+    rf"\(\s*{_WRITTEN}\s*\)$|\[\s*{_WRITTEN}\s*\]$|<\s*{_WRITTEN}\s*/?\s*>$|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
+    rf"|(?<!\S)(?:--|/|@|\#|\\){_WRITTEN}$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",
+    re.IGNORECASE,
+)
 _LITERAL = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
 
 
@@ -27,13 +37,11 @@ def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any
     text: the prompt, whose first character stands at `column`. Returns the prompt without them and those written, by
     the names of Segment's fields. Braces inside the prompt are text.
     """
-    body, options = text.rstrip(), []
-    while body.endswith("}"):
-        start = body.rfind("{")
-        if start < 0:
-            raise TimelineError("a '}' without its '{' at the end of the prompt", line, column + len(body) - 1)
+    body, options = rstrip(text), []
+    _refuse_lookalikes(body, line, column)
+    while (start := _last_braces(body, line, column)) is not None:
         options = _options_between(body, start, line, column) + options
-        body = body[:start].rstrip()
+        body = rstrip(body[:start])
     unclosed = body.rfind("{")
     if unclosed > body.rfind("}"):
         raise TimelineError(
@@ -44,12 +52,36 @@ def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any
     return body, _read_options(options, line)
 
 
+def _last_braces(body: str, line: int, column: int) -> int | None:
+    """Where the braces open that end the text. Full-width ones count where an option is inside."""
+    if not body or fold(body[-1]).text != "}":
+        return None
+    start = max(body.rfind(brace) for brace in _OPENING)
+    if body[-1] != "}" and (start < 0 or not _KNOWN.match(fold(body[start + 1 : -1]).text)):
+        return None
+    if start < 0:
+        raise TimelineError("a '}' without its '{' at the end of the prompt", line, column + len(body) - 1)
+    return start
+
+
+def _refuse_lookalikes(body: str, line: int, column: int) -> None:
+    """Raise TimelineError for `(cut)`, `[keep]`, `--cut` and the like at the end: an option in other signs."""
+    folded = fold(body)
+    if match := _LOOKALIKE.search(folded.text):
+        option = next(part for part in match.groups() if part is not None)
+        raise TimelineError(
+            f"'{match[0].strip()}' is no option; write {{{option.strip()}}} (if it is text, put a full stop behind it)",
+            line,
+            column + folded.at[match.start()],
+        )
+
+
 def _options_between(body: str, start: int, line: int, column: int) -> list[tuple[str, int]]:
     """The comma-separated options of the brace that opens at body[start], each with its column."""
-    found, offset = [], start + 1
-    for part in body[start + 1 : -1].split(","):
-        found.append((part.strip(), column + offset + len(part) - len(part.lstrip())))
-        offset += len(part) + 1
+    inner, found, at = fold(body[start + 1 : -1]), [], 0
+    for part in re.split("[,;]", inner.text):
+        found.append((part.strip(), column + start + 1 + inner.at[at + len(part) - len(part.lstrip())]))
+        at += len(part) + 1
     if not any(name for name, _ in found):
         raise TimelineError(f"empty braces; options are {_ALL_OPTIONS}", line, column + start)
     return found
@@ -144,8 +176,9 @@ def make_segment(
 
     column: the place of raw[0]. start: the place where the segment begins, if that is not its text.
     """
-    column += len(raw) - len(raw.lstrip())
-    body, options = split_options(raw.lstrip(), line, column)
+    stripped = lstrip(raw)
+    column += len(raw) - len(stripped)
+    body, options = split_options(stripped, line, column)
     if not body:
         where = "" if time is None else f" at {time}"
         raise TimelineError(f"the segment{where} has no text; write what the film shows there", line, column)
@@ -168,5 +201,5 @@ def literal_option_notes(segment: Segment) -> list[str]:
     """A note for every option in braces that stands inside the text and is therefore text."""
     return [
         f"line {segment.line}: {_brief(option)} stands inside the prompt and is read as text; options go to the end"
-        for option in _LITERAL.findall(segment.text)
+        for option in _LITERAL.findall(fold(segment.text).text)
     ]

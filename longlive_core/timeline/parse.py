@@ -1,32 +1,36 @@
-"""Timeline text -> Script: times at the start of a line, [start-end: text], and prompts without times.
+"""Timeline text -> Script: times at the start of a line, [start-end: text], prompts without times, JSON.
 
-Text is literal, apart from the time in front, the options in braces at the end and, in lines without times, `|`.
+Text is literal, apart from the head in front (heads.py), the options in braces at the end and, in lines without times,
+`|`. All lines are of one kind; the first decides whether there are times.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 
-from .json_forms import parse_json
-from .options import check_characters, literal_option_notes, make_segment
+from .anchor import take_anchor
+from .brackets import INLINE, read_open, split_markers
+from .foreign import foreign_notes
+from .heads import Head, check_glued, check_relative, find_head
+from .invisible import fold, split_lines
+from .json_forms import is_json, parse_json
+from .layout import clean
+from .options import literal_option_notes, make_segment
+from .order import check_first, check_order
 from .script import Script
-from .syntax import _NUMBER, _UNITS, Segment, TimelineError, looks_like_time, parse_time
+from .syntax import RANGE_FORM, Segment, TimelineError
+from .times import looks_like_time
 
-_BARE_ZERO = re.compile(r"[+-]?0+(?:[.,]0+)?")
-_DASH = r"(?:-|\u2013|\u2014|to\b)"  # word processors turn hyphens into dashes
-_RANGE_HEAD = re.compile(rf"\[\s*({_NUMBER}{_UNITS}?)\s*{_DASH}\s*({_NUMBER}{_UNITS}?)\s*:", re.IGNORECASE)
-# Meant as a range even where it is not a good one: `[5s: text]`, `[0s-5s text]`. `[3D render] a panda` is text.
-_RANGE_ATTEMPT = re.compile(rf"\[\s*{_NUMBER}\s*{_UNITS}?\s*(?::|{_DASH})", re.IGNORECASE)
+__all__ = ["check_first", "literal_notes", "parse", "read_timed"]
+
 _KINDS = {
     "lines": "starts with a time",
-    "ranges": "is a [start-end: text] range",
+    "ranges": "is a range with start and end",
     "untimed": "has no time",
 }
-RANGE_FORM = "[0s-5s: text]"
-# Ranges that miss each other by less than a frame meet: exports round their times.
-MEETING_SECONDS = 0.05
+_SECOND = re.compile(r"\s*([^\s{|]*)")
 
 
 def parse(text: str, goes_on: bool = False) -> Script:
@@ -36,203 +40,214 @@ def parse(text: str, goes_on: bool = False) -> Script:
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    anchor, lines = _take_anchor(lines)
-    content = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    anchor, lines = take_anchor(clean(split_lines(text)))
+    content = [(number, line) for number, line in enumerate(lines, 1) if fold(line).text.strip()]
     if not content:
         what = "the timeline is empty" if anchor is None else "the timeline has an anchor but no prompt"
         raise TimelineError(f"{what}; write a line such as '0s A panda walks in the snow'", 1, 1)
-    first = content[0][1].lstrip()
-    if first.startswith("{"):
-        segments, form, notes = parse_json("\n".join(lines))
+    rest = "\n".join(lines)
+    if is_json(rest):
+        segments, form, notes = parse_json(rest)
     else:
-        form, notes = _form_of(content), []
-        segments = [segment for number, line in content for segment in _READERS[form](line, number)]
+        segments, form, notes = _read_lines(content)
     check_order(segments, goes_on)
-    return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form)))
+    return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
 
 
-def _take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
-    """The anchor's text, and the lines with the anchor's line blanked, so that line numbers stay."""
-    anchor, anchor_line, rest = None, 0, list(lines)
-    for number, line in enumerate(lines, 1):
-        stripped = line.strip()
-        if not stripped.startswith("*"):
-            continue
-        column = len(line) - len(line.lstrip()) + 1
-        body = stripped[1:]
-        if body and not body[0].isspace():
-            raise TimelineError("an anchor is written '* text', with a space after the star", number, column)
-        if not body.strip():
-            raise TimelineError("the anchor has no text; write '* subject and setting'", number, column)
-        if anchor is not None:
-            raise TimelineError(f"a second anchor; the first is in line {anchor_line}", number, column)
-        if body.rstrip().endswith("}"):
-            raise TimelineError("an anchor takes no options; put them at the end of a segment", number, column)
-        check_characters(body, number, column)
-        anchor, anchor_line, rest[number - 1] = body.strip(), number, ""
-    return anchor, rest
-
-
-def _form_of(content: list[tuple[int, str]]) -> str:
-    """lines, ranges or untimed; a TimelineError where lines of different kinds meet."""
+def _read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
     number, line = content[0]
-    token, column = _first_token(line)
-    if _BARE_ZERO.fullmatch(token):
-        raise TimelineError(f"the time '{token}' has no unit; write 0s", number, column)
-    if re.match(r'\[\s*"', line.lstrip()):
-        raise TimelineError('a JSON list of prompts is written {"prompts": ["...", "..."]}', number, column)
-    form = _kind(line)
-    for other_number, other in content[1:]:
-        kind = _kind(other)
-        if kind != form:
-            raise TimelineError(
-                f"this line {_KINDS[kind]}, but line {number} {_KINDS[form]}; write all lines the same way",
-                other_number,
-                _first_token(other)[1],
-            )
-    return form
+    head = find_head(line, number)
+    if head is None or not _begins_timed(head, number, alone=len(content) == 1):
+        return _read_untimed(content)
+    return _read_heads(content)
 
 
-def _kind(line: str) -> str:
-    if _RANGE_ATTEMPT.match(line.lstrip()):
-        return "ranges"
-    return "lines" if looks_like_time(_first_token(line)[0]) else "untimed"
+def _begins_timed(head: Head, number: int, alone: bool) -> bool:
+    """Whether the first line's head makes this a timeline with times; a film starts at 0, and sentences rarely do."""
+    if head.bare:
+        if not head.zero or (head.worded and not head.parted) or (head.ranged and alone and not head.parted):
+            return False
+        raise _no_unit(head, number)
+    if not (head.zero or head.certain):
+        return False
+    if head.glued:
+        if not head.zero:
+            return False
+        check_glued(head, number)
+    return True
 
 
-def _first_token(text: str) -> tuple[str, int]:
-    """The word a text starts with, and its column from 1; a brace or a bar ends it: `5s{keep}` starts with a time."""
-    start = len(text) - len(text.lstrip())
-    return re.compile(r"[^\s{|]*").match(text, start)[0], start + 1
+def _no_unit(head: Head, number: int) -> TimelineError:
+    what = "range" if head.ranged else "time"
+    first = re.match(r"[0-9.,]+", head.number)[0]
+    forms = "write 0s-5s, or 0f-80f for frames" if head.ranged else (
+        f"write {first}s for seconds, {first}f for frames or {first}c for chunks"
+    )  # fmt: skip
+    return TimelineError(f"the {what} '{head.number}' has no unit; {forms}", number, head.column)
+
+
+def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
+    """Lines with times, each with its prompt behind the time or in the lines below it."""
+    first_line, first = content[0]
+    form = "ranges" if find_head(first, first_line).end is not None else "lines"
+    segments, notes = [], []
+    waiting: tuple[Head, int] | None = None  # a time alone on its line
+    beneath: list[tuple[int, str]] = []
+    for number, line in content:
+        head = find_head(line, number)
+        if waiting is not None and (head is None or (head.bare and not head.parted)):
+            beneath.append((number, line))
+            continue
+        _check_kind(head, line, number, form, first_line)
+        segments += _beneath(*waiting, beneath) if waiting is not None else []
+        waiting, beneath = None, []
+        if head.title:
+            notes.append(f"line {number}: '{head.title}' is the scene's name and no part of its prompt")
+        if not head.open and not fold(head.text).text.strip():
+            waiting = head, number
+        else:
+            segments += _read_headed(head, line, number, form, first_line)
+    if waiting is not None:
+        segments += _beneath(*waiting, beneath)
+    return segments, form, notes
+
+
+def _check_kind(head: Head | None, line: str, number: int, form: str, first_line: int) -> None:
+    """Raise TimelineError where a line is of another kind than the first."""
+    if head is not None:
+        check_relative(head, number)
+        check_glued(head, number)
+        if head.bare:
+            raise _no_unit(head, number)
+    kind = "untimed" if head is None else "lines" if head.end is None else "ranges"
+    if kind == form:
+        return
+    folded = fold(line)
+    column = folded.at[len(folded.text) - len(folded.text.lstrip())] + 1 if head is None else head.column
+    raise TimelineError(
+        f"this line {_KINDS[kind]}, but line {first_line} {_KINDS[form]}; write all lines the same way", number, column
+    )
+
+
+def _beneath(head: Head, number: int, lines: list[tuple[int, str]]) -> list[Segment]:
+    """The segment of a time that stands alone on its line, with the lines below as its prompt."""
+    if not lines:
+        return [make_segment(head.text, number, head.text_at + 1, head.start, head.end, head.column)]
+    text = lines[0][1] if len(lines) == 1 else " ".join(line.strip() for _, line in lines)
+    _check_inside(text, lines[0][0])
+    segment = make_segment(text, lines[0][0], 1, head.start, head.end, head.column)
+    return [_placed(segment, number)]
+
+
+def _placed(segment: Segment, line: int) -> Segment:
+    return replace(segment, line=line)
+
+
+def _read_headed(head: Head, line: str, number: int, form: str, first_line: int) -> list[Segment]:
+    if head.open:
+        return read_open(line, number, lambda other: _check_kind(other, line, number, form, first_line))
+    segments = []
+    for part in split_markers(line, head):
+        head = find_head(part, number)
+        _check_kind(head, part, number, form, first_line)
+        segments += _read_one(head, number)
+    return segments
 
 
 def read_timed(line: str, number: int) -> list[Segment]:
     """`12s text`: one segment a line."""
-    token, column = _first_token(line)
-    time = parse_time(token, number, column)
-    text_at = column - 1 + len(token)
-    parts = line[text_at:].split("|")
-    for part in parts[1:]:
-        if looks_like_time(_first_token(part)[0]):
+    head = find_head(line, number)
+    if head is None or head.bare or head.open or head.end is not None:
+        raise TimelineError(f"'{line.split()[0]}' is not a time; write '12s text'", number, 1)
+    return _read_one(head, number)
+
+
+def _read_one(head: Head, number: int) -> list[Segment]:
+    text = head.text
+    for part in text.split("|")[1:]:
+        if looks_like_time(_SECOND.match(fold(part).text)[1]):
             raise TimelineError(
-                f"'| {_first_token(part)[0]}' looks like a second segment; write each segment on its own line",
+                f"'| {_SECOND.match(part)[1]}' looks like a second segment; write each segment on its own line",
                 number,
-                line.index("|") + 1,
+                head.text_at + text.index("|") + 1,
             )
-    return [make_segment(line[text_at:], number, text_at + 1, time, start=column)]
+    _check_inside(text, number, head.text_at)
+    if head.parted:
+        text = _unquoted(text)
+    if head.unclosed and text.rstrip().endswith(head.unclosed):
+        text = text.rstrip().removesuffix(head.unclosed)
+    return [make_segment(text, number, head.text_at + 1, head.start, head.end, head.column)]
 
 
-def literal_notes(segments: Sequence[Segment], form: str) -> list[str]:
+def _check_inside(text: str, number: int, at: int = 0) -> None:
+    """Raise TimelineError for `A panda walks [5s: it sits]`."""
+    folded = fold(text)
+    if inside := INLINE.search(folded.text):
+        raise TimelineError(
+            f"'{inside[0]} ...]' stands inside a prompt; give each its own line, the first from 0s: {RANGE_FORM}",
+            number,
+            at + folded.at[inside.start()] + 1,
+        )
+
+
+_QUOTED = re.compile(r"""\s*(["'])((?:(?!\1).|\1\1)*)\1\s*,?\s*(\{[^{}]*\}\s*)*""")
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes that delimit a prompt behind a sign (`0s: "text"`, CSV), every character in its place."""
+    folded = fold(text)
+    match = _QUOTED.fullmatch(folded.text)
+    if match is None or not match[2].strip():
+        return text
+    start, end = folded.at[match.start(2)], folded.at[match.end(2)]
+    quote = text[start - 1]
+    behind = " " + text[folded.at[match.end(2)] + 1 :].replace(",", " ", 1) if match[3] is None else (
+        " " + text[folded.at[match.end(2)] + 1 :]
+    )  # fmt: skip
+    return " " * start + text[start:end].replace(quote * 2, quote) + behind
+
+
+def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
+    """Prompts without times, one a line or several with bars between."""
+    first_line = content[0][0]
+    segments, notes = [], []
+    for number, line in content:
+        head = find_head(line, number) if number != first_line else None
+        if head is not None and head.certain and not head.bare and not head.glued:
+            _check_kind(head, line, number, "untimed", first_line)
+        if (weak := find_head(line, number)) is not None and (not weak.bare or weak.ranged) and not weak.glued:
+            notes.append(
+                f"line {number}: '{weak.written}' is read as text, since the film starts at 0s; if it is a time, "
+                "write all lines as '0s text'"
+            )
+        segments += _read_bars(line, number)
+    return segments, "untimed", notes
+
+
+def _read_bars(line: str, number: int) -> list[Segment]:
+    segments, at = [], 0
+    for part in line.split("|"):
+        folded = fold(part)
+        head = find_head(part, number) if at else None
+        token = _SECOND.match(folded.text)[1]
+        if (head is not None and head.certain and not head.bare) or (at and looks_like_time(token)):
+            raise TimelineError(
+                f"'{token}' is a time after '|'; write each segment with a time on its own line",
+                number,
+                at + folded.at[len(folded.text) - len(folded.text.lstrip())] + 1,
+            )
+        _check_inside(part, number, at)
+        segments.append(make_segment(part, number, at + 1))
+        at += len(part) + 1
+    return segments
+
+
+def literal_notes(segments: Sequence[Segment], form: str, anchor: str | None = None) -> list[str]:
     """What looks like syntax and is read as text."""
     bars = [
         f"line {segment.line}: '|' is read as text; it splits prompts only in lines without times"
         for segment in segments
         if form == "lines" and "|" in segment.text
     ]
-    return bars + [note for segment in segments for note in literal_option_notes(segment)]
-
-
-def _read_untimed(line: str, number: int) -> list[Segment]:
-    segments, column = [], 1
-    for part in line.split("|"):
-        token, place = _first_token(part)
-        if looks_like_time(token):
-            raise TimelineError(
-                f"'{token}' is a time after '|'; write each segment with a time on its own line",
-                number,
-                column + place - 1,
-            )
-        segments.append(make_segment(part, number, column))
-        column += len(part) + 1
-    return segments
-
-
-def _read_ranges(line: str, number: int) -> list[Segment]:
-    """One or more `[start-end: text]`, each with its options inside or right behind the bracket."""
-    segments, at = [], 0
-    while line[at:].strip():
-        at += len(line[at:]) - len(line[at:].lstrip())
-        head = _RANGE_HEAD.match(line, at)
-        if head is None:
-            what = "a range is written" if line[at] == "[" else "text outside the brackets; write"
-            raise TimelineError(f"{what} {RANGE_FORM}, with times such as 5s, 0:05 or 16c", number, at + 1)
-        close = _closing_bracket(line, at, number)
-        behind = re.compile(r"(?:\s*\{[^{}\[\]]*\})*").match(line, close + 1).end()
-        # The bracket becomes a space, so that options behind it keep their columns.
-        raw = line[head.end() : close] + " " + line[close + 1 : behind]
-        start = parse_time(head[1], number, head.start(1) + 1)
-        end = parse_time(head[2], number, head.start(2) + 1)
-        if end.compare(start) in (-1, 0):
-            raise TimelineError(f"the range ends at {end}, but starts at {start}", number, head.start(2) + 1)
-        segments.append(make_segment(raw, number, head.end() + 1, start, end, at + 1))
-        at = behind
-    return segments
-
-
-def _closing_bracket(line: str, start: int, number: int) -> int:
-    """Index of the bracket that closes line[start]; brackets inside the text count in pairs."""
-    depth = 0
-    for index in range(start, len(line)):
-        depth += {"[": 1, "]": -1}.get(line[index], 0)
-        if depth == 0:
-            return index
-    raise TimelineError(f"'[' is not closed; write {RANGE_FORM} on one line", number, start + 1)
-
-
-def check_order(segments: Sequence[Segment], goes_on: bool = False) -> None:
-    """The first segment starts at 0 and has nothing to change from, unless it goes on; times rise; ranges meet."""
-    first = segments[0]
-    if first.time is not None and not first.time.is_zero:
-        raise TimelineError(
-            f"the first segment starts at {first.time}, but the film starts at 0s (if '{first.time}' belongs to the "
-            f"prompt, write a time before it)",
-            first.line,
-            first.column,
-        )
-    if not goes_on:
-        check_first(first)
-    for before, after in pairwise(segments):
-        if after.time is not None and after.time.compare(before.time) in (-1, 0):
-            how = "the same time as" if after.time.compare(before.time) == 0 else "before"
-            raise TimelineError(
-                f"the segment starts at {after.time}, {how} the one in line {before.line} ({before.time}); "
-                "times must rise",
-                after.line,
-                after.column,
-            )
-        if before.end is not None:
-            _check_meeting(before, after)
-
-
-def check_first(first: Segment) -> None:
-    """Raise TimelineError where a film's first prompt says how it takes over."""
-    if first.transition != "recache" or first.blend is not None:
-        option = first.transition if first.blend is None else f"blend={first.blend}"
-        raise TimelineError(
-            f"the first segment has nothing before it, so {{{option}}} has no meaning there; remove it",
-            first.line,
-            first.column,
-        )
-
-
-def _check_meeting(before: Segment, after: Segment) -> None:
-    order = after.time.compare(before.end)
-    if order is None:
-        raise TimelineError(
-            f"the range starts at {after.time}, the one in line {before.line} ends at {before.end}; write both in "
-            "seconds or both in chunks",
-            after.line,
-            after.column,
-        )
-    if order == 0 or (after.time.chunk is None and abs(after.time.seconds - before.end.seconds) < MEETING_SECONDS):
-        return
-    what = "leaves a gap after" if order > 0 else "overlaps"
-    raise TimelineError(
-        f"the range starts at {after.time} and {what} the one in line {before.line}, which ends at {before.end}; "
-        "each must start where the one before ends",
-        after.line,
-        after.column,
-    )
-
-
-_READERS = {"lines": read_timed, "ranges": _read_ranges, "untimed": _read_untimed}
+    options = [note for segment in segments for note in literal_option_notes(segment)]
+    return bars + options + foreign_notes(segments, anchor)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from .options import write_options
 from .plan import Plan
 from .snap import make_plan
-from .syntax import Segment
+from .syntax import Segment, TimelineError
+
+
+_SIGN = re.compile(r"[^\w\s\"'(\[<{]")
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Script:
 
     segments: in order of time; the first starts at 0.
     anchor: text put before every prompt, or None.
-    form: lines | ranges | untimed | json | scope, the way it was written.
+    form: lines | ranges | untimed | json | entries | scope, the way it was written.
     notes: remarks of the parser; they come first among a plan's hints.
     """
 
@@ -39,9 +43,34 @@ class Script:
         return make_plan(self, duration, fps, chunk, chunks)
 
     def to_text(self) -> str:
-        """The timeline as text that parses to an equal script (places and notes apart)."""
+        """The timeline as text that parses to an equal script (places and notes apart).
+
+        A prompt that its form cannot hold ("- 5s" behind a time) makes it a list of objects in JSON.
+        """
+        forms = ("lines", "parted") if self.form == "lines" else (self.form,)
+        return self.text_in(*forms) or self.written("entries")
+
+    def text_in(self, *forms: str) -> str | None:
+        """The text in the first of these forms that reads back as this script."""
+        return next(filter(self._reads_back, map(self.written, forms)), None)
+
+    def written(self, form: str) -> str:
+        """The text in a form, whatever it reads as."""
         anchor = [] if self.anchor is None else [f"* {self.anchor}"]
-        return "\n".join(anchor + _WRITERS[self.form](self.segments))
+        return "\n".join(anchor + _WRITERS[form](self.segments))
+
+    def _reads_back(self, text: str) -> bool:
+        from .parse import parse  # not above: parsing imports this file
+
+        try:
+            read = parse(text, goes_on=True)
+        except TimelineError:
+            return False
+        return read.anchor == self.anchor and [_content(s) for s in read.segments] == [_content(s) for s in self.segments]
+
+
+def _content(segment: Segment) -> Segment:
+    return replace(segment, line=0, column=0)
 
 
 def _prompt(segment: Segment) -> str:
@@ -49,7 +78,13 @@ def _prompt(segment: Segment) -> str:
 
 
 def _lines(segments: tuple[Segment, ...]) -> list[str]:
-    return [f"{segment.time} {_prompt(segment)}" for segment in segments]
+    """A sign that could be read as one between time and prompt gets a colon in front."""
+    return [f"{segment.time}{':' if _SIGN.match(segment.text) else ''} {_prompt(segment)}" for segment in segments]
+
+
+def _parted(segments: tuple[Segment, ...]) -> list[str]:
+    """Behind a colon everything is the prompt's, a dash too."""
+    return [f"{segment.time}: {_prompt(segment)}" for segment in segments]
 
 
 def _ranges(segments: tuple[Segment, ...]) -> list[str]:
@@ -76,4 +111,14 @@ def _scope(segments: tuple[Segment, ...]) -> list[str]:
     return [json.dumps({"prompts": entries}, ensure_ascii=False)]
 
 
-_WRITERS = {"lines": _lines, "ranges": _ranges, "untimed": _untimed, "json": _json, "scope": _scope}
+def _entries(segments: tuple[Segment, ...]) -> list[str]:
+    entries = []
+    for segment in segments:
+        times = {"time": segment.time, "end": segment.end}
+        entries.append({name: str(time) for name, time in times.items() if time is not None} | {"text": _prompt(segment)})
+    return [json.dumps({"prompts": entries}, ensure_ascii=False)]
+
+
+_WRITERS = {
+    "lines": _lines, "parted": _parted, "ranges": _ranges, "untimed": _untimed, "json": _json, "entries": _entries, "scope": _scope,
+}  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .hints import hints_for
@@ -39,7 +39,7 @@ class _Spot:
 def make_plan(script: Script, duration: float | None, fps: float, chunk: int, chunks: int | None) -> Plan:
     """See Script.plan."""
     _check_clock(duration, fps, chunk, chunks)
-    segments = script.segments
+    segments = tuple(_at_rate(segment, fps) for segment in script.segments)
     starts = _starts(segments, duration, chunks)
     if duration is not None:
         _check_before(segments, starts, duration)
@@ -68,8 +68,14 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
     # A film of so many chunks may be the beginning of a longer one, so it may end inside a blend.
     for segment, written in zip(planned[:-1] if exact else planned, segments, strict=False):
         check_blend(segment, written.column)
-    hints = script.notes + tuple(hints_for(script, planned, frames, fps, chunk))
+    hints = script.notes + tuple(hints_for(segments, script.anchor, planned, frames, fps, chunk))
     return Plan(chunks, frames, fps, chunk, planned, hints, script.anchor)
+
+
+def _at_rate(segment: Segment, fps: float) -> Segment:
+    """The segment with the frames among its times as seconds."""
+    times = {name: time.at_rate(fps) for name in ("time", "end", "blend") if (time := getattr(segment, name)) is not None}
+    return replace(segment, **times)
 
 
 def _blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:

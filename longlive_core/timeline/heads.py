@@ -1,0 +1,230 @@
+"""The head of a line: the time or range in front of a prompt, with what people put around it.
+
+    0s text          0:00-0:05 text       - **0s:** text       Scene 1 (0s - 5s): text
+    at 5s, text      from 0 to 5 s: text  [0:05] text          frame 16: text
+
+Where a head ends and its prompt begins is decided here; whether a weak head counts (`5 seconds of rain`) is the
+parser's to say, which sees the other lines.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .invisible import Folded, fold
+from .syntax import Time, TimelineError
+from .times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
+
+_BULLET = r"(?:(?:[-*+\u2022>]|\#{1,6}|\[[ xX]?\]|[0-9]{1,3}[.)]|\([0-9]{1,3}\)|[a-zA-Z][.)])\s+)"
+_MARK = r"(?:\*{1,3}|_{1,3}|`|~~)?"
+_LABELS = (
+    "scene|shot|clip|segment|section|part|prompt|take|beat|act|panel|step|sequence|keyframe|multi-?shot(?: prompt)?"
+    "|szene|\u573a\u666f|\u955c\u5934|\u5206\u955c|\u7247\u6bb5"
+)
+_NUMBERED = r"\s*\#?\s*(?:[0-9]{1,3}[a-zA-Z]?|[a-zA-Z])?(?![A-Za-z0-9])"
+_TITLE = r"[^\[\](){}0-9]{0,60}?(?=[\[(])"  # only before a time in brackets
+_LABEL = rf"(?:(?:{_LABELS}){_NUMBERED}(?:\s*[:.,;|-]+\s*|\s+|(?=[\[(]))(?P<title>{_TITLE})?)"
+_WORD = (
+    r"(?:(?:(?:starts?|starting|begins?|beginning)\s+)?(?:at|from|between|ab|von|bei)(?:\s+|:\s*)|@\s*"
+    r"|(?:time(?:stamp)?|start(?:[ _]?time)?|t|zeit)\s*(?:[=:+]|\bis\b)\s*"
+    rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s*[\#=:]\s*|\s+)|\u7b2c\s*)"
+)
+_DASH = (
+    r"(?:[-=]*>|-+|~|\.{2,3}|\u2026|/|(?:to|until|till?|through|thru|and|bis|\u5230|\u81f3)(?![A-Za-z])"
+    r"|[,;|]?\s*(?:end|ende|stop)(?:[ _]?time)?\s*[:=])"
+)
+_ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_:.]))"
+_HEAD = re.compile(
+    rf"\s*(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
+    rf"(?P<open>[\[(<\"']?)\s*(?P<word>{_WORD})?(?P<start>{_ONE})"
+    rf"(?:\s*{_DASH}\s*(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*[,;\t|]))?",
+    re.IGNORECASE,
+)  # fmt: skip
+_SEPARATOR = re.compile(
+    r"\s*(?::|=+>?|-+>|>|\||;|,|\.+(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|\)|\])\s*"
+)  # fmt: skip
+_TAB = re.compile(r"[ ]*\t\s*")
+_CLOSING = {"[": "]", "(": ")", "<": ">", '"': '"', "'": "'"}
+_GLUED = re.compile(r"[-_/+.~#@&*A-Za-z0-9]")
+_RELATIVE = re.compile(r"(?:later|after|before|ago|into|in|long|of|left|remaining)\b", re.IGNORECASE)
+_FIRST_PIECE = re.compile(r"[^\s{|\[(<~>=\])-]+")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A time or a range in front of a prompt.
+
+    Attributes:
+        line: the line itself. column: of the time, with its bracket, from 1. written: the time as written.
+        start, end: None where a number has no unit (start), where no range is written (end).
+        text_at: index in `line` of the prompt; for an open bracket (`[0s-5s: text]`) of the prompt inside it.
+        open: the prompt stands inside the bracket. certain: it cannot be the beginning of a sentence.
+        zero: it starts at 0. glued: the prompt follows without a space. parted: a sign stands between.
+        title: of a labelled scene, which is no prompt. bare: a number without a unit. ranged: it has two ends.
+        worded: a word (`at`) stands before it. unclosed: emphasis that opens before it and ends with the prompt.
+    """
+
+    line: str
+    column: int
+    written: str
+    start: Time | None
+    end: Time | None
+    text_at: int
+    open: bool = False
+    certain: bool = False
+    zero: bool = False
+    glued: bool = False
+    parted: bool = False
+    title: str = ""
+    bare: bool = False
+    ranged: bool = False
+    worded: bool = False
+    unclosed: str = ""
+
+    @property
+    def number(self) -> str:
+        """What is written, without bracket and word."""
+        found = re.search(r"[0-9.].*", self.written)
+        return found[0] if found else self.written
+
+    @property
+    def text(self) -> str:
+        return self.line[self.text_at :]
+
+    @property
+    def relative(self) -> bool:
+        """`5 seconds later`: of another time than the film's start."""
+        return not self.certain and not self.parted and _RELATIVE.match(self.text.lstrip()) is not None
+
+
+def find_head(line: str, number: int) -> Head | None:
+    """The head of a line, or None. Raises TimelineError for what can only be meant as a time and is none."""
+    folded = fold(line)
+    match = _HEAD.match(folded.text)
+    if match is None or match["label"] and not _labelled(folded.text, match):
+        _refuse_near_times(folded, number)
+        return None
+    at, opening = match.end(), match["open"]
+    closing = re.compile(rf"[:,;.\s]*?{re.escape(_CLOSING[opening])}").match(folded.text, at) if opening else None
+    inside = opening == "[" and closing is None
+    if opening and not inside and closing is None:
+        _refuse_near_times(folded, number)
+        return None
+    at = closing.end() if closing else at
+    at, parted, marks = _skip_separator(folded.text, at, match["mark"] or match["inner"])
+    return _build(folded, line, number, match, at, parted, inside, closing is not None, marks)
+
+
+def _labelled(text: str, match: re.Match) -> bool:
+    """`Scene 1 (0s)` has a time, `Shot 1: 3 pandas` has none."""
+    return bool(re.fullmatch(TIME, match["start"], re.I) or match["open"] or match["end"])
+
+
+def _skip_separator(text: str, at: int, marks: str) -> tuple[int, bool, str]:
+    """Behind closing emphasis and one separating sign, in either order; and the emphasis that did not close."""
+    parted = False
+    for _ in range(2):
+        if marks and text.startswith(marks, at):
+            at += len(marks)
+            marks = ""
+        found = None if parted else _SEPARATOR.match(text, at) or _TAB.match(text, at)
+        if found:
+            at, parted = found.end(), True
+    return at, parted, marks
+
+
+def _build(
+    folded: Folded, line: str, number: int, match: re.Match, at: int, parted: bool, inside: bool, closed: bool, marks: str
+) -> Head:
+    written = folded.text[match.start("start") : match.end()].strip()
+    place = folded.at[match.start("open")] + 1
+    start, end = _times(match, folded, number)
+    first = re.fullmatch(TIME, match["start"], re.I)
+    old = looks_like_time(match["start"]) and match["end"] is None and not match["word"]
+    zero = start.is_zero if start is not None else float(match["start"].replace(",", ".")) == 0
+    clock = first is not None and re.search("[:']", match["start"]) is not None
+    following = folded.text[at : at + 1]
+    touching = at and following and not folded.text[at - 1].isspace() and not parted and not closed
+    return Head(
+        line,
+        place,
+        written,
+        start,
+        end,
+        folded.at[at],
+        open=inside,
+        certain=parted or closed or old or clock or (zero and start is not None) or bool(match["label"]),
+        zero=zero,
+        glued=bool(touching and _GLUED.match(following)),
+        parted=parted,
+        title=(match["title"] or "").strip(" :-,.|"),
+        bare=start is None,
+        ranged=bool(match["end"] or match["column"]),
+        worded=bool(match["word"]) and not match["word"].rstrip().endswith(("=", "@", ":")),
+        unclosed=marks,
+    )
+
+
+def _times(match: re.Match, folded: Folded, number: int) -> tuple[Time | None, Time | None]:
+    """Start and end; a number without a unit has that of the other end, or of the word before it."""
+    start, end = match["start"], match["end"] or match["column"]
+    where = "end" if match["end"] else "column"
+    united, end_united = (bool(token and re.fullmatch(TIME, token, re.I)) for token in (start, end))
+    word = UNIT_OF_WORD.get((match["word"] or "").strip(" #=:").lower())
+    if match["word"] and match["word"].startswith("\u7b2c"):
+        word = "s" if end_united else None
+    unit = word
+    if unit is None and not united and end_united:
+        unit = unit_of(end) or ("s" if float(start.replace(",", ".")) == 0 else None)
+    if unit is None and united and end and not end_united:
+        unit = unit_of(start)
+    first = _one(start, united, unit, folded.at[match.start("start")] + 1, number)
+    if end is None:
+        return first, None
+    last_at = folded.at[match.start(where)] + 1
+    last = _one(end, end_united, unit, last_at, number)
+    if (first is None) != (last is None):
+        bare, column = (start, folded.at[match.start("start")] + 1) if first is None else (end, last_at)
+        raise TimelineError(f"'{bare}' is not a time, it has no unit; write {bare}s", number, column)
+    if first is not None and last.compare(first) in (-1, 0):
+        raise TimelineError(f"the range ends at {last}, but starts at {first}", number, last_at)
+    return first, last
+
+
+def _one(token: str, united: bool, unit: str | None, column: int, number: int) -> Time | None:
+    if united:
+        return parse_time(token, number, column)
+    if unit is None:
+        return None
+    time = with_unit(token, unit)
+    return parse_time(f"{token}{unit}", number, column) if time is None else time
+
+
+def _refuse_near_times(folded: Folded, number: int) -> None:
+    """Raise TimelineError for a first word that looks like a time and is none: `-5s`, `0:5`, `1.5c`."""
+    start = len(folded.text) - len(folded.text.lstrip())
+    word = re.compile(r"[^\s{|]*").match(folded.text, start)
+    if looks_like_time(word[0]):
+        parse_time(word[0], number, folded.at[start] + 1)
+    core = re.compile(rf"\s*{_BULLET}{{0,3}}[\[(<]?\s*").match(folded.text).end()
+    piece = _FIRST_PIECE.match(folded.text, core)
+    if piece and (piece[0][0] == "0" or folded.text[core - 1 : core] in "[(<") and looks_like_time(piece[0]):
+        parse_time(piece[0], number, folded.at[core] + 1)
+
+
+def check_glued(head: Head, number: int) -> None:
+    if head.glued:
+        raise TimelineError(
+            f"'{head.written}' and its prompt touch; put a space between: '{head.written} text'", number, head.column
+        )
+
+
+def check_relative(head: Head, number: int) -> None:
+    if head.relative:
+        raise TimelineError(
+            f"'{head.written} {head.text.split()[0]}' counts from another moment; write the time from the film's "
+            f"start, as '12s text' (if it is the prompt, write a time before it: '12s {head.written} ...')",
+            number,
+            head.column,
+        )

@@ -1,0 +1,104 @@
+"""What text looks like against what it is: invisible characters, full-width forms, and the many ways to end a line.
+
+Syntax is matched on a folded copy of a line, in which nothing is invisible and every digit, bracket and dash is the
+ASCII one; prompts are cut from the line itself, so their text never changes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+# CR LF, LF, CR, and what word processors and other systems write: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
+_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+_FILLERS = frozenset("\u034f\u061c\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+_SAME = {
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2e3a\u2e3b\ufe58", "-"),
+    **dict.fromkeys("\u301c\u223c\u02dc", "~"),
+    **dict.fromkeys("\u2236\ua789\u02d0\u05c3\ufe30", ":"),
+    **dict.fromkeys("\u3010\u3014\u3016\u300c\u300e\u27e6\u2045", "["),
+    **dict.fromkeys("\u3011\u3015\u3017\u300d\u300f\u27e7\u2046", "]"),
+    **dict.fromkeys("\u2502\u2503\u00a6\u2223\u23d0", "|"),
+    **dict.fromkeys("\u2192\u21d2\u2794\u279c\u27f6\u25b6\u25b8\u2023\u203a", ">"),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
+    **dict.fromkeys("\u2022\u25e6\u25aa\u25cf\u25cb\u25a0\u25a1\u00b7\u2219\u30fb", "\u2022"),
+    "\u3001": ",", "\u3002": ".", "\u066b": ".", "\u2800": " ", "\u2217": "*", "\u204e": "*", "\u2044": "/",
+}  # fmt: skip
+# Joiners and selectors that letters and emoji are made with; in a prompt they are part of a word.
+_PART_OF_WORDS = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
+
+
+def invisible(char: str) -> bool:
+    """Whether a character shows nothing and is no space: zero-width, directional, soft hyphen, control."""
+    if char in "\t\n\r\0":
+        return False
+    if char in _FILLERS or "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef":
+        return True
+    category = unicodedata.category(char)
+    return category == "Cc" or (category == "Cf" and not "\u0600" <= char <= "\u08ff")
+
+
+@lru_cache(maxsize=4096)
+def _folded(char: str) -> str:
+    if invisible(char):
+        return ""
+    if char.isascii():
+        return char
+    if char in _SAME:
+        return _SAME[char]
+    category = unicodedata.category(char)
+    if category == "Zs":
+        return " "
+    if category == "Nd":
+        return str(unicodedata.decimal(char))
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if len(plain) == 1 and plain.isascii() and category != "No" else char
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A line as it looks, with the place of each character: text[i] is written at line[at[i]]; at[-1] is its end."""
+
+    text: str
+    at: tuple[int, ...]
+
+
+def fold(line: str) -> Folded:
+    if line.isascii() and line.isprintable():
+        return Folded(line, tuple(range(len(line) + 1)))
+    chars = [(plain, index) for index, char in enumerate(line) if (plain := _folded(char))]
+    return Folded("".join(char for char, _ in chars), (*(index for _, index in chars), len(line)))
+
+
+def lstrip(text: str) -> str:
+    """Without the spaces and invisible characters in front."""
+    start = 0
+    while start < len(text) and (text[start].isspace() or invisible(text[start])):
+        start += 1
+    return text[start:]
+
+
+def rstrip(text: str) -> str:
+    """Without the spaces and invisible characters at the end; those that make up an emoji stay."""
+    end = len(text)
+    while end and (text[end - 1].isspace() or (invisible(text[end - 1]) and not _PART_OF_WORDS.match(text[end - 1]))):
+        end -= 1
+    return text[:end]
+
+
+def split_lines(text: str) -> list[str]:
+    return _LINE_END.split(text)
+
+
+def one_line(text: str) -> str:
+    """A prompt is one line of text; line breaks inside become spaces."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", text)
+
+
+def named_inside(text: str) -> list[str]:
+    """The invisible characters inside a prompt that no word is made with, as 'U+200B'."""
+    odd = (char for char in text if invisible(char) and not _PART_OF_WORDS.match(char))
+    return [f"U+{ord(char):04X}" for char in dict.fromkeys(odd)]

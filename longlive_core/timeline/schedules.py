@@ -1,0 +1,74 @@
+"""Schedules: an object whose keys are times, `{"0": "...", "16": "..."}` (Deforum, FizzNodes, AnimateDiff).
+
+Numbers alone are frames there, in every tool that has such schedules.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .heads import Head, find_head
+from .invisible import fold, one_line
+from .options import make_segment
+from .scope import kind_of, place_of
+from .syntax import Segment, Time, TimelineError
+
+_NOTE = (
+    "numbers in front of prompts are read as frames, as Deforum, FizzNodes and AnimateDiff do, at the film's frames "
+    "per second; for seconds write \"5s\" instead of \"5\""
+)  # fmt: skip
+
+
+def is_schedule(data: dict) -> bool:
+    return bool(data) and all(re.match(r"\s*[\[(]?\s*[0-9.]", fold(key).text) for key in data)
+
+
+def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Segment], str, list[str]]:
+    """Returns the segments, their form and notes. place: of the whole, for messages about it."""
+    if not data:
+        raise TimelineError("the timeline is empty: the schedule has no entry", *place)
+    heads = {key: _head(key) for key in data}
+    bare = [key for key, head in heads.items() if head.bare]
+    united = [key for key, head in heads.items() if not head.bare]
+    if united and any(not heads[key].zero for key in bare):
+        raise TimelineError(
+            f'the time "{bare[-1]}" has no unit, but "{united[0]}" has one; write both alike', bare[-1].line,
+            bare[-1].column,
+        )  # fmt: skip
+    read = [(_start(key, heads[key], bool(united)), heads[key].end, key) for key in data]
+    if len({(start.seconds is None, start.chunk is None) for start, _, _ in read}) == 1:
+        read.sort(key=lambda item: next(v for v in (item[0].seconds, item[0].chunk, item[0].frame) if v is not None))
+    segments = [_segment(data[key], key, start, end) for start, end, key in read]
+    return segments, "entries", [_NOTE] if not united else []
+
+
+def _head(key: str) -> Head:
+    head = find_head(key, key.line)
+    if head is None or head.open or head.text.strip() or (head.bare and head.ranged):
+        raise TimelineError(
+            f'"{key}" is no time; keys of a schedule are frames such as "16", or times such as "5s" and "0s-5s"',
+            key.line, key.column,
+        )  # fmt: skip
+    return head
+
+
+def _start(key: str, head: Head, united: bool) -> Time:
+    if not head.bare:
+        return head.start
+    number = fold(key).text.strip()
+    if united:
+        return Time(seconds=0.0)
+    if not number.isdigit() or len(number) > 12:
+        raise TimelineError(f'"{key}" is no frame; frames are whole numbers such as "16"', key.line, key.column)
+    return Time(frame=int(number))
+
+
+def _segment(value: Any, key: str, start: Time, end: Time | None) -> Segment:
+    text = value
+    if isinstance(value, dict):
+        text = next((value[name] for name in ("prompt", "text", "caption") if isinstance(value.get(name), str)), None)
+    if not isinstance(text, str):
+        what = kind_of(value) if text is value else 'an object without "prompt"'
+        raise TimelineError(f'"{key}" is {what}; it is the text of a prompt', *place_of({key: 0}))
+    return make_segment(one_line(text), text.line, text.column, start, end)
