@@ -28,7 +28,7 @@ def _named(words: str, **units: str) -> dict[str, str]:
 
 
 _STARTS = _named(
-    "start starttime starts begin begintime from time t at timestamp timecode offset in when",
+    "start starttime starts range timerange interval begin begintime from time t at timestamp timecode offset in when",
     s="startsec startsecs startseconds starts timesec timeseconds times timestampseconds sec startinseconds",
     ms="startms starttimems timems tms milliseconds timestampms offsetms beginms startmilliseconds",
     f="frame startframe framestart frameindex frameidx frameno framenumber keyframe fromframe",

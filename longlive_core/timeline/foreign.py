@@ -14,7 +14,7 @@ _SWITCHES = (
     "|cfg|fps|camerafixed|cf|duration|dur|motion|gs|ratio|rs|resolution|wm|length|frames|raw|hd|loop|prompt"
 )
 _LABELS = (
-    "scene|shot|clip|segment|section|part|prompt|take|act|panel|step|sequence|keyframe|frame|caption|title"
+    "scene|shot|clip|segment|section|part|prompt|take|act|panel|step|sequence|keyframe|caption|title"
     "|multi-?shot prompt|master prompt|positive(?: prompt)?|visuals?|description|szene|\u573a\u666f|\u955c\u5934"
 )
 _WEIGHT = "is no weight"
@@ -28,7 +28,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>", re.I,
          "loads no LoRA; put a LoRA loader before the sampler (on the command line --lora), and remove it here"),
         (r"\([^()]*[^()\s\d]\s?:(?:[0-2](?:\.\d+)?|\s?\d?\.\d+)\)", 0, f"{_WEIGHT}; prompts have none, so describe it instead"),
-        (r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|\w\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])", 0, f"{_WEIGHT}; prompts have none"),
+        (r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|[a-z]{3,}\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])", 0, f"{_WEIGHT}; prompts have none"),
         (r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\]|\[[^\[\]:|]+:\s*\d*\.?\d+\]|\[[^\[\]]+\|[^\[\]]+\]", 0,
          "changes nothing over time; write each prompt with its time, as '5s text', or {blend=2s} at its end"),
         (r"\{[^{}]*\|[^{}]*\}", 0, "makes no choice; write the one that is meant"),
@@ -40,7 +40,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
          "sets nothing; size, seed and steps are set in the sampler or by options of the command"),
         (r"\bneg(?:ative)?[ _]prompts?\s*[:=]|^negatives?\s*:", re.I,
          "is read as what the film shows; there is no negative prompt, so say what is to be seen and remove the rest"),
-        (r"\bSteps:\s*\d+\s*,|\bCFG scale:\s*[\d.]+|\bSampler:\s*\w+|\bModel hash:\s*\w+|\b(?:cfg|seed|steps)\s*=\s*\d[\d.]*|\bSize:\s*\d+x\d+", re.I,
+        (r"\bSteps:\s*\d+\s*,|\bCFG scale:\s*[\d.]+|\bSampler:\s*\w+|\bModel hash:\s*\w+|\b(?:cfg|steps)\s*=\s*\d[\d.]*|\bSeed:\s*\d+|\bSize:\s*\d+x\d+", re.I,
          "sets nothing and is read as prompt; remove the settings that another program wrote"),
         (r"^(?:\(?\d{1,3}[.)]|\#\d{1,3}\b[.:)]?|\d{1,3}\s*[:\u2022]|\d{1,3}\s+[-|])\s*(?=\D)", 0,
          f"{_PART}; remove the list's numbers (if they are times, write 0s, 5s)"),
@@ -52,13 +52,14 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"</?(?:i|b|u|br|p|c|v|em|strong|font|span|div)\b[^<>]*>|\{\\\w+|&(?:nbsp|amp|lt|gt|quot|\#\d+);", re.I, f"{_PART}; remove the markup"),
         (r"\\[nt](?![a-z])|\\n(?=\d+s?\b)", 0, "is written out and no new line; put each segment on its own line"),
         (rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
-         rf"|(?:(?<=[.!?;\}}]\s)|(?<=[.!?;\}}])){TIME}(?=\s*[:>|-]\s|\s+(?!AM\b|PM\b)[A-Z]\w)", re.I,
+         rf"|(?:(?<=[.!?;\}}]\s)|(?<=[.!?;\}}])){TIME}(?=\s*[:>|-]\s|\s+(?!AM\b|PM\b)[A-Z])", re.I,
          "is read as text; a time stands in front of its prompt, on a line of its own"),
         (r"^\".*\"$|^'.*'$", 0, "is read with its quotes; remove them"),
         (r"\bCUT TO\b:?", 0, "is read as text; a new shot is a segment with {cut} at its end"),
-        (rf"(?<=[.!?,;])\s+(?:{'|'.join(TRANSITIONS)})[.!]?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
+        (rf"(?<=[.!?,;])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
     )
 )  # fmt: skip
+_QUOTES = str.maketrans(dict.fromkeys("\u300c\u300d\u300e\u300f\u3010\u3011\u3014\u3015", " "))  # not brackets, as times have
 _WHOLE_LINE_BAR = "\uff5c\u2502\u00a6"
 
 
@@ -67,7 +68,7 @@ def foreign_notes(segments: Sequence[Segment], anchor: str | None) -> list[str]:
     texts = [(f"line {segment.line}", segment.text) for segment in segments]
     if anchor is not None:
         texts.insert(0, ("the anchor", anchor))
-    folded = [(where, fold(text).text) for where, text in texts]
+    folded = [(where, fold(text.translate(_QUOTES)).text) for where, text in texts]
     notes = []
     for pattern, says in _KINDS:
         found = [(where, match[0].strip()) for where, text in folded if (match := pattern.search(text)) and match[0].strip()]

@@ -16,7 +16,8 @@ from .invisible import Folded, fold
 from .syntax import Time, TimelineError
 from .times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
 
-_BULLET = r"(?:(?:[-*+\u2022>]|\#{1,6}|\[[ xX]?\]|[0-9]{1,3}[.)]|\([0-9]{1,3}\)|[a-zA-Z][.)])\s+)"
+_COUNT = rf"[0-9]{{1,3}}(?=\s+{TIME})"
+_BULLET = rf"(?:(?:[-*+\u2022>]|\#{{1,6}}|\[[ xX]?\]|[0-9]{{1,3}}[.)]|\([0-9]{{1,3}}\)|[a-zA-Z][.)]|{_COUNT})\s+)"
 _MARK = r"(?:\*{1,3}|_{1,3}|`|~~)?"
 _LABELS = (
     "scene|shot|clip|segment|section|part|prompt|take|beat|act|panel|step|sequence|keyframe|multi-?shot(?: prompt)?"
@@ -31,14 +32,14 @@ _WORD = (
     rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s*[\#=:]\s*|\s+)|\u7b2c\s*)"
 )
 _DASH = (
-    r"(?:[-=]*>|-+|~|\.{2,3}|\u2026|/|(?:to|until|till?|through|thru|and|bis|\u5230|\u81f3)(?![A-Za-z])"
+    r"(?:[-=]*>|-+|~|\.{2,3}|\u2026|(?<=[A-Za-z])/|(?:to|until|till?|through|thru|and|bis|\u5230|\u81f3)(?![A-Za-z])"
     r"|[,;|]?\s*(?:end|ende|stop)(?:[ _]?time)?\s*[:=])"
 )
-_ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_:.]))"
+_ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_%\u00b0]|[:.][0-9]))"
 _HEAD = re.compile(
     rf"\s*(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
     rf"(?P<open>[\[(<\"']?)\s*(?P<word>{_WORD})?(?P<start>{_ONE})"
-    rf"(?:\s*{_DASH}\s*(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*[,;\t|]))?",
+    rf"(?:\s*{_DASH}\s*(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*(?:[,;\t|]|$)))?",
     re.IGNORECASE,
 )  # fmt: skip
 _SEPARATOR = re.compile(
@@ -48,6 +49,8 @@ _TAB = re.compile(r"[ ]*\t\s*")
 _CLOSING = {"[": "]", "(": ")", "<": ">", '"': '"', "'": "'"}
 _GLUED = re.compile(r"[-_/+.~#@&*A-Za-z0-9]")
 _RELATIVE = re.compile(r"(?:later|after|before|ago|into|in|long|of|left|remaining)\b", re.IGNORECASE)
+_TIMECODE = re.compile(r"[0-9]+:[0-9]{2}:[0-9]{2}[:;][0-9]{2}(?![0-9])")
+_TOUCHING = re.compile(r"0+s[A-Z0-9]|PT[0-9.]+[HMS]")
 _FIRST_PIECE = re.compile(r"[^\s{|\[(<~>=\])-]+")
 
 
@@ -61,6 +64,7 @@ class Head:
         text_at: index in `line` of the prompt; for an open bracket (`[0s-5s: text]`) of the prompt inside it.
         open: the prompt stands inside the bracket. certain: it cannot be the beginning of a sentence.
         zero: it starts at 0. glued: the prompt follows without a space. parted: a sign stands between.
+        closed: in a bracket of its own. colon: a colon stands between.
         title: of a labelled scene, which is no prompt. bare: a number without a unit. ranged: it has two ends.
         worded: a word (`at`) stands before it. unclosed: emphasis that opens before it and ends with the prompt.
     """
@@ -76,6 +80,8 @@ class Head:
     zero: bool = False
     glued: bool = False
     parted: bool = False
+    closed: bool = False
+    colon: bool = False
     title: str = ""
     bare: bool = False
     ranged: bool = False
@@ -141,7 +147,8 @@ def _build(
     place = folded.at[match.start("open")] + 1
     start, end = _times(match, folded, number)
     first = re.fullmatch(TIME, match["start"], re.I)
-    old = looks_like_time(match["start"]) and match["end"] is None and not match["word"]
+    counted = re.fullmatch(r"[0-9]+\s+", match["lead"]) is not None  # `1 0s text`, but also `10 30s dancers`
+    old = looks_like_time(match["start"]) and match["end"] is None and not match["word"] and not counted
     zero = start.is_zero if start is not None else float(match["start"].replace(",", ".")) == 0
     clock = first is not None and re.search("[:']", match["start"]) is not None
     following = folded.text[at : at + 1]
@@ -158,6 +165,8 @@ def _build(
         zero=zero,
         glued=bool(touching and _GLUED.match(following)),
         parted=parted,
+        closed=closed,
+        colon=parted and ":" in folded.text[match.end() : at],
         title=(match["title"] or "").strip(" :-,.|"),
         bare=start is None,
         ranged=bool(match["end"] or match["column"]),
@@ -207,6 +216,12 @@ def _refuse_near_times(folded: Folded, number: int) -> None:
     word = re.compile(r"[^\s{|]*").match(folded.text, start)
     if looks_like_time(word[0]):
         parse_time(word[0], number, folded.at[start] + 1)
+    if _TIMECODE.match(word[0]):
+        parse_time(_TIMECODE.match(word[0])[0], number, folded.at[start] + 1)
+    if _TOUCHING.match(word[0]):
+        raise TimelineError(
+            f"'{word[0][:20]}' is not a time; put a space between time and prompt: '0s text'", number, folded.at[start] + 1
+        )
     core = re.compile(rf"\s*{_BULLET}{{0,3}}[\[(<]?\s*").match(folded.text).end()
     piece = _FIRST_PIECE.match(folded.text, core)
     if piece and (piece[0][0] == "0" or folded.text[core - 1 : core] in "[(<") and looks_like_time(piece[0]):

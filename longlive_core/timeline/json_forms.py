@@ -28,7 +28,12 @@ _LISTS = (
 )  # fmt: skip
 _ASSIGNED = r"(?:(?:const|let|var)\s+)?[A-Za-z_]\w*\s*=\s*(?=[\[{(])"
 _QUOTE = r"[\"'`]"
-_BEGINS = re.compile(rf"\s*({_ASSIGNED})?(?:\{{|\[\s*(?:\"|\{{|[\[(]\s*[\"'0-9])|\[\s*'[^'\n]*'\s*[,\]]|\(\s*(\"|')[^\n]*\2\s*,.*\)\s*$)", re.S)
+_COMMENTS = r"(?:\s*(?://|\#)[^\n]*\n)*"
+_BEGINS = re.compile(
+    rf"{_COMMENTS}\s*({_ASSIGNED})?(?:\{{|\[\s*(?:\"|\{{|[\[(]\s*[\"'0-9])|\[\s*'[^'\n]*'\s*[,\]]|\[\s*\]\s*$"
+    r"|\(\s*(\"|')[^\n]*\2\s*,.*\)\s*$)",
+    re.DOTALL,
+)
 _MEMBERS = re.compile(rf"\s*({_QUOTE})[^\"'`\n]{{1,40}}\1\s*[:=]>?\s*(?:[\"'\[{{`]|[0-9])")
 _ITEM = re.compile(r"\s*(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*(,?)\s*")
 
@@ -76,6 +81,8 @@ def _read_object(data: dict) -> tuple[list[Segment], str, list[str]]:
         return _read_prompts(data)
     if is_schedule(data):
         return read_schedule(data)
+    if timed(data) or isinstance(data.get("prompt"), str):
+        return read_entries([data], place_of(data))
     named = next((key for name in _LISTS for key in data if key.lower() == name), None)
     if named is None or not isinstance(data[named], (list, dict)) or (named.lower() == "prompt" and not _map(data[named])):
         raise TimelineError(f'the JSON has no "prompts"; write {_FORMS}', 1, 1)

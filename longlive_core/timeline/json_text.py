@@ -67,7 +67,8 @@ class _Reader:
         return line, at - self.starts[line - 1] + 1
 
     def error(self, what: str, at: int) -> TimelineError:
-        hint = "a text that starts with '{' is read as JSON"
+        how = "with '{'" if self.text.lstrip().startswith("{") else "so"
+        hint = f"a text that starts {how} is read as JSON"
         return TimelineError(f"this is not valid JSON ({what}); {hint}", *self.place(at))
 
     def peek(self) -> str:

@@ -26,10 +26,17 @@ _COLUMN = re.compile(
 _SUBTITLES = re.compile(r"\s*(?:\[script info\]|dialogue\s*:.*,|<\?xml|<tt\b|<transcript)", re.IGNORECASE)
 
 
+_YAML = re.compile(
+    r"\s*(?:(?:prompts|prompt_map|prompt_schedule|shots|scenes|segments|timeline|schedule|clips|keyframes)\s*:"
+    r"|-\s+(?:prompt|text|caption|time|start|end|duration|frame)\s*:.*)\s*",
+    re.IGNORECASE,
+)
+
+
 def clean(lines: list[str]) -> list[str]:
     """The lines with everything blanked that only belongs to the kind of file."""
     lines = list(lines)
-    for step in (_fences, _rulers, _refuse_subtitles, _web_subtitles, _cue_names, _table, _header):
+    for step in (_fences, _rulers, _refuse_subtitles, _refuse_yaml, _web_subtitles, _cue_names, _table, _header):
         step(lines)
     return lines
 
@@ -60,6 +67,16 @@ def _refuse_subtitles(lines: list[str]) -> None:
                 index + 1,
                 1,
             )
+
+
+def _refuse_yaml(lines: list[str]) -> None:
+    content = _content(lines)
+    if content and _YAML.fullmatch(fold(lines[content[0]]).text):
+        raise TimelineError(
+            "this looks like YAML, which is not read; write each prompt on a line with its time, '0s text', or JSON",
+            content[0] + 1,
+            1,
+        )
 
 
 def _web_subtitles(lines: list[str]) -> None:

@@ -30,6 +30,7 @@ _KINDS = {
     "ranges": "is a range with start and end",
     "untimed": "has no time",
 }
+_JSON_LINE = re.compile(r"\s*(?:[\[\]{}(),;]+|\"(?:[^\"\\]|\\.)*\"\s*,|\"\w+\"\s*:.*|\{\s*\"\w+\"\s*:.*)\s*")
 _SECOND = re.compile(r"\s*([^\s{|]*)")
 
 
@@ -65,8 +66,10 @@ def _read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
 def _begins_timed(head: Head, number: int, alone: bool) -> bool:
     """Whether the first line's head makes this a timeline with times; a film starts at 0, and sentences rarely do."""
     if head.bare:
-        if not head.zero or (head.worded and not head.parted) or (head.ranged and alone and not head.parted):
-            return False
+        if not head.colon:
+            sentence = head.worded or (head.ranged and alone)  # at 0 degrees, 0-60 mph
+            if not head.zero or head.glued or (sentence and not (head.parted or head.closed)):
+                return False
         raise _no_unit(head, number)
     if not (head.zero or head.certain):
         return False
@@ -78,12 +81,18 @@ def _begins_timed(head: Head, number: int, alone: bool) -> bool:
 
 
 def _no_unit(head: Head, number: int) -> TimelineError:
-    what = "range" if head.ranged else "time"
+    if head.ranged:
+        return TimelineError(
+            f"the range '{head.number}' has no unit; write 0s-5s, or 0f-80f for frames", number, head.column
+        )
     first = re.match(r"[0-9.,]+", head.number)[0]
-    forms = "write 0s-5s, or 0f-80f for frames" if head.ranged else (
-        f"write {first}s for seconds, {first}f for frames or {first}c for chunks"
-    )  # fmt: skip
-    return TimelineError(f"the {what} '{head.number}' has no unit; {forms}", number, head.column)
+    others = f" (or {first}f for frames, {first}c for chunks)" if first.isdigit() else ""
+    return TimelineError(
+        f"the time '{first}' has no unit; write {first}s{others}; a prompt that starts with a number has a time before "
+        f"it: '0s {first} ...'",
+        number,
+        head.column,
+    )
 
 
 def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
@@ -212,7 +221,10 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
     first_line = content[0][0]
     segments, notes = [], []
     for number, line in content:
+        _refuse_json(line, number)
         head = find_head(line, number) if number != first_line else None
+        if head is not None and head.bare and head.colon:
+            raise _no_unit(head, number)
         if head is not None and head.certain and not head.bare and not head.glued:
             _check_kind(head, line, number, "untimed", first_line)
         if (weak := find_head(line, number)) is not None and (not weak.bare or weak.ranged) and not weak.glued:
@@ -222,6 +234,17 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
             )
         segments += _read_bars(line, number)
     return segments, "untimed", notes
+
+
+def _refuse_json(line: str, number: int) -> None:
+    """Raise TimelineError for a line of JSON in a text that does not begin with it."""
+    if _JSON_LINE.fullmatch(fold(line).text):
+        raise TimelineError(
+            "this line is JSON, but the text does not start with it; remove what stands before the JSON, or write "
+            "each prompt on a line as '0s text'",
+            number,
+            1,
+        )
 
 
 def _read_bars(line: str, number: int) -> list[Segment]:

@@ -21,7 +21,7 @@ _NOTE = (
 
 
 def is_schedule(data: dict) -> bool:
-    return bool(data) and all(re.match(r"\s*[\[(]?\s*[0-9.]", fold(key).text) for key in data)
+    return any(re.match(r"\s*[\[(]?\s*[0-9.]", fold(key).text) for key in data)
 
 
 def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Segment], str, list[str]]:

@@ -46,7 +46,7 @@ _FROM_MINUTES = rf"{_MINUTES}(?:\s?{_SECONDS}|{_TAIL})?"
 _UNITED = rf"(?:{_HOURS}(?:\s?{_FROM_MINUTES}|\s?{_SECONDS}|{_TAIL})?|{_FROM_MINUTES}|{_SECONDS}|{_part('ms')})"
 _CLOCK = (
     r"[0-9]+:[0-9]{2}(?::[0-9]{2})?(?:[:;]00)?(?:\.[0-9]+|,[0-9]{2,3}(?![0-9:]))?(?![0-9])"
-    rf"(?:s{_ENDS}|\s?min(?:utes?)?{_ENDS})?(?![:.,]?[0-9])"
+    rf"(?:s{_ENDS}|\s?min(?:utes?)?{_ENDS})?(?![:.;]?[0-9])(?!,[0-9]+(?![0-9:]))"
 )
 _PRIMES = r"[0-9]+'\s?[0-5][0-9](?:\"|'')?(?![0-9:'])"
 TIME = rf"(?:{_CLOCK}|{_PRIMES}|{_part('c')}|{_part('f')}|{_UNITED})"
