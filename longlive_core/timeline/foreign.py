@@ -27,6 +27,9 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
     for pattern, flags, says in (
         (r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>", re.I,
          "loads no LoRA; put a LoRA loader before the sampler (on the command line --lora), and remove it here"),
+        (rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
+         rf"|(?:(?<=[.!?;\}}]\s)|(?<=[.!?;\}}])){TIME}(?=\s*[:>|-]\s|\s+(?!AM\b|PM\b)[A-Z])", re.I,
+         "is read as text; a time stands in front of its prompt, on a line of its own"),
         (r"\([^()]*[^()\s\d]\s?:(?:[0-2](?:\.\d+)?|\s?\d?\.\d+)\)", 0, f"{_WEIGHT}; prompts have none, so describe it instead"),
         (r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|[a-z]{3,}\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])", 0, f"{_WEIGHT}; prompts have none"),
         (r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\]|\[[^\[\]:|]+:\s*\d*\.?\d+\]|\[[^\[\]]+\|[^\[\]]+\]", 0,
@@ -51,9 +54,6 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"^(?://|/\*|<!--|;)|\s//(?=\s).*|\*/|-->", 0, "is no comment; there are none, so remove it"),
         (r"</?(?:i|b|u|br|p|c|v|em|strong|font|span|div)\b[^<>]*>|\{\\\w+|&(?:nbsp|amp|lt|gt|quot|\#\d+);", re.I, f"{_PART}; remove the markup"),
         (r"\\[nt](?![a-z])|\\n(?=\d+s?\b)", 0, "is written out and no new line; put each segment on its own line"),
-        (rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
-         rf"|(?:(?<=[.!?;\}}]\s)|(?<=[.!?;\}}])){TIME}(?=\s*[:>|-]\s|\s+(?!AM\b|PM\b)[A-Z])", re.I,
-         "is read as text; a time stands in front of its prompt, on a line of its own"),
         (r"^\".*\"$|^'.*'$", 0, "is read with its quotes; remove them"),
         (r"\bCUT TO\b:?", 0, "is read as text; a new shot is a segment with {cut} at its end"),
         (rf"(?<=[.!?,;])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
@@ -69,12 +69,24 @@ def foreign_notes(segments: Sequence[Segment], anchor: str | None) -> list[str]:
     if anchor is not None:
         texts.insert(0, ("the anchor", anchor))
     folded = [(where, fold(text.translate(_QUOTES)).text) for where, text in texts]
-    notes = []
+    notes, seen = [], [[] for _ in folded]
     for pattern, says in _KINDS:
-        found = [(where, match[0].strip()) for where, text in folded if (match := pattern.search(text)) and match[0].strip()]
+        found = []
+        for (where, text), spans in zip(folded, seen, strict=True):
+            if match := _new_match(pattern, text, spans):
+                found.append((where, match[0].strip()))
+                spans.append(match.span())
         if found:
             notes.append(f"{found[0][0]}{_more(len(found))}: '{_brief(found[0][1])}' {says}")
     return notes + _odd_characters(texts)
+
+
+def _new_match(pattern: re.Pattern, text: str, spans: list[tuple[int, int]]) -> re.Match | None:
+    """The first match that no other kind has named."""
+    for match in pattern.finditer(text):
+        if match[0].strip() and not any(start < match.end() and match.start() < end for start, end in spans):
+            return match
+    return None
 
 
 def _odd_characters(texts: list[tuple[str, str]]) -> list[str]:

@@ -42,7 +42,8 @@ def invisible(char: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _folded(char: str) -> str:
+def folded(char: str) -> str:
+    """One character as it looks: "" where nothing is seen."""
     if invisible(char):
         return ""
     if char.isascii():
@@ -66,10 +67,11 @@ class Folded:
     at: tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)
 def fold(line: str) -> Folded:
     if line.isascii() and line.isprintable():
         return Folded(line, tuple(range(len(line) + 1)))
-    chars = [(plain, index) for index, char in enumerate(line) if (plain := _folded(char))]
+    chars = [(plain, index) for index, char in enumerate(line) if (plain := folded(char))]
     return Folded("".join(char for char, _ in chars), (*(index for _, index in chars), len(line)))
 
 
@@ -100,5 +102,7 @@ def one_line(text: str) -> str:
 
 def named_inside(text: str) -> list[str]:
     """The invisible characters inside a prompt that no word is made with, as 'U+200B'."""
+    if text.isascii() and text.isprintable():
+        return []
     odd = (char for char in text if invisible(char) and not _PART_OF_WORDS.match(char))
     return [f"U+{ord(char):04X}" for char in dict.fromkeys(odd)]

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from .invisible import fold, invisible
+from .invisible import folded, invisible
 from .syntax import TimelineError
 
 _DEEPEST = 60
@@ -80,7 +80,7 @@ class _Reader:
             elif comment := _COMMENT.match(self.text, self.at):
                 self.at = comment.end()
             else:
-                return char if char in _QUOTES else fold(char).text or char
+                return char if char in _QUOTES else folded(char) or char
         return ""
 
     def value(self, depth: int) -> Any:

@@ -23,7 +23,7 @@ from .script import Script
 from .syntax import RANGE_FORM, Segment, TimelineError
 from .times import looks_like_time
 
-__all__ = ["check_first", "literal_notes", "parse", "read_timed"]
+__all__ = ["check_first", "literal_notes", "parse", "read", "read_timed"]
 
 _KINDS = {
     "lines": "starts with a time",
@@ -31,6 +31,7 @@ _KINDS = {
     "untimed": "has no time",
 }
 _JSON_LINE = re.compile(r"\s*(?:[\[\]{}(),;]+|\"(?:[^\"\\]|\\.)*\"\s*,|\"\w+\"\s*:.*|\{\s*\"\w+\"\s*:.*)\s*")
+_CHOICE = re.compile(r"[\[(<][^\[\]()<>|]*\|[^\[\]()<>]*[\])>]")
 _SECOND = re.compile(r"\s*([^\s{|]*)")
 
 
@@ -41,18 +42,21 @@ def parse(text: str, goes_on: bool = False) -> Script:
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
+    segments, anchor, form, notes = read(text)
+    check_order(segments, goes_on)
+    return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
+
+
+def read(text: str) -> tuple[list[Segment], str | None, str, list[str]]:
+    """Segments, anchor, form and the reader's notes, before segments are held against each other."""
     anchor, lines = take_anchor(clean(split_lines(text)))
     content = [(number, line) for number, line in enumerate(lines, 1) if fold(line).text.strip()]
     if not content:
         what = "the timeline is empty" if anchor is None else "the timeline has an anchor but no prompt"
         raise TimelineError(f"{what}; write a line such as '0s A panda walks in the snow'", 1, 1)
     rest = "\n".join(lines)
-    if is_json(rest):
-        segments, form, notes = parse_json(rest)
-    else:
-        segments, form, notes = _read_lines(content)
-    check_order(segments, goes_on)
-    return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
+    segments, form, notes = parse_json(rest) if is_json(rest) else _read_lines(content)
+    return segments, anchor, form, notes
 
 
 def _read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
@@ -232,6 +236,8 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
                 f"line {number}: '{weak.written}' is read as text, since the film starts at 0s; if it is a time, "
                 "write all lines as '0s text'"
             )
+        if (choice := _CHOICE.search(fold(line).text)) is not None:
+            notes.append(f"line {number}: '{choice[0]}' is split by its bar; prompts without times are divided by '|'")
         segments += _read_bars(line, number)
     return segments, "untimed", notes
 

@@ -60,13 +60,13 @@ class Script:
         return "\n".join(anchor + _WRITERS[form](self.segments))
 
     def _reads_back(self, text: str) -> bool:
-        from .parse import parse  # not above: parsing imports this file
+        from .parse import read  # not above: parsing imports this file
 
         try:
-            read = parse(text, goes_on=True)
+            segments, anchor, _, _ = read(text)
         except TimelineError:
             return False
-        return read.anchor == self.anchor and [_content(s) for s in read.segments] == [_content(s) for s in self.segments]
+        return anchor == self.anchor and [_content(s) for s in segments] == [_content(s) for s in self.segments]
 
 
 def _content(segment: Segment) -> Segment:
