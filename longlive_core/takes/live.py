@@ -159,5 +159,5 @@ class Live:
             raise TooLate("the film is finished" if self._finished else "the film ends after this chunk")
 
     def _chunk_at(self, at: str | float) -> int:
-        asked = parse_time(at if isinstance(at, str) else f"{at}s", 1, 1)
+        asked = parse_time(at if isinstance(at, str) else f"{at}s", 1, 1).at_rate(self._plan.fps)
         return self._plan.chunk_at(asked.seconds) if asked.chunk is None else asked.chunk

@@ -36,14 +36,18 @@ _DASH = (
     r"|[,;|]?\s*(?:end|ende|stop)(?:[ _]?time)?\s*[:=])"
 )
 _ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_%\u00b0]|[:.][0-9]))"
-_HEAD = re.compile(
+_START = (
     rf"\s*(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
     rf"(?P<open>[\[(<\"']?)\s*(?P<word>{_WORD})?(?P<start>{_ONE})"
-    rf"(?:\s*{_DASH}\s*(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*(?:[,;\t|]|$)))?",
-    re.IGNORECASE,
 )  # fmt: skip
+_HEAD = re.compile(
+    rf"{_START}(?:(?P<dash>\s*{_DASH}\s*)(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*(?:[,;\t|]|$)))?",
+    re.IGNORECASE,
+)
+_SINGLE = re.compile(rf"{_START}(?P<dash>(?!))?(?P<end>(?!))?(?P<column>(?!))?", re.IGNORECASE)
+_ENDING = re.compile(r"\s*(?:[:;,|=)\]>]|$)")
 _SEPARATOR = re.compile(
-    r"\s*(?::|=+>?|-+>|>|\||;|,|\.+(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|\)|\])\s*"
+    r"\s*(?::|=+>?|-+>|>|\||;|,|(?<!\s)\.(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|(?<!\s)[)\]])\s*"
 )  # fmt: skip
 _TAB = re.compile(r"[ ]*\t\s*")
 _CLOSING = {"[": "]", "(": ")", "<": ">", '"': '"', "'": "'"}
@@ -107,7 +111,7 @@ class Head:
 def find_head(line: str, number: int) -> Head | None:
     """The head of a line, or None. Raises TimelineError for what can only be meant as a time and is none."""
     folded = fold(line)
-    match = _HEAD.match(folded.text)
+    match = _match(folded.text)
     if match is None or match["label"] and not _labelled(folded.text, match):
         _refuse_near_times(folded, number)
         return None
@@ -120,6 +124,18 @@ def find_head(line: str, number: int) -> Head | None:
     at = closing.end() if closing else at
     at, parted, marks = _skip_separator(folded.text, at, match["mark"] or match["inner"])
     return _build(folded, line, number, match, at, parted, inside, closing is not None, marks)
+
+
+def _match(text: str) -> re.Match | None:
+    """As a range where it is one: `0s - 3 pandas` is a time, a dash and a prompt."""
+    match = _HEAD.match(text)
+    if match is None or match["end"] is None:
+        return match
+    open_ended = re.fullmatch(TIME, match["start"], re.I) and not re.fullmatch(TIME, match["end"], re.I)
+    spaced_sign = match["dash"].strip() != match["dash"] and not match["dash"].strip()[0].isalpha()
+    if open_ended and spaced_sign and not _ENDING.match(text, match.end()):
+        return _SINGLE.match(text)
+    return match
 
 
 def _labelled(text: str, match: re.Match) -> bool:

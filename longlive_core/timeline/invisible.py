@@ -27,8 +27,9 @@ _SAME = {
     **dict.fromkeys("\u2022\u25e6\u25aa\u25cf\u25cb\u25a0\u25a1\u00b7\u2219\u30fb", "\u2022"),
     "\u3001": ",", "\u3002": ".", "\u066b": ".", "\u2800": " ", "\u2217": "*", "\u204e": "*", "\u2044": "/",
 }  # fmt: skip
-# Joiners and selectors that letters and emoji are made with; in a prompt they are part of a word.
-_PART_OF_WORDS = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
+# Selectors and joiners that letters and emoji are made with; in a prompt they are part of a word.
+_ENDS_WORDS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
+_PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")
 
 
 def invisible(char: str) -> bool:
@@ -86,7 +87,7 @@ def lstrip(text: str) -> str:
 def rstrip(text: str) -> str:
     """Without the spaces and invisible characters at the end; those that make up an emoji stay."""
     end = len(text)
-    while end and (text[end - 1].isspace() or (invisible(text[end - 1]) and not _PART_OF_WORDS.match(text[end - 1]))):
+    while end and (text[end - 1].isspace() or (invisible(text[end - 1]) and not _ENDS_WORDS.match(text[end - 1]))):
         end -= 1
     return text[:end]
 

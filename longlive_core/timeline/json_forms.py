@@ -34,6 +34,7 @@ _BEGINS = re.compile(
     r"|\(\s*(\"|')[^\n]*\2\s*,.*\)\s*$)",
     re.DOTALL,
 )
+_FULL_WIDTH_TEXT = re.compile("\uff5b(?!\\s*[\"'\u2018-\u201f\uff02\uff07])")
 _MEMBERS = re.compile(rf"\s*({_QUOTE})[^\"'`\n]{{1,40}}\1\s*[:=]>?\s*(?:[\"'\[{{`]|[0-9])")
 _ITEM = re.compile(r"\s*(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*(,?)\s*")
 
@@ -45,7 +46,8 @@ def is_json(text: str) -> bool:
 def _start_of(text: str) -> tuple[int, str] | None:
     """Where JSON begins and the bracket that is missing around it, or None for a text that is no JSON."""
     folded = fold(text)
-    if match := _BEGINS.match(folded.text):
+    match = _BEGINS.match(folded.text)
+    if match and not _FULL_WIDTH_TEXT.match(text, folded.at[match.start() + len(match[0]) - len(match[0].lstrip())]):
         return folded.at[match.end(1)] if match[1] else 0, ""
     if _MEMBERS.match(folded.text):
         return 0, "{"

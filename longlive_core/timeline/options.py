@@ -22,7 +22,7 @@ _ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
 _LONGEST_SEED = len(str(MAX_SEED))
 _OPENING = "{\uff5b\ufe5b"
 _KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
-_WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]+)"
+_WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]*\w)"
 _LOOKALIKE = re.compile(
     rf"\(\s*{_WRITTEN}\s*\)$|\[\s*{_WRITTEN}\s*\]$|<\s*{_WRITTEN}\s*/?\s*>$|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
     rf"|(?<!\S)(?:--|/|@|\#|\\){_WRITTEN}$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",

@@ -108,7 +108,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     beneath: list[tuple[int, str]] = []
     for number, line in content:
         head = find_head(line, number)
-        if waiting is not None and (head is None or (head.bare and not head.parted)):
+        if waiting is not None and (head is None or _is_sentence(head, first=not beneath)):
             beneath.append((number, line))
             continue
         _check_kind(head, line, number, form, first_line)
@@ -123,6 +123,11 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     if waiting is not None:
         segments += _beneath(*waiting, beneath)
     return segments, form, notes
+
+
+def _is_sentence(head: Head, first: bool) -> bool:
+    """Whether a line below a time is its prompt, though it begins like a time: `3 pandas`, `80s-style neon`."""
+    return (head.bare and not head.parted) or (first and (head.glued or not head.certain))
 
 
 def _check_kind(head: Head | None, line: str, number: int, form: str, first_line: int) -> None:
