@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .invisible import fold, named_inside
 from .syntax import TRANSITIONS, Segment
-from .times import TIME
+from .times import NUMBER, TIME
 
 _SWITCHES = (
     "ar|aspect|s|stylize|v|version|niji|no|neg|negative|seed|chaos|c|q|quality|iw|sref|cref|style|tile|w|h|width|height|steps"
@@ -28,8 +28,11 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>", re.I,
          "loads no LoRA; put a LoRA loader before the sampler (on the command line --lora), and remove it here"),
         (rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
-         rf"|(?:(?<=[.!?;\}}]\s)|(?<=[.!?;\}}])){TIME}(?=\s*[:>|-]\s|\s+(?!AM\b|PM\b)[A-Z])", re.I,
+         rf"|(?:(?<=[.!?;,/|\}}]\s)|(?<=[.!?;/|\}}])){TIME}(?=\s*[:>|-]\s|\s+(?-i:(?!AM\b|PM\b)[A-Z]))"
+         rf"|(?:{NUMBER}|{TIME})\s*-\s*{TIME}\s*[:|]|(?<=\s)(?![2-9]0s|[12][0-9]{{2}}0s)[0-9.]+s(?=\s*:|\s+(?-i:[A-Z]))|[@:]\s*{TIME}\s*$"
+         rf"|^(?:(?:the )?(?:first|next|last)|for|then|after)\s+{TIME}\s*[:,]", re.I,
          "is read as text; a time stands in front of its prompt, on a line of its own"),
+        (rf"^[\[(<]\s*(?:{'|'.join(TRANSITIONS)})\s*[\])>]|^(?:{'|'.join(TRANSITIONS)})\s*:|\"(?:{'|'.join(TRANSITIONS)})\"$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
         (r"\([^()]*[^()\s\d]\s?:(?:[0-2](?:\.\d+)?|\s?\d?\.\d+)\)", 0, f"{_WEIGHT}; prompts have none, so describe it instead"),
         (r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|[a-z]{3,}\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])", 0, f"{_WEIGHT}; prompts have none"),
         (r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\]|\[[^\[\]:|]+:\s*\d*\.?\d+\]|\[[^\[\]]+\|[^\[\]]+\]", 0,
@@ -56,7 +59,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"\\[nt](?![a-z])|\\n(?=\d+s?\b)", 0, "is written out and no new line; put each segment on its own line"),
         (r"^\".*\"$|^'.*'$", 0, "is read with its quotes; remove them"),
         (r"\bCUT TO\b:?", 0, "is read as text; a new shot is a segment with {cut} at its end"),
-        (rf"(?<=[.!?,;])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
+        (rf"(?<=[.!?,;-])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
     )
 )  # fmt: skip
 _QUOTES = str.maketrans(dict.fromkeys("\u300c\u300d\u300e\u300f\u3010\u3011\u3014\u3015", " "))  # not brackets, as times have

@@ -10,7 +10,7 @@ parser's to say, which sees the other lines.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .invisible import Folded, fold
 from .syntax import Time, TimelineError
@@ -27,7 +27,7 @@ _NUMBERED = r"\s*\#?\s*(?:[0-9]{1,3}[a-zA-Z]?|[a-zA-Z])?(?![A-Za-z0-9])"
 _TITLE = r"[^\[\](){}0-9]{0,60}?(?=[\[(])"  # only before a time in brackets
 _LABEL = rf"(?:(?:{_LABELS}){_NUMBERED}(?:\s*[:.,;|-]+\s*|\s+|(?=[\[(]))(?P<title>{_TITLE})?)"
 _WORD = (
-    r"(?:(?:(?:starts?|starting|begins?|beginning)\s+)?(?:at|from|between|ab|von|bei)(?:\s+|:\s*)|@\s*"
+    rf"(?:(?:(?:starts?|starting|begins?|beginning)\s+)?(?:at|from|between|ab|von|bei)(?:\s+|:\s*)|[@~]\s*|\#(?={TIME})"
     r"|(?:time(?:stamp)?|start(?:[ _]?time)?|t|zeit)\s*(?:[=:+]|\bis\b)\s*"
     rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s*[\#=:]\s*|\s+)|\u7b2c\s*)"
 )
@@ -38,7 +38,7 @@ _DASH = (
 _ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_%\u00b0]|[:.][0-9]))"
 _START = (
     rf"\s*(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
-    rf"(?P<open>[\[(<\"']?)\s*(?P<word>{_WORD})?(?P<start>{_ONE})"
+    rf"(?P<open>[\[(<{{\"']?)\s*(?:(?:{_LABELS}){_NUMBERED}\s*[:,-]?\s*(?={TIME}|{NUMBER}\s*-))?(?P<word>{_WORD})?(?P<start>{_ONE})"
 )  # fmt: skip
 _HEAD = re.compile(
     rf"{_START}(?:(?P<dash>\s*{_DASH}\s*)(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*(?:[,;\t|]|$)))?",
@@ -46,11 +46,16 @@ _HEAD = re.compile(
 )
 _SINGLE = re.compile(rf"{_START}(?P<dash>(?!))?(?P<end>(?!))?(?P<column>(?!))?", re.IGNORECASE)
 _ENDING = re.compile(r"\s*(?:[:;,|=)\]>]|$)")
+_TITLED = re.compile(
+    r"\s*(?P<mark>\#{1,6}\s+|\*\*|__)?(?P<title>[^\W\d_][^\[\](){}|]{0,40}?)\s*"
+    rf"(?=[\[(]\s*~?(?:{TIME}|{NUMBER}\s*{_DASH}\s*{TIME}))",
+    re.IGNORECASE,
+)
 _SEPARATOR = re.compile(
     r"\s*(?::|=+>?|-+>|>|\||;|,|(?<!\s)\.(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|(?<!\s)[)\]])\s*"
 )  # fmt: skip
 _TAB = re.compile(r"[ ]*\t\s*")
-_CLOSING = {"[": "]", "(": ")", "<": ">", '"': '"', "'": "'"}
+_CLOSING = {"[": "]", "{": "}", "(": ")", "<": ">", '"': '"', "'": "'"}
 _GLUED = re.compile(r"[-_/+.~#@&*A-Za-z0-9]")
 _RELATIVE = re.compile(r"(?:later|after|before|ago|into|in|long|of|left|remaining)\b", re.IGNORECASE)
 _TIMECODE = re.compile(r"[0-9]+:[0-9]{2}:[0-9]{2}[:;][0-9]{2}(?![0-9])")
@@ -113,6 +118,8 @@ def find_head(line: str, number: int) -> Head | None:
     folded = fold(line)
     match = _match(folded.text)
     if match is None or match["label"] and not _labelled(folded.text, match):
+        if (titled := _titled(line, folded, number)) is not None:
+            return titled
         _refuse_near_times(folded, number)
         return None
     at, opening = match.end(), match["open"]
@@ -124,6 +131,19 @@ def find_head(line: str, number: int) -> Head | None:
     at = closing.end() if closing else at
     at, parted, marks = _skip_separator(folded.text, at, match["mark"] or match["inner"])
     return _build(folded, line, number, match, at, parted, inside, closing is not None, marks)
+
+
+def _titled(line: str, folded: Folded, number: int) -> Head | None:
+    """`Intro (0-5s): text`, and the heading `# Intro (0-5s)` of a prompt beneath it."""
+    match = _TITLED.match(folded.text)
+    if match is None:
+        return None
+    start = folded.at[match.end()]
+    head = find_head(" " * start + line[start:], number)
+    if head is None or not head.closed or head.bare or not (head.parted or (match["mark"] and not head.text.strip(" *_"))):
+        return None
+    ends = {"text_at": len(line)} if not head.parted else {}
+    return replace(head, title=match["title"].strip(" :,-"), **ends)
 
 
 def _match(text: str) -> re.Match | None:

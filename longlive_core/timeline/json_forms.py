@@ -28,9 +28,10 @@ _LISTS = (
 )  # fmt: skip
 _ASSIGNED = r"(?:(?:const|let|var)\s+)?[A-Za-z_]\w*\s*=\s*(?=[\[{(])"
 _QUOTE = r"[\"'`]"
+_TIME_ONLY = r"\s*[0-9.:]+\s*[a-zA-Z]*\s*(?:-\s*[0-9.:]+\s*[a-zA-Z]*\s*)?\}"  # {0s-5s} text
 _COMMENTS = r"(?:\s*(?://|\#)[^\n]*\n)*"
 _BEGINS = re.compile(
-    rf"{_COMMENTS}\s*({_ASSIGNED})?(?:\{{|\[\s*(?:\"|\{{|[\[(]\s*[\"'0-9])|\[\s*'[^'\n]*'\s*[,\]]|\[\s*\]\s*$"
+    rf"{_COMMENTS}\s*({_ASSIGNED})?(?:\{{(?!{_TIME_ONLY})|\[\s*(?:\"|\{{|[\[(]\s*[\"'0-9])|\[\s*'[^'\n]*'\s*[,\]]|\[\s*\]\s*$"
     r"|\(\s*(\"|')[^\n]*\2\s*,.*\)\s*$)",
     re.DOTALL,
 )

@@ -24,8 +24,8 @@ _OPENING = "{\uff5b\ufe5b"
 _KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
 _WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]*\w)"
 _LOOKALIKE = re.compile(
-    rf"\(\s*{_WRITTEN}\s*\)$|\[\s*{_WRITTEN}\s*\]$|<\s*{_WRITTEN}\s*/?\s*>$|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
-    rf"|(?<!\S)(?:--|/|@|\#|\\){_WRITTEN}$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",
+    rf"\(+\s*{_WRITTEN}\s*\)+$|\[+\s*{_WRITTEN}\s*\]+$|<+\s*{_WRITTEN}\s*/?\s*>+$|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
+    rf"|(?<!\S)(?:--?|[~/@\#\\]){_WRITTEN}~?$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",
     re.IGNORECASE,
 )
 _LITERAL = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
@@ -70,7 +70,7 @@ def _refuse_lookalikes(body: str, line: int, column: int) -> None:
     if match := _LOOKALIKE.search(folded.text):
         option = next(part for part in match.groups() if part is not None)
         raise TimelineError(
-            f"'{match[0].strip()}' is no option; write {{{option.strip()}}} (if it is text, put a full stop behind it)",
+            f"'{match[0].strip()}' is no option; write {{{option.strip().lower()}}} (if it is text, put a full stop behind it)",
             line,
             column + folded.at[match.start()],
         )

@@ -183,7 +183,9 @@ def read_timed(line: str, number: int) -> list[Segment]:
 def _read_one(head: Head, number: int) -> list[Segment]:
     text = head.text
     for part in text.split("|")[1:]:
-        if looks_like_time(_SECOND.match(fold(part).text)[1]):
+        second = find_head(part, number)
+        timed = second is not None and second.certain and not second.bare and second.parted
+        if timed or looks_like_time(_SECOND.match(fold(part).text)[1]):
             raise TimelineError(
                 f"'| {_SECOND.match(part)[1]}' looks like a second segment; write each segment on its own line",
                 number,

@@ -12,7 +12,7 @@ from .syntax import TIME_FORMS, Time, TimelineError
 
 NUMBER = r"(?:[0-9]+(?:[.,][0-9]*)?|\.[0-9]+)"
 # Not the rest of a word: `5st` and `8mm` are no times, `5s` with a Chinese word behind it is one.
-_ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9_])"
+_ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9])"
 # Unit: its letter, which stands right behind the number, its words, and those of scripts without spaces.
 _UNITS = {
     "h": ("h", "hrs?|hours?|stunden?", "\u5c0f\u65f6|\u6642\u9593|\uc2dc\uac04"),
