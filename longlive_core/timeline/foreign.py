@@ -62,6 +62,9 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (rf"(?<=[.!?,;-])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
     )
 )  # fmt: skip
+# A prompt's tokens end before; and a search that tries every place must not take long.
+_LOOKED_AT = 3000
+_SPACES = re.compile(r"\s+")
 _QUOTES = str.maketrans(dict.fromkeys("\u300c\u300d\u300e\u300f\u3010\u3011\u3014\u3015", " "))  # not brackets, as times have
 _WHOLE_LINE_BAR = "\uff5c\u2502\u00a6"
 
@@ -71,7 +74,7 @@ def foreign_notes(segments: Sequence[Segment], anchor: str | None) -> list[str]:
     texts = [(f"line {segment.line}", segment.text) for segment in segments]
     if anchor is not None:
         texts.insert(0, ("the anchor", anchor))
-    folded = [(where, fold(text.translate(_QUOTES)).text) for where, text in texts]
+    folded = [(where, _SPACES.sub(" ", fold(text[:_LOOKED_AT].translate(_QUOTES)).text)) for where, text in texts]
     notes, seen = [], [[] for _ in folded]
     for pattern, says in _KINDS:
         found = []

@@ -16,45 +16,45 @@ from .invisible import Folded, fold
 from .syntax import Time, TimelineError
 from .times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
 
-_COUNT = rf"[0-9]{{1,3}}(?=\s+{TIME})"
-_BULLET = rf"(?:(?:[-*+\u2022>]|\#{{1,6}}|\[[ xX]?\]|[0-9]{{1,3}}[.)]|\([0-9]{{1,3}}\)|[a-zA-Z][.)]|{_COUNT})\s+)"
+_COUNT = rf"[0-9]{{1,3}}(?=\s{{1,40}}{TIME})"
+_BULLET = rf"(?:(?:[-*+\u2022>]|\#{{1,6}}|\[[ xX]?\]|[0-9]{{1,3}}[.)]|\([0-9]{{1,3}}\)|[a-zA-Z][.)]|{_COUNT})\s{{1,40}})"
 _MARK = r"(?:\*{1,3}|_{1,3}|`|~~)?"
 _LABELS = (
     "scene|shot|clip|segment|section|part|prompt|take|beat|act|panel|step|sequence|keyframe|multi-?shot(?: prompt)?"
     "|szene|\u573a\u666f|\u955c\u5934|\u5206\u955c|\u7247\u6bb5"
 )
-_NUMBERED = r"\s*\#?\s*(?:[0-9]{1,3}[a-zA-Z]?|[a-zA-Z])?(?![A-Za-z0-9])"
+_NUMBERED = r"\s{0,40}\#?\s{0,40}(?:[0-9]{1,3}[a-zA-Z]?|[a-zA-Z])?(?![A-Za-z0-9])"
 _TITLE = r"[^\[\](){}0-9]{0,60}?(?=[\[(])"  # only before a time in brackets
-_LABEL = rf"(?:(?:{_LABELS}){_NUMBERED}(?:\s*[:.,;|-]+\s*|\s+|(?=[\[(]))(?P<title>{_TITLE})?)"
+_LABEL = rf"(?:(?:{_LABELS}){_NUMBERED}(?:\s{{0,40}}[:.,;|-]+\s{{0,40}}|\s{{1,40}}|(?=[\[(]))(?P<title>{_TITLE})?)"
 _WORD = (
-    rf"(?:(?:(?:starts?|starting|begins?|beginning)\s+)?(?:at|from|between|ab|von|bei)(?:\s+|:\s*)|[@~]\s*|\#(?={TIME})"
-    r"|(?:time(?:stamp)?|start(?:[ _]?time)?|t|zeit)\s*(?:[=:+]|\bis\b)\s*"
-    rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s*[\#=:]\s*|\s+)|\u7b2c\s*)"
+    rf"(?:(?:(?:starts?|starting|begins?|beginning)\s{{1,40}})?(?:at|from|between|ab|von|bei)(?:\s{{1,40}}|:\s{{0,40}})|[@~]\s{{0,40}}|\#(?={TIME})"
+    r"|(?:time(?:stamp)?|start(?:[ _]?time)?|t|zeit)\s{0,40}(?:[=:+]|\bis\b)\s{0,40}"
+    rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s{{0,40}}[\#=:]\s{{0,40}}|\s{{1,40}})|\u7b2c\s{{0,40}})"
 )
 _DASH = (
     r"(?:[-=]*>|-+|~|\.{2,3}|\u2026|(?<=[A-Za-z])/|(?:to|until|till?|through|thru|and|bis|\u5230|\u81f3)(?![A-Za-z])"
-    r"|[,;|]?\s*(?:end|ende|stop)(?:[ _]?time)?\s*[:=])"
+    r"|[,;|]?\s{0,40}(?:end|ende|stop)(?:[ _]?time)?\s{0,40}[:=])"
 )
 _ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_%\u00b0]|[:.][0-9]))"
 _START = (
-    rf"\s*(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
-    rf"(?P<open>[\[(<{{\"']?)\s*(?:(?:{_LABELS}){_NUMBERED}\s*[:,-]?\s*(?={TIME}|{NUMBER}\s*-))?(?P<word>{_WORD})?(?P<start>{_ONE})"
+    rf"(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
+    rf"(?P<open>[\[(<{{\"']?)\s{{0,40}}(?:(?:{_LABELS}){_NUMBERED}\s{{0,40}}[:,-]?\s{{0,40}}(?={TIME}|{NUMBER}\s{{0,40}}-))?(?P<word>{_WORD})?(?P<start>{_ONE})"
 )  # fmt: skip
 _HEAD = re.compile(
-    rf"{_START}(?:(?P<dash>\s*{_DASH}\s*)(?P<end>{_ONE})|\s*[,;\t]\s*(?P<column>{TIME})(?=\s*(?:[,;\t|]|$)))?",
+    rf"{_START}(?:(?P<dash>\s{{0,40}}{_DASH}\s{{0,40}})(?P<end>{_ONE})|\s{{0,40}}[,;\t]\s{{0,40}}(?P<column>{TIME})(?=\s{{0,40}}(?:[,;\t|]|$)))?",
     re.IGNORECASE,
 )
 _SINGLE = re.compile(rf"{_START}(?P<dash>(?!))?(?P<end>(?!))?(?P<column>(?!))?", re.IGNORECASE)
-_ENDING = re.compile(r"\s*(?:[:;,|=)\]>]|$)")
+_ENDING = re.compile(r"\s{0,40}(?:[:;,|=)\]>]|$)")
 _TITLED = re.compile(
-    r"\s*(?P<mark>\#{1,6}\s+|\*\*|__)?(?P<title>[^\W\d_][^\[\](){}|]{0,40}?)\s*"
-    rf"(?=[\[(]\s*~?(?:{TIME}|{NUMBER}\s*{_DASH}\s*{TIME}))",
+    r"\s{0,40}(?P<mark>\#{1,6}\s{1,40}|\*\*|__)?(?P<title>[^\W\d_][^\[\](){}|]{0,40}?)\s{0,40}"
+    rf"(?=[\[(]\s{{0,40}}~?(?:{TIME}|{NUMBER}\s{{0,40}}{_DASH}\s{{0,40}}{TIME}))",
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(
-    r"\s*(?::|=+>?|-+>|>|\||;|,|(?<!\s)\.(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|(?<!\s)[)\]])\s*"
+    r"\s{0,40}(?::|=+>?|-+>|>|\||;|,|(?<!\s)\.(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|(?<!\s)[)\]])\s{0,40}"
 )  # fmt: skip
-_TAB = re.compile(r"[ ]*\t\s*")
+_TAB = re.compile(r"[ ]*\t\s{0,40}")
 _CLOSING = {"[": "]", "{": "}", "(": ")", "<": ">", '"': '"', "'": "'"}
 _GLUED = re.compile(r"[-_/+.~#@&*A-Za-z0-9]")
 _RELATIVE = re.compile(r"(?:later|after|before|ago|into|in|long|of|left|remaining)\b", re.IGNORECASE)
@@ -116,7 +116,7 @@ class Head:
 def find_head(line: str, number: int) -> Head | None:
     """The head of a line, or None. Raises TimelineError for what can only be meant as a time and is none."""
     folded = fold(line)
-    match = _match(folded.text)
+    match = _match(folded.text, len(folded.text) - len(folded.text.lstrip()))
     if match is None or match["label"] and not _labelled(folded.text, match):
         if (titled := _titled(line, folded, number)) is not None:
             return titled
@@ -146,15 +146,15 @@ def _titled(line: str, folded: Folded, number: int) -> Head | None:
     return replace(head, title=match["title"].strip(" :,-"), **ends)
 
 
-def _match(text: str) -> re.Match | None:
+def _match(text: str, at: int) -> re.Match | None:
     """As a range where it is one: `0s - 3 pandas` is a time, a dash and a prompt."""
-    match = _HEAD.match(text)
+    match = _HEAD.match(text, at)
     if match is None or match["end"] is None:
         return match
     open_ended = re.fullmatch(TIME, match["start"], re.I) and not re.fullmatch(TIME, match["end"], re.I)
     spaced_sign = match["dash"].strip() != match["dash"] and not match["dash"].strip()[0].isalpha()
     if open_ended and spaced_sign and not _ENDING.match(text, match.end()):
-        return _SINGLE.match(text)
+        return _SINGLE.match(text, at)
     return match
 
 

@@ -19,6 +19,7 @@ MAX_SEED = 2**64 - 1
 OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "blend": "{blend=2s}"}
 _ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
 # A longer run of digits is out of range; converting it would take Python time or fail with an error of its own.
+_LONGEST_OPTION = 60
 _LONGEST_SEED = len(str(MAX_SEED))
 _OPENING = "{\uff5b\ufe5b"
 _KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
@@ -67,7 +68,7 @@ def _last_braces(body: str, line: int, column: int) -> int | None:
 def _refuse_lookalikes(body: str, line: int, column: int) -> None:
     """Raise TimelineError for `(cut)`, `[keep]`, `--cut` and the like at the end: an option in other signs."""
     folded = fold(body)
-    if match := _LOOKALIKE.search(folded.text):
+    if match := _LOOKALIKE.search(folded.text, max(0, len(folded.text) - _LONGEST_OPTION)):
         option = next(part for part in match.groups() if part is not None)
         raise TimelineError(
             f"'{match[0].strip()}' is no option; write {{{option.strip().lower()}}} (if it is text, put a full stop behind it)",

@@ -10,7 +10,8 @@ import re
 from .invisible import fold
 from .syntax import TIME_FORMS, Time, TimelineError
 
-NUMBER = r"(?:[0-9]+(?:[.,][0-9]*)?|\.[0-9]+)"
+# Bounded, so that a page of digits costs no time.
+NUMBER = r"(?:[0-9]{1,40}(?:[.,][0-9]{0,40})?|\.[0-9]{1,40})"
 # Not the rest of a word: `5st` and `8mm` are no times, `5s` with a Chinese word behind it is one.
 _ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9])"
 # Unit: its letter, which stands right behind the number, its words, and those of scripts without spaces.
@@ -45,10 +46,10 @@ _HOURS, _MINUTES = _part("h", _OPEN), _part("m", _OPEN)
 _FROM_MINUTES = rf"{_MINUTES}(?:\s?{_SECONDS}|{_TAIL})?"
 _UNITED = rf"(?:{_HOURS}(?:\s?{_FROM_MINUTES}|\s?{_SECONDS}|{_TAIL})?|{_FROM_MINUTES}|{_SECONDS}|{_part('ms')})"
 _CLOCK = (
-    r"[0-9]+:[0-9]{2}(?::[0-9]{2})?(?:[:;]00)?(?:\.[0-9]+|,[0-9]{2,3}(?![0-9:]))?(?![0-9])"
+    r"[0-9]{1,40}:[0-9]{2}(?::[0-9]{2})?(?:[:;]00)?(?:\.[0-9]{1,40}|,[0-9]{2,3}(?![0-9:]))?(?![0-9])"
     rf"(?:s{_ENDS}|\s?min(?:utes?)?{_ENDS})?(?![:.;]?[0-9])(?!,[0-9]+(?![0-9:]))"
 )
-_PRIMES = r"[0-9]+'\s?[0-5][0-9](?:\"|'')?(?![0-9:'])"
+_PRIMES = r"[0-9]{1,40}'\s?[0-5][0-9](?:\"|'')?(?![0-9:'])"
 TIME = rf"(?:{_CLOCK}|{_PRIMES}|{_part('c')}|{_part('f')}|{_UNITED})"
 
 _COUNTED = re.compile(rf"({NUMBER})\s*(?:({_part('c').removeprefix(NUMBER)})|{_part('f').removeprefix(NUMBER)})", re.I)
