@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .metadata import FilmRun
 
 _FILM_FILE = re.compile(r"\.(?:mp4|m4v|mov)$", re.IGNORECASE)
-_TEXT_FILE = re.compile(r"\.(?:txt|text|json|jsonl|md|yaml|yml|csv|tsv|srt|vtt|timeline|prompt|mp4|m4v|mov)$", re.IGNORECASE)
+_TEXT_FILE = re.compile(
+    r"\.(?:txt|text|json|jsonl|md|yaml|yml|csv|tsv|srt|vtt|timeline|prompt|mp4|m4v|mov)$", re.IGNORECASE
+)
 _PATH_START = re.compile(r"(?:/|\\|~|\.{1,2}[/\\]|[A-Za-z]:[/\\])")
 _ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
 

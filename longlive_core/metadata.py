@@ -133,7 +133,8 @@ def plan_again(script: Script, film: FilmRun) -> Plan:
     if plan.chunks != film.chunks or _prompts(segments_of(plan)) != _prompts(film.segments):
         raise ValueError(f"the film's timeline makes another film ({plan.chunks} chunks with {len(plan.segments)} "
                          f"prompts) than its record says ({film.chunks} chunks with {len(film.segments)}): one of them "
-                         "was changed, or an earlier version read it otherwise; give --duration to render the timeline")  # fmt: skip
+                         "was changed, or an earlier version read it otherwise; give --duration to render the "
+                         "timeline")  # fmt: skip
     return plan
 
 

@@ -249,7 +249,8 @@ UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202e\u2066\u20
 @pytest.mark.parametrize("char", UNSEEN)
 def test_invisible_characters_outside_prompts_do_not_count(char):
     """Forbids a zero-width space, a byte order mark or a directional mark that hides a time or an option."""
-    for place in ("{0}0s a\n{0}5s b {{cut}}", "0{0}s{0} a\n5s{0}: b{0} {{{0}cut{0}}}{0}", "0s a{0}\n{0}\n5s b {{cut}} {0}",
+    for place in ("{0}0s a\n{0}5s b {{cut}}", "0{0}s{0} a\n5s{0}: b{0} {{{0}cut{0}}}{0}",
+                  "0s a{0}\n{0}\n5s b {{cut}} {0}",
                   "{0}[0s-5s: a]{0}\n[{0}5s{0}-10s:{0} b] {{cut}}", '{0}[{0}"a",{0} "b {{cut}}{0}"]'):  # fmt: skip
         segments = parse(place.format(char)).segments
         assert [(s.text, s.transition) for s in segments] == [("a", "recache"), ("b", "cut")]
@@ -294,7 +295,8 @@ def test_full_width_braces_around_other_words_are_text():
 
 
 @pytest.mark.parametrize(
-    "written", ["(cut)", "[cut]", "<cut>", "{{cut}}", "--cut", "/cut", "**cut**", "| cut", "[KEEP]", "(seed=7)", "--blend=2s"]
+    "written",
+    ["(cut)", "[cut]", "<cut>", "{{cut}}", "--cut", "/cut", "**cut**", "| cut", "[KEEP]", "(seed=7)", "--blend=2s"],
 )
 def test_options_in_other_signs_are_refused(written):
     """Forbids a cut that is rendered as a word."""
@@ -307,7 +309,8 @@ def test_options_in_other_signs_are_refused(written):
 
 PROSE = [
     "80s-style neon city", "80s-90s retro city", "5 seconds of rain", "0-60 mph sprint of a car", "3 pandas walk",
-    "at 0 degrees water freezes", "At 5 in the morning a fox runs", "10 30s dancers", "50/50 light and dark", "24/7 diner",
+    "at 0 degrees water freezes", "At 5 in the morning a fox runs", "10 30s dancers", "50/50 light and dark",
+    "24/7 diner",
     "0% alcohol on a label", "2D animation", "35mm photo", "8 1/2 weeks", "1st prize", "Between two trees, a fox",
     "From above: a city", "Scene of a battle", "Shot from above, a river", "A panda ... sits", "[3D render] a panda",
     "5 m tall statue", "0-day", "A 5-10 year old boy", "\"Hello\" she says", "4k film", "5-pointed star", "t-shirt",
@@ -323,7 +326,9 @@ def test_sentences_are_prompts(prose):
     assert parse(f"0s\n{prose}").segments[0].text == prose
 
 
-@pytest.mark.parametrize("prose", ["- 3 pandas", "| 5 pandas", "... and then", ", then", "to the beach", "5s later", "-5 degrees"])
+@pytest.mark.parametrize(
+    "prose", ["- 3 pandas", "| 5 pandas", "... and then", ", then", "to the beach", "5s later", "-5 degrees"]
+)
 def test_a_script_writes_prompts_that_begin_with_a_sign(prose):
     """Forbids a prompt that loses its first sign when it is written and read."""
     script = parse(f"0s: {prose}")

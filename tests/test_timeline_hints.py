@@ -58,7 +58,11 @@ SYNTAX = [
 @pytest.mark.parametrize(("text", "words"), SYNTAX)
 def test_other_tools_syntax_gets_a_hint(text, words):
     """Forbids silence about syntax that does nothing here; the prompt itself stays as it is written."""
-    for script in (parse(text), parse(f"0s {text}"), parse(f'["{text}"]' if '"' not in text and "\\" not in text else text)):
+    for script in (
+        parse(text),
+        parse(f"0s {text}"),
+        parse(f'["{text}"]' if '"' not in text and "\\" not in text else text),
+    ):
         assert script.segments[0].text == text
         (hint,) = script.plan(10).hints
         assert hint.startswith("line 1") and words in hint
@@ -93,7 +97,8 @@ def test_a_weak_time_gets_a_hint():
 
 PROSE = [
     "A panda (giant) walks at 16:9 in the snow.", "3 pandas walk in 2 rows.", 'The man says "hello" and waves.',
-    "A 4k film of 2 dogs, shot at 5 pm.", "A clock shows 12:30 in the hall.", "The train leaves at 5:00 PM. It is raining.",
+    "A 4k film of 2 dogs, shot at 5 pm.", "A clock shows 12:30 in the hall.",
+    "The train leaves at 5:00 PM. It is raining.",
     'A sign reads "OPEN 24 HOURS".', "A 35mm photo, f/1.8, ISO 400.", "A 90-year-old woman; her hands (wrinkled) rest.",
     "The ratio 3:1 of sand to water.", "The ratio (3:1) of sand to water.", "SALT AND PEPPER on a table",
     "He waits for 5 seconds, then runs.", "Two cars race: one red, one blue.", "Close-up: a hand opens.",

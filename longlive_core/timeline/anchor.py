@@ -1,4 +1,4 @@
-"""The anchor: the line `* text`, put before every prompt; and lines of a bulleted list, which also begin with a star."""
+"""The anchor: the line `* text`, put before every prompt; and bulleted lists, whose lines also begin with a star."""
 
 from __future__ import annotations
 

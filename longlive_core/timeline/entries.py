@@ -17,8 +17,8 @@ from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time, with_unit
 
 _TEXTS = (
-    "prompt", "text", "caption", "description", "content", "visual", "value", "positive", "positiveprompt", "textprompt",
-    "promptpositive", "visualdescription", "videoprompt", "shotprompt", "action",
+    "prompt", "text", "caption", "description", "content", "visual", "value", "positive", "positiveprompt",
+    "textprompt", "promptpositive", "visualdescription", "videoprompt", "shotprompt", "action",
 )  # fmt: skip
 
 
@@ -133,7 +133,9 @@ class _Entry:
         if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]+(?:\.[0-9]+)?\s*", value):
             return parse_time(value, value.line, value.column)
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise self.error(f'has the time "{key}" {kind_of(value)}; it is a number of seconds, or a text such as "5s"')
+            raise self.error(
+                f'has the time "{key}" {kind_of(value)}; it is a number of seconds, or a text such as "5s"'
+            )
         number = float(value) if isinstance(value, str) or finite(value) else float("nan")
         if number != number or abs(number) > 1e9:
             raise self.error(f'has the time "{key}" {value!s:.20}; it is a number of seconds, or a text such as "5s"')
@@ -170,13 +172,14 @@ def _check_alike(entries: list[_Entry]) -> None:
     for entry in entries[1:]:
         if (entry.start is None) != (first.start is None) and (entry.length is None or first.length is None):
             raise entry.error(
-                f"has {'no' if entry.start is None else 'a'} start, but entry 1 has {'one' if first.start else 'none'}; "
+                f"has {'no' if entry.start is None else 'a'} start, but entry 1 has "
+                f"{'one' if first.start else 'none'}; "
                 'give each one its "time"'
             )
         if entry.start is None and (entry.length is None) != (first.length is None):
             raise entry.error(
                 f"has {'no' if entry.length is None else 'a'} length, but entry 1 has "
-                f"{'one' if first.length else 'none'}; give each one its \"duration\", or none"
+                f'{"one" if first.length else "none"}; give each one its "duration", or none'
             )
     for entry in entries:
         if entry.start is None and entry.length is None and entry.end is not None:

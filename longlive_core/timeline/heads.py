@@ -17,7 +17,9 @@ from .syntax import Time, TimelineError
 from .times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
 
 _COUNT = rf"[0-9]{{1,3}}(?=\s{{1,40}}{TIME})"
-_BULLET = rf"(?:(?:[-*+\u2022>]|\#{{1,6}}|\[[ xX]?\]|[0-9]{{1,3}}[.)]|\([0-9]{{1,3}}\)|[a-zA-Z][.)]|{_COUNT})\s{{1,40}})"
+_BULLET = (
+    rf"(?:(?:[-*+\u2022>]|\#{{1,6}}|\[[ xX]?\]|[0-9]{{1,3}}[.)]|\([0-9]{{1,3}}\)|[a-zA-Z][.)]|{_COUNT})\s{{1,40}})"
+)
 _MARK = r"(?:\*{1,3}|_{1,3}|`|~~)?"
 _LABELS = (
     "scene|shot|clip|segment|section|part|prompt|take|beat|act|panel|step|sequence|keyframe|multi-?shot(?: prompt)?"
@@ -27,9 +29,11 @@ _NUMBERED = r"\s{0,40}\#?\s{0,40}(?:[0-9]{1,3}[a-zA-Z]?|[a-zA-Z])?(?![A-Za-z0-9]
 _TITLE = r"[^\[\](){}0-9]{0,60}?(?=[\[(])"  # only before a time in brackets
 _LABEL = rf"(?:(?:{_LABELS}){_NUMBERED}(?:\s{{0,40}}[:.,;|-]+\s{{0,40}}|\s{{1,40}}|(?=[\[(]))(?P<title>{_TITLE})?)"
 _WORD = (
-    rf"(?:(?:(?:starts?|starting|begins?|beginning)\s{{1,40}})?(?:at|from|between|ab|von|bei)(?:\s{{1,40}}|:\s{{0,40}})|[@~]\s{{0,40}}|\#(?={TIME})"
+    rf"(?:(?:(?:starts?|starting|begins?|beginning)\s{{1,40}})?(?:at|from|between|ab|von|bei)(?:\s{{1,40}}|:\s{{0,40}})"
+    rf"|[@~]\s{{0,40}}|\#(?={TIME})"
     r"|(?:time(?:stamp)?|start(?:[ _]?time)?|t|zeit)\s{0,40}(?:[=:+]|\bis\b)\s{0,40}"
-    rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})(?:\s{{0,40}}[\#=:]\s{{0,40}}|\s{{1,40}})|\u7b2c\s{{0,40}})"
+    rf"|(?:{'|'.join(sorted(UNIT_OF_WORD, key=len, reverse=True))})"
+    rf"(?:\s{{0,40}}[\#=:]\s{{0,40}}|\s{{1,40}})|\u7b2c\s{{0,40}})"
 )
 _DASH = (
     r"(?:[-=]*>|-+|~|\.{2,3}|\u2026|(?<=[A-Za-z])/|(?:to|until|till?|through|thru|and|bis|\u5230|\u81f3)(?![A-Za-z])"
@@ -140,7 +144,12 @@ def _titled(line: str, folded: Folded, number: int) -> Head | None:
         return None
     start = folded.at[match.end()]
     head = find_head(" " * start + line[start:], number)
-    if head is None or not head.closed or head.bare or not (head.parted or (match["mark"] and not head.text.strip(" *_"))):
+    if (
+        head is None
+        or not head.closed
+        or head.bare
+        or not (head.parted or (match["mark"] and not head.text.strip(" *_")))
+    ):
         return None
     ends = {"text_at": len(line)} if not head.parted else {}
     return replace(head, title=match["title"].strip(" :,-"), **ends)
@@ -177,7 +186,15 @@ def _skip_separator(text: str, at: int, marks: str) -> tuple[int, bool, str]:
 
 
 def _build(
-    folded: Folded, line: str, number: int, match: re.Match, at: int, parted: bool, inside: bool, closed: bool, marks: str
+    folded: Folded,
+    line: str,
+    number: int,
+    match: re.Match,
+    at: int,
+    parted: bool,
+    inside: bool,
+    closed: bool,
+    marks: str,
 ) -> Head:
     written = folded.text[match.start("start") : match.end()].strip()
     place = folded.at[match.start("open")] + 1
@@ -256,7 +273,9 @@ def _refuse_near_times(folded: Folded, number: int) -> None:
         parse_time(_TIMECODE.match(word[0])[0], number, folded.at[start] + 1)
     if _TOUCHING.match(word[0]):
         raise TimelineError(
-            f"'{word[0][:20]}' is not a time; put a space between time and prompt: '0s text'", number, folded.at[start] + 1
+            f"'{word[0][:20]}' is not a time; put a space between time and prompt: '0s text'",
+            number,
+            folded.at[start] + 1,
         )
     core = re.compile(rf"\s*{_BULLET}{{0,3}}[\[(<]?\s*").match(folded.text).end()
     piece = _FIRST_PIECE.match(folded.text, core)

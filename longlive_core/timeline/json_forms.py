@@ -1,9 +1,9 @@
 """Timelines as JSON, of LongLive and of other tools: which shape is which.
 
-    {"prompts": ["...", "..."]}    ["...", "..."]                          split evenly
-    {"0": "...", "16": "..."}      "0": "...", "16": "..."                 schedules (schedules.py)
-    [{"time": 0, "prompt": "..."}] {"shots": [{"duration": 5, ...}]}       objects (entries.py)
-    {"prompts": [{"startTime": 0, "endTime": 5, "prompts": [...]}]}        Scope's export (scope.py)
+{"prompts": ["...", "..."]}    ["...", "..."]                          split evenly
+{"0": "...", "16": "..."}      "0": "...", "16": "..."                 schedules (schedules.py)
+[{"time": 0, "prompt": "..."}] {"shots": [{"duration": 5, ...}]}       objects (entries.py)
+{"prompts": [{"startTime": 0, "endTime": 5, "prompts": [...]}]}        Scope's export (scope.py)
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .syntax import Segment, TimelineError
 _FORMS = '{"prompts": ["...", "..."]}, [{"time": "5s", "prompt": "..."}] or {"0": "...", "16": "..."} (frames)'
 # Where other tools keep their list; the first that is there counts.
 _LISTS = (
-    "prompt_map", "prompt_schedule", "schedule", "animation_prompts", "timeline", "shots", "scenes", "segments", "clips",
-    "storyboard", "keyframes", "entries", "sections", "cues", "events", "items", "steps", "sequence", "beats", "data",
+    "prompt_map", "prompt_schedule", "schedule", "animation_prompts", "timeline", "shots", "scenes", "segments",
+    "clips", "storyboard", "keyframes", "entries", "sections", "cues", "events", "items", "steps", "sequence", "beats", "data",
     "captions", "texts", "prompt_list", "multi_prompt", "multi_shot_prompts", "multishot", "frames", "prompt",
 )  # fmt: skip
 _ASSIGNED = r"(?:(?:const|let|var)\s+)?[A-Za-z_]\w*\s*=\s*(?=[\[{(])"
@@ -87,7 +87,11 @@ def _read_object(data: dict) -> tuple[list[Segment], str, list[str]]:
     if timed(data) or isinstance(data.get("prompt"), str):
         return read_entries([data], place_of(data))
     named = next((key for name in _LISTS for key in data if key.lower() == name), None)
-    if named is None or not isinstance(data[named], (list, dict)) or (named.lower() == "prompt" and not _map(data[named])):
+    if (
+        named is None
+        or not isinstance(data[named], (list, dict))
+        or (named.lower() == "prompt" and not _map(data[named]))
+    ):
         raise TimelineError(f'the JSON has no "prompts"; write {_FORMS}', 1, 1)
     place = named.line, named.column
     if isinstance(data[named], dict):
@@ -105,7 +109,9 @@ def _left(data: dict, taken: str) -> list[str]:
     left = [key for key in data if key != taken and data[key] not in (None, "", [], {})]
     if not left:
         return []
-    return [f"not taken over from the JSON: {', '.join(left)}; a text for all prompts is a line '* text' in front of it"]
+    return [
+        f"not taken over from the JSON: {', '.join(left)}; a text for all prompts is a line '* text' in front of it"
+    ]
 
 
 def _read_prompts(data: dict) -> tuple[list[Segment], str, list[str]]:

@@ -25,7 +25,8 @@ _OPENING = "{\uff5b\ufe5b"
 _KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
 _WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]*\w)"
 _LOOKALIKE = re.compile(
-    rf"\(+\s*{_WRITTEN}\s*\)+$|\[+\s*{_WRITTEN}\s*\]+$|<+\s*{_WRITTEN}\s*/?\s*>+$|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
+    rf"\(+\s*{_WRITTEN}\s*\)+$|\[+\s*{_WRITTEN}\s*\]+$|<+\s*{_WRITTEN}\s*/?\s*>+$"
+    rf"|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"
     rf"|(?<!\S)(?:--?|[~/@\#\\]){_WRITTEN}~?$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",
     re.IGNORECASE,
 )
@@ -71,7 +72,8 @@ def _refuse_lookalikes(body: str, line: int, column: int) -> None:
     if match := _LOOKALIKE.search(folded.text, max(0, len(folded.text) - _LONGEST_OPTION)):
         option = next(part for part in match.groups() if part is not None)
         raise TimelineError(
-            f"'{match[0].strip()}' is no option; write {{{option.strip().lower()}}} (if it is text, put a full stop behind it)",
+            f"'{match[0].strip()}' is no option; write {{{option.strip().lower()}}} (if it is text, put a full stop "
+            "behind it)",
             line,
             column + folded.at[match.start()],
         )

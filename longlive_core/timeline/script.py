@@ -11,7 +11,6 @@ from .plan import Plan
 from .snap import make_plan
 from .syntax import Segment, TimelineError
 
-
 _SIGN = re.compile(r"[^\w\s\"'(\[<{]")
 
 
@@ -115,10 +114,13 @@ def _entries(segments: tuple[Segment, ...]) -> list[str]:
     entries = []
     for segment in segments:
         times = {"time": segment.time, "end": segment.end}
-        entries.append({name: str(time) for name, time in times.items() if time is not None} | {"text": _prompt(segment)})
+        entries.append(
+            {name: str(time) for name, time in times.items() if time is not None} | {"text": _prompt(segment)}
+        )
     return [json.dumps({"prompts": entries}, ensure_ascii=False)]
 
 
 _WRITERS = {
-    "lines": _lines, "parted": _parted, "ranges": _ranges, "untimed": _untimed, "json": _json, "entries": _entries, "scope": _scope,
+    "lines": _lines, "parted": _parted, "ranges": _ranges, "untimed": _untimed, "json": _json,
+    "entries": _entries, "scope": _scope,
 }  # fmt: skip

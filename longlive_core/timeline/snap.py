@@ -74,7 +74,9 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
 
 def _at_rate(segment: Segment, fps: float) -> Segment:
     """The segment with the frames among its times as seconds."""
-    times = {name: time.at_rate(fps) for name in ("time", "end", "blend") if (time := getattr(segment, name)) is not None}
+    times = {
+        name: time.at_rate(fps) for name in ("time", "end", "blend") if (time := getattr(segment, name)) is not None
+    }
     return replace(segment, **times)
 
 

@@ -26,7 +26,7 @@ class TimelineError(ValueError):
 
 @dataclass(frozen=True)
 class Time:
-    """A point in the film: seconds or a pixel frame, snapped to a chunk boundary later, or an exact chunk of the film."""
+    """A point in the film: seconds or a pixel frame, snapped to a chunk boundary later, or an exact chunk."""
 
     seconds: float | None = None
     chunk: int | None = None

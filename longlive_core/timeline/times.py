@@ -18,7 +18,8 @@ _ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9])"
 _UNITS = {
     "h": ("h", "hrs?|hours?|stunden?", "\u5c0f\u65f6|\u6642\u9593|\uc2dc\uac04"),
     "m": ("m", "mins?|minutes?|minuten?", "\u5206[\u949f\u9418\u9593]?|\ubd84"),
-    "s": ("s|\u0441", "s|secs?|seconds?|sek|sekunden?|secondes?|segundos?|\u0441\u0435\u043a", "\u79d2[\u949f\u9418\u9593\u76ee]?|\ucd08"),
+    "s": ("s|\u0441", "s|secs?|seconds?|sek|sekunden?|secondes?|segundos?|\u0441\u0435\u043a",
+          "\u79d2[\u949f\u9418\u9593\u76ee]?|\ucd08"),
     "ms": ("ms", "ms|msecs?|millis|milliseconds?", "\u6beb\u79d2"),
     "c": ("c", "chunks?", "\u5757"),
     "f": ("f|fr", "frames?", "\u5e27|\u5e40|\u30d5\u30ec\u30fc\u30e0|\ud504\ub808\uc784"),
@@ -53,7 +54,9 @@ _PRIMES = r"[0-9]{1,40}'\s?[0-5][0-9](?:\"|'')?(?![0-9:'])"
 TIME = rf"(?:{_CLOCK}|{_PRIMES}|{_part('c')}|{_part('f')}|{_UNITED})"
 
 _COUNTED = re.compile(rf"({NUMBER})\s*(?:({_part('c').removeprefix(NUMBER)})|{_part('f').removeprefix(NUMBER)})", re.I)
-_PIECES = {unit: re.compile(rf"({NUMBER})(?:{_part(unit, '(?![A-Za-z])').removeprefix(NUMBER)})", re.I) for unit in _SECONDS_OF}
+_PIECES = {
+    unit: re.compile(rf"({NUMBER})(?:{_part(unit, '(?![A-Za-z])').removeprefix(NUMBER)})", re.I) for unit in _SECONDS_OF
+}
 _CLOCKED = re.compile(r"(?:([0-9]+):)?([0-9]+):([0-9]{2}(?:[.,][0-9]+)?)(?:s|\s?min(?:utes?)?)?", re.I)
 _TIMECODE = re.compile(r"([0-9]+:[0-9]{2}:[0-9]{2})[:;]([0-9]{2})")
 _PRIMED = re.compile(r"([0-9]+)'\s?([0-5][0-9])(?:\"|'')?")
