@@ -74,7 +74,7 @@ def test_a_timeline_that_is_not_the_films_is_refused(tmp_path):
     """Forbids rendering a film again that is another one, because a program or a person changed one of the tags."""
     film = read_film(record(tmp_path)[0])
     for timeline in (STORY.replace("1s", "1.5s"), STORY.replace("walks", "runs"), STORY.replace("{keep}", "")):
-        with pytest.raises(ValueError, match="one of them was changed, or an earlier version read it otherwise; give --duration"):
+        with pytest.raises(ValueError, match="was changed, or an earlier version .* give --duration"):
             plan_again(parse(timeline), film)
 
 

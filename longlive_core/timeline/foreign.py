@@ -60,7 +60,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (r"^\#{1,6}\s+\S.*|^(?:\*\*|__).+?(?:\*\*|__)", 0,
          f"{_PART}, and a line alone is a prompt of its own; remove headings"),
         (rf"^(?:{_LABELS})\s*(?:\#?\s*\d{{1,3}}[a-z]?)?\s*(?::|-(?=\s)|$)", re.I,
-         f"{_PART}, and a line alone is a prompt of its own; remove it (it may stay with a time: 'Scene 1 (0s): text')"),
+         f"{_PART}, and a line alone is a prompt of its own; remove it (with a time it may stay: 'Scene 1 (0s): a')"),
         (r"^[-+>\u2022](?=\s)", 0, f"{_PART}; remove the list's signs"),
         (r"^(?://|/\*|<!--|;)|\s//(?=\s).*|\*/|-->", 0, "is no comment; there are none, so remove it"),
         (r"</?(?:i|b|u|br|p|c|v|em|strong|font|span|div)\b[^<>]*>|\{\\\w+|&(?:nbsp|amp|lt|gt|quot|\#\d+);", re.I,

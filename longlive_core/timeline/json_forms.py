@@ -23,7 +23,8 @@ _FORMS = '{"prompts": ["...", "..."]}, [{"time": "5s", "prompt": "..."}] or {"0"
 # Where other tools keep their list; the first that is there counts.
 _LISTS = (
     "prompt_map", "prompt_schedule", "schedule", "animation_prompts", "timeline", "shots", "scenes", "segments",
-    "clips", "storyboard", "keyframes", "entries", "sections", "cues", "events", "items", "steps", "sequence", "beats", "data",
+    "clips", "storyboard", "keyframes", "entries", "sections", "cues", "events", "items", "steps",
+    "sequence", "beats", "data",
     "captions", "texts", "prompt_list", "multi_prompt", "multi_shot_prompts", "multishot", "frames", "prompt",
 )  # fmt: skip
 _ASSIGNED = r"(?:(?:const|let|var)\s+)?[A-Za-z_]\w*\s*=\s*(?=[\[{(])"
