@@ -26,6 +26,7 @@ from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
+from .cli_weights import add_weights, prefer_ema, tell_weights
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -85,6 +86,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--alpha", type=float, help="alpha of a LoRA whose file states none")
     convert.add_argument("--merge", metavar="LORA", help="merge this LoRA into the model")
     convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
+    add_weights(convert)
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
@@ -127,8 +129,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--lora", metavar="PATH", help="LongLive's LoRA, merged into the model")
     add("--lora-strength", type=float, default=1.0, metavar="X", help="of the merged LoRA (default 1)")
     add("--lora-alpha", type=float, metavar="X", help="alpha of a LoRA whose file states none (default: its rank)")
-    add("--prefer-ema", action=argparse.BooleanOptionalAction, help="take a checkpoint's moving average, or do not "
-        "(default: only where it has nothing else)")  # fmt: skip
+    add_weights(parser)
     add("--text-encoder", metavar="PATH")
     add("--vae", metavar="PATH")
     add("--preset", metavar="NAME", help="settings: longlive-1.3b, self-forcing or pocket (default: by the model)")
@@ -138,9 +139,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _file_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of Pipeline.load and of check."""
-    names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha",
-             "prefer_ema")  # fmt: skip
-    return {name: getattr(options, name) for name in names}
+    names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha")
+    return {**{name: getattr(options, name) for name in names}, "prefer_ema": prefer_ema(options)}
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -204,6 +204,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
+    tell_weights(options.model, options)
     print(plan.describe(), flush=True)
     if options.dry_run:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
@@ -283,6 +284,8 @@ def _convert(options: argparse.Namespace) -> None:
     if options.lora:
         if options.merge is not None:
             raise ValueError("--merge needs a diffusion model, but --lora says that IN is a LoRA")
+        if prefer_ema(options) is not None:
+            raise ValueError("--weights needs a diffusion model, but --lora says that IN is a LoRA")
         if options.int8:
             raise ValueError("--int8 needs a diffusion model, but --lora says that IN is a LoRA")
         target = convert_lora(options.source, options.target, alpha=options.alpha)
@@ -294,7 +297,9 @@ def _convert(options: argparse.Namespace) -> None:
             lora_alpha=options.alpha,
             strength=options.strength,
             int8=options.int8,
+            prefer_ema=prefer_ema(options),
         )
+        tell_weights(options.source, options)
     print(f"wrote {target}{_int8_note(target) if options.int8 else ''}")
 
 

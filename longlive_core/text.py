@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checkpoints import CheckpointError, check_fit, read_file
-from .checkpoints.files import sample
+from .checkpoints.errors import sample
 from .checkpoints.names import QUANTISED, recognise
 from .pocket import TEXT_ENCODER_FILE, TOKENIZER_FILE, weights_folder
 

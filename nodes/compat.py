@@ -43,6 +43,7 @@ from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
+from ..longlive_core.weight_sets import CHOICES
 from .compat_forward import host_wan, original
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, knows_preferences, take_over
 
@@ -128,12 +129,12 @@ def _on_cpu() -> bool:
     return management.is_device_cpu(management.get_torch_device())
 
 
-def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = False):
-    """A file of any supported format as ComfyUI's own MODEL, with a LongLive LoRA merged in.
+def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto", disable_dynamic: bool = False):
+    """A file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
 
-    `disable_dynamic` is how newer versions ask a loader to do its work again.
+    weights_of: of a file with two sets of weights, see `CHOICES`. `disable_dynamic` is how newer versions ask a loader to do its work again.
     """
-    weights = load_state_dict(path, preferences=knows_preferences())
+    weights = load_state_dict(path, prefer_ema=CHOICES[weights_of], preferences=knows_preferences())
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)
@@ -144,7 +145,7 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     if computes is not None and computes is not _compute_dtype(model):
         model.set_model_compute_dtype(computes)
         keep_int8(model, weights)
-    model.cached_patcher_init = (load_model, (path, lora, dtype))
+    model.cached_patcher_init = (load_model, (path, lora, dtype, weights_of))
     return model
 
 
