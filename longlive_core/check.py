@@ -41,7 +41,7 @@ from .pipeline import (
 from .precision import resolve_dtype
 from .render import check_device
 from .rollout import PromptSpan, rollout
-from .text import TextEncoder
+from .text import CONTEXT_WIDTH, TextEncoder
 from .timeline import parse
 from .vae import StreamingDecoder, WanVAE
 
@@ -132,6 +132,9 @@ def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[st
         f"{config.num_heads} heads, {config.num_layers} layers{_entries(path, prefer_ema)}",
     )
     report.found("model", path, weight_findings(weights, copies=True))
+    if config.text_dim != CONTEXT_WIDTH:
+        report.wrong("model", f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
+                     f"{CONTEXT_WIDTH}: it is no Wan 2.1 model")  # fmt: skip
 
 
 def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:

@@ -26,7 +26,7 @@ from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
-from .cli_weights import add_weights, prefer_ema, tell_weights
+from .cli_weights import add_weights, prefer_ema
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -204,7 +204,6 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
-    tell_weights(options.model, options)
     print(plan.describe(), flush=True)
     if options.dry_run:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
@@ -299,7 +298,6 @@ def _convert(options: argparse.Namespace) -> None:
             int8=options.int8,
             prefer_ema=prefer_ema(options),
         )
-        tell_weights(options.source, options)
     print(f"wrote {target}{_int8_note(target) if options.int8 else ''}")
 
 

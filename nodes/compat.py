@@ -132,7 +132,8 @@ def _on_cpu() -> bool:
 def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto", disable_dynamic: bool = False):
     """A file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
 
-    weights_of: of a file with two sets of weights, see `CHOICES`. `disable_dynamic` is how newer versions ask a loader to do its work again.
+    weights_of: of a file with two sets of weights, see `CHOICES`. `disable_dynamic` is how newer versions ask a loader
+    to do its work again.
     """
     weights = load_state_dict(path, prefer_ema=CHOICES[weights_of], preferences=knows_preferences())
     if lora is not None:

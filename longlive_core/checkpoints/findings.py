@@ -201,7 +201,7 @@ def _stays(name: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor])
     return name not in before or torch.equal(before[name], after[name])
 
 
-OUTWEIGHS = 100
+OUTWEIGHS = 1000
 
 
 def _drowned(before: Tensor, after: Tensor) -> bool:

@@ -42,8 +42,8 @@ def load_state_dict(
     """
     chosen = chosen_weights(path, prefer_ema)
     told = chosen.describe(path)
-    if told is not None:
-        log.info("%s", told)
+    if told is not None:  # a warning where nobody chose, so that the command line shows it too
+        log.log(logging.WARNING if prefer_ema is None else logging.INFO, "%s (see `weights`)", told)
     weights = wan_names(chosen.tensors, path, any_width)
     return weights if preferences else leave_out_preferences(weights, path)
 

@@ -62,8 +62,8 @@ DIFFUSERS = "condition_embedder.time_embedder.linear_1.weight"  # every Wan mode
 
 
 def flat(name: str) -> str:
-    """A name with dots, underscores and AI-Toolkit's `$$` as single underscores."""
-    return re.sub(r"[._$]+", "_", name).strip("_")
+    """A name with dots and underscores as single underscores."""
+    return re.sub(r"[._]+", "_", name).strip("_")
 
 
 _BLOCK = {flat(spelling): ours for ours, others in BLOCK.items() for spelling in (ours, *others)}
@@ -80,7 +80,7 @@ def unwrap(name: str) -> str:
 
 def bare(name: str) -> str:
     """A name without wrappers and prefixes; the module's part stays as it is spelled."""
-    name = unwrap(name).replace("_orig_mod_", "")
+    name = unwrap(name.replace("$$", ".")).replace("_orig_mod_", "")  # $$: dots of AI-Toolkit's
     while (prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)) is not None:
         name = name.removeprefix(prefix)
     return name
