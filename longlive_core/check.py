@@ -182,7 +182,7 @@ def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | 
         f"{_given(path)}: UMT5; {_weights(weights)}; width {config.d_model}, {config.num_layers} layers, "
         f"{config.vocab_size} tokens known, its tokenizer found",
     )
-    report.found("text encoder", _given(path), weight_findings(weights))
+    report.found("text encoder", path or POCKET, weight_findings(weights))
 
 
 def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:
@@ -191,7 +191,7 @@ def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, o
         return
     weights = vae.state_dict()
     report.line("VAE", f"{_given(path)}: Wan 2.1 VAE; {_weights(weights)}; width {vae.dim}, {vae.z_dim} channels")
-    report.found("VAE", _given(path), weight_findings(weights))
+    report.found("VAE", path or POCKET, weight_findings(weights))
 
 
 def _assemble(model, weights, text, vae, stream, device, dtype) -> Pipeline:
