@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
 from .checkpoints.files import files_of
-from .checkpoints.findings import changed_findings, lora_findings, weight_findings
-from .checkpoints.lora_parts import LoraLayer, Part
+from .checkpoints.findings import WORDS, changed_findings, lora_findings, weight_findings
+from .checkpoints.lora_parts import KINDS, LoraLayer, Part
 from .checkpoints.models import chosen_weights
 from .config import ModelConfig, StreamConfig
 from .film import film_frames
@@ -50,7 +50,10 @@ SIZE = (128, 80)  # width, height: small enough for the 1.3B model on a CPU
 PROMPTS = ("A red ball bounces on a meadow.", "A blue ball bounces on a meadow.")
 FILM = "0s A red ball\n10s A blue ball", 20.0  # the film whose memory is estimated: text, seconds
 # Width, feed-forward, layers of published Wan 2.1 text-to-video models.
-SHAPES = {(1536, 8960, 30): "Wan 2.1 text-to-video 1.3B, the shape of LongLive and Self-Forcing"}
+SHAPES = {
+    (1536, 8960, 30): "Wan 2.1 text-to-video 1.3B, the shape of LongLive and Self-Forcing",
+    (256, 768, 6): "a Wan 2.1 text-to-video model in the built-in one's shape",
+}
 
 
 def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, vae=None, dtype="auto", device="auto",
@@ -132,6 +135,10 @@ def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[st
         f"{config.num_heads} heads, {config.num_layers} layers{_entries(path, prefer_ema)}",
     )
     report.found("model", path, weight_findings(weights, copies=True))
+    whole = {shape[:2]: shape[2] for shape in SHAPES}.get((config.dim, config.ffn_dim), config.num_layers)
+    if config.num_layers != whole:
+        report.wrong("model", f"{path} has {config.num_layers} layers, and models of its width have {whole}: it was "
+                     "cut; take the original file")  # fmt: skip
     if config.text_dim != CONTEXT_WIDTH:
         report.wrong("model", f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
                      f"{CONTEXT_WIDTH}: it is no Wan 2.1 model")  # fmt: skip
@@ -167,8 +174,7 @@ def _lora_kinds(parts: Mapping[str, Part]) -> str:
     ranked = [part for part in parts.values() if part.rank]
     ranks, alphas = (sorted({getattr(part, name) for part in ranked}) for name in ("rank", "alpha"))
     told = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
-    others = Counter(type(part).__name__.removesuffix("Layer") for part in parts.values()
-                     if not isinstance(part, LoraLayer))  # fmt: skip
+    others = Counter(KINDS[type(part)] for part in parts.values() if not isinstance(part, LoraLayer))
     return told + "".join(f", {count} as {name}" for name, count in sorted(others.items()))
 
 
@@ -182,7 +188,7 @@ def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | 
         f"{_given(path)}: UMT5; {_weights(weights)}; width {config.d_model}, {config.num_layers} layers, "
         f"{config.vocab_size} tokens known, its tokenizer found",
     )
-    report.found("text encoder", path or POCKET, weight_findings(weights))
+    report.found("text encoder", path or POCKET, weight_findings(weights, limits=WORDS))
 
 
 def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:

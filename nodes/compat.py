@@ -34,6 +34,7 @@ from ..longlive_core.checkpoints import (
     unsuitable,
     vae_tensors,
 )
+from ..longlive_core.checkpoints.files import files_of
 from ..longlive_core.checkpoints.names import recognise
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from ..longlive_core.memory import free_memory
@@ -209,6 +210,8 @@ def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
 
 def load_clip(path: str, embeddings: Sequence[str]):
     """A umt5-xxl text encoder in ComfyUI's format as ComfyUI's own CLIP."""
+    if len(files_of(path)) > 1:  # ComfyUI would load this one alone
+        raise CheckpointError(f"{path} is one of several files; take umt5_xxl_fp16.safetensors, which is one")
     weights, _ = read_file(path)
     width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
     if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:

@@ -11,6 +11,7 @@ from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_model, load_state_dict, load_vae
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
+from longlive_core.text import hugging_face_names
 from longlive_core.train.config import ConfigError, Models
 from longlive_core.vae import WanVAE
 
@@ -278,3 +279,12 @@ def test_check_says_what_there_is_and_what_is_taken(both, capsys):
     """Forbids a look at one set without saying which."""
     cli.main(["check", "--model", str(both), "--weights", "generator_ema"])
     assert "the file holds generator, generator_ema: generator_ema is taken (--weights)" in capsys.readouterr().out
+
+
+def test_wrapped_text_encoders(files, tmp_path):
+    """Forbids that a text encoder out of a training's file or a bundle is not known."""
+    weights = load_file(files["text_encoder"])
+    expected = hugging_face_names(weights)
+    bundle = {**prefixed(weights, "text_encoders.umt5xxl.transformer."), "first_stage_model.x": torch.zeros(1)}
+    for content in ({"state_dict": prefixed(weights, "module.")}, {"model": weights}, bundle):
+        assert same(hugging_face_names(content), expected)

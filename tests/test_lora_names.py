@@ -38,7 +38,7 @@ def refusal(tmp_path, tensors, metadata=None):
 
 def pair(layer, prefix="diffusion_model.", width=128):
     name = f"{prefix}{layer}"
-    return {f"{name}.lora_A.weight": torch.rand(2, width), f"{name}.lora_B.weight": torch.rand(128, 2)}
+    return {f"{name}.lora_A.weight": torch.rand(2, width), f"{name}.lora_B.weight": torch.rand(width, 2)}
 
 
 def assert_close(given, expected):
@@ -224,19 +224,23 @@ def test_entries_that_are_not_merged_are_named(tmp_path, entries, words, advice)
         ("diffusion_model.joint_blocks.0.x_block.attn.qkv", "SD3"),
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "a text encoder"),
         ("diffusion_model.blocks.0.cross_attn.v_img", "Wan image-to-video (I2V)"),
+        ("diffusion_model.double_stream_blocks.0.block.attn1.to_q", ""),
+        ("diffusion_model.blocks.0.self_attn.q_proj", ""),
     ],
 )
 def test_loras_of_other_models_are_named(tmp_path, layer, words):
     """Forbids "not understood" for files whose model can be told."""
     text = refusal(tmp_path, pair(layer, prefix=""))
-    assert f"belongs to another model: none of its 2 entries is of Wan 2.1, but of {words}" in text
+    other = f", but of {words}" if words else ": 2 ("
+    assert f"belongs to another model: none of its 2 entries is of Wan 2.1{other}" in text
     assert "trained on Wan 2.1 T2V 1.3B" in text
 
 
 @pytest.mark.parametrize(("width", "words"), [(5120, "Wan 14B (width 5120)"), (3072, "Wan 2.2 5B (width 3072)")])
-def test_loras_of_larger_wans_are_named(tmp_path, width, words):
-    """Forbids a list of layers that do not fit for the commonest mix-up."""
-    assert words in refusal(tmp_path, pair(Q, width=width))
+@pytest.mark.parametrize("layer", [Q, "blocks.0.cross_attn.k", "blocks.39.ffn.0", "blocks.0.attn2.to_out.0"])
+def test_loras_of_larger_wans_are_named(tmp_path, width, words, layer):
+    """Forbids a list of layers that do not fit for the commonest mix-up, whichever layers were trained."""
+    assert words in refusal(tmp_path, pair(layer, width=width))
 
 
 def test_a_lora_for_the_real_model_on_a_smaller_one(tmp_path, weights):
@@ -262,6 +266,43 @@ def test_wrapped_loras(tmp_path):
     for around in ({"state_dict": pair(Q)}, {"model": {"lora": pair(Q)}}, {"generator_lora": pair(Q), "step": 3}):
         torch.save(around, tmp_path / "lora.pt")
         assert set(load_lora(tmp_path / "lora.pt")) == {Q}
+
+
+def test_alpha_in_a_pickle_and_in_notes(tmp_path, caplog):
+    """Forbids alphas that are dropped because they are plain numbers, and silence about notes that speak of another."""
+    torch.save({**pair(Q), f"diffusion_model.{Q}.alpha": 16.0}, tmp_path / "lora.pt")
+    assert load_lora(tmp_path / "lora.pt")[Q].alpha == 16.0
+    torch.save({**pair(Q), "lora_alpha": 6, "rank": 2}, tmp_path / "lora.pt")
+    assert load_lora(tmp_path / "lora.pt")[Q].alpha == 6.0 and not caplog.records
+    for metadata in ({"ss_network_alpha": "8"}, {"lora_config": json.dumps({"lora_alpha": 8})}):
+        save_file(pair(Q), tmp_path / "lora.safetensors", metadata)
+        assert load_lora(tmp_path / "lora.safetensors")[Q].alpha == 2.0
+        assert f"but {next(iter(metadata))} says 8: if the LoRA is too strong or too weak, give that" in caplog.text
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 32}), encoding="utf-8")
+    caplog.clear()
+    save_file(pair(Q), tmp_path / "lora.safetensors")
+    load_lora(tmp_path / "lora.safetensors")
+    assert "adapter_config.json says 32" in caplog.text
+    caplog.clear()
+    load_lora(tmp_path / "lora.safetensors", alpha=32)
+    assert not caplog.records
+
+
+def test_what_is_no_lora_says_what_it_is(tmp_path, weights):
+    """Forbids "no lora_A" for a model in the LoRA's place, and "0 ()" for a dictionary of others."""
+    assert "it is a Wan diffusion model; it belongs in models/diffusion_models" in refusal(tmp_path, weights)
+    assert "it is Wan 2.1's VAE" in refusal(tmp_path, {"decoder.middle.0.residual.0.gamma": torch.ones(1)})
+    torch.save({"critic_lora": pair(Q)}, tmp_path / "lora.pt")
+    assert "its entries are 1 (critic_lora)" in message(load_lora, tmp_path / "lora.pt")
+
+
+def test_transposed_and_empty_factors(tmp_path, weights):
+    """Forbids "another size" for factors that a conversion turned, and a division by a rank of 0."""
+    turned = {name: value.t().contiguous() for name, value in pair(Q).items()}
+    save_file(turned, tmp_path / "lora.safetensors")
+    assert "has its factors transposed" in message(merge_lora, weights, load_lora(tmp_path / "lora.safetensors"))
+    assert "do not multiply" in refusal(tmp_path, {f"{Q}.lora_A.weight": torch.rand(0, 128),
+                                                   f"{Q}.lora_B.weight": torch.rand(128, 0)})  # fmt: skip
 
 
 def test_integers_and_a_strength_that_is_no_number(tmp_path, weights):

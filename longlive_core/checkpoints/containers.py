@@ -60,9 +60,10 @@ def choose(content: Any, prefer_ema: bool | None, path) -> Chosen:
         raise CheckpointError(_absent(top, GENERATOR_EMA, True, path))
     if prefer_ema is False and (averages or not way):
         raise CheckpointError(_absent(top, GENERATOR, False, path))
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise CheckpointError(f"{path} holds no weights; its entries are {sample(map(str, content))}")
+        raise CheckpointError(f"{path} holds no weights under a name that is known ({', '.join(WEIGHTS[:4])}, ...); "
+                              f"its entries are {sample(map(str, content))}")  # fmt: skip
     return Chosen(tensors, tuple(way), tuple(others))
 
 

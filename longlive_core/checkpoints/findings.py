@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +20,24 @@ from .lora import tensor_of
 from .lora_parts import Difference, LohaLayer, LoraLayer, Part, factors
 
 AGAIN = "download the file again"
-LARGEST = 1e4  # the built-in models' largest is 4.5; beyond this, sums of products leave float16
-SMALLEST = 1e-12
 _EMBEDDINGS = ("shared.weight", "embed_tokens.weight", "token_embedding.weight")  # rows of words that nobody uses
-_RUN = 8  # rows of zeros side by side that no training leaves
+_RUN = 1024  # numbers side by side that no training leaves at zero
+_ROWS = 8  # fewer rows tell nothing
 
 
-def weight_findings(tensors: Mapping[str, Tensor], *, copies: bool = False) -> list[str]:
+class Limits(NamedTuple):
+    """What the largest number of a matrix lies between; the built-in models' largest is 4.5."""
+
+    smallest: float
+    largest: float
+
+
+WEIGHTS = Limits(1e-5, 1e3)  # of transformer and VAE
+WORDS = Limits(1e-12, 1e5)  # of text encoders, whose embeddings are larger
+FACTORS = Limits(1e-12, 1e4)  # of LoRAs, which are multiplied
+
+
+def weight_findings(tensors: Mapping[str, Tensor], *, copies: bool = False, limits: Limits = WEIGHTS) -> list[str]:
     """Half sentences such as `holds only zeros in 2 (a, b): download the file again`; empty: nothing is wrong.
 
     copies: also look for matrices that are equal to each other, of which a transformer has none.
@@ -33,7 +45,7 @@ def weight_findings(tensors: Mapping[str, Tensor], *, copies: bool = False) -> l
     found: dict[str, list[str]] = defaultdict(list)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta:
-            kind = _wrong(name, tensor)
+            kind = _wrong(name, tensor, limits)
             if kind is not None:
                 found[kind].append(name)
     sound = {name: tensor for name, tensor in tensors.items() if not any(name in names for names in found.values())}
@@ -41,15 +53,15 @@ def weight_findings(tensors: Mapping[str, Tensor], *, copies: bool = False) -> l
     return told + (_copies(sound) if copies else [])
 
 
-def _wrong(name: str, tensor: Tensor) -> str | None:
+def _wrong(name: str, tensor: Tensor, limits: Limits) -> str | None:
     """What is wrong with one tensor: one pass over it, and a second over rows that begin with a zero."""
     numbers = tensor.float() if tensor.element_size() == 1 else tensor
     low, high = (float(value) for value in numbers.aminmax())
     largest = max(abs(low), abs(high))
     if not largest < float("inf"):  # NaN too
         return "NaN or infinity"
-    if largest > LARGEST:
-        return f"numbers beyond {LARGEST:g}, which no trained model has,"
+    if largest > limits.largest:
+        return f"numbers beyond {limits.largest:g}, which no trained model has,"
     bias, numbers = name.endswith("bias"), numbers.squeeze()
     if largest == 0:
         return None if bias else "only zeros"
@@ -57,29 +69,28 @@ def _wrong(name: str, tensor: Tensor) -> str | None:
         return None
     if low == high and tensor.numel() > 1:
         return "one and the same number"
-    if largest < SMALLEST:
-        return f"only numbers below {SMALLEST:g}, which have no effect,"
+    if largest < limits.smallest:
+        return f"only numbers below {limits.smallest:g}, which have no effect,"
     return "zeros where numbers should be" if _has_hole(name, numbers) else None
 
 
 def _has_hole(name: str, numbers: Tensor) -> bool:
-    """Whether a quarter of the rows, or several side by side, are zeros; of a vector, whether half of it is."""
+    """Whether a quarter of the rows, or many numbers side by side, are zeros; of a vector, whether half of it is."""
     if numbers.ndim < 2:
-        return int((numbers == 0).sum()) * 2 >= numbers.numel() >= _RUN
-    rows = numbers.flatten(1) if numbers.shape[0] >= _RUN else numbers.flatten(0, -2)
-    candidates = (rows[:, 0] == 0).nonzero().flatten()
-    empty = [row for row in candidates.tolist() if not rows[row].any()]
+        return int((numbers == 0).sum()) * 2 >= numbers.numel() >= _ROWS
+    rows = numbers.flatten(1) if numbers.shape[0] >= _ROWS else numbers.flatten(0, -2)
+    empty = _zero_rows(rows)
     if name.endswith(_EMBEDDINGS):
-        return len(empty) * 2 >= len(rows)
-    return len(rows) >= _RUN and (len(empty) * 4 >= len(rows) or _longest_run(empty) >= _RUN)
+        return empty * 2 >= len(rows)
+    flat = numbers.reshape(-1)
+    runs = flat[: len(flat) // _RUN * _RUN].view(-1, _RUN)
+    return (len(rows) >= _ROWS and empty * 4 >= len(rows)) or _zero_rows(runs) > 0
 
 
-def _longest_run(numbers: list[int]) -> int:
-    longest = run = 0
-    for before, number in zip([None, *numbers], numbers, strict=False):
-        run = run + 1 if before is not None and number == before + 1 else 1
-        longest = max(longest, run)
-    return longest
+def _zero_rows(rows: Tensor) -> int:
+    """How many rows are zero throughout; only those that begin with a zero are looked at."""
+    candidates = (rows[:, 0] == 0).nonzero().flatten()
+    return sum(not bool(rows[row].any()) for row in candidates.tolist())
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -123,7 +134,8 @@ def lora_findings(parts: Mapping[str, Part], strength: float = 1.0) -> list[str]
     found: dict[str, list[str]] = defaultdict(list)
     for key, part in parts.items():
         for name, tensor in factors(part).items():
-            kind = _wrong(key if isinstance(part, Difference) else name, tensor) if tensor.numel() else "no numbers"
+            subject = key if isinstance(part, Difference) else name
+            kind = _wrong(subject, tensor, FACTORS) if tensor.numel() else "no numbers"
             if kind is not None and not _harmless(kind, part, tensor):
                 found[kind].append(f"{key}.{name}")
     zeros = found.pop("only zeros", [])

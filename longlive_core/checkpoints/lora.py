@@ -6,8 +6,6 @@ error, never a partly applied one.
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import os
 from collections.abc import Mapping
@@ -19,17 +17,18 @@ from ..quant import dequantise, quantise_rows
 from .containers import WEIGHTS
 from .errors import CheckpointError, sample
 from .files import read_file
+from .lora_alpha import hint_of_alpha, stated_alpha, stated_config
 from .lora_names import TAKE, describe_unread, has_lora_ending, read_entry
-from .lora_parts import Part, make_part
+from .lora_parts import LoraLayer, Part, make_part
 from .modules import is_parameter
+from .names import recognise
 from .preferences import leave_out_preferences
 
-log = logging.getLogger(__name__)
-
-METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration, in a safetensors file
 WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B"}
 _FOREIGN_WIDTHS = (3072, 5120)
-_SQUARE = (*(f"self_attn.{letter}" for letter in "qkvo"), "cross_attn.q", "cross_attn.o")
+# Where the model's width stands in the shape of a layer.
+_WIDTH_AT = (*((f"attn.{letter}{ending}", 0) for letter in "qkvo" for ending in ("", ".bias")), ("ffn.0", 1),
+             ("ffn.2", 0), ("norm3", 0), ("norm_q", 0), ("norm_k", 0), ("modulation", -1))  # fmt: skip
 
 
 def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, Part]:
@@ -49,8 +48,13 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
     content = _opened(content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a LoRA")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    parts = parse_lora(tensors, alpha, path, metadata.get(METADATA))
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} is not a LoRA: no tensors are in it under a name that is known (generator_lora, "
+                              f"lora, state_dict, ...); its entries are {sample(map(str, content))}")  # fmt: skip
+    tensors, config = _entries(content), stated_config(content, metadata, path)
+    parts = parse_lora(tensors, alpha, path, config)
+    if alpha is None and not config and not any(name.endswith("alpha") for name in tensors):
+        hint_of_alpha(path, metadata, parts)
     width = model_width(parts)
     if width in _FOREIGN_WIDTHS:
         raise CheckpointError(f"the LoRA {path} was made for {WIDTHS[width]} (width {width}), not for the 1.3B model "
@@ -69,9 +73,20 @@ def _opened(content):
     return content
 
 
+def _entries(content: Mapping) -> dict[str, Tensor]:
+    """The tensors, and alphas that a pickle holds as plain numbers."""
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            found[str(name)] = value.detach()
+        elif isinstance(value, (int, float)) and str(name).endswith(".alpha"):
+            found[str(name)] = torch.tensor(float(value))
+    return found
+
+
 def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA",
-               metadata: str | None = None) -> dict[str, Part]:  # fmt: skip
-    """`load_lora` on tensors already read; `path` is for messages only. metadata: diffusers' JSON about alpha."""
+               config: Mapping | None = None) -> dict[str, Part]:  # fmt: skip
+    """`load_lora` on tensors already read; `path` is for messages only. config: PEFT's `lora_alpha`, `use_rslora`."""
     tensors = leave_out_preferences(tensors, path)
     found: dict[str, dict[str, Tensor]] = {}
     unread, adapters, twice = [], set(), []
@@ -86,7 +101,7 @@ def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="
         roles[entry.role] = tensor
         adapters |= {entry.adapter} if entry.role in ("down", "up") else set()
     if not any(has_lora_ending(name) for name in tensors):
-        raise CheckpointError(f"{path} is not a LoRA: it has no lora_A/lora_B weights; it holds {sample(tensors)}")
+        raise CheckpointError(f"{path} is not a LoRA: it has no lora_A/lora_B weights; {_instead(tensors)}")
     if unread:
         raise CheckpointError(f"the LoRA {path} {describe_unread(unread, tensors)}")
     if len(adapters) > 1:
@@ -94,13 +109,20 @@ def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="
         raise CheckpointError(f"{path} holds several LoRAs (adapters: {shown}): save the one you want by itself")
     if twice:
         raise CheckpointError(f"the LoRA {path} names the same thing twice: {sample(twice)}")
-    return _made(found, alpha, path, _peft_config(metadata, path))
+    return _made(found, alpha, path, config or {})
 
 
-def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, config: dict) -> dict[str, Part]:
+def _instead(tensors: Mapping[str, Tensor]) -> str:
+    kind = recognise(tensors)
+    if any(name.endswith("head.modulation") for name in tensors):
+        return "it is a Wan diffusion model; it belongs in models/diffusion_models and is given as `model`"
+    return f"it is {kind.what}" if kind else f"it holds {sample(tensors)}"
+
+
+def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, config: Mapping) -> dict[str, Part]:
     parts, incomplete = {}, {}
     for key, roles in found.items():
-        stated = _stated_alpha(key, roles, path, config)
+        stated = stated_alpha(key, roles, path, config)
         if stated is not None and alpha is not None and stated != alpha:
             raise CheckpointError(f"the LoRA {path} states alpha {stated:g} at {key}; leave out alpha={alpha:g}")
         given = {role: tensor for role, tensor in roles.items() if role != "alpha"}
@@ -119,39 +141,6 @@ def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, con
     return parts
 
 
-def _stated_alpha(key: str, roles: Mapping[str, Tensor], path, config: dict) -> float | None:
-    if "alpha" not in roles:
-        return _configured_alpha(config, roles)
-    if roles["alpha"].numel() != 1 or not math.isfinite(float(roles["alpha"])):
-        raise CheckpointError(f"the LoRA {path} is damaged: its alpha at {key} is "
-                              f"{roles['alpha'].flatten()[:4].tolist()} instead of one number")  # fmt: skip
-    return float(roles["alpha"])
-
-
-def _peft_config(metadata: str | None, path) -> dict:
-    """PEFT's configuration of a transformer's LoRA as diffusers keeps it, without the names' prefix."""
-    if metadata is None:
-        return {}
-    try:
-        config = {name.removeprefix("transformer."): value for name, value in json.loads(metadata).items()}
-    except (ValueError, AttributeError):
-        log.warning("%s: its metadata about alpha cannot be read and are left out", path)
-        return {}
-    if config.get("use_dora") or config.get("alpha_pattern") or config.get("lora_bias"):
-        kinds = [name for name in ("use_dora", "alpha_pattern", "lora_bias") if config.get(name)]
-        raise CheckpointError(f"the LoRA {path} was made with {' and '.join(kinds)}, which is not merged here; save it "
-                              "with alpha for every layer, or as an ordinary LoRA")  # fmt: skip
-    return config
-
-
-def _configured_alpha(config: dict, roles: Mapping[str, Tensor]) -> float | None:
-    alpha = config.get("lora_alpha")
-    if not isinstance(alpha, (int, float)) or "down" not in roles:
-        return None
-    rank = roles["down"].shape[0]
-    return float(alpha) * math.sqrt(rank) if config.get("use_rslora") else float(alpha)
-
-
 def _require_fractions(parts: Mapping[str, Part], path) -> None:
     whole = [f"{key} {str(tensor.dtype).removeprefix('torch.')}" for key, part in parts.items()
              for ending, tensor in part.tensors().items() if not tensor.is_floating_point()]  # fmt: skip
@@ -162,9 +151,8 @@ def _require_fractions(parts: Mapping[str, Part], path) -> None:
 
 def model_width(parts: Mapping[str, Part]) -> int | None:
     """The width of the model that a LoRA was made for, as far as its attention layers tell."""
-    sizes = (part.size[-1] for key, part in parts.items()
-             if key.endswith(_SQUARE) and len(part.size) == 2)  # fmt: skip
-    return next(sizes, None)
+    widths = (part.size[axis] for key, part in parts.items() for ending, axis in _WIDTH_AT if key.endswith(ending))
+    return next(widths, None)
 
 
 def tensor_of(key: str) -> str:
@@ -205,6 +193,9 @@ def _check_fit(state_dict: Mapping[str, Tensor], lora: Mapping[str, Part], path)
         if _trimmed(part.size) != _trimmed(list(state_dict[tensor_of(key)].shape))
     ]
     if misfits:
+        if all(_is_transposed(part, state_dict[tensor_of(key)]) for key, part in present.items()):
+            raise CheckpointError(f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged when "
+                                  "it was converted: take the original file")  # fmt: skip
         width = model_width(lora)
         model = f" ({WIDTHS[width]}, width {width})" if width in WIDTHS else ""
         raise CheckpointError(
@@ -223,6 +214,10 @@ def _check_fit(state_dict: Mapping[str, Tensor], lora: Mapping[str, Part], path)
         f"the LoRA {path} belongs to another model: none of its {len(lora)} layers is in this one: {sample(orphans)}. "
         f"{TAKE}"
     )
+
+
+def _is_transposed(part: Part, weight: Tensor) -> bool:
+    return isinstance(part, LoraLayer) and [part.up.shape[1], part.down.shape[0]] == list(weight.shape)
 
 
 def _trimmed(shape: list[int]) -> list[int]:

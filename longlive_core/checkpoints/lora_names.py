@@ -40,6 +40,9 @@ UNMERGED = (
     ("base_layer", "the weights of the model itself"),
     ("modules_to_save", "whole layers beside the LoRA"),
     (r"lora_B\..*bias|lora_up\.bias", "a bias beside the LoRA"),
+    (r"ia3_", "IA3"),
+    (r"vera_", "VeRA"),
+    (r"hra_|\.scalar$", "another kind of lycoris"),
 )
 
 # What a layer's name says of the model it is of.
@@ -112,21 +115,21 @@ def describe_unread(unread: Iterable[str], names: Iterable[str]) -> str:
     """Which of a LoRA's `names` cannot be merged, what they are, and what to do, in the middle of a sentence."""
     unread, names = list(unread), list(names)
     foreign = next((what for pattern, what in FOREIGN if any(re.search(pattern, name) for name in unread)), None)
-    if foreign is not None and not any(read_entry(name) for name in names):
-        return f"belongs to another model: none of its {len(names)} entries is of Wan 2.1, but of {foreign}: " \
-               f"{sample(unread)}. {TAKE}"  # fmt: skip
+    usual = all(_PAIR.fullmatch(name) or _OTHER.fullmatch(name) for name in unread)
+    if not any(read_entry(name) for name in names) and (foreign is not None or usual):
+        return f"belongs to another model: none of its {len(names)} entries is of Wan 2.1" \
+               f"{f', but of {foreign}' if foreign else ''}: {sample(unread)}. {TAKE}"  # fmt: skip
+    if foreign is not None or usual:
+        return f"has {f'entries of {foreign}' if foreign else 'layers that Wan 2.1 has not'}: {sample(unread)}. {TAKE}"
     kinds = ", ".join(sorted({kind for name in unread if (kind := _kind(name))}))
-    what = f"entries of {foreign}" if foreign else f"{kinds}, which is not merged here" if kinds else \
-        "entries that are not understood"  # fmt: skip
-    return f"has {what}: {sample(unread)}. {_advice(names, foreign)}"
+    what = f"{kinds}, which is not merged here" if kinds else "entries that are not understood"
+    return f"has {what}: {sample(unread)}. {_advice(names)}"
 
 
 TAKE = "Take LongLive's lora.pt here, or a LoRA that was trained on Wan 2.1 T2V 1.3B"
 
 
-def _advice(names: list[str], foreign: str | None) -> str:
-    if foreign is not None:
-        return TAKE
+def _advice(names: list[str]) -> str:
     if all(comfyui_reads(name) for name in names):
         return "ComfyUI's LoRA loader nodes read it as it is: connect one after Load LongLive"
     return ("ComfyUI's LoRA loader nodes do not read all of it either; save it as an ordinary LoRA (lora_A and lora_B "

@@ -45,7 +45,7 @@ class LoraLayer(NamedTuple):
     def problem(self) -> str | None:
         """Why the shapes do not belong together."""
         down, up = self.down, self.up
-        if down.ndim >= 2 and up.ndim >= 2 and up.flatten(1).shape[1] == down.shape[0]:
+        if down.ndim >= 2 and up.ndim >= 2 and up.flatten(1).shape[1] == down.shape[0] > 0:
             return None
         return (f"lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply (expected [rank, in] and "
                 "[out, rank])")  # fmt: skip
@@ -83,7 +83,7 @@ class LohaLayer(NamedTuple):
     def problem(self) -> str | None:
         shapes = [list(part.shape) for part in self[:4]]
         if all(len(shape) == 2 for shape in shapes) and shapes[0] == shapes[2] and shapes[1] == shapes[3] \
-                and shapes[0][1] == shapes[1][0]:  # fmt: skip
+                and shapes[0][1] == shapes[1][0] > 0:  # fmt: skip
             return None
         return f"hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b are {shapes} (expected [out, rank], [rank, in], twice)"
 
@@ -123,7 +123,7 @@ class LokrLayer(NamedTuple):
         for name, factor in (("w1", self.w1), ("w2", self.w2)):
             shapes = [list(part.shape) for part in factor]
             whole = len(factor) == 1 or shapes[0][-1] == shapes[-1][0]
-            if not all(len(shape) == 2 for shape in shapes) or not whole:
+            if not all(len(shape) == 2 and min(shape) > 0 for shape in shapes) or not whole:
                 return f"lokr_{name} is {shapes} (expected [a, b], or [a, rank] and [rank, b])"
         return None
 
@@ -160,6 +160,7 @@ class Difference(NamedTuple):
 
 
 Part = LoraLayer | LohaLayer | LokrLayer | Difference
+KINDS = {LoraLayer: "LoRA", LohaLayer: "LoHa", LokrLayer: "LoKr", Difference: "differences"}
 
 
 def _product(factor: tuple[Tensor, ...]) -> Tensor:

@@ -22,8 +22,8 @@ PREFIXES = (
     "pipe.dit.", "dit.",  # DiffSynth
     "diffusion_model.",  # ComfyUI, diffusion-pipe, AI-Toolkit, Wan2GP
     "transformer.",  # diffusers, finetrainers, SimpleTuner
-    "generator.", "model.", "module.", "net.",  # wrappers of training code
-    "unet.",
+    "generator.", "student.", "model.", "module.", "net.", "wan.", "_forward_module.",  # wrappers of training code
+    "unet.", "lora_unet.", "lycoris.",
     "lora_unet__",  # VideoX-Fun
     "lora_unet_",  # kohya, musubi-tuner
     "lora_transformer_",  # OneTrainer

@@ -18,7 +18,8 @@ from .preferences import PREFERENCE
 
 # What may stand before a diffusion model's names, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
 CONTAINERS = {"model", "module", "net", "network", "diffusion_model", "dit", "pipe", "transformer", "generator",
-              "generator_ema", "student", "state_dict", "base_model"}  # fmt: skip
+              "generator_ema", "student", "state_dict", "base_model", "wan", "_forward_module", "ema",
+              "ema_model"}  # fmt: skip
 
 # Other parts of a bundled ComfyUI checkpoint: not the diffusion model, left aside.
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")

@@ -129,7 +129,8 @@ for layer in (f"diffusion_model.{LINEAR}", "lora_unet_blocks_0_self_attn_q", f"b
                  (".lora_A.style.weight", ".lora_B.style.weight"), (".lora_down.weight", ".lora_up.weight"),
                  ("_lora.down.weight", "_lora.up.weight"), (".diff",), (".diff_b",), (".w_norm", ".b_norm"),
                  (".set_weight",), (".lokr_w1", ".lokr_w2_a", ".lokr_w2_b", ".alpha"),
-                 (".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), (".dora_scale",)):  # fmt: skip
+                 (".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), (".dora_scale",),
+                 (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight")):  # fmt: skip
         names = [layer + ending for ending in pair]
         unread = set(read({name: torch.tensor(1.0) if name.endswith("alpha") else ANY for name in names})[1])
         claims += [(name, comfyui_reads(name), name not in unread) for name in names]
