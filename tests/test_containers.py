@@ -260,11 +260,14 @@ def test_the_command_line_chooses(tmp_path, both, request, options, expected):
 
 
 def test_choices_that_cannot_be(tmp_path, both, capsys):
-    """Forbids that one of two contradicting options is dropped, or `--weights` for a LoRA."""
+    """Forbids that an option is dropped because another contradicts it, or because there is nothing it is of."""
     target = str(tmp_path / "out.safetensors")
     for options, words in (
         (("--weights", "generator", "--prefer-ema"), "ask for different sets"),
         (("--weights", "generator", "--lora"), "--weights needs a diffusion model"),
+        (("--strength", "0.5", "--lora"), "--strength needs a diffusion model"),
+        (("--strength", "0.5"), "--strength 0.5 is of a LoRA to merge"),
+        (("--alpha", "8"), "--alpha 8 is a LoRA's"),
     ):
         assert cli.main(["convert", str(both), target, *options]) == 2
         assert words in capsys.readouterr().err

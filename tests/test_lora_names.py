@@ -84,6 +84,8 @@ def test_commands_take_them(tmp_path, capsys, monkeypatch, weights, naming, comm
     save_file(weights, model)
     save_file(lora_file(naming, made), lora)
     if command == "check":
+        assert cli.main(["check", "--model", str(model), "--lora-strength", "2", "--dtype", "fp32"]) == 0
+        assert "note: --lora-strength has no effect without --lora" in capsys.readouterr().err
         assert cli.main(["check", "--model", str(model), "--lora", str(lora), "--dtype", "fp32"]) == 0
         assert f"LoRA of {len(made)} layers, rank 4" in capsys.readouterr().out
         return
@@ -312,3 +314,4 @@ def test_integers_and_a_strength_that_is_no_number(tmp_path, weights):
     save_file(pair(Q), tmp_path / "lora.safetensors")
     parts = load_lora(tmp_path / "lora.safetensors")
     assert "it must be a number" in message(merge_lora, weights, parts, float("nan"))
+    assert "alpha is inf for the LoRA" in message(load_lora, tmp_path / "lora.safetensors", alpha=float("inf"))

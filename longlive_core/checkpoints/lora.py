@@ -44,6 +44,8 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
         CheckpointError: no LoRA, unknown names, half a pair, an alpha that contradicts the file's, or a LoRA of Wan
             14B or Wan 2.2 5B.
     """
+    if alpha is not None and not math.isfinite(alpha):
+        raise CheckpointError(f"alpha is {alpha} for the LoRA {path}; it must be a number, such as its rank")
     content, metadata = read_file(path)
     content = _opened(content)
     if not isinstance(content, Mapping):
