@@ -25,7 +25,7 @@ from .checkpoints import CheckpointError, check_fit, read_file
 from .checkpoints.containers import choose
 from .checkpoints.errors import sample
 from .checkpoints.modules import unwrap
-from .checkpoints.names import QUANTISED, recognise
+from .checkpoints.names import QUANTISED, recognise, require_fractions
 from .pocket import TEXT_ENCODER_FILE, TOKENIZER_FILE, weights_folder
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def build_encoder(
         model = UMT5EncoderModel(config)
     expected = {name: value for name, value in model.state_dict().items() if name != EMBEDDING_TWIN}
     check_fit(expected, weights, path)
+    require_fractions(weights, path)
     if dtype is None and weights[EMBEDDING].dtype == torch.float16:
         dtype = torch.bfloat16
     placed = {name: value.to(device=device, dtype=dtype) for name, value in weights.items()}

@@ -11,7 +11,7 @@ from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_model, load_state_dict, load_vae
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.text import hugging_face_names
+from longlive_core.text import TextEncoder, hugging_face_names
 from longlive_core.train.config import ConfigError, Models
 from longlive_core.vae import WanVAE
 
@@ -183,6 +183,25 @@ def test_an_index_that_cannot_be_used(tmp_path, content, words):
     path = tmp_path / f"{STEM}.safetensors.index.json"
     path.write_text(content, encoding="utf-8")
     assert words in message(load_state_dict, path)
+
+
+def test_folders_parts_and_indices_by_other_names(tmp_path, weights):
+    """Forbids "is a folder" alone, "no diffusion model" for a shard that was renamed, and an index read as no index."""
+    *parts, index = shards(tmp_path, weights)
+    assert f"one of 3 ({parts[0].name}, " in message(load_state_dict, tmp_path)
+    index.rename(tmp_path / "weights.json")
+    assert same(load_state_dict(tmp_path / "weights.json"), weights)
+    names = sorted(name for name in weights if name.startswith("blocks."))
+    save_file({name: weights[name] for name in names}, tmp_path / "renamed.safetensors")
+    assert "is a part of a Wan model: it holds 54 (" in message(load_state_dict, tmp_path / "renamed.safetensors")
+
+
+def test_integers_in_vae_and_text_encoder(files, tmp_path):
+    """Forbids PyTorch's words about gradients for files that were rounded to integers."""
+    for name, load in (("vae", load_vae), ("text_encoder", TextEncoder.load)):
+        path = tmp_path / f"{name}.safetensors"
+        save_file({key: value.to(torch.int32) for key, value in load_file(files[name]).items()}, path)
+        assert "has weights that are not of a floating-point type" in message(load, path)
 
 
 def test_shards_are_converted_to_one_file(tmp_path, weights, capsys):

@@ -196,7 +196,7 @@ COMFYUI, NOT_EITHER = "ComfyUI's LoRA loader nodes read it as it is", "do not re
         ({f"diffusion_model.{Q}.dora_scale": (128, 1)}, "DoRA, which is not merged here: 1", COMFYUI),
         ({"lora_unet_blocks_0_self_attn_k.dora_scale": (128, 1)}, "DoRA", COMFYUI),
         ({f"base_model.model.{Q}.lora_magnitude_vector.weight": (128,)}, "DoRA", NOT_EITHER),
-        ({f"diffusion_model.{Q}.lora_mid.weight": (2, 2, 1, 1)}, "a convolution's core (LoCon)", COMFYUI),
+        ({f"diffusion_model.{Q}.lora_mid.weight": (2, 2, 1, 1)}, "a convolution's core (LoCon)", NOT_EITHER),
         ({f"diffusion_model.{Q}.set_weight": (128, 128)}, "a weight to be replaced", COMFYUI),
         ({f"diffusion_model.{Q}.lora_B.bias": (128,)}, "a bias beside the LoRA", NOT_EITHER),
         ({f"base_model.model.{Q}.base_layer.weight": (128, 128)}, "the weights of the model itself", NOT_EITHER),

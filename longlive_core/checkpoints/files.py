@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import held
-from .errors import CheckpointError
+from .errors import CheckpointError, sample
 from .lookalikes import BEGINNING, not_weights
 from .shards import add_shard, shards_of
 
@@ -38,7 +38,9 @@ def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the file of weights in it")
+        inside = [entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".pt", ".pth", ".bin")]
+        there = f", one of {sample(inside)}" if inside else "; it has none"
+        raise CheckpointError(f"{path} is a folder; give the file of weights in it{there}")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     shards = shards_of(path)

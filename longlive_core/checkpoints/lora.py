@@ -19,9 +19,9 @@ from .errors import CheckpointError, sample
 from .files import read_file
 from .lora_alpha import hint_of_alpha, stated_alpha, stated_config
 from .lora_names import TAKE, describe_unread, has_lora_ending, read_entry
-from .lora_parts import LoraLayer, Part, make_part
+from .lora_parts import LoraLayer, Part, factors, make_part
 from .modules import is_parameter
-from .names import recognise
+from .names import recognise, require_fractions
 from .preferences import leave_out_preferences
 
 WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B"}
@@ -139,16 +139,9 @@ def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, con
     if incomplete:
         told = "; ".join(f"{what} for {sample(keys)} layers" for what, keys in incomplete.items())
         raise CheckpointError(f"the LoRA {path} is incomplete: {told}")
-    _require_fractions(parts, path)
+    require_fractions({f"{key}.{name}": tensor for key, part in parts.items()
+                       for name, tensor in factors(part).items()}, f"the LoRA {path}")  # fmt: skip
     return parts
-
-
-def _require_fractions(parts: Mapping[str, Part], path) -> None:
-    whole = [f"{key} {str(tensor.dtype).removeprefix('torch.')}" for key, part in parts.items()
-             for ending, tensor in part.tensors().items() if not tensor.is_floating_point()]  # fmt: skip
-    if whole:
-        raise CheckpointError(f"the LoRA {path} has numbers that are not of a floating-point type: {sample(whole)}. It "
-                              "was damaged when it was converted: take the original file")  # fmt: skip
 
 
 def model_width(parts: Mapping[str, Part]) -> int | None:

@@ -60,11 +60,12 @@ FOREIGN = (
     (r"transformer_blocks", "another video model, such as LTX-Video or CogVideoX"),
 )  # fmt: skip
 
-# How ComfyUI's loader finds a weight: by these two names of its module, and these endings.
+# How ComfyUI's loader finds a weight: by these two names of its module, and these endings. Cores of convolutions it finds
+# too, but computes with two axes only, and Wan's one convolution has three.
 _COMFY_ENDINGS = re.compile(
-    r"\.lora_(?:A|B)(?:\.default)?\.weight|\.lora_(?:A|B)|\.lora_(?:down|up|mid)\.weight|[._]lora\.(?:down|up)\.weight"
+    r"\.lora_(?:A|B)(?:\.default)?\.weight|\.lora_(?:A|B)|\.lora_(?:down|up)\.weight|[._]lora\.(?:down|up)\.weight"
     r"|\.lora_linear_layer\.(?:down|up)\.weight|\.alpha|\.dora_scale|\.diff|\.diff_b|\.w_norm|\.b_norm|\.set_weight"
-    r"|\.reshape_weight|\.hada_(?:w[12]_[ab]|t[12])|\.lokr_(?:w[12](?:_[ab])?|t2)|\.[ab][12]\.weight"
+    r"|\.hada_w[12]_[ab]|\.lokr_w[12](?:_[ab])?|\.[ab][12]\.weight"
 )
 
 

@@ -17,7 +17,7 @@ from .containers import Chosen, choose
 from .errors import CheckpointError, sample
 from .files import read_file
 from .modules import unwrap
-from .names import recognise, wan_names
+from .names import recognise, require_fractions, wan_names
 from .preferences import leave_out_preferences
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ def vae_tensors(content, path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
+    require_fractions(tensors, path)
     return tensors
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..quant import canonical, int8_layers
 from .errors import CheckpointError, sample
-from .modules import from_diffusers, unwrap
+from .modules import from_diffusers, unwrap, wan_module
 from .preferences import PREFERENCE
 
 # What may stand before a diffusion model's names, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
@@ -81,6 +81,8 @@ WAN_14B_WIDTH = 5120
 ESSENTIAL = ("patch_embedding.weight", "text_embedding.0.weight", "time_embedding.0.weight", "blocks.0.ffn.0.weight",
              "head.head.weight", "head.modulation")  # fmt: skip
 
+ONE_OF_SEVERAL = ("If it is one of several files, give them back their names (...-00001-of-00002.safetensors); else "
+                  "download it again")  # fmt: skip
 LOADABLE = "LongLive loads longlive_base.pt, Self-Forcing's .pt, or Wan 2.1 T2V 1.3B weights as safetensors"
 
 
@@ -103,6 +105,9 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
     kind = recognise(tensors) if prefix is None else None
     if kind is not None:
         raise CheckpointError(f"{path} is no diffusion model: it is {kind.what}. {LOADABLE}")
+    if prefix is None and any(wan_module(name.rpartition(".")[0]) for name in tensors):
+        raise CheckpointError(f"{path} is a part of a Wan model: it holds {sample(tensors)}, but no `head.modulation`. "
+                              f"{ONE_OF_SEVERAL}")  # fmt: skip
     if prefix is None:
         raise CheckpointError(
             f"{path} is no diffusion model of the Wan family: none of its names is `head.modulation`; it holds "
@@ -112,7 +117,9 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
         n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix) or not n.startswith(BUNDLED)
     }
     _require_t2v(renamed, path, any_width)
-    _require_fractions(renamed, path)
+    quantised = {f"{layer}.weight" for layer in int8_layers(renamed)}
+    require_fractions({name: tensor for name, tensor in renamed.items() if name not in quantised
+                       and not name.endswith((".comfy_quant", PREFERENCE))}, path)  # fmt: skip
     return renamed
 
 
@@ -136,12 +143,10 @@ def _is_container(prefix: str) -> bool:
     return not last and CONTAINERS.issuperset(parts)
 
 
-def _require_fractions(tensors: Mapping[str, Tensor], path) -> None:
-    """Integers are weights only where INT8 layers have scales to them."""
-    quantised = {f"{layer}.weight" for layer in int8_layers(tensors)}
+def require_fractions(tensors: Mapping[str, Tensor], path) -> None:
+    """Raise CheckpointError where weights are integers: those mean something only where INT8 layers have scales."""
     whole = [f"{name} {str(tensor.dtype).removeprefix('torch.')}" for name, tensor in tensors.items()
-             if not tensor.is_floating_point() and name not in quantised
-             and not name.endswith((".comfy_quant", PREFERENCE))]  # fmt: skip
+             if not tensor.is_floating_point()]  # fmt: skip
     if whole:
         raise CheckpointError(f"{path} has weights that are not of a floating-point type: {sample(whole)}. It was "
                               "damaged when it was converted: take the original file")  # fmt: skip
@@ -172,8 +177,8 @@ def _require_t2v(tensors: Mapping[str, Tensor], path, any_width: bool) -> None:
         raise CheckpointError(f"{path} is {reason}. {LOADABLE}")
     missing = [name for name in ESSENTIAL if name not in tensors]
     if missing:
-        raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. If it "
-                              "is one of several files, give them back their names (...-00001-of-00002.safetensors)")
+        raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. "
+                              f"{ONE_OF_SEVERAL}")  # fmt: skip
 
 
 def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:

@@ -38,7 +38,7 @@ def shards_of(path: Path) -> Shards | None:
 
     CheckpointError where one of the set is missing.
     """
-    if path.name.endswith(_INDEX):
+    if path.name.endswith(_INDEX) or (path.suffix == ".json" and b'"weight_map"' in _beginning(path)):
         return _of_index(path)
     found = _SHARD.fullmatch(path.name)
     if found is None or int(found["count"]) < 2:
@@ -49,6 +49,11 @@ def shards_of(path: Path) -> Shards | None:
     files = _all_there(path, names, f"is number {int(found['number'])} of {count} files that belong together")
     index = path.with_name(f"{found['stem']}{found['ending']}{_INDEX}")
     return Shards(files, _listed(index)[0], index) if index.is_file() else Shards(files, (), None)
+
+
+def _beginning(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4096)
 
 
 def _of_index(path: Path) -> Shards:

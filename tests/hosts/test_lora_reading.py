@@ -11,6 +11,8 @@ import pytest
 from ..comfy.server import ROOT, comfyui_path
 from ..lora_files import COMFYUI_READS, NAMINGS
 
+pytestmark = pytest.mark.slow
+
 INSIDE = Path(__file__).with_name("inside_lora.py")
 
 
