@@ -60,8 +60,8 @@ FOREIGN = (
     (r"transformer_blocks", "another video model, such as LTX-Video or CogVideoX"),
 )  # fmt: skip
 
-# How ComfyUI's loader finds a weight: by these two names of its module, and these endings. Cores of convolutions it finds
-# too, but computes with two axes only, and Wan's one convolution has three.
+# How ComfyUI's loader finds a weight: by these two names of its module, and these endings. Cores of convolutions it
+# finds too, but computes with two axes only, and Wan's one convolution has three.
 _COMFY_ENDINGS = re.compile(
     r"\.lora_(?:A|B)(?:\.default)?\.weight|\.lora_(?:A|B)|\.lora_(?:down|up)\.weight|[._]lora\.(?:down|up)\.weight"
     r"|\.lora_linear_layer\.(?:down|up)\.weight|\.alpha|\.dora_scale|\.diff|\.diff_b|\.w_norm|\.b_norm|\.set_weight"
