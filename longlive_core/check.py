@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora, read_file
-from .checkpoints.files import sample
+from .checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
+from .checkpoints.files import files_of
+from .checkpoints.findings import WORDS, changed_findings, lora_findings, weight_findings
+from .checkpoints.lora_parts import KINDS, LoraLayer, Part
+from .checkpoints.models import chosen_weights
 from .config import ModelConfig, StreamConfig
 from .film import film_frames
 from .memory import estimate, free_memory, gigabytes, weight_bytes
@@ -38,7 +41,7 @@ from .pipeline import (
 from .precision import resolve_dtype
 from .render import check_device
 from .rollout import PromptSpan, rollout
-from .text import TextEncoder
+from .text import CONTEXT_WIDTH, TextEncoder
 from .timeline import parse
 from .vae import StreamingDecoder, WanVAE
 
@@ -47,7 +50,10 @@ SIZE = (128, 80)  # width, height: small enough for the 1.3B model on a CPU
 PROMPTS = ("A red ball bounces on a meadow.", "A blue ball bounces on a meadow.")
 FILM = "0s A red ball\n10s A blue ball", 20.0  # the film whose memory is estimated: text, seconds
 # Width, feed-forward, layers of published Wan 2.1 text-to-video models.
-SHAPES = {(1536, 8960, 30): "Wan 2.1 text-to-video 1.3B, the shape of LongLive and Self-Forcing"}
+SHAPES = {
+    (1536, 8960, 30): "Wan 2.1 text-to-video 1.3B, the shape of LongLive and Self-Forcing",
+    (256, 768, 6): "a Wan 2.1 text-to-video model in the built-in one's shape",
+}
 
 
 def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, vae=None, dtype="auto", device="auto",
@@ -62,7 +68,7 @@ def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, va
     stream = report.attempt("settings", lambda: settings_for(model, preset))
     weights = report.attempt("model", lambda: load_state_dict(model_file(model), prefer_ema=prefer_ema))
     if weights is not None:
-        report.attempt("model", lambda: _look_at_model(report, model_file(model), weights))
+        report.attempt("model", lambda: _look_at_model(report, model_file(model), weights, prefer_ema))
     if lora is not None:
         weights = report.attempt("LoRA", lambda: _merged(report, weights, lora, lora_alpha, lora_strength))
     own = is_pocket(model)
@@ -94,13 +100,21 @@ class _Report:
     def line(self, what: str, text: str) -> None:
         self.say(f"{what:<14}{text}")
 
+    def wrong(self, what: str, text: str) -> None:
+        self.faults += 1
+        self.line(what, f"WRONG: {' '.join(text.split())}")
+
+    def found(self, what: str, subject: str | os.PathLike, findings: Sequence[str]) -> None:
+        """A line for each finding, half a sentence about `subject`."""
+        for finding in findings:
+            self.wrong(what, f"{subject} {finding}")
+
     def attempt(self, what: str, action: Callable[[], Any]) -> Any:
         """The action's result, or None and one more fault where it raises an error meant for the user."""
         try:
             return action()
         except (ValueError, OSError, ImportError, torch.cuda.OutOfMemoryError) as error:
-            self.faults += 1
-            self.line(what, f"WRONG: {' '.join(str(error).split())}")
+            self.wrong(what, str(error))
             return None
 
 
@@ -110,39 +124,58 @@ def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return place, resolve_dtype(dtype, place)
 
 
-def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[str, Tensor]) -> None:
+def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[str, Tensor],
+                   prefer_ema: bool | None) -> None:  # fmt: skip
     config = ModelConfig.from_state_dict(weights)
     build_model(weights, device="meta", path=path)  # names and shapes, strictly
     what = SHAPES.get((config.dim, config.ffn_dim, config.num_layers), "a Wan 2.1 text-to-video model of its own size")
     report.line(
         "model",
         f"{_file(path)}: {what}; {_weights(weights)}; width {config.dim}, feed-forward {config.ffn_dim}, "
-        f"{config.num_heads} heads, {config.num_layers} layers{_entries(path)}",
+        f"{config.num_heads} heads, {config.num_layers} layers{_entries(path, prefer_ema)}",
     )
-    _require_finite(weights, path)
+    report.found("model", path, weight_findings(weights, copies=True))
+    whole = {shape[:2]: shape[2] for shape in SHAPES}.get((config.dim, config.ffn_dim), config.num_layers)
+    if config.num_layers != whole:
+        report.wrong("model", f"{path} has {config.num_layers} layers, and models of its width have {whole}: it was "
+                     "cut; take the original file")  # fmt: skip
+    if config.text_dim != CONTEXT_WIDTH:
+        report.wrong("model", f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
+                     f"{CONTEXT_WIDTH}: it is no Wan 2.1 model")  # fmt: skip
 
 
-def _entries(path: str | os.PathLike) -> str:
+def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:
     """The dictionaries of a training checkpoint, by which weights and moving average are told apart."""
-    content, _ = read_file(path)
-    nested = [name for name, value in content.items() if isinstance(value, Mapping)]
-    return f"; the file holds {', '.join(nested)}" if nested else ""
+    chosen = chosen_weights(path, prefer_ema)
+    if chosen.others:
+        there = ", ".join((chosen.way[-1], *chosen.others) if not prefer_ema else (*chosen.others, chosen.way[-1]))
+        return f"; the file holds {there}: {chosen.way[-1]} is taken (--weights)"
+    return f"; the file holds {chosen.way[-1]}" if chosen.way else ""
 
 
 def _merged(report: _Report, weights: dict[str, Tensor] | None, path: str | os.PathLike, alpha: float | None,
             strength: float) -> dict[str, Tensor] | None:  # fmt: skip
     layers = load_lora(path, alpha)
-    ranks, alphas = sorted({part.rank for part in layers.values()}), sorted({part.alpha for part in layers.values()})
-    what = f"{_file(path)}: LoRA of {len(layers)} layers, rank {_list(ranks)}, alpha {_list(alphas)}"
-    factors = {f"{name}.{side}": getattr(part, side) for name, part in layers.items() for side in ("down", "up")}
-    _require_finite(factors, path)
+    findings = lora_findings(layers, strength)
+    report.found("LoRA", path, findings)
+    what = f"{_file(path)}: {_lora_kinds(layers)}"
     if weights is None:
         report.line("LoRA", f"{what}; not merged, because there is no model")
         return None
     merged = merge_lora(weights, layers, strength, path=path)
-    _require_finite({f"{name}.weight": merged[f"{name}.weight"] for name in layers}, "the model with this LoRA")
+    if not findings:
+        report.found("LoRA", path, changed_findings(weights, merged, layers))
     report.line("LoRA", f"{what}; merged into {len(layers)} of {len(weights)} tensors at strength {strength:g}")
     return merged
+
+
+def _lora_kinds(parts: Mapping[str, Part]) -> str:
+    """`LoRA of 10 layers, rank 4, alpha 4`, and how many layers are of another kind."""
+    ranked = [part for part in parts.values() if part.rank]
+    ranks, alphas = (sorted({getattr(part, name) for part in ranked}) for name in ("rank", "alpha"))
+    told = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
+    others = Counter(KINDS[type(part)] for part in parts.values() if not isinstance(part, LoraLayer))
+    return told + "".join(f", {count} as {name}" for name, count in sorted(others.items()))
 
 
 def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | None, own: bool) -> None:
@@ -155,7 +188,7 @@ def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | 
         f"{_given(path)}: UMT5; {_weights(weights)}; width {config.d_model}, {config.num_layers} layers, "
         f"{config.vocab_size} tokens known, its tokenizer found",
     )
-    _require_finite(weights, _given(path))
+    report.found("text encoder", path or POCKET, weight_findings(weights, limits=WORDS))
 
 
 def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:
@@ -164,7 +197,7 @@ def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, o
         return
     weights = vae.state_dict()
     report.line("VAE", f"{_given(path)}: Wan 2.1 VAE; {_weights(weights)}; width {vae.dim}, {vae.z_dim} channels")
-    _require_finite(weights, _given(path))
+    report.found("VAE", path or POCKET, weight_findings(weights))
 
 
 def _assemble(model, weights, text, vae, stream, device, dtype) -> Pipeline:
@@ -228,12 +261,6 @@ def _verdict(faults: int, missing: list[str]) -> str:
     return "all in order"
 
 
-def _require_finite(tensors: Mapping[str, Tensor], path) -> None:
-    bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
-    if bad:
-        raise CheckpointError(f"{path} holds NaN or infinity in {sample(bad)}: download it again")
-
-
 def _stand_in(name: str) -> str:
     return f"not given; the pocket model's stands in here. A film needs {WANTED[name]}"
 
@@ -243,7 +270,7 @@ def _given(path: str | os.PathLike | None) -> str:
 
 
 def _file(path: str | os.PathLike) -> str:
-    return f"{path} ({gigabytes(Path(path).stat().st_size)})"
+    return f"{path} ({gigabytes(sum(part.stat().st_size for part in files_of(path)))})"
 
 
 def _weights(tensors: Mapping[str, Tensor]) -> str:

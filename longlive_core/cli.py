@@ -26,6 +26,7 @@ from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
+from .cli_weights import add_weights, prefer_ema
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -84,7 +85,8 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--lora", action="store_true", help="IN is a LoRA")
     convert.add_argument("--alpha", type=float, help="alpha of a LoRA whose file states none")
     convert.add_argument("--merge", metavar="LORA", help="merge this LoRA into the model")
-    convert.add_argument("--strength", type=float, default=1.0, help="of the merged LoRA (default 1)")
+    convert.add_argument("--strength", type=float, help="of the merged LoRA (default 1)")
+    add_weights(convert)
     convert.add_argument("--int8", action="store_true", help="quantise the blocks' linear layers (docs/int8.md)")
     convert.set_defaults(run=_convert)
     add_takes(commands.add_parser("takes", help="list, show, remove or join the takes of a folder"))
@@ -127,8 +129,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--lora", metavar="PATH", help="LongLive's LoRA, merged into the model")
     add("--lora-strength", type=float, default=1.0, metavar="X", help="of the merged LoRA (default 1)")
     add("--lora-alpha", type=float, metavar="X", help="alpha of a LoRA whose file states none (default: its rank)")
-    add("--prefer-ema", action=argparse.BooleanOptionalAction, help="take a checkpoint's moving average, or do not "
-        "(default: only where it has nothing else)")  # fmt: skip
+    add_weights(parser)
     add("--text-encoder", metavar="PATH")
     add("--vae", metavar="PATH")
     add("--preset", metavar="NAME", help="settings: longlive-1.3b, self-forcing or pocket (default: by the model)")
@@ -138,9 +139,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _file_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of Pipeline.load and of check."""
-    names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha",
-             "prefer_ema")  # fmt: skip
-    return {name: getattr(options, name) for name in names}
+    idle = [name for name, given in (("--lora-strength", options.lora_strength != 1.0),
+                                     ("--lora-alpha", options.lora_alpha is not None)) if given]  # fmt: skip
+    if options.lora is None and idle:
+        print(f"note: {' and '.join(idle)} has no effect without --lora", file=sys.stderr)
+    names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha")
+    return {**{name: getattr(options, name) for name in names}, "prefer_ema": prefer_ema(options)}
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -280,11 +284,8 @@ def _replay(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from .checkpoints import convert_lora, convert_model
 
+    _check_convert(options)
     if options.lora:
-        if options.merge is not None:
-            raise ValueError("--merge needs a diffusion model, but --lora says that IN is a LoRA")
-        if options.int8:
-            raise ValueError("--int8 needs a diffusion model, but --lora says that IN is a LoRA")
         target = convert_lora(options.source, options.target, alpha=options.alpha)
     else:
         target = convert_model(
@@ -292,10 +293,26 @@ def _convert(options: argparse.Namespace) -> None:
             options.target,
             lora=options.merge,
             lora_alpha=options.alpha,
-            strength=options.strength,
+            strength=1.0 if options.strength is None else options.strength,
             int8=options.int8,
+            prefer_ema=prefer_ema(options),
         )
     print(f"wrote {target}{_int8_note(target) if options.int8 else ''}")
+
+
+def _check_convert(options: argparse.Namespace) -> None:
+    """ValueError for options that would do nothing."""
+    given = {"--merge": options.merge is not None, "--weights": prefer_ema(options) is not None,
+             "--int8": options.int8, "--strength": options.strength is not None}  # fmt: skip
+    idle = next((name for name, there in given.items() if there and options.lora), None)
+    if idle is not None:
+        raise ValueError(f"{idle} needs a diffusion model, but --lora says that IN is a LoRA")
+    if options.merge is None and options.strength is not None:
+        raise ValueError(f"--strength {options.strength:g} is of a LoRA to merge: give it with --merge LORA, or leave "
+                         "it out")  # fmt: skip
+    if options.merge is None and not options.lora and options.alpha is not None:
+        raise ValueError(f"--alpha {options.alpha:g} is a LoRA's: give that with --merge LORA, or convert a LoRA with "
+                         "--lora")  # fmt: skip
 
 
 def _int8_note(path: Path) -> str:

@@ -22,8 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checkpoints import CheckpointError, check_fit, read_file
-from .checkpoints.files import sample
-from .checkpoints.names import QUANTISED, recognise
+from .checkpoints.containers import choose
+from .checkpoints.errors import sample
+from .checkpoints.modules import unwrap
+from .checkpoints.names import QUANTISED, recognise, require_fractions
 from .pocket import TEXT_ENCODER_FILE, TOKENIZER_FILE, weights_folder
 
 if TYPE_CHECKING:
@@ -168,9 +170,7 @@ def hugging_face_names(content, path="the text encoder") -> dict[str, Tensor]:
 
     Raises CheckpointError where the content is no UMT5 encoder.
     """
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = _unwrapped(choose(content, None, path).tensors)
     quantised = [name for name in tensors if name.endswith(QUANTISED)]
     if quantised:
         raise CheckpointError(
@@ -189,6 +189,15 @@ def hugging_face_names(content, path="the text encoder") -> dict[str, Tensor]:
         f"{path} is not a UMT5 text encoder: it is {what}. Take Wan's models_t5_umt5-xxl-enc-bf16.pth or ComfyUI's "
         "umt5_xxl_fp16.safetensors"
     )
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what stands before the embedding's, such as `module.`; of a bundle, those of the encoder alone."""
+    tensors = {unwrap(str(name)): value for name, value in tensors.items()}
+    found = (name.removesuffix(anchor) for anchor in ("token_embedding.weight", EMBEDDING, EMBEDDING_TWIN)
+             for name in tensors if name == anchor or name.endswith(f".{anchor}"))  # fmt: skip
+    prefix = next(found, "")
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _from_wan(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -223,6 +232,7 @@ def build_encoder(
         model = UMT5EncoderModel(config)
     expected = {name: value for name, value in model.state_dict().items() if name != EMBEDDING_TWIN}
     check_fit(expected, weights, path)
+    require_fractions(weights, path)
     if dtype is None and weights[EMBEDDING].dtype == torch.float16:
         dtype = torch.bfloat16
     placed = {name: value.to(device=device, dtype=dtype) for name, value in weights.items()}

@@ -34,6 +34,7 @@ from ..longlive_core.checkpoints import (
     unsuitable,
     vae_tensors,
 )
+from ..longlive_core.checkpoints.files import files_of
 from ..longlive_core.checkpoints.names import recognise
 from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from ..longlive_core.memory import free_memory
@@ -43,6 +44,7 @@ from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
 from ..longlive_core.text import clean
 from ..longlive_core.vae import StreamingDecoder, channels_last
+from ..longlive_core.weight_sets import CHOICES
 from .compat_forward import host_wan, original
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, knows_preferences, take_over
 
@@ -128,12 +130,13 @@ def _on_cpu() -> bool:
     return management.is_device_cpu(management.get_torch_device())
 
 
-def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = False):
-    """A file of any supported format as ComfyUI's own MODEL, with a LongLive LoRA merged in.
+def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto", disable_dynamic: bool = False):
+    """A file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
 
-    `disable_dynamic` is how newer versions ask a loader to do its work again.
+    weights_of: of a file with two sets of weights, see `CHOICES`. `disable_dynamic` is how newer versions ask a loader
+    to do its work again.
     """
-    weights = load_state_dict(path, preferences=knows_preferences())
+    weights = load_state_dict(path, prefer_ema=CHOICES[weights_of], preferences=knows_preferences())
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)
@@ -144,7 +147,7 @@ def load_model(path: str, lora: str | None, dtype: str, disable_dynamic: bool = 
     if computes is not None and computes is not _compute_dtype(model):
         model.set_model_compute_dtype(computes)
         keep_int8(model, weights)
-    model.cached_patcher_init = (load_model, (path, lora, dtype))
+    model.cached_patcher_init = (load_model, (path, lora, dtype, weights_of))
     return model
 
 
@@ -207,6 +210,8 @@ def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
 
 def load_clip(path: str, embeddings: Sequence[str]):
     """A umt5-xxl text encoder in ComfyUI's format as ComfyUI's own CLIP."""
+    if len(files_of(path)) > 1:  # ComfyUI would load this one alone
+        raise CheckpointError(f"{path} is one of several files; take umt5_xxl_fp16.safetensors, which is one")
     weights, _ = read_file(path)
     width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
     if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:

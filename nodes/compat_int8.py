@@ -14,7 +14,7 @@ import comfy.quant_ops
 import torch
 from torch import Tensor
 
-from ..longlive_core.checkpoints.files import sample
+from ..longlive_core.checkpoints.errors import sample
 from ..longlive_core.checkpoints.names import QUANTISED
 from ..longlive_core.checkpoints.preferences import PREFERENCE as IN_FILES
 from ..longlive_core.config import ModelConfig

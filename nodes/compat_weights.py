@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..longlive_core.checkpoints.names import unwrap
+from ..longlive_core.checkpoints.modules import unwrap
 from ..longlive_core.identity import Sample
 from ..longlive_core.quant.layout import MARK, SCALE, WEIGHT, mark
 

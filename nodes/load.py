@@ -6,6 +6,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
+from ..longlive_core.weight_sets import CHOICES
 from . import compat
 from .pocket_clip import load_pocket_clip
 
@@ -38,8 +39,9 @@ class LongLiveLoad(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lora", options=[NONE, *files("loras")], default=NONE,
-                    tooltip="LongLive's own LoRA (models/loras), which turns longlive_base.pt into LongLive. It is "
-                    "merged into the model. Ordinary LoRAs go into LoRA loader nodes after this one.",
+                    tooltip="A LoRA of models/loras, merged into the model: LongLive's own, which turns "
+                    "longlive_base.pt into LongLive, or one for Wan 2.1 1.3B of any trainer. More LoRAs go into LoRA "
+                    "loader nodes after this one.",
                 ),
                 io.Combo.Input(
                     "text_encoder", options=[FROM_MODEL, *files("text_encoders")], default=FROM_MODEL,
@@ -57,6 +59,12 @@ class LongLiveLoad(io.ComfyNode):
                     "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
                     "The sampler's report says what was taken.",
                 ),
+                compat.widget(
+                    io.Combo, "weights", options=list(CHOICES), default="auto", optional=True, advanced=True,
+                    tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their "
+                    "moving average. auto takes generator, or the average where only that is there; the log says "
+                    "which. Self-Forcing's films are made with the average.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL"),
@@ -66,10 +74,12 @@ class LongLiveLoad(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, model=None, lora=None, text_encoder=None, vae=None, dtype=None):
+    def validate_inputs(cls, model=None, lora=None, text_encoder=None, vae=None, dtype=None, weights=None):
         # ComfyUI 0.3.75 does not look whether a value is among a combo's choices: it may be of another version's.
         if dtype not in (None, *DTYPES):
             return f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}"
+        if weights not in (None, *CHOICES):
+            return f"weights {weights!r}: allowed are {', '.join(CHOICES)}"
         chosen = {"diffusion_models": model, "loras": lora, "text_encoders": text_encoder, "vae": vae}
         gone = [f"{name} in models/{folder}" for folder, name in chosen.items() if _is_gone(folder, name)]
         if gone:
@@ -80,14 +90,14 @@ class LongLiveLoad(io.ComfyNode):
         return f"{model} brings none of its own: choose {' and '.join(missing)}"
 
     @classmethod
-    def execute(cls, model, lora, text_encoder, vae, dtype, **removed) -> io.NodeOutput:
+    def execute(cls, model, lora, text_encoder, vae, dtype, weights="auto", **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
         model_path = _path("diffusion_models", model) or str(weights_folder() / DIT_FILE)
         vae_path = _path("vae", vae) or str(weights_folder() / VAE_FILE)
         clip_path = _path("text_encoders", text_encoder)
         embeddings = folder_paths.get_folder_paths("embeddings")
         return io.NodeOutput(
-            compat.load_model(model_path, _path("loras", lora), dtype),
+            compat.load_model(model_path, _path("loras", lora), dtype, weights),
             compat.load_clip(clip_path, embeddings) if clip_path else load_pocket_clip(),
             compat.load_vae(vae_path, dtype),
         )

@@ -416,7 +416,7 @@ def test_convert_writes_what_comfyui_reads(capsys, tmp_path, tiny_model):
         {"generator": {f"model.{name}": value for name, value in tiny_model.module.state_dict().items()}}, source
     )
     layer = "blocks.0.self_attn.q"
-    factors = {"A": torch.ones(2, TINY.dim), "B": torch.ones(TINY.dim, 2)}
+    factors = {"A": torch.rand(2, TINY.dim), "B": torch.rand(TINY.dim, 2)}
     save_file({f"base_model.model.{layer}.lora_{side}.weight": value for side, value in factors.items()}, lora)
 
     assert run(capsys, "convert", str(source), str(target))[0] == 0

@@ -59,10 +59,10 @@ def loras(width):
         for part in ("lora_down", "lora_up")
     }
     return {
-        "sdxl_lora.safetensors": (kohya, "belongs to another model: none of its 1 layers is in this one"),
+        "sdxl_lora.safetensors": (kohya, "none of its 2 entries is of Wan 2.1, but of Stable Diffusion (SD or SDXL)"),
         "other_lora.safetensors": (
             lora(["transformer_blocks.0.attn.to_q", "transformer_blocks.1.attn.to_q"], width),
-            "none of its 2 layers is in this one: 2 (transformer_blocks.0.attn.to_q",
+            "none of its 4 entries is of Wan 2.1, but of Flux, SD3 or Qwen-Image: 4 (diffusion_model.transformer",
         ),
         "partly_lora.safetensors": (
             lora(["blocks.0.self_attn.q", "blocks.77.self_attn.q"], width),

@@ -1,8 +1,10 @@
 """Files of weights: which formats there are, how their names map to Wan 2.1's, and what is wrong with a wrong file."""
 
 from .convert import convert_lora, convert_model
-from .files import CheckpointError, read_file
-from .lora import LoraLayer, load_lora, merge_lora, parse_lora
+from .errors import CheckpointError
+from .files import read_file
+from .lora import load_lora, merge_lora, parse_lora
+from .lora_parts import LoraLayer
 from .models import build_model, check_fit, load_state_dict, load_vae, vae_tensors
 from .names import unsuitable
 

@@ -1,4 +1,8 @@
-"""Conversion into files that ComfyUI's own loaders read: UNETLoader for models, the LoRA loaders for LoRAs."""
+"""Conversion into files that ComfyUI's own loaders read: UNETLoader for models, the LoRA loaders for LoRAs.
+
+What goes in is looked through first, and what was written is read again before it gets its name: it must be made of
+the names that those loaders know, with the very numbers that were meant. Else nothing is left behind.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..quant import place, quantise_state_dict
-from .files import CheckpointError, fingerprint, write_safetensors
-from .lora import LoraLayer, load_lora, merge_lora
+from .errors import CheckpointError, sample
+from .files import files_of, fingerprint, read_file, write_safetensors
+from .findings import changed_findings, lora_findings, weight_findings
+from .lora import load_lora, merge_lora, parse_lora
+from .lora_parts import Part, factors
 from .models import build_model, load_state_dict
+from .modules import wan_module
+from .names import wan_names
 from .preferences import without_preferences
 
 COMFY_LORA_PREFIX = "diffusion_model."
@@ -38,20 +48,55 @@ def convert_model(
         int8: quantise the blocks' linear layers (docs/int8.md), from the merged weights.
 
     Raises:
-        CheckpointError: whatever `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise.
+        CheckpointError: whatever `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise; weights that
+            cannot be (`findings.py`); a LoRA without effect; a written file that is not what was meant.
     """
-    for given in (source, lora):
+    for given in (*files_of(source), lora):
         _different(given, target)
     state_dict = load_state_dict(source, prefer_ema=prefer_ema, preferences=True)
     build_model(without_preferences(state_dict), device="meta", path=source)  # strict: names and shapes
+    _require_sound(weight_findings(without_preferences(state_dict), copies=True), source)
     metadata = {"format": "pt", **_origin("source", source)}
     if lora is not None:
-        state_dict = merge_lora(state_dict, load_lora(lora, lora_alpha), strength, path=lora)
+        parts = load_lora(lora, lora_alpha)
+        _require_sound(lora_findings(parts, strength), f"the LoRA {lora}")
+        merged = merge_lora(state_dict, parts, strength, path=lora)
+        _require_sound(changed_findings(state_dict, merged, parts), f"the LoRA {lora}")
+        state_dict = merged
         alpha = "rank, unless the file says otherwise" if lora_alpha is None else f"{lora_alpha:g}"
         metadata |= {**_origin("lora", lora), "lora_strength": f"{strength:g}", "lora_alpha": alpha}
     if int8:
         state_dict = quantise_state_dict(state_dict)  # before rounding to `dtype`, not after
-    return write_safetensors(target, place(state_dict, dtype=dtype), metadata)
+    placed = place(state_dict, dtype=dtype)
+    return write_safetensors(target, placed, metadata, lambda part: _verify_model(part, placed, target))
+
+
+def _verify_model(part: Path, meant: Mapping[str, Tensor], target: str | os.PathLike) -> None:
+    """CheckpointError unless a written file is a Wan model under bare names with the numbers that were `meant`."""
+    written, _ = read_file(part)
+    _require_equal(written, meant, target)
+    named = without_preferences(wan_names(written, target, any_width=True))
+    if not named.keys() <= written.keys():
+        raise CheckpointError(f"the conversion failed: {target} would not have Wan's names; nothing is written")
+    build_model(named, device="meta", path=target)
+
+
+def _require_equal(written: Mapping[str, Tensor], meant: Mapping[str, Tensor], target: str | os.PathLike) -> None:
+    differing = [name for name in written.keys() | meant.keys()
+                 if name not in written or name not in meant or not _same(written[name], meant[name])]  # fmt: skip
+    if differing:
+        raise CheckpointError(f"the conversion failed: what was read again of {target} differs from what was written, "
+                              f"in {sample(differing)}; nothing is left behind. Try another disk")  # fmt: skip
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    other = other.cpu()
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+
+
+def _require_sound(findings: list[str], what: str | os.PathLike) -> None:
+    if findings:
+        raise CheckpointError(f"{what} {'; it '.join(findings)}. Nothing is written")
 
 
 def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha: float | None = None) -> Path:
@@ -59,19 +104,33 @@ def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha:
 
     `alpha` is for a source that states none, see `load_lora`.
     """
-    _different(source, target)
-    return write_lora(target, load_lora(source, alpha), _origin("source", source))
+    for given in files_of(source):
+        _different(given, target)
+    parts = load_lora(source, alpha)
+    _require_sound(lora_findings(parts), f"the LoRA {source}")
+    return write_lora(target, parts, _origin("source", source))
 
 
-def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraLayer], origin: Mapping[str, str]) -> Path:
-    """Write a LoRA's layers with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
-    tensors = {}
-    for layer, part in lora.items():
-        name = COMFY_LORA_PREFIX + layer
-        tensors[f"{name}.lora_A.weight"] = part.down
-        tensors[f"{name}.lora_B.weight"] = part.up
-        tensors[f"{name}.alpha"] = torch.tensor(part.alpha)
-    return write_safetensors(target, tensors, {"format": "pt", **origin})
+def write_lora(target: str | os.PathLike, lora: Mapping[str, Part], origin: Mapping[str, str]) -> Path:
+    """Write a LoRA's parts with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
+    tensors = {f"{COMFY_LORA_PREFIX}{key}{ending}": value
+               for key, part in lora.items() for ending, value in part.tensors().items()}  # fmt: skip
+    return write_safetensors(
+        target, tensors, {"format": "pt", **origin}, lambda part: _verify_lora(part, tensors, lora, target)
+    )
+
+
+def _verify_lora(part: Path, meant: Mapping[str, Tensor], lora: Mapping[str, Part], target: str | os.PathLike) -> None:
+    """CheckpointError unless a written file has ComfyUI's names for Wan's layers, and reads as the same LoRA."""
+    written, _ = read_file(part)
+    _require_equal(written, meant, target)
+    again = parse_lora(written, path=target)
+    foreign = [key for key in lora if wan_module(key.removesuffix(".bias")) != key.removesuffix(".bias")]
+    changed = [key for key in lora if key not in again or again[key].scale != lora[key].scale
+               or factors(again[key]).keys() != factors(lora[key]).keys()]  # fmt: skip
+    if foreign or changed or len(again) != len(lora):
+        raise CheckpointError(f"the conversion failed: {target} would not be read as the same LoRA, in "
+                              f"{sample(foreign + changed)}; nothing is left behind")  # fmt: skip
 
 
 def _different(source: str | os.PathLike | None, target: str | os.PathLike) -> None:

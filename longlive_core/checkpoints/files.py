@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,54 +22,50 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import held
+from .errors import CheckpointError, sample
+from .lookalikes import BEGINNING, not_weights
+from .shards import add_shard, shards_of
 
-# First bytes of what is downloaded by accident -> what it is and what to do.
-LOOKALIKES = (
-    (b"GGUF", "a GGUF file; load it with ComfyUI-GGUF's own loader and connect its MODEL"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull` or download the file"),
-    (b"<", "a web page, not weights: the download failed (often a missing login); download the file again"),
-)
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be used. The message names the file, what is wrong with it and what to do."""
-
-
-def sample(names: Iterable[str], count: int = 3) -> str:
-    """`3 (a, b, c)` or `14 (a, b, c, ...)`: how many names there are, and the first few of them, sorted."""
-    ordered = sorted(names)
-    shown = ", ".join(ordered[:count]) + (", ..." if len(ordered) > count else "")
-    return f"{len(ordered)} ({shown})"
 
 
 def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """Everything a file holds: (tensors by name, metadata) for safetensors, (the pickled object, {}) for a `.pt`.
 
-    Tensors stay on the CPU and are mapped from the file, not copied, where the format allows it.
+    One of several shards, or their index, stands for all of them. Tensors stay on the CPU and are mapped from the file,
+    not copied, where the format allows it.
     Raises CheckpointError where the file is missing, cut short, of another format, or carries code.
     """
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the file of weights in it")
+        inside = [entry.name for entry in path.iterdir() if entry.suffix in (".safetensors", ".pt", ".pth", ".bin")]
+        there = f", one of {sample(inside)}" if inside else "; it has none"
+        raise CheckpointError(f"{path} is a folder; give the file of weights in it{there}")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
+    shards = shards_of(path)
+    if shards is None:
+        return _read_one(path)
+    tensors, metadata = {}, {}
+    for shard in shards.files:
+        content, told = _read_one(shard)
+        add_shard(tensors, content, shard)
+        metadata |= told
+    shards.check(tensors)
+    return tensors, metadata
+
+
+def _read_one(path: Path) -> tuple[Any, dict[str, str]]:
     with open(path, "rb") as file:
-        start = file.read(32)
+        start = file.read(BEGINNING)
     # First, because a safetensors file begins with a number, whose bytes may be anyone's magic.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT:
         return _read_safetensors(path)
-    for magic, what in LOOKALIKES:
-        if start.startswith(magic):
-            raise CheckpointError(f"{path} is {what}")
     if start[:4] == b"PK\x03\x04":
         return _read_zip(path), {}
     if start[:1] == b"\x80":
         return _load_pickle(path, mmap=False), {}
-    raise CheckpointError(
-        f"{path} ({path.stat().st_size} bytes) is neither a safetensors file nor a PyTorch file; "
-        "download it again, or check that it is the right file"
-    )
+    raise CheckpointError(f"{path} {not_weights(start, path.stat().st_size)}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -136,9 +132,11 @@ def _load_pickle(path: Path, mmap: bool) -> Any:
         raise CheckpointError(f"{path} is damaged or cut short: download it again ({type(error).__name__})") from error
 
 
-def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
+def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str],
+                      verify: Callable[[Path], None] | None = None) -> Path:  # fmt: skip
     """Write a safetensors file in one step: PATH is either the old file or the whole new one, never half of it.
 
+    verify: looks at what was written before it gets its name; an error of it leaves nothing behind.
     Raises CheckpointError where the name does not end in `.safetensors` (ComfyUI goes by it) or its folder is missing.
     """
     path = Path(path)
@@ -149,6 +147,8 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metad
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+        if verify is not None:
+            verify(part)
         held.replace(part, path)
     except PermissionError as error:
         raise CheckpointError(f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose "
@@ -158,10 +158,17 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metad
     return path
 
 
+def files_of(path: str | os.PathLike) -> tuple[Path, ...]:
+    """The files that are read for a path: itself, or all shards of its set."""
+    shards = shards_of(Path(path))
+    return (Path(path),) if shards is None else shards.files
+
+
 def fingerprint(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal; of shards that of all of them, one after the other."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
+    for part in files_of(path):
+        with open(part, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
     return digest.hexdigest()

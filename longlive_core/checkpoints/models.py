@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 
@@ -12,12 +13,14 @@ from ..config import ModelConfig
 from ..model import WanModel
 from ..quant import insert_int8_linears, int8_layers, place
 from ..vae import WanVAE, channels_last
-from .files import CheckpointError, read_file, sample
-from .names import recognise, unwrap, wan_names
+from .containers import Chosen, choose
+from .errors import CheckpointError, sample
+from .files import read_file
+from .modules import unwrap
+from .names import recognise, require_fractions, wan_names
 from .preferences import leave_out_preferences
 
-# The dictionaries a training checkpoint keeps beside each other. `model` is a training run's single set of weights.
-GENERATOR, GENERATOR_EMA, PLAIN = "generator", "generator_ema", "model"
+log = logging.getLogger(__name__)
 
 
 def load_state_dict(
@@ -26,46 +29,32 @@ def load_state_dict(
     """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
     Args:
-        path: `longlive_base.pt`, Self-Forcing's `.pt`, Wan 2.1 safetensors as published or as ComfyUI saves them, or
-            such a file in INT8 (`int8_tensorwise`).
+        path: `longlive_base.pt`, Self-Forcing's `.pt`, Wan 2.1 safetensors as published, as diffusers or as ComfyUI
+            saves them, or such a file in INT8 (`int8_tensorwise`). Of several shards one, or their index.
         prefer_ema: a training checkpoint may hold the weights and their moving average. None: the weights (as in the
             reference's `use_ema: false`), or the average where only that is there. True or False: that one, and an
-            error where it is missing. Self-Forcing's README uses the average.
+            error where it is missing. Self-Forcing's README uses the average. The log says what was taken.
         any_width: take Wan 2.1 14B too, which films no causal film here but may teach one (training).
         preferences: keep what the file says of attention (`preferences.py`), for ComfyUI. Else a warning names it.
 
     Raises:
         CheckpointError: the file is not one of these; the message says what it is and what to do.
     """
-    content, _ = read_file(path)
-    weights = wan_names(_choose(content, prefer_ema, path), path, any_width)
+    chosen = chosen_weights(path, prefer_ema)
+    told = chosen.describe(path)
+    if told is not None:  # a warning where nobody chose, so that the command line shows it too
+        log.log(logging.WARNING if prefer_ema is None else logging.INFO, "%s (see `weights`)", told)
+    weights = wan_names(chosen.tensors, path, any_width)
     return weights if preferences else leave_out_preferences(weights, path)
 
 
-def _choose(content, prefer_ema: bool | None, path) -> dict[str, Tensor]:
-    """The dictionary of tensors to use, of all that a file holds."""
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
-    nested = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    if "generator_lora" in nested:
-        kind = recognise(nested["generator_lora"])
+def chosen_weights(path: str | os.PathLike, prefer_ema: bool | None = None) -> Chosen:
+    """The set of weights that `load_state_dict` takes of a file, under the file's own names. Raises CheckpointError."""
+    content, _ = read_file(path)
+    if isinstance(content, Mapping) and isinstance(content.get("generator_lora"), Mapping):
+        kind = recognise(content["generator_lora"])
         raise CheckpointError(f"{path} is no diffusion model: it is {kind.what if kind else 'a LoRA'}")
-    if GENERATOR in nested or GENERATOR_EMA in nested:
-        order = {None: (GENERATOR, GENERATOR_EMA), True: (GENERATOR_EMA,), False: (GENERATOR,)}[prefer_ema]
-        found = next((name for name in order if name in nested), None)
-        if found is None:
-            raise CheckpointError(
-                f"{path} has no `{order[0]}`, which prefer_ema={prefer_ema} asks for; it has {sample(nested)}"
-            )
-        content = nested[found]
-    elif prefer_ema:
-        raise CheckpointError(f"{path} has no `{GENERATOR_EMA}`, which prefer_ema=True asks for")
-    elif isinstance(content.get(PLAIN), Mapping):
-        content = content[PLAIN]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no weights; its entries are {sample(map(str, content))}")
-    return tensors
+    return choose(content, prefer_ema, path)
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path) -> None:
@@ -127,20 +116,25 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
     return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
 
 
+VAE_ANCHOR = "decoder.middle.0.residual.0.gamma"  # every Wan 2.1 VAE has it
+
+
 def vae_tensors(content, path) -> dict[str, Tensor]:
     """A VAE's weights out of a file's content; CheckpointError where it is not Wan 2.1's, with what it is instead."""
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
-    tensors = {unwrap(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {unwrap(str(name)): value for name, value in choose(content, None, path).tensors.items()}
     kind = recognise(tensors)
-    if kind is None or kind.name != "vae":
-        if "head.modulation" in tensors or "model.head.modulation" in tensors or "generator" in content:
+    if kind is not None and kind.name == "vae":
+        prefix = next(name for name in tensors if name.endswith(VAE_ANCHOR)).removesuffix(VAE_ANCHOR)
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    else:
+        if any(name.endswith("head.modulation") for name in tensors):
             what = "a Wan diffusion model; it belongs in models/diffusion_models and is given as `model`"
         else:
             what = kind.what if kind else f"something else; it holds {sample(map(str, content))}"
         raise CheckpointError(
             f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
+    require_fractions(tensors, path)
     return tensors
 
 

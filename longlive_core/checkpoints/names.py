@@ -1,4 +1,4 @@
-"""The one table of names: which prefixes files put before Wan's names, and what the file is if it is something else.
+"""What a file of weights is, from its names: a Wan model behind some prefix, or something else, which is named.
 
 Inside the core a diffusion model's weights always have the names of Wan 2.1's own module, without a prefix
 (`blocks.0.self_attn.q.weight`). `docs/checkpoints.md` shows the table for people.
@@ -12,27 +12,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..quant import canonical, int8_layers
-from .files import CheckpointError, sample
+from .errors import CheckpointError, sample
+from .modules import from_diffusers, unwrap, wan_module
+from .preferences import PREFERENCE
 
-# Put anywhere into a name by training wrappers (the reference strips the same three when it collects its parameters).
-WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-
-# Before a diffusion model's names, tried in this order.
-MODEL_PREFIXES = (
-    "",  # Wan 2.1 as published; UNETLoader files
-    "model.",  # LongLive's and Self-Forcing's `generator`: the wrapper's attribute
-    "model.diffusion_model.",  # ComfyUI's save nodes
-    "diffusion_model.",
-)
-
-# Before a LoRA's layer names, longest first.
-LORA_PREFIXES = (
-    "base_model.model.model.",  # PEFT around the wrapper
-    "base_model.model.",  # PEFT around Wan's module: LongLive's lora.pt
-    "model.diffusion_model.",
-    "diffusion_model.",  # ComfyUI
-    "model.",
-)
+# What may stand before a diffusion model's names, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
+CONTAINERS = {"model", "module", "net", "network", "diffusion_model", "dit", "pipe", "transformer", "generator",
+              "generator_ema", "student", "state_dict", "base_model", "wan", "_forward_module", "ema",
+              "ema_model"}  # fmt: skip
 
 # Other parts of a bundled ComfyUI checkpoint: not the diffusion model, left aside.
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")
@@ -53,7 +40,7 @@ class Kind(NamedTuple):
 # First match wins, so narrow kinds stand before wide ones.
 KINDS = (
     Kind("lora", "a LoRA; it belongs in models/loras and is given as `lora`, beside a diffusion model",
-         (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lokr_w1", ".hada_w1")),
+         (".lora_A", ".lora_B", ".lora_down.", ".lora_up.", "lora.down.", "lora.up.", ".lokr_w", ".hada_w", ".diff_b")),
     Kind("wan22_vae", "the VAE of Wan 2.2 (48 channels); LongLive needs Wan 2.1's (wan_2.1_vae.safetensors)",
          ("decoder.upsamples.0.upsamples.0.",)),
     Kind("vae", "Wan 2.1's VAE; it belongs in models/vae and is given as `vae`",
@@ -64,8 +51,6 @@ KINDS = (
          ("encoder.block.0.layer.0.SelfAttention.q.weight",)),
     Kind("sd", "a Stable Diffusion model (SD/SDXL), not Wan 2.1",
          ("input_blocks.0.0.weight", "down_blocks.0.attentions.0.")),
-    Kind("diffusers_wan", "Wan in diffusers' naming; use the original safetensors file or ComfyUI's",
-         ("condition_embedder.time_embedder.",)),
     Kind("mmdit", "an SD3, Flux or HunyuanVideo model, not Wan 2.1", ("double_blocks.0.", "joint_blocks.0.")),
     Kind("image_vae", "an image VAE, not one of Wan 2.1",
          ("decoder.conv_in.weight", "decoder.mid.block_1.", "decoder.mid_block.")),
@@ -96,14 +81,9 @@ WAN_14B_WIDTH = 5120
 ESSENTIAL = ("patch_embedding.weight", "text_embedding.0.weight", "time_embedding.0.weight", "blocks.0.ffn.0.weight",
              "head.head.weight", "head.modulation")  # fmt: skip
 
+ONE_OF_SEVERAL = ("If it is one of several files, give them back their names (...-00001-of-00002.safetensors); else "
+                  "download it again")  # fmt: skip
 LOADABLE = "LongLive loads longlive_base.pt, Self-Forcing's .pt, or Wan 2.1 T2V 1.3B weights as safetensors"
-
-
-def unwrap(name: str) -> str:
-    """A name without what training wrappers put into it."""
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
 
 
 def recognise(names: Iterable[str]) -> Kind | None:
@@ -118,13 +98,16 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
     any_width: take a 14B model too.
 
     Raises CheckpointError where the file is something else (named, where it is known), is quantised in another way
-    than `int8_tensorwise`, or belongs to a Wan model that LongLive does not run on.
+    than `int8_tensorwise`, belongs to a Wan model that LongLive does not run on, or has weights that are no fractions.
     """
-    tensors = _check_quantised({unwrap(name): tensor for name, tensor in tensors.items()}, path)
-    prefix = next((p for p in MODEL_PREFIXES if f"{p}head.modulation" in tensors), None)
+    tensors = _check_quantised(from_diffusers({unwrap(str(name)): tensor for name, tensor in tensors.items()}), path)
+    prefix = _prefix(tensors, path)
     kind = recognise(tensors) if prefix is None else None
     if kind is not None:
         raise CheckpointError(f"{path} is no diffusion model: it is {kind.what}. {LOADABLE}")
+    if prefix is None and any(wan_module(name.rpartition(".")[0]) for name in tensors):
+        raise CheckpointError(f"{path} is a part of a Wan model: it holds {sample(tensors)}, but no `head.modulation`. "
+                              f"{ONE_OF_SEVERAL}")  # fmt: skip
     if prefix is None:
         raise CheckpointError(
             f"{path} is no diffusion model of the Wan family: none of its names is `head.modulation`; it holds "
@@ -134,7 +117,39 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
         n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix) or not n.startswith(BUNDLED)
     }
     _require_t2v(renamed, path, any_width)
+    quantised = {f"{layer}.weight" for layer in int8_layers(renamed)}
+    require_fractions({name: tensor for name, tensor in renamed.items() if name not in quantised
+                       and not name.endswith((".comfy_quant", PREFERENCE))}, path)  # fmt: skip
     return renamed
+
+
+_ANCHOR = "head.modulation"
+
+
+def _prefix(tensors: Mapping[str, Tensor], path) -> str | None:
+    """What stands before Wan's names, made of CONTAINERS; None where there are no such names."""
+    found = sorted(
+        prefix for name in tensors if name.endswith(_ANCHOR) and _is_container(prefix := name.removesuffix(_ANCHOR))
+    )
+    if len(found) > 1:
+        shown = ", ".join(prefix or "without a prefix" for prefix in found)
+        raise CheckpointError(f"{path} holds {len(found)} diffusion models under different prefixes ({shown}): save "
+                              "the one you want by itself")  # fmt: skip
+    return found[0] if found else None
+
+
+def _is_container(prefix: str) -> bool:
+    *parts, last = prefix.split(".")
+    return not last and CONTAINERS.issuperset(parts)
+
+
+def require_fractions(tensors: Mapping[str, Tensor], path) -> None:
+    """Raise CheckpointError where weights are integers: those mean something only where INT8 layers have scales."""
+    whole = [f"{name} {str(tensor.dtype).removeprefix('torch.')}" for name, tensor in tensors.items()
+             if not tensor.is_floating_point()]  # fmt: skip
+    if whole:
+        raise CheckpointError(f"{path} has weights that are not of a floating-point type: {sample(whole)}. It was "
+                              "damaged when it was converted: take the original file")  # fmt: skip
 
 
 def _check_quantised(tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
@@ -162,7 +177,8 @@ def _require_t2v(tensors: Mapping[str, Tensor], path, any_width: bool) -> None:
         raise CheckpointError(f"{path} is {reason}. {LOADABLE}")
     missing = [name for name in ESSENTIAL if name not in tensors]
     if missing:
-        raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known")
+        raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. "
+                              f"{ONE_OF_SEVERAL}")  # fmt: skip
 
 
 def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, StreamConfig
+from ..weight_sets import CHOICES
 from .causal_start import check_levels, check_window
 from .packages import needed
 from .streaming import Lengths
@@ -39,6 +40,8 @@ class Models:
         critic: what the fake score starts from; the causal start has none.
         text_encoder: of all of them.
         vae: for sample films, and for `first_latent: image` in films of several clips.
+        student_weights, teacher_weights, critic_weights: of a file that holds the weights and their moving average:
+            `generator`, `generator_ema`, or `auto`, the weights (docs/checkpoints.md).
     """
 
     student: str
@@ -46,6 +49,15 @@ class Models:
     critic: str | None = None
     text_encoder: str | None = None
     vae: str | None = None
+    student_weights: str = "auto"
+    teacher_weights: str = "auto"
+    critic_weights: str = "auto"
+
+    def __post_init__(self):
+        for role in ("student", "teacher", "critic"):
+            given = getattr(self, f"{role}_weights")
+            if given not in CHOICES:
+                raise ConfigError(f"models.{role}_weights {given!r}: allowed are {', '.join(CHOICES)}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.lora import LoraLayer, parse_lora
+from ..checkpoints.lora import parse_lora
+from ..checkpoints.lora_parts import Part
 from .config import Lora
 from .packages import needed
 
@@ -33,6 +34,6 @@ def add_lora(module: nn.Module, settings: Lora, seed: int) -> None:
             parameter.requires_grad_(True)
 
 
-def lora_layers(weights: Mapping[str, Tensor], settings: Lora) -> dict[str, LoraLayer]:
+def lora_layers(weights: Mapping[str, Tensor], settings: Lora) -> dict[str, Part]:
     """The trained pairs, from weights under PEFT's names (`blocks.0.self_attn.q.lora_A.default.weight`)."""
     return parse_lora({name: value for name, value in weights.items() if "lora_" in name}, settings.alpha)

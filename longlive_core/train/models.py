@@ -15,6 +15,7 @@ from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, vae_fil
 from ..precision import resolve_dtype
 from ..quant import int8_layers
 from ..vae import WanVAE
+from ..weight_sets import CHOICES
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
 from .config import CAUSAL, Config, ConfigError
@@ -72,7 +73,7 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
     """
     dtype = training_dtype(config, who)
     try:
-        weights = load_state_dict(model_file(path), any_width=role != "student")
+        weights = load_state_dict(model_file(path), prefer_ema=_set_of(role, config), any_width=role != "student")
         if quantised := int8_layers(weights):
             raise CheckpointError(f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the "
                                   "bf16 or fp16 file")  # fmt: skip
@@ -82,6 +83,10 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
     if who.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
         module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
+
+
+def _set_of(role: str, config: Config) -> bool | None:
+    return CHOICES[getattr(config.models, f"{role}_weights")]
 
 
 def training_dtype(config: Config, who: Ranks) -> torch.dtype:

@@ -265,11 +265,12 @@ def test_convert_writes_int8(tmp_path, weights):
 
 def test_lora_is_merged_before_quantising(tmp_path, weights):
     """Forbids a LoRA that is dropped or added to the integers."""
-    lora = {f"diffusion_model.{Q}.lora_A.weight": torch.ones(2, 128),
+    down = torch.linspace(0, 1, 256).view(2, 128)
+    lora = {f"diffusion_model.{Q}.lora_A.weight": down,
             f"diffusion_model.{Q}.lora_B.weight": torch.linspace(0, 1, 256).view(128, 2)}  # fmt: skip
     source, file = saved(tmp_path, weights, "source.safetensors"), saved(tmp_path, lora, "lora.safetensors")
     target = convert_model(source, tmp_path / "int8.safetensors", lora=file, int8=True)
-    expected = quantise_rows(weights[f"{Q}.weight"] + lora[f"diffusion_model.{Q}.lora_B.weight"] @ torch.ones(2, 128))
+    expected = quantise_rows(weights[f"{Q}.weight"] + lora[f"diffusion_model.{Q}.lora_B.weight"] @ down)
     written = load_file(target)
     assert torch.equal(written[f"{Q}.weight"], expected[0]) and torch.equal(written[f"{Q}.weight_scale"], expected[1])
 

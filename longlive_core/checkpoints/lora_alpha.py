@@ -1,0 +1,78 @@
+"""Alpha, which scales a LoRA by alpha / rank: where files state it, and where only notes speak of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from .errors import CheckpointError
+from .lora_parts import Part
+
+log = logging.getLogger(__name__)
+
+METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration, in a safetensors file
+
+
+def stated_alpha(key: str, roles: Mapping[str, Tensor], path, config: Mapping) -> float | None:
+    if "alpha" not in roles:
+        return _configured_alpha(config, roles)
+    if roles["alpha"].numel() != 1 or not math.isfinite(float(roles["alpha"])):
+        raise CheckpointError(f"the LoRA {path} is damaged: its alpha at {key} is "
+                              f"{roles['alpha'].flatten()[:4].tolist()} instead of one number")  # fmt: skip
+    return float(roles["alpha"])
+
+
+def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
+    """PEFT's configuration of a transformer's LoRA as diffusers keeps it in a file's metadata, without the names'
+    prefix; or `lora_alpha` beside a pickle's entries.
+    """
+    if METADATA not in metadata:
+        beside = (content.get(name) for name in ("lora_alpha", "alpha", "network_alpha"))
+        return next(({"lora_alpha": alpha} for alpha in beside if isinstance(alpha, (int, float))), {})
+    try:
+        given = json.loads(metadata[METADATA])
+        config = {name.removeprefix("transformer."): value for name, value in given.items()}
+    except (ValueError, AttributeError):
+        log.warning("%s: its metadata about alpha cannot be read and are left out", path)
+        return {}
+    if config.get("use_dora") or config.get("alpha_pattern") or config.get("lora_bias"):
+        kinds = [name for name in ("use_dora", "alpha_pattern", "lora_bias") if config.get(name)]
+        raise CheckpointError(f"the LoRA {path} was made with {' and '.join(kinds)}, which is not merged here; save it "
+                              "with alpha for every layer, or as an ordinary LoRA")  # fmt: skip
+    return config
+
+
+def hint_of_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: Mapping[str, Part]) -> None:
+    """A warning where only a trainer's notes speak of alpha. They are no statement: converters that multiply the
+    scale into the weights leave them as they were.
+    """
+    told = {"ss_network_alpha": metadata.get("ss_network_alpha")}
+    beside = Path(path).with_name("adapter_config.json")
+    for name, text in (("lora_config", metadata.get("lora_config")),
+                       (beside.name, beside.read_text("utf-8", "replace") if beside.is_file() else None)):  # fmt: skip
+        try:
+            told[name] = json.loads(text or "{}").get("lora_alpha")
+        except (ValueError, AttributeError):
+            continue
+    for name, alpha in told.items():
+        try:
+            differs = alpha is not None and any(part.rank and float(alpha) != part.rank for part in parts.values())
+        except (ValueError, TypeError):
+            continue
+        if differs:
+            log.warning("%s: no layer states alpha, so it is taken as the rank, but %s says %s: if the LoRA is too "
+                        "strong or too weak, give that (alpha, --lora-alpha)", path, name, alpha)  # fmt: skip
+
+
+def _configured_alpha(config: Mapping, roles: Mapping[str, Tensor]) -> float | None:
+    alpha = config.get("lora_alpha")
+    if not isinstance(alpha, (int, float)) or "down" not in roles:
+        return None
+    rank = roles["down"].shape[0]
+    return float(alpha) * math.sqrt(rank) if config.get("use_rslora") else float(alpha)

@@ -1,0 +1,117 @@
+"""The one table of modules: how other programs spell the parts of Wan's transformer, and Wan 2.1's own names.
+
+A name is taken apart into what programs put before it (`PREFIXES`) and the module (`BLOCK`, `OUTSIDE`). Programs that
+write a LoRA's layers with underscores (kohya, lycoris) are read by the same table: dots and underscores count as one,
+which is certain because Wan has few modules, whose names stay distinct that way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+# Put anywhere into a name by training wrappers (the reference strips the same three when it collects its parameters).
+WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+
+# Before a module's name, taken away one after another until none is left. Those that end in an underscore belong to
+# names without dots.
+PREFIXES = (
+    "base_model.model.",  # PEFT
+    "pipe.dit.", "dit.",  # DiffSynth
+    "diffusion_model.",  # ComfyUI, diffusion-pipe, AI-Toolkit, Wan2GP
+    "transformer.",  # diffusers, finetrainers, SimpleTuner
+    "generator.", "student.", "model.", "module.", "net.", "wan.", "_forward_module.",  # wrappers of training code
+    "unet.", "lora_unet.", "lycoris.",
+    "lora_unet__",  # VideoX-Fun
+    "lora_unet_",  # kohya, musubi-tuner
+    "lora_transformer_",  # OneTrainer
+    "lycoris_",  # lycoris, SimpleTuner
+)  # fmt: skip
+
+_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o", "to_out": "o", "norm_q": "norm_q",
+              "norm_k": "norm_k"}  # fmt: skip
+
+# Wan's module of a block <- how others call it.
+BLOCK = {
+    "ffn.0": ("ffn.net.0.proj",),
+    "ffn.2": ("ffn.net.2",),
+    "norm3": ("norm2",),  # the only norm of a block with weights, in both
+    "modulation": ("scale_shift_table",),
+    **{f"self_attn.{ours}": () for ours in ("q", "k", "v", "o", "norm_q", "norm_k")},
+    **{f"cross_attn.{ours}": () for ours in ("q", "k", "v", "o", "norm_q", "norm_k")},
+}
+for _theirs, _ours in _ATTENTION.items():
+    BLOCK[f"self_attn.{_ours}"] += (f"attn1.{_theirs}",)
+    BLOCK[f"cross_attn.{_ours}"] += (f"attn2.{_theirs}",)
+
+# The same outside of the blocks.
+OUTSIDE = {
+    "patch_embedding": (),
+    "text_embedding.0": ("condition_embedder.text_embedder.linear_1",),
+    "text_embedding.2": ("condition_embedder.text_embedder.linear_2",),
+    "time_embedding.0": ("condition_embedder.time_embedder.linear_1",),
+    "time_embedding.2": ("condition_embedder.time_embedder.linear_2",),
+    "time_projection.1": ("condition_embedder.time_proj",),
+    "head.head": ("proj_out",),
+    "head.modulation": ("scale_shift_table",),
+}
+
+DIFFUSERS = "condition_embedder.time_embedder.linear_1.weight"  # every Wan model in diffusers' names has it
+
+
+def flat(name: str) -> str:
+    """A name with dots and underscores as single underscores."""
+    return re.sub(r"[._]+", "_", name).strip("_")
+
+
+_BLOCK = {flat(spelling): ours for ours, others in BLOCK.items() for spelling in (ours, *others)}
+_OUTSIDE = {flat(spelling): ours for ours, others in OUTSIDE.items() for spelling in (ours, *others)}
+_IN_BLOCK = re.compile(r"blocks_(\d+)_(.+)")
+
+
+def unwrap(name: str) -> str:
+    """A name without what training wrappers put into it."""
+    for wrapper in WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def bare(name: str) -> str:
+    """A name without wrappers and prefixes; the module's part stays as it is spelled."""
+    name = unwrap(name.replace("$$", ".")).replace("_orig_mod_", "")  # $$: dots of AI-Toolkit's
+    while (prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)) is not None:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def wan_module(name: str) -> str | None:
+    """Wan 2.1's own name of a module or modulation (`blocks.0.self_attn.q`), however spelled; None: it is not Wan's."""
+    spelled = flat(bare(name).replace("processor.", ""))
+    if found := _IN_BLOCK.fullmatch(spelled):
+        part = _BLOCK.get(found[2])
+        return part and f"blocks.{found[1]}.{part}"
+    return _OUTSIDE.get(spelled)
+
+
+def is_parameter(module: str) -> bool:
+    """Whether a name of `wan_module` is a parameter by itself, without `.weight` after it."""
+    return module.endswith("modulation")
+
+
+def from_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's tensors under Wan's names if they have diffusers', else as they are. What is unknown keeps its name."""
+    anchor = next((name for name in tensors if name == DIFFUSERS or name.endswith(f".{DIFFUSERS}")), None)
+    if anchor is None:
+        return dict(tensors)
+    renamed = {}
+    for name, tensor in tensors.items():
+        module, dot, leaf = name.rpartition(".")
+        whole = wan_module(name)
+        if whole is not None and is_parameter(whole):
+            renamed[whole] = tensor
+        else:
+            ours = wan_module(module) if dot else None
+            renamed[name.removeprefix(anchor.removesuffix(DIFFUSERS)) if ours is None else f"{ours}.{leaf}"] = tensor
+    return renamed
