@@ -43,6 +43,13 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
     return encode(vae, (pixels * 2 - 1).to(device, dtype)).float()
 
 
+def check_given(given: int, chunks: int) -> None:
+    """Raise ValueError where a film of `chunks` chunks has nothing left to render after so many that are given."""
+    if given >= chunks:
+        raise ValueError(f"the film begins with {given} chunks that are given and has {chunks} in all, so there is "
+                         "nothing to render; make it longer, or begin with less")  # fmt: skip
+
+
 def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> Given:
     """Store latents for a film of `chunks` chunks to begin with.
 
@@ -56,9 +63,7 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
                          f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
     if not frames or frames % size:
         raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}")
-    if frames // size >= chunks:
-        raise ValueError(f"the film begins with {frames // size} chunks that are given and has {chunks} in all, so "
-                         "there is nothing to render; make it longer")  # fmt: skip
+    check_given(frames // size, chunks)
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
         part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
