@@ -42,8 +42,9 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
         raise ValueError("a film begins with one thing: give --start or --extend, not both")
     if store is None:
         raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
+    from .beginnings import check_given
     from .clips import read_clip
-    from .takes import check_given, clip_chunks, extended
+    from .takes import clip_chunks, extended
 
     if options.extend is not None:
         whole, given = extended(store, options.extend, options.branch_at, plan, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable
@@ -12,33 +13,37 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .footage import open_footage
-from .pictures import Say, Shown, read_pictures
+from .pictures import Say, Shown, read_pictures, told_cropping
+
+logger = logging.getLogger(__name__)
 
 MOST_FRAMES = 1920  # two minutes at 16 frames a second; a longer clip would fill memory before it is encoded
 
 
 def read_clip(path: str | os.PathLike, size: tuple[int, int], fps: float,
-              say: Say = lambda message: None) -> Tensor:  # fmt: skip
+              say: Say = logger.warning) -> Tensor:  # fmt: skip
     """The frames of a picture or a video, [T, H, W, 3] in [0, 1], scaled to (width, height) and cropped in the middle.
 
     A video or an animation is brought to `fps` frames a second by leaving frames out or showing them again: as many as
-    it lasts, from its first picture on. say: is told what would not be expected of the file. ValueError for a file
-    that is neither, or is too long.
+    it lasts, from its first picture on. say: is told what would not be expected of the file (by default it is logged).
+    ValueError for a file that is neither, cannot be read as it is meant, or is too long.
     """
+    if os.path.isdir(path):
+        raise ValueError(f"'{path}' is a folder; give a picture or a video (frames in a folder: put them into one)")
     if not os.path.isfile(path):
         raise ValueError(f"there is no file '{path}' to begin the film with")
     pictures = read_pictures(path, say)
     if pictures is not None:
-        frames = _resampled(pictures, path, size, fps)
+        frames = _resampled(pictures, path, size, fps, say)
     else:
         with open_footage(path, "neither a picture nor a video") as footage:
-            frames = _resampled(footage.shown(), path, size, fps)
+            frames = _resampled(footage.shown(), path, size, fps, say)
             for note in footage.notes:
                 say(note)
     return torch.from_numpy(np.stack(frames)).float() / 255
 
 
-def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float) -> list[np.ndarray]:
+def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float, say: Say) -> list[np.ndarray]:
     """Frame k is the picture that stands nearest to k / fps, and stays until the next one."""
     frames: list[np.ndarray] = []
     standing: np.ndarray | None = None
@@ -52,6 +57,8 @@ def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float) 
         frames.extend([standing] * (count - len(frames)))
 
     for image, time, lasts in shown:
+        if standing is None and (told := told_cropping(f"'{path}'", image.size, size)) is not None:
+            say(told)
         if standing is not None:
             gaps.append(time - before)
             early = min(1 / fps, gaps[-1]) / 2
@@ -61,7 +68,9 @@ def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float) 
         raise ValueError(f"'{path}' holds no picture")
     if not gaps:
         return [standing]
-    last = last or sorted(gaps)[len(gaps) // 2]
+    usual = sorted(gaps)[len(gaps) // 2]
+    if last is None or last < usual / 2:  # what a rate says that is none
+        last = usual
     fill(max(1, len(frames), round((before + last) * fps)), before + last)
     return frames
 

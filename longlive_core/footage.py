@@ -239,7 +239,7 @@ class _Clock:
     def holds(self) -> list[tuple[float, float]]:
         """Where a picture stays for much longer than is usual."""
         least = max(_LONG_HOLD, _OFTEN * median(self._gaps or [0]))
-        return [pair for pair in pairwise(self._times) if pair[1] - pair[0] > least]
+        return [pair for pair in pairwise([*self._times, self.end]) if pair[1] - pair[0] > least]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
 Say = Callable[[str], None]
 
+_CROPPED = 1 / 3  # of a picture, from which its loss is spoken of
 BACKGROUND = (255, 255, 255)  # what shows through transparent places, as on the pages that such pictures are made for
 # Formats that are known by their content. What Pillow guesses (TGA), runs (EPS) or shows as a small preview (camera
 # raw files, which it takes for TIFF) is not among them.
@@ -25,7 +26,8 @@ _SHORTEST, _INSTEAD = 0.011, 0.1  # seconds: what browsers make of pictures that
 # What ISO files (ftyp) of pictures call themselves.
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
-_DNG_VERSION, _SUBFILE, _WHITE_IS_ZERO, _PHOTOMETRIC = 50706, 254, 0, 262  # tags of TIFF
+_DNG_VERSION, _SUBFILE, _PHOTOMETRIC = 50706, 254, 262  # tags of TIFF
+_WHITE_IS_ZERO = 0  # of _PHOTOMETRIC
 _MOST_16 = 65535
 
 
@@ -81,6 +83,16 @@ def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
         say(f"'{path}' is an animation: its {number} pictures are played once, {time:g} s")
 
 
+def told_cropping(name: str, own: tuple[int, int], size: tuple[int, int]) -> str | None:
+    """What is said of a picture of (width, height) that loses much of itself in a film of another shape; or None."""
+    shape, wanted = own[0] / own[1], size[0] / size[1]
+    lost = 1 - min(shape, wanted) / max(shape, wanted)
+    if lost <= _CROPPED:
+        return None
+    return (f"{name} is {own[0]} x {own[1]}: cropped to the film's shape, {size[0]} x {size[1]}, it loses {lost:.0%} "
+            f"{'left and right' if shape > wanted else 'above and below'}")  # fmt: skip
+
+
 def _lasts(picture: Image.Image) -> float:
     seconds = picture.info.get("duration", 0) / 1000
     return seconds if seconds >= _SHORTEST else _INSTEAD
@@ -90,7 +102,7 @@ def upright_rgb(picture: Image.Image, path) -> tuple[Image.Image, bool]:
     """A picture turned as its EXIF says, in sRGB; and whether it was transparent in places."""
     turned = ImageOps.exif_transpose(picture)
     profile = picture.info.get("icc_profile")
-    turned = _eight_bits(turned, picture.format, path)
+    turned = _eight_bits(turned, picture, path)
     if turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info:
         turned = turned.convert("RGBA")
         alpha = turned.getchannel("A")
@@ -103,11 +115,20 @@ def upright_rgb(picture: Image.Image, path) -> tuple[Image.Image, bool]:
     return _srgb(turned, profile), False
 
 
-def _eight_bits(picture: Image.Image, form: str | None, path) -> Image.Image:
-    """Modes of more than 8 bits a channel, which Pillow cuts off at 255 instead of scaling them."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and form == "PNG"):
+def _eight_bits(picture: Image.Image, stored: Image.Image, path) -> Image.Image:
+    """Modes of more than 8 bits a channel, which Pillow cuts off at 255 instead of scaling them.
+
+    stored: the same as the file has it, not turned yet.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and stored.format == "PNG"):
         levels = np.asarray(picture).astype(np.float64) / _MOST_16 * 255
-        return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+        if getattr(stored, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            levels = 255 - levels
+        grey = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+        hidden = picture.info.get("transparency")
+        if isinstance(hidden, int):
+            grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == hidden, 0, 255).astype(np.uint8)))
+        return grey
     if picture.mode in ("I", "F"):
         raise ValueError(f"'{path}' holds {'fractions' if picture.mode == 'F' else 'numbers of 32 bits'}, whose "
                          "black and white are not known; save it with 8 or 16 bits a channel")  # fmt: skip

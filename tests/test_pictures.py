@@ -71,6 +71,23 @@ def test_sixteen_bits_are_scaled(tmp_path, kind):
     assert np.abs(found[2:-2] - levels[24, 2:-2, None] / 257).max() < 2
 
 
+def test_sixteen_bits_whose_white_is_zero_and_whose_grey_is_hidden(tmp_path):
+    """Forbids negatives of scans, and a colour that a PNG says is not there."""
+    levels = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    Image.fromarray(levels).save(tmp_path / "scan.tif", tiffinfo={262: 0})
+    assert read(tmp_path / "scan.tif")[0, 24, 2:-2, 0].diff().max() < 0
+    Image.fromarray(np.full((48, 64), 30000, np.uint16)).save(tmp_path / "hidden.png", transparency=30000)
+    notes = []
+    assert close(corners(tmp_path / "hidden.png", notes), [WHITE] * 4) and "transparent" in notes[0]
+
+
+def test_a_picture_of_another_shape_says_what_it_loses(tmp_path):
+    Image.new("RGB", (400, 48)).save(tmp_path / "wide.png")
+    notes = []
+    read(tmp_path / "wide.png", notes)
+    assert len(notes) == 1 and "is 400 x 48" in notes[0] and "loses 84% left and right" in notes[0]
+
+
 def test_a_profile_is_followed(tmp_path):
     """Forbids the pale colours of a wide profile that is read as sRGB."""
     wide = _swapped_profile()

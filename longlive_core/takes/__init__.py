@@ -8,10 +8,10 @@ keeps chunks by key, `take.py` says what a take is, `rendering.py` makes what is
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
 from .live import Live, TooLate
 from .rendering import render_take
-from .starts import check_given, clip_chunks, clip_latents, extended, give_latents
+from .starts import clip_chunks, clip_latents, extended, give_latents
 from .store import Manifest, TakeError, TakeStore
 from .take import Take, open_take, plan_take, reuse
 
 __all__ = ["Given", "Live", "Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "TooLate", "Vae",
-           "check_given", "clip_chunks", "clip_latents", "extended", "give_latents", "open_take", "plan_take",
-           "render_take", "reuse", "shots_of"]  # fmt: skip
+           "clip_chunks", "clip_latents", "extended", "give_latents", "open_take", "plan_take", "render_take", "reuse",
+           "shots_of"]  # fmt: skip

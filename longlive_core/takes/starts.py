@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..beginnings import PIXELS, check_given
 from ..timeline import Plan, parse, shot_boundary
 from ..vae import encode
 from .keys import Given, Origin, given_key
 from .store import Manifest, TakeError, TakeStore
-
-PIXELS = 8  # of a latent in height and width
 
 
 def clip_chunks(frames: int, chunk: int) -> int:
@@ -43,13 +42,6 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
     return encode(vae, (pixels * 2 - 1).to(device, dtype)).float()
 
 
-def check_given(given: int, chunks: int) -> None:
-    """Raise ValueError where a film of `chunks` chunks has nothing left to render after so many that are given."""
-    if given >= chunks:
-        raise ValueError(f"the film begins with {given} chunks that are given and has {chunks} in all, so there is "
-                         "nothing to render; make it longer, or begin with less")  # fmt: skip
-
-
 def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> Given:
     """Store latents for a film of `chunks` chunks to begin with.
 
@@ -62,7 +54,8 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
                          f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
     if not frames or frames % size:
-        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}")
+        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}: "
+                         "give whole chunks, or the picture or clip itself")  # fmt: skip
     check_given(frames // size, chunks)
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
