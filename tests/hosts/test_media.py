@@ -12,6 +12,7 @@ import pytest
 from ..comfy.server import ROOT, comfyui_path
 from .test_versions import filming, new_host, parts  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.slow
 INSIDE = Path(__file__).with_name("inside_media.py")
 NOT_OURS = ["compatible_brands", "encoder", "major_brand", "minor_version"]  # tags that FFmpeg writes
 
