@@ -114,6 +114,9 @@ class Footage:
             self.notes.append(f"the time stamps of '{self.path}' run backwards at frame {clock.backwards[0]}"
                               f"{f' and {len(clock.backwards) - 1} more' * (len(clock.backwards) > 1)}: its pictures "
                               "come in the order in which they are stored")  # fmt: skip
+        if clock.stands:
+            self.notes.append(f"the time stamps of '{self.path}' stand still at frame {clock.stands}: from there on "
+                              "its pictures come at its frame rate")  # fmt: skip
         claimed, there = self._claimed_seconds(), clock.end
         if count and claimed - there > max(0.5, 0.1 * claimed):
             self.notes.append(f"'{self.path}' says that it lasts {claimed:.2f} s, but its pictures end after "
@@ -206,7 +209,9 @@ class _Clock:
         self._times: list[float] = []
         self._gaps: list[float] = []
         self._last: float | None = None
+        self._same = 0  # frames with the stamp of the one before, in a row
         self.backwards: list[int] = []
+        self.stands = 0  # first frame that has no stamp of its own; 0: all have
 
     def tell(self, frame: av.VideoFrame) -> tuple[float, float | None]:
         """(time, how long it lasts, if the file says so) of the next frame."""
@@ -217,6 +222,11 @@ class _Clock:
             self._times.append(0.0)
             return 0.0, self._last
         time = self._times[-1] + self.interval if frame.time is None else frame.time - self._offset
+        self._same = self._same + 1 if abs(time - self._times[-1]) < 1e-6 else 0
+        if self._same > 1:  # two pictures may share a time, more have none
+            self.stands = self.stands or len(self._times)
+            self._offset -= self.interval
+            time = self._times[-1] + self.interval
         if time < self._times[-1] - 1e-6:
             self.backwards.append(len(self._times))
             following = self._times[-1] + self.interval

@@ -111,6 +111,13 @@ def test_stamps_that_run_backwards_are_told(tmp_path):
     assert len(notes) == 1 and "run backwards at frame 16" in notes[0]
 
 
+def test_stamps_that_stand_still_are_told(tmp_path):
+    """Forbids one frame of two seconds whose stamps are all the same."""
+    path = write_clip(tmp_path / "clip.mkv", ramp(32), stamps=np.zeros(32))
+    notes = []
+    assert 30 <= len(levels(path, notes=notes)) <= 32 and "stand still at frame 2" in notes[0]
+
+
 def test_frames_without_stamps_come_at_the_rate(tmp_path):
     """Forbids one frame, or none, of a stream without a container."""
     path = write_clip(tmp_path / "clip.h264", ramp(32), 25, codec="libx264")
