@@ -105,6 +105,8 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
     add("--seed", type=int, metavar="N", help="default: 0")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
+    add("--no-metadata", action="store_true", help="the film says nothing of how it was made: no tags, subtitles, "
+        "chapters, no prompts on the contact sheet; it cannot be rendered again from its file")  # fmt: skip
     add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
         "renders only what changed (docs/takes.md)")  # fmt: skip
     add_estimate(render)
@@ -208,11 +210,12 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
-    print(plan.describe(), flush=True)
+    print("\n".join([plan.describe(), *(f"hint: {cut}" for cut in pipeline.text.cuts(plan.texts))]), flush=True)
     if options.dry_run:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
         return
-    metadata = film_metadata(text, plan, stream, options.seed, (width, height), model)
+    told = not options.no_metadata
+    metadata = film_metadata(text, plan, stream, options.seed, (width, height), model) if told else None
     began, film = time.perf_counter(), options.output
     with tqdm(total=plan.frames, unit="frame", file=sys.stderr) as bar:
 
@@ -220,8 +223,8 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             bar.set_postfix_str(f"chunk {done}/{plan.chunks}", refresh=False)
             bar.update(frames)
 
-        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata, "on_chunk": show,
-               "say": bar.write, "book": SpeedBook()}  # fmt: skip
+        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata,
+               "captions": told, "on_chunk": show, "say": bar.write, "book": SpeedBook()}  # fmt: skip
         try:
             if store is None:
                 render_film(pipeline, plan, options.output, **run)
@@ -239,7 +242,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
     print(f"{film}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
-        captions = [(segment.start_seconds, segment.text) for segment in plan.segments]
+        captions = [(segment.start_seconds, segment.text) for segment in plan.segments] if told else None
         count = contact_sheet(film, options.contact_sheet, captions=captions)
         print(f"{options.contact_sheet}: {count} pictures")
 

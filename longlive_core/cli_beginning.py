@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,9 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
         raise ValueError("a film begins with one thing: give --start or --extend, not both")
     if store is None:
         raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
+    from .beginnings import check_given
     from .clips import read_clip
-    from .takes import extended
+    from .takes import clip_chunks, extended
 
     if options.extend is not None:
         whole, given = extended(store, options.extend, options.branch_at, plan, size)
@@ -50,4 +52,10 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
     if options.dry_run:
         raise ValueError("--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
                          "one of them out")  # fmt: skip
-    return Beginning(plan, read_clip(options.start, size, plan.fps))
+    clip = read_clip(options.start, size, plan.fps, _note)
+    check_given(clip_chunks(len(clip), plan.chunk), plan.chunks)
+    return Beginning(plan, clip)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)

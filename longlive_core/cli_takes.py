@@ -21,6 +21,7 @@ def add_takes(parser: argparse.ArgumentParser) -> None:
             action.add_argument("take", metavar="ID")
         if run is _join:
             action.add_argument("-o", "--output", required=True, metavar="FILM.mp4")
+            action.add_argument("--no-metadata", action="store_true", help="no subtitles and no chapters")
         action.set_defaults(run=run)
 
 
@@ -74,6 +75,6 @@ def _join(options: argparse.Namespace) -> None:
     take = store.read_manifest(options.take)
     check_writable(options.output)
     try:
-        print(f"{options.output}: {join(store, take, options.output)} frames")
+        print(f"{options.output}: {join(store, take, options.output, captions=not options.no_metadata)} frames")
     except FilmInUse as error:
         print(f"note: {error}", file=sys.stderr)

@@ -146,8 +146,9 @@ def read_film(path: str | os.PathLike) -> FilmRun:
     """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
     tags = _tags(path)
     if "longlive" not in tags:
-        raise ValueError(f"'{path}' does not say how it was rendered: it was not made by LongLive, or its metadata was "
-                         "removed by the program that saved it")  # fmt: skip
+        raise ValueError(f"'{path}' does not say how it was rendered: it was not made by LongLive, or it was saved "
+                         "without metadata (--no-metadata, in ComfyUI --disable-metadata), or another program removed "
+                         "it; render its timeline from a text")  # fmt: skip
     try:
         run = json.loads(tags["longlive"])
         film = None if run["format"] > FORMAT else _film_run(tags["comment"], run)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from .noise import AddressedNoise
 from .rollout import PromptSpan
+from .text import TEXT_LENGTH
 from .timeline import PlannedPrompt
 
 ContextOf = Callable[[str], Tensor]
@@ -15,7 +17,10 @@ ContextOf = Callable[[str], Tensor]
 
 
 def prompt_spans(prompts: Sequence[PlannedPrompt], context_of: ContextOf) -> list[PromptSpan]:
-    """One span a prompt. A mix is linear in the embeddings, token by token."""
+    """One span a prompt. A mix is linear in the embeddings, token by token; behind a prompt's end stand zeros.
+
+    No embedding is longer than the model was trained with: what is behind `TEXT_LENGTH` tokens is left out.
+    """
     return [
         PromptSpan(prompt.start_chunk, _mixed(prompt.mix, context_of), prompt.transition,
                    None if prompt.seed is None else AddressedNoise(prompt.seed))
@@ -24,9 +29,16 @@ def prompt_spans(prompts: Sequence[PlannedPrompt], context_of: ContextOf) -> lis
 
 
 def _mixed(mix: Sequence[tuple[str, float]], context_of: ContextOf) -> Tensor:
+    contexts = [_cut(context_of(text)) for text, _ in mix]
     if len(mix) == 1:
-        return context_of(mix[0][0])
-    return sum(weight * context_of(text).float() for text, weight in mix)
+        return contexts[0]
+    longest = max(context.shape[1] for context in contexts)
+    return sum(weight * F.pad(context.float(), (0, 0, 0, longest - context.shape[1]))
+               for context, (_, weight) in zip(contexts, mix, strict=True))  # fmt: skip
+
+
+def _cut(context: Tensor) -> Tensor:
+    return context if context.shape[1] <= TEXT_LENGTH else context[:, :TEXT_LENGTH]
 
 
 class Contexts:

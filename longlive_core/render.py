@@ -63,16 +63,18 @@ def render_film(
     seed: int,
     size: tuple[int, int],
     metadata: dict[str, str] | None = None,
+    captions: bool = True,
     on_chunk: OnChunk | None = None,
     say: Say = lambda message: None,
     book: SpeedBook | None = None,
 ) -> int:
     """Render `plan` to the MP4 at `path`, chunk by chunk; returns the frames written.
 
-    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. say: is told how long it will
-    take, where `book` knows; the speed of this run is noted there. Ctrl-C after the first chunk finishes the file with
-    what there is and raises KeyboardInterrupt; any other exception leaves no file: NotEnoughMemory and NotEnoughDisk
-    before anything is computed, NonFiniteError where numbers stop being finite.
+    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. metadata: tags. captions: whether
+    prompts become subtitles and chapters. say: is told how long it will take, where `book` knows; the speed of this run
+    is noted there. Ctrl-C after the first chunk finishes the file with what there is and raises KeyboardInterrupt; any
+    other exception leaves no file: NotEnoughMemory and NotEnoughDisk before anything is computed, NonFiniteError where
+    numbers stop being finite.
     """
     width, height = size
     expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book)
@@ -81,7 +83,8 @@ def render_film(
     noise, recorder = AddressedNoise(seed), SpeedRecorder(book, expected.key)
     with (
         shortage_explained(expected.need, pipeline.model.device),
-        FilmWriter(path, width, height, plan.fps, metadata=metadata, captions=captions_of(plan)) as film,
+        FilmWriter(path, width, height, plan.fps, metadata=metadata,
+                   captions=captions_of(plan) if captions else ()) as film,
         torch.inference_mode(),
     ):
         spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
@@ -114,7 +117,8 @@ def render_stored(
     stream: StreamConfig,
     seed: int,
     size: tuple[int, int],
-    metadata: dict[str, str],
+    metadata: dict[str, str] | None,
+    captions: bool = True,
     on_chunk: OnChunk,
     say: Say,
     book: SpeedBook | None = None,
@@ -122,10 +126,10 @@ def render_stored(
 ) -> int:
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
-    timeline: the text as written. given: what the film begins with: chunks of the store, or a clip [T, H, W, 3] in
-    [0, 1]. say: is also told what is reused, why the rest is not, and which takes went because
-    of the store's limit. Whatever stops this leaves the chunks so far in the store and, if there are any, in the film
-    at `path`.
+    timeline: the text as written. metadata: None, with `captions` off as well, for a film that says nothing of itself.
+    given: what the film begins with: chunks of the store, or a clip [T, H, W, 3] in [0, 1]. say: is also told what is
+    reused, why the rest is not, and which takes went because of the store's limit. Whatever stops this leaves the
+    chunks so far in the store and, if there are any, in the film at `path`.
     """
     _check_run(plan, stream, size)
     check_writable(path)
@@ -135,7 +139,7 @@ def render_stored(
         expected.check()
         store.write_manifest(take.manifest)  # before others go: from here on the chunks that this one reuses stay
     say(reuse(take))
-    metadata = with_given(metadata, take.manifest.given)
+    tags = None if metadata is None else with_given(metadata, take.manifest.given)
     make_room(take, expected, say)
     _say_time(expected, say)
     made, recorder = set(chunks_to_make(take)), SpeedRecorder(book, expected.key)
@@ -145,7 +149,7 @@ def render_stored(
         on_chunk(chunk + 1, take.frames_of(chunk))
 
     def leave_film() -> int:
-        frames = take.join(path, metadata)
+        frames = take.join(path, tags, captions)
         recorder.finish(os.path.getsize(path), frames)
         return frames
 
@@ -153,7 +157,7 @@ def render_stored(
         with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
             turns = Turns(expected.need.placement, pipeline.decoder)
-            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: metadata, done, turns=turns)
+            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: tags, done, turns=turns)
     except BaseException:
         if take.has_film:
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report

@@ -9,11 +9,12 @@ Shapes: N prompts, L tokens (512 for Wan), D width (4096 for Wan).
 
 from __future__ import annotations
 
+import bisect
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TEXT_LENGTH = 512  # tokens, Wan 2.1's `text_len`
+_UNCUT = 2**31 - 1  # tokens
+_LONG_WORD = 30  # letters
 CONTEXT_WIDTH = 4096  # what Wan's text_embedding takes; narrower encoders are padded with zeros
 
 # Wan's names -> Hugging Face's. {} is the layer's number; every layer of UMT5 has its own position bias.
@@ -73,11 +76,12 @@ class TextEncoder:
 
     Attributes:
         model: transformers' UMT5EncoderModel, on whatever device it was moved to last.
-        text_len: tokens of every embedding; longer prompts are cut (and a warning is logged).
+        text_len: tokens of every embedding; longer prompts are cut (and a warning is logged, once).
     """
 
     def __init__(self, model: UMT5EncoderModel, tokenizer: Tokenizer, text_len: int = TEXT_LENGTH):
         self.model, self.tokenizer, self.text_len = model, tokenizer, text_len
+        self._told: set[str] = set()
 
     @classmethod
     def load(
@@ -113,14 +117,24 @@ class TextEncoder:
         self.model.to(device)
         return self
 
+    def all_ids(self, text: str) -> list[int]:
+        """Ids of a prompt of any length, with the final </s>."""
+        return self.tokenizer(clean(text), _UNCUT)[0]
+
+    def cuts(self, texts: Iterable[str]) -> list[str]:
+        """What is said of those texts that have too many tokens, see `told_cut`. Nothing more is logged of them."""
+        cuts = {text: told_cut(text, lambda part: len(self.all_ids(part)), self.text_len) for text in texts}
+        self._told |= set(cuts)
+        return [cut for cut in cuts.values() if cut is not None]
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """ids and mask [N, L], int64 on the CPU, padded with 0."""
         ids = torch.zeros(len(texts), self.text_len, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(texts):
             tokens, cut = self.tokenizer(clean(text), self.text_len)
-            if cut:
-                logger.warning("the prompt %r... is cut at %d tokens", text[:60], self.text_len)
+            if cut and text not in self._told:
+                logger.warning(*self.cuts([text]))
             ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
             mask[row, : len(tokens)] = 1
         vocabulary = self.model.config.vocab_size
@@ -151,6 +165,27 @@ def clean(text: str) -> str:
     Wan's also repairs broken encodings and resolves HTML entities (ftfy), which typed prompts have no use for.
     """
     return re.sub(r"\s+", " ", text).strip()
+
+
+def told_cut(text: str, count: Callable[[str], int], limit: int) -> str | None:
+    """What is said of a prompt of more than `limit` tokens: how many, and from where on nothing is read of it.
+
+    count: the tokens of a text, with its final </s>. None for a prompt that fits.
+    """
+    text = clean(text)
+    tokens = count(text)
+    if tokens <= limit:
+        return None
+    fits = bisect.bisect_right(range(len(text)), limit, key=lambda end: count(text[:end])) - 1
+    number, word = next((number, match.start()) for number, match in enumerate(re.finditer(r"\S+", text), 1)
+                        if match.end() > fits)  # fmt: skip
+    start, place = word, f"word {number}"
+    if fits - word > _LONG_WORD:  # languages without spaces
+        start, place = fits, f"letter {fits + 1}"
+    rest = text[start : start + _LONG_WORD]
+    dots = "..." if start + len(rest) < len(text) else ""
+    return (f"the prompt '{text[:_LONG_WORD]}...' has {tokens} tokens, of which the text encoder takes {limit}: it is "
+            f"cut before {place}, '{rest}{dots}'; make it shorter, or split it")  # fmt: skip
 
 
 def encode_ids(model: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
+import comfy.cli_args as cli_args
 import comfy.latent_formats
 import comfy.model_management as management
 import comfy.sd
@@ -42,7 +43,7 @@ from ..longlive_core.model import CausalWan
 from ..longlive_core.precision import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
-from ..longlive_core.text import clean
+from ..longlive_core.text import TEXT_LENGTH, clean, told_cut
 from ..longlive_core.vae import StreamingDecoder, channels_last
 from ..longlive_core.weight_sets import CHOICES
 from .compat_forward import host_wan, original
@@ -240,12 +241,48 @@ def _clip_patcher(again: Callable, disable_dynamic: bool = False):
 
 
 def encode_text(clip, text: str) -> Tensor:
-    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights."""
+    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights.
+
+    As on the command line it is cut where the model's training ends, which ComfyUI does not do; see `text_cut`.
+    """
+    tokens, limit = _tokens(clip, text), _text_limit(clip)
+    cut = {name: [cut_row(row, limit) for row in rows] for name, rows in tokens.items()}
+    return clip.encode_from_tokens_scheduled(cut)[0][0].float().cpu()
+
+
+def text_cut(clip, text: str) -> str | None:
+    """What is said of a prompt that is too long for the text encoder, see `told_cut`; None where it is not."""
+    def count(part: str) -> int:
+        return max(len(_filled(row)) for rows in _tokens(clip, part).values() for row in rows)
+
+    return told_cut(text, count, _text_limit(clip))
+
+
+def cut_row(row: list, limit: int) -> list:
+    """Tokens of a prompt, (id, weight, ...), at most `limit` of them; the last one stays, which ends the prompt."""
+    filled = _filled(row)
+    return row if len(filled) <= limit else [*filled[: limit - 1], filled[-1]]
+
+
+def _filled(row: list) -> list:
+    """Without the padding at the end, ids of 0. (An embedding stands for its id as a tensor.)"""
+    end = len(row)
+    while end and not isinstance(row[end - 1][0], Tensor) and row[end - 1][0] == 0:
+        end -= 1
+    return row[:end]
+
+
+def _tokens(clip, text: str) -> dict[str, list]:
     tokens = clip.tokenize(clean(text), disable_weights=True)
     if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
         raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
                          f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
-    return clip.encode_from_tokens_scheduled(tokens)[0][0].float().cpu()
+    return tokens
+
+
+def _text_limit(clip) -> int:
+    """Tokens: Wan's, or those of the pocket model's encoder."""
+    return getattr(clip.cond_stage_model, "text_len", TEXT_LENGTH)
 
 
 def _compute_dtype(model) -> torch.dtype:
@@ -322,24 +359,25 @@ def memory_for_run(model) -> int | None:
     return management.get_free_memory(device) + sum(entry.model_loaded_memory() for entry in loaded) - kept_free
 
 
+def metadata_wanted() -> bool:
+    """Whether files that are written may say how they were made (ComfyUI's flag --disable-metadata)."""
+    return not cli_args.args.disable_metadata
+
+
 def check_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
 
 
 def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor:
-    """IMAGE [T, H, W, 3] -> normalised latents of whole chunks, scaled and cropped in the middle to (width, height)."""
-    sized = comfy.utils.common_upscale(image[..., :3].movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
+    """Pictures [T, H, W, 3] -> normalised latents of whole chunks, scaled, cropped in the middle to (width, height)."""
+    sized = comfy.utils.common_upscale(image.movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
     reserve = vae.memory_used_encode((1, 3, 1, size[1], size[0]), vae.vae_dtype)
     management.load_models_gpu([vae.patcher], memory_required=reserve)
     return clip_latents(vae.first_stage_model, sized.float().clamp(0, 1), chunk, vae.device, vae.vae_dtype)
 
 
-def normalised(latent: dict) -> Tensor:
-    """LATENT -> the latents the model sees, [B, 16, T, h, w]. ValueError for those of another kind of model."""
-    samples = latent["samples"]
-    if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
-        raise ValueError(f"the LATENT is {tuple(samples.shape)}; Wan 2.1's are (1, {LATENT_CHANNELS}, frames, height, "
-                         "width): encode a clip with Wan 2.1's VAE")  # fmt: skip
+def normalised(samples: Tensor) -> Tensor:
+    """A LATENT's samples [B, 16, T, h, w] -> the latents the model sees."""
     return comfy.latent_formats.Wan21().process_in(samples.float())
 
 

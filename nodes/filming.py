@@ -30,6 +30,7 @@ from .compat_identity import film_origin, vae_identity
 from .compat_patches import effects
 from .handles import TakeHandle
 from .live import showing
+from .starts import Start
 from .stores import film_file, open_store
 from .timeline import Timeline
 
@@ -51,12 +52,14 @@ class Filming:
 
     Args:
         size: (width, height) in pixels.
-        start: what the film begins with: latents, normalised [1, C, T, h, w], or a take to go on after; or None.
+        start: what the film begins with.
     """
 
     def __init__(self, model, vae, timeline: Timeline, stream: StreamConfig, seed: int, size: tuple[int, int],
-                 start: Tensor | TakeHandle | None = None):  # fmt: skip
+                 start: Start | None = None):  # fmt: skip
         self.model, self.vae, self.timeline, self.stream, self.size = model, vae, timeline, stream, size
+        start = start or Start()
+        self.notes = start.notes
         self.causal, self.decoder = compat.causal_model(model), compat.streaming_decoder(vae)
         self.effects = effects(model, vae, timeline.clip)
         _check_text_width(timeline, self.causal.config)
@@ -65,7 +68,7 @@ class Filming:
         self.path, self.store = _film_path(), open_store()
         self.origin = film_origin(model, timeline.clip, self.causal.dtype, stream, size, seed)
         with self.store.locked():
-            self.take = self._plan(start)
+            self.take = self._plan(start.given)
             self.plan, self.book = self.take.plan, SpeedBook()
             # Weights do not count: ComfyUI may leave some of them in main memory.
             room = compat.memory_for_run(model)
@@ -84,7 +87,8 @@ class Filming:
         began, cancelled = time.perf_counter(), False
         recorder = SpeedRecorder(self.book, self.expected.key)
         watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
-        watcher.say("\n".join((self.reused, self.expected.describe(), *_without_effect(self.effects.without))))
+        watcher.say("\n".join((self.reused, self.expected.describe(), *_without_effect(self.effects.without),
+                               *self._hints())))  # fmt: skip
         make_room(self.take, self.expected, watcher.say)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
@@ -93,7 +97,8 @@ class Filming:
                 if not (keep_partial and self.live.progress.chunk):
                     raise
                 cancelled = True
-        frames = self.take.join(self.path, self._metadata(self.take))
+        tags = self._metadata(self.take)
+        frames = self.take.join(self.path, tags, captions=tags is not None)
         recorder.finish(os.path.getsize(self.path), frames)
         partial = cancelled or self.live.progress.chunk < self.take.plan.chunks
         handle = TakeHandle(str(self.store.folder), self.take.id, self.live.progress.chunk)
@@ -152,11 +157,18 @@ class Filming:
             self._load()  # ComfyUI may have taken some of the model off the device after all
         return encoded
 
-    def _metadata(self, take: Take) -> dict[str, str]:
+    def _metadata(self, take: Take) -> dict[str, str] | None:
+        if not compat.metadata_wanted():
+            return None
         config = self.causal.config
         name = f"Wan 2.1, width {config.dim}, {config.num_layers} layers"
         tags = film_metadata(take.manifest.timeline, take.plan, self.stream, self.origin.seed, self.size, name)
         return with_given(tags, take.manifest.given)
+
+    def _hints(self) -> list[str]:
+        """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
+        cuts = (compat.text_cut(self.timeline.clip, text) for text in self.take.plan.texts)
+        return [*self.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, partial: bool) -> dict[str, Any]:
         done = self.live.progress
@@ -179,6 +191,7 @@ class Filming:
             "reused": self.reused,
             "honoured": self.effects.honoured,
             "no_effect": self.effects.without,
+            "hints": self._hints(),
             "rendered_chunks": done.rendered,
             "render_seconds": round(seconds, 3),
             "frames_per_second": round(done.rendered_frames / seconds, 2) if done.rendered else None,

@@ -36,9 +36,8 @@ class PocketTokenizer:
         self.encoder = encoder
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options):
-        """Prompts are literal: every weight is 1. The padding is left out."""
-        ids, mask = self.encoder.tokenize([text])
-        tokens = [(int(i), 1.0) for i in ids[0, : int(mask.sum())]]
+        """Prompts are literal: every weight is 1. No padding; what is too long is cut when it is encoded."""
+        tokens = [(token, 1.0) for token in self.encoder.all_ids(text)]
         return {NAME: [[(*token, 0) for token in tokens] if return_word_ids else tokens]}
 
     def untokenize(self, pair):
@@ -65,7 +64,7 @@ class PocketTextModel(nn.Module):
 
     def encode_token_weights(self, tokens):
         """-> (embedding [1, text_len, 4096] with zeros after the prompt's end, no pooled output)."""
-        row = [token[0] for token in tokens[NAME][0]]
+        row = [token[0] for token in compat.cut_row(tokens[NAME][0], self.text_len)]
         ids = torch.tensor([row + [0] * (self.text_len - len(row))])
         mask = (torch.arange(self.text_len) < len(row)).long()[None]
         context = encode_ids(self.transformer, ids, mask)

@@ -13,6 +13,7 @@ from ..longlive_core.render import check_size
 from . import compat, compat_server
 from .filming import Filming
 from .handles import TakeType
+from .starts import read_start
 from .timeline import TimelineType
 
 AUTO = "auto"
@@ -74,23 +75,12 @@ class LongLiveStreamSampler(io.ComfyNode):
             denoising_steps=StreamConfig.even_steps(steps),
             positions=compat.preset_of(model).positions if positions == AUTO else positions,
         )  # fmt: skip
-        start = _start(vae, (width, height), chunk, start_image, start_latent, take)
+        start = read_start(vae, timeline, (width, height), chunk, start_image, start_latent, take)
         filmed = Filming(model, vae, timeline, stream, seed, (width, height), start).run(on_cancel == KEEP)
         if not filmed.as_asked:
             _partial_results[compat_server.who_runs()[0]] += 1
         report = json.dumps(filmed.report, ensure_ascii=False)
         return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))
-
-
-def _start(vae, size: tuple[int, int], chunk: int, image, latent, take):
-    """What the film begins with, see `Filming`. ValueError for more than one thing."""
-    given = {"start_image": image, "start_latent": latent, "take": take}
-    connected = [name for name, value in given.items() if value is not None]
-    if len(connected) > 1:
-        raise ValueError(f"a film begins with one thing, but {' and '.join(connected)} are connected: keep one of them")
-    if image is not None:
-        return compat.encode_clip(vae, image, size, chunk)
-    return take if latent is None else compat.normalised(latent)
 
 
 def _main_inputs() -> list[io.Input]:

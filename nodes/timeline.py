@@ -97,6 +97,7 @@ class LongLivePromptTimeline(io.ComfyNode):
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
         timeline = Timeline(text, script, seconds, fps, contexts, clip, endless=duration == ENDLESS)
         said = plan.describe() if duration != ENDLESS else f"{plan.describe()}\nthen on until it is finished by hand"
+        said = "\n".join([said, *(f"hint: {cut}" for prompt in plan.texts if (cut := compat.text_cut(clip, prompt)))])
         return io.NodeOutput(timeline, ui=ui.PreviewText(said))
 
 

@@ -40,6 +40,23 @@ def test_a_picture_starts_a_film(tmp_path):
     assert main(["render", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "again.mp4")]) == 2
 
 
+def test_what_a_picture_is_not_taken_for_is_told(tmp_path, capsys):
+    """Forbids a white sky that nobody asked for without a word."""
+    Image.new("RGBA", (64, 48), (200, 30, 30, 0)).save(tmp_path / "picture.png")
+    code, frames = render(tmp_path, "A red ball", "--start", tmp_path / "picture.png")
+    assert code == 0 and frames[0].mean() > 200
+    assert "note: " in (said := capsys.readouterr().err) and "they are white here" in said
+
+
+def test_a_beginning_as_long_as_the_film_is_refused_before_it_is_encoded(tmp_path, capsys, monkeypatch):
+    """Forbids minutes of loading and encoding for a film with nothing to render."""
+    monkeypatch.setattr("longlive_core.pipeline.Pipeline.load", None)
+    with FilmWriter(tmp_path / "clip.mp4", 64, 48) as film:
+        film.write(np.zeros((33, 48, 64, 3), np.uint8))
+    assert render(tmp_path, "A red ball", "--start", tmp_path / "clip.mp4", seconds="2")[0] == 2
+    assert "begins with 3 chunks that are given and has 3 in all" in capsys.readouterr().err
+
+
 def test_a_film_goes_on_after_a_take(tmp_path):
     """Forbids a seam where the prompt stays, a branch at another place, and rendering the beginning again."""
     _, first = render(tmp_path, "A red ball", seconds="2.0")

@@ -133,3 +133,28 @@ def test_a_folder_that_takes_no_takes_is_told_first(shell):
     shell.store.write_text("not a folder")
     code, _, err = shell.render()
     assert code == 2 and "takes cannot be kept in" in err and "choose a folder" in err
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
+    """Forbids prompts in tags, subtitles, chapters and contact sheets of a film that was asked to be silent."""
+    monkeypatch.setattr("longlive_core.sheet._caption_at", lambda seconds, captions: pytest.fail() if captions else "")
+    takes = ("--takes", shell.store) if stored else ()
+    code, out, err = shell.run("render", STORY, "-o", shell.folder / "film.mp4", "--duration", 2.8, "--steps", 1,
+                               "--width", 32, "--height", 16, *takes, *shell.model, "--no-metadata",
+                               "--contact-sheet", shell.folder / "sheet.png")  # fmt: skip
+    assert code == 0, err
+    films = [shell.folder / "film.mp4"]
+    if stored:
+        films.append(shell.store / "takes" / shell.ids()[0] / "film.mp4")
+        films.append(shell.folder / "joined.mp4")
+        join = ("takes", "join", shell.ids()[0], "--takes", shell.store, "-o", films[-1])
+        assert shell.run(*join, "--no-metadata")[0] == 0
+    for film in films:
+        with av.open(str(film)) as container:
+            assert not {"comment", "longlive"} & set(container.metadata)
+            assert [stream.type for stream in container.streams] == ["video"]
+    code, _, err = shell.run("render", films[0], "-o", shell.folder / "again.mp4")
+    assert code == 2 and "saved without metadata (--no-metadata, in ComfyUI --disable-metadata)" in err
+    if stored:  # the folder keeps what it needs, and the next film may speak again
+        assert "4 of 4 chunks reused" in shell.render()[1] and len(subtitles(films[0])) == 2

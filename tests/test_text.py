@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from longlive_core import text
 from longlive_core.checkpoints import CheckpointError
-from longlive_core.text import TextEncoder, build_encoder, clean, encode_ids, hugging_face_names
+from longlive_core.prompts import prompt_spans
+from longlive_core.text import TextEncoder, build_encoder, clean, encode_ids, hugging_face_names, told_cut
+from longlive_core.timeline import parse
 
 RECORDING = Path(__file__).parent / "fidelity" / "umt5.safetensors"
 WORDS = ["a", "red", "ball", "rolls", "over", "grass"]
@@ -129,7 +131,36 @@ def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, 
     ids, mask = encoder.tokenize(["a red ball"])
     assert ids.tolist() == [[3, 4, 5, 1]] and mask.sum() == 4 and not caplog.records
     ids, mask = encoder.tokenize(["a red ball rolls over grass"])
-    assert ids.tolist() == [[3, 4, 5, 1]] and "cut at 4 tokens" in caplog.text
+    assert ids.tolist() == [[3, 4, 5, 1]]
+    told = "the prompt 'a red ball rolls over grass...' has 7 tokens, of which the text encoder takes 4: it is cut "
+    assert caplog.messages == [told + "before word 4, 'rolls over grass'; make it shorter, or split it"]
+    encoder.tokenize(["a red ball rolls over grass"])
+    assert encoder.cuts(["a red ball", "a red ball " * 2])[0].endswith("cut before word 4, 'a red ball'; make it "
+                                                                      "shorter, or split it")  # fmt: skip
+    encoder.tokenize(["a red ball " * 2])
+    assert len(caplog.messages) == 1, "once for each prompt"
+
+
+def test_the_cut_is_told_where_it_is(tmp_path):
+    """Forbids a word that is still read, or one behind the first that is not."""
+    assert told_cut("one two three", lambda text: len(text.split()) + 1, 4) is None
+    assert "before word 3, 'three'" in told_cut("one two three", lambda text: len(text.split()) + 1, 3)
+    assert "before word 3, 'three'" in told_cut("one two three", lambda text: len(text) // 3 + 1, 4), "within the word"
+    long = "\u96ea" * 100
+    told = told_cut(long, lambda text: len(text) + 1, 41)
+    assert f"has 101 tokens, of which the text encoder takes 41: it is cut before letter 41, '{long[:30]}...'" in told
+
+
+def test_prompts_of_other_lengths_blend_and_none_is_longer_than_the_model_knows():
+    """Forbids an error about sizes where ComfyUI's tokenizer cuts nothing, and a prompt's end that is not blended."""
+    lengths = {"short": 5, "long": 512, "longer": 700}
+    plan = parse("0s short\n3s longer {blend=2s}\n9s long {blend=2s}").plan(15)
+    spans = prompt_spans(plan.prompts, lambda text: torch.full((1, lengths[text], 8), float(lengths[text])))
+    assert {span.context.shape[1] for span in spans} == {5, 512}
+    mixed = spans[1].context
+    weight = dict(plan.prompts[1].mix)
+    assert torch.allclose(mixed[0, 3], torch.tensor(weight["short"] * 5 + weight["longer"] * 700.0))
+    assert torch.allclose(mixed[0, 511], torch.tensor(weight["longer"] * 700.0))
 
 
 def test_the_tokenizer_inside_comfyuis_file(tmp_path, hf_weights, sentencepiece_model):

@@ -12,7 +12,8 @@ function readable(text) {
       (film.frames_per_second === null ? "" :
         `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n`) +
       (film.partial ? "ended early; queue again to go on\n" : "") + film.reused +
-      (film.no_effect ?? []).map((line) => `\nno effect here: ${line}`).join("");
+      (film.no_effect ?? []).map((line) => `\nno effect here: ${line}`).join("") +
+      (film.hints ?? []).map((line) => `\nhint: ${line}`).join("");
   } catch {
     return text; // the other reports are for people already
   }

@@ -6,17 +6,22 @@ is counted by decoding, because what a container says of it is not always true.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import av
 import numpy as np
 
+from ..footage import open_footage
 from ..metadata import FilmRun, read_film
 from ..timeline import parse
 from ..timeline.plan import shot_boundary
+
+logger = logging.getLogger(__name__)
+
+_MOST_FRAMES_OFF = 2.5  # what rounded time stamps and a dropped frame may come to
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,19 @@ class Film:
     claimed: int = 0
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Every frame in order, uint8 RGB [H, W, 3]; one is in memory at a time. ValueError for a damaged file."""
-        count = 0
-        try:
-            with av.open(self.path) as container:
-                for picture in container.decode(video=0):
-                    yield picture.to_ndarray(format="rgb24")
-                    count += 1
-        except av.FFmpegError as error:
-            raise ValueError(f"'{self.path}' breaks off after frame {count - 1} ({error}); render or copy it "
-                             "again") from error  # fmt: skip
+        """Every frame in order, uint8 RGB [H, W, 3], upright; one is in memory at a time.
+
+        ValueError for a damaged film, and for one whose frames do not come at its rate: prompts could not be placed.
+        """
+        with open_footage(self.path) as footage:
+            for count, (image, time, _) in enumerate(footage.shown()):
+                if abs(time * self.fps - count) > _MOST_FRAMES_OFF:
+                    raise ValueError(f"'{self.path}' has no constant frame rate: its frame {count} comes at {time:.2f} "
+                                     f"s, not at {count / self.fps:.2f} s as {self.fps:g} a second are. Convert it to "
+                                     f"one first (ffmpeg -i IN -vf fps={self.fps:.6g} OUT)")  # fmt: skip
+                yield np.asarray(image)
+            for note in footage.notes:
+                logger.warning("%s", note)
 
 
 def open_film(path: str | os.PathLike, timeline: str | None = None, chunk: int = 3) -> Film:
@@ -99,16 +107,10 @@ def _look_at(path: str) -> tuple[float, tuple[int, int], int]:
     """Frames a second, (width, height), and the number of frames that the container claims (0: it does not)."""
     if not os.path.isfile(path):
         raise ValueError(f"there is no film '{path}'")
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise ValueError(f"'{path}' has no picture track, so it is not a film")
-            stream = container.streams.video[0]
-            if not stream.average_rate:
-                raise ValueError(f"'{path}' has no frame rate (is it a picture?); give a video")
-            return float(stream.average_rate), (stream.width, stream.height), stream.frames
-    except av.FFmpegError as error:
-        raise ValueError(f"'{path}' is not a video that can be read ({error}); give an MP4 or another video") from error
+    with open_footage(path) as footage:
+        if not footage.rate:
+            raise ValueError(f"'{path}' has no frame rate (is it a picture?); give a video")
+        return float(footage.rate), footage.size, footage.claimed
 
 
 def _from_tags(run: FilmRun, frames: int) -> tuple[Segment, ...]:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
 OnChunk = Callable[[int, np.ndarray | None], None]
-Metadata = Callable[[Take], Mapping[str, str]]
+Metadata = Callable[[Take], Mapping[str, str] | None]
 
 
 def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
@@ -40,7 +40,7 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
 
     Args:
         context_of: the embedding [1, tokens, text_dim] of a prompt; asked only for what has to be rendered.
-        metadata: the tags of a take's film.
+        metadata: the tags of a take's film; None: its file says nothing, neither in tags nor in captions.
         on_take: called whenever it becomes another.
         turns: what rests in main memory in between, made over `decoder`; by default nothing.
 
@@ -109,7 +109,8 @@ class _Rendering:
         """The film of what is there, in the place of those before it."""
         for spare in held.spares_of(take.film_path):
             held.remove(spare)
-        take.join(take.film_path, self.metadata(take))
+        tags = self.metadata(take)
+        take.join(take.film_path, tags, captions=tags is not None)
 
     @torch.inference_mode()
     def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:

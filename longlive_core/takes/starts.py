@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..beginnings import PIXELS, check_given
 from ..timeline import Plan, read_exact, shot_boundary
 from ..vae import encode
 from .keys import Given, Origin, given_key
 from .store import Manifest, TakeError, TakeStore
-
-PIXELS = 8  # of a latent in height and width
 
 
 def clip_chunks(frames: int, chunk: int) -> int:
@@ -55,10 +54,9 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
                          f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
     if not frames or frames % size:
-        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}")
-    if frames // size >= chunks:
-        raise ValueError(f"the film begins with {frames // size} chunks that are given and has {chunks} in all, so "
-                         "there is nothing to render; make it longer")  # fmt: skip
+        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}: "
+                         "give whole chunks, or the picture or clip itself")  # fmt: skip
+    check_given(frames // size, chunks)
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
         part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last

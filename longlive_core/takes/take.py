@@ -76,14 +76,19 @@ class Take:
         inside, size = chunk - self.shot_of(chunk).start, self.plan.chunk
         return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
 
-    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
+    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, captions: bool = True) -> int:
         """See `join`."""
-        return join(self.store, self.manifest, path, metadata)
+        return join(self.store, self.manifest, path, metadata, captions)
 
 
-def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> int:
-    """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames."""
-    with FilmWriter(path, **take.encoding, metadata=metadata, captions=captions_of_take(take)) as film:
+def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None,
+         captions: bool = True) -> int:  # fmt: skip
+    """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames.
+
+    metadata: its tags. captions: whether its prompts become subtitles and chapters.
+    """
+    said = captions_of_take(take) if captions else ()
+    with FilmWriter(path, **take.encoding, metadata=metadata, captions=said) as film:
         for key in take.keys:
             if not store.has_unit(key, take.unit):
                 break

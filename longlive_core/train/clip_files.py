@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..beginnings import empty_frames
 from ..checkpoints.files import write_safetensors
 from .prompts import Epochs, first_place
 
@@ -54,7 +55,7 @@ def write_shard(path: str | os.PathLike, latents: Tensor, prompts: Sequence[str]
                 metadata: dict[str, str] | None = None) -> None:  # fmt: skip
     """Write clips [N, C, T, h, w] with their N prompts: the whole file, or none.
 
-    ValueError for clips that are not finite or not of as many prompts; `metadata` is kept beside the prompts.
+    ValueError for clips that are not finite, are empty, or not of as many prompts; `metadata` is kept beside them.
     """
     if latents.dim() != 5 or len(latents) != len(prompts) or not len(prompts):
         raise ValueError(f"clips of shape {list(latents.shape)} with {len(prompts)} prompts: needed is "
@@ -62,6 +63,11 @@ def write_shard(path: str | os.PathLike, latents: Tensor, prompts: Sequence[str]
     if not torch.isfinite(latents).all():
         raise ValueError(f"the clips for {path} hold NaN or infinite numbers, so the file was not written; look at the "
                          "model that makes them")  # fmt: skip
+    empty = [number for number, clip in enumerate(latents) if empty_frames(clip)]
+    if empty:
+        raise ValueError(f"of the clips for {path} those of the numbers {', '.join(map(str, empty))} have latent "
+                         "frames that are empty (all numbers the same), so the file was not written; look at what "
+                         "encodes them")  # fmt: skip
     texts = {PROMPTS: json.dumps(list(prompts), ensure_ascii=False)}
     write_safetensors(path, {LATENTS: latents.to(torch.bfloat16).cpu()}, {**(metadata or {}), **texts})
 

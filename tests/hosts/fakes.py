@@ -115,7 +115,7 @@ class Interrupt:
 
 
 class Host:
-    """The modules that a version of ComfyUI has; `temp` is its temporary folder.
+    """The modules that a version of ComfyUI has; `temp` is its temporary folder, `disable_metadata` a flag of the user.
 
     Attributes: interrupt; released: how often memory was given back; progress: what the bar was told.
     """
@@ -124,7 +124,7 @@ class Host:
         self.new, self.newest, self.temp = version != OLD, version == NEWEST, temp
         base = BaseException if self.new else Exception
         self.interrupt = Interrupt(type("InterruptProcessingException", (base,), {}))
-        self.released, self.progress = 0, []
+        self.released, self.progress, self.disable_metadata = 0, [], False
 
     @contextmanager
     def pack(self):
@@ -162,13 +162,14 @@ class Host:
         ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
         algorithms = {"int8_tensorwise": None} if self.new else {}
         quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
-        comfy = _module("comfy", ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops, quant_ops=quant,
-                        lora=lora)  # fmt: skip
+        flags = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=self.disable_metadata))
+        comfy = _module("comfy", cli_args=flags, ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops,
+                        quant_ops=quant, lora=lora)  # fmt: skip
         execution = _module("comfy_execution.utils", get_executing_context=lambda: None)
         formats = comfy.latent_formats = _module("comfy.latent_formats")
         parents = [_module("comfy_execution", utils=execution), _module("comfy_api", latest=latest)]
-        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, comfy, formats,
-                execution, *parents]  # fmt: skip
+        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, flags, comfy,
+                formats, execution, *parents]  # fmt: skip
         return {module.__name__: module for module in made}
 
     def _management(self) -> ModuleType:

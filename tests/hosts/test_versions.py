@@ -56,7 +56,8 @@ def filming(package, parts):
     script = core.timeline.parse(TEXT)
     generator = torch.Generator().manual_seed(1)
     contexts = {text: torch.randn(1, 5, SHAPE.text_dim, generator=generator) for text in script.plan(5.0, 16).texts}
-    clip = SimpleNamespace(patcher=fakes.Patcher(torch.nn.Linear(2, 2)))
+    clip = SimpleNamespace(patcher=fakes.Patcher(torch.nn.Linear(2, 2)), cond_stage_model=None,
+                           tokenize=lambda text, **options: {"umt5xxl": [[(1, 1.0)]]})  # fmt: skip
     timeline = nodes.timeline.Timeline(TEXT, script, 5.0, 16.0, contexts, clip)
     stream = core.config.StreamConfig(window=6, denoising_steps=(1000, 500))
     return nodes.filming.Filming(*parts, timeline, stream, seed=3, size=SIZE)

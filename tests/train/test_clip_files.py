@@ -98,6 +98,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     (clips(2), texts(1), r"clips of shape \[2, 16, 6, 4, 4\] with 1 prompts"),
     (clips(1)[0], texts(16), r"clips of shape \[16, 6, 4, 4\]"),
     (clips(1) / 0, texts(1), "hold NaN or infinite numbers"),
+    (torch.cat([clips(1), clips(1) * 0]), texts(2), "of the numbers 1 have latent frames that are empty"),
 ])  # fmt: skip
 def test_bad_clips_are_not_written(tmp_path, latents, prompts, words):
     """Forbids a shard that no training can read, and half a file."""

@@ -1,0 +1,197 @@
+"""Picture files as they are meant to be seen: upright, in sRGB, over white where they are transparent.
+
+One picture, or an animation (GIF, WebP, PNG, AVIF) with the time at which each of its pictures appears.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
+
+Say = Callable[[str], None]
+
+_CROPPED = 1 / 3  # of a picture, from which its loss is spoken of
+BACKGROUND = (255, 255, 255)  # what shows through transparent places, as on the pages that such pictures are made for
+# Formats that are known by their content. What Pillow guesses (TGA), runs (EPS) or shows as a small preview (camera
+# raw files, which it takes for TIFF) is not among them.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI", "ICO", "PSD", "PCX",
+           "SGI", "DDS")  # fmt: skip
+ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
+_SHORTEST, _INSTEAD = 0.011, 0.1  # seconds: what browsers make of pictures that claim to last less
+# What ISO files (ftyp) of pictures call themselves.
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF = {b"avif", b"avis"}
+_DNG_VERSION, _SUBFILE, _PHOTOMETRIC = 50706, 254, 262  # tags of TIFF
+_WHITE_IS_ZERO = 0  # of _PHOTOMETRIC
+_MOST_16 = 65535
+
+
+class Shown(NamedTuple):
+    """A picture of a file: RGB, upright, with square pixels; its time in seconds after the first, and how long it
+    lasts, if the file says so."""
+
+    image: Image.Image
+    time: float = 0.0
+    lasts: float | None = None
+
+
+def read_pictures(path: str | os.PathLike, say: Say = lambda message: None) -> Iterator[Shown] | None:
+    """The picture or the animation at `path`; None where it is no picture file (it may be a video).
+
+    say: is told what somebody who looks at the file would not expect. ValueError: a picture that cannot be read, or
+    not as it is meant.
+    """
+    _refuse_unreadable(path)
+    Image.init()
+    try:
+        image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        return None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    if image.format == "TIFF":
+        _check_tiff(path, image)
+    return _shown(path, image, say)
+
+
+def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
+    number, time, transparent = 0, 0.0, False
+    try:
+        with image:
+            animated = image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
+            for picture in ImageSequence.Iterator(image) if animated else (image,):
+                number += 1
+                if animated and number == 1 and getattr(image, "default_image", False):
+                    continue  # what a program shows that knows no animated PNG
+                shown, see_through = upright_rgb(picture, path)
+                transparent |= see_through
+                lasts = _lasts(picture) if animated else None
+                yield Shown(shown, time, lasts)
+                time += lasts or 0
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise _unreadable(path, error, number) from error
+    if transparent:
+        say(f"'{path}' is transparent in places: they are white here")
+    if animated:
+        say(f"'{path}' is an animation: its {number} pictures are played once, {time:g} s")
+
+
+def told_cropping(name: str, own: tuple[int, int], size: tuple[int, int]) -> str | None:
+    """What is said of a picture of (width, height) that loses much of itself in a film of another shape; or None."""
+    shape, wanted = own[0] / own[1], size[0] / size[1]
+    lost = 1 - min(shape, wanted) / max(shape, wanted)
+    if lost <= _CROPPED:
+        return None
+    return (f"{name} is {own[0]} x {own[1]}: cropped to the film's shape, {size[0]} x {size[1]}, it loses {lost:.0%} "
+            f"{'left and right' if shape > wanted else 'above and below'}")  # fmt: skip
+
+
+def _lasts(picture: Image.Image) -> float:
+    seconds = picture.info.get("duration", 0) / 1000
+    return seconds if seconds >= _SHORTEST else _INSTEAD
+
+
+def upright_rgb(picture: Image.Image, path) -> tuple[Image.Image, bool]:
+    """A picture turned as its EXIF says, in sRGB; and whether it was transparent in places."""
+    turned = ImageOps.exif_transpose(picture)
+    profile = picture.info.get("icc_profile")
+    turned = _eight_bits(turned, picture, path)
+    if turned.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+        alpha = turned.getchannel("A")
+        colours = _srgb(turned.convert("RGB"), profile)
+        if alpha.getextrema()[0] == 255:
+            return colours, False
+        page = Image.new("RGB", turned.size, BACKGROUND)
+        page.paste(colours, mask=alpha)
+        return page, True
+    return _srgb(turned, profile), False
+
+
+def _eight_bits(picture: Image.Image, stored: Image.Image, path) -> Image.Image:
+    """Modes of more than 8 bits a channel, which Pillow cuts off at 255 instead of scaling them.
+
+    stored: the same as the file has it, not turned yet.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and stored.format == "PNG"):
+        levels = np.asarray(picture).astype(np.float64) / _MOST_16 * 255
+        if getattr(stored, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            levels = 255 - levels
+        grey = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+        hidden = picture.info.get("transparency")
+        if isinstance(hidden, int):
+            grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == hidden, 0, 255).astype(np.uint8)))
+        return grey
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"'{path}' holds {'fractions' if picture.mode == 'F' else 'numbers of 32 bits'}, whose "
+                         "black and white are not known; save it with 8 or 16 bits a channel")  # fmt: skip
+    return picture
+
+
+def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture's colours brought from its profile to sRGB, where it has one that fits."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if picture.mode not in ("RGB", "CMYK", "L", "LAB"):
+                picture = picture.convert("RGB")
+            if "sRGB" not in ImageCms.getProfileDescription(source):
+                picture = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or of another kind of picture
+            pass
+    if picture.mode == "LAB":
+        return ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"),
+                                         outputMode="RGB")  # fmt: skip
+    return picture.convert("RGB")
+
+
+def _refuse_unreadable(path) -> None:
+    """Raise ValueError for files whose pictures would be read wrongly by whatever opens them here."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 64), 4))}
+    if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or (head[8:12] not in _AVIF and brands & {b"heic", b"heix"})):
+        raise ValueError(f"'{path}' is a HEIC picture, as phones of Apple make them, which cannot be read here; save "
+                         "it as JPEG or PNG")  # fmt: skip
+    if head[4:8] == b"ftyp" and head[8:12] in _AVIF and not _knows("AVIF"):
+        raise ValueError(f"'{path}' is an AVIF picture, which this version of Pillow cannot read; save it as JPEG or "
+                         "PNG, or update Pillow to 11.3 or newer")  # fmt: skip
+    if head[8:10] == b"CR" and head[:4] in (b"II*\0", b"MM\0*"):
+        raise _raw(path)
+
+
+def _knows(name: str) -> bool:
+    Image.init()
+    return name in Image.OPEN
+
+
+def _check_tiff(path, image: Image.Image) -> None:
+    tags = image.tag_v2
+    if _DNG_VERSION in tags or tags.get(_SUBFILE, 0) & 1:
+        raise _raw(path)
+    if getattr(image, "n_frames", 1) > 1:
+        pages = 0
+        for page in ImageSequence.Iterator(image):
+            pages += not page.tag_v2.get(_SUBFILE, 0) & 1  # others are the same one in a smaller size
+        image.seek(0)
+        if pages > 1:
+            raise ValueError(f"'{path}' has {pages} pages; save the one that the film begins with as a picture of its "
+                             "own, or all of them as a video")  # fmt: skip
+
+
+def _raw(path) -> ValueError:
+    return ValueError(f"'{path}' is a camera's raw file, of which only a small preview could be read here; develop it, "
+                      "and save it as JPEG or PNG")  # fmt: skip
+
+
+def _unreadable(path, error: Exception, number: int = 0) -> ValueError:
+    where = f"picture {number} of it" if number > 1 else "it"
+    return ValueError(f"'{path}' is a picture, but {where} cannot be read ({error or type(error).__name__}); open it "
+                      "in another program, and save it anew as PNG")  # fmt: skip
