@@ -26,6 +26,7 @@ from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
+from .wording import count
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -228,16 +229,16 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             film = error.kept
         except KeyboardInterrupt:
             if bar.n:
-                print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)
+                print(f"{options.output} holds the first {count(int(bar.n), 'frame')}", file=sys.stderr)
             raise
         frames = int(bar.n)
     seconds = time.perf_counter() - began
     speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
-    print(f"{film}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
+    print(f"{film}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
         captions = [(segment.start_seconds, segment.text) for segment in plan.segments]
-        count = contact_sheet(film, options.contact_sheet, captions=captions)
-        print(f"{options.contact_sheet}: {count} pictures")
+        stills = contact_sheet(film, options.contact_sheet, captions=captions)
+        print(f"{options.contact_sheet}: {count(stills, 'picture')}")
 
 
 def _check_settings(options: argparse.Namespace, source: Source) -> tuple[StreamConfig, Plan, tuple[int, int]]:
@@ -304,7 +305,7 @@ def _int8_note(path: Path) -> str:
 
     weights, _ = read_file(path)
     size = block_linear_bytes(weights) / 2**20
-    return f" (INT8: {len(int8_layers(weights))} layers of the blocks, {size:.1f} MB)"
+    return f" (INT8: {count(len(int8_layers(weights)), 'layer')} of the blocks, {size:.1f} MB)"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..longlive_core.reports import timeline_report
 from ..longlive_core.timeline import Plan, Script, parse
 from . import compat
 
@@ -96,8 +97,7 @@ class LongLivePromptTimeline(io.ComfyNode):
         plan = script.plan(seconds, fps)
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
         timeline = Timeline(text, script, seconds, fps, contexts, clip, endless=duration == ENDLESS)
-        said = plan.describe() if duration != ENDLESS else f"{plan.describe()}\nthen on until it is finished by hand"
-        return io.NodeOutput(timeline, ui=ui.PreviewText(said))
+        return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, timeline.endless)))
 
 
 def seconds_asked(duration: float) -> float | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..timeline import Plan, parse, shot_boundary
 from ..vae import encode
+from ..wording import count
 from .keys import Given, Origin, given_key
 from .store import Manifest, TakeError, TakeStore
 
@@ -55,9 +56,10 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
                          f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
     if not frames or frames % size:
-        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}")
+        raise ValueError(f"the film begins with {count(frames, 'latent frame')}; it must be a multiple of the chunk, "
+                         f"{size}")  # fmt: skip
     if frames // size >= chunks:
-        raise ValueError(f"the film begins with {frames // size} chunks that are given and has {chunks} in all, so "
+        raise ValueError(f"the film begins with {count(frames // size, 'chunk')} given and has {chunks} in all, so "
                          "there is nothing to render; make it longer")  # fmt: skip
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
@@ -79,8 +81,8 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     there = store.rendered(manifest)
     chunks = there if chunks is None else chunks
     if not 1 <= chunks <= there:
-        raise TakeError(f"take {take} has {there} chunks rendered, so a film can go on after chunk 1 to {there}, not "
-                        f"after {chunks}")  # fmt: skip
+        raise TakeError(f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
+                        f"{there}, not after {chunks}")  # fmt: skip
     _check_like(manifest, size, plan.chunk)
     old = parse(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
