@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from . import compat
 from .pocket_clip import load_pocket_clip
+from .search_words import WORDS
 
 POCKET = "pocket (built-in)"
 FROM_MODEL = "from the model"
@@ -29,7 +30,7 @@ class LongLiveLoad(io.ComfyNode):
             category="LongLive",
             description="Loads a LongLive model, its text encoder and its VAE. The pocket model is built in: it draws "
             "coloured shapes, needs no download and runs on any CPU.",
-            search_aliases=["long video", "wan", "self forcing", "causal video"],
+            search_aliases=WORDS["LongLiveLoad"],
             inputs=[
                 io.Combo.Input(
                     "model", options=[POCKET, *files("diffusion_models")], default=POCKET,

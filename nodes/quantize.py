@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from ..longlive_core.quant import block_linear_bytes, int8_layers
 from ..longlive_core.wording import count
 from . import compat
+from .search_words import WORDS
 
 
 class LongLiveQuantizeINT8(io.ComfyNode):
@@ -18,7 +19,7 @@ class LongLiveQuantizeINT8(io.ComfyNode):
             category="LongLive",
             description="The linear layers of the model's blocks in 8 bits, weights and activations: half their memory "
             "of bf16. The film changes slightly.",
-            search_aliases=["int8", "w8a8", "quantization", "low vram"],
+            search_aliases=WORDS["LongLiveQuantizeINT8"],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "

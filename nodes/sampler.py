@@ -13,6 +13,7 @@ from ..longlive_core.render import check_size
 from . import compat, compat_server
 from .filming import Filming
 from .handles import TakeType
+from .search_words import WORDS
 from .timeline import TimelineType
 
 AUTO = "auto"
@@ -35,7 +36,7 @@ class LongLiveStreamSampler(io.ComfyNode):
             "next begins, so memory does not grow with the film. All of it is kept as a take: after Cancel, a crash or "
             "a change the next run makes only what is missing.",
             has_intermediate_output=True,
-            search_aliases=["LongLive sampler", "long video", "streaming video"],
+            search_aliases=WORDS["LongLiveStreamSampler"],
             inputs=[*_main_inputs(), *_advanced_inputs(), *_later_inputs()],
             outputs=[io.Video.Output(display_name="VIDEO"), TakeType.Output(display_name="TAKE")],
         )

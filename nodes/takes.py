@@ -14,6 +14,7 @@ from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_fram
 from ..longlive_core.wording import shorten
 from . import compat
 from .handles import TakeHandle, TakeType
+from .search_words import WORDS
 from .stores import open_store, store_folder
 
 NEWEST = "newest"
@@ -33,7 +34,7 @@ class LongLiveTakeFrames(io.ComfyNode):
             category="LongLive",
             description="A range of a take's frames for upscalers, interpolators and image nodes, and its last frame. "
             "The whole film never lies in memory.",
-            search_aliases=["last frame", "get frames", "split video"],
+            search_aliases=WORDS["LongLiveTakeFrames"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(
@@ -86,7 +87,7 @@ class LongLiveLoadTake(io.ComfyNode):
             display_name="Load Take",
             category="LongLive",
             description="A take that was rendered before, to go on from it or to take frames out of it.",
-            search_aliases=["resume video", "extend video"],
+            search_aliases=WORDS["LongLiveLoadTake"],
             inputs=[
                 io.Combo.Input(
                     "name", options=[NEWEST, *_choices()], default=NEWEST,
@@ -166,7 +167,7 @@ class LongLiveBranchTake(io.ComfyNode):
             display_name="Branch Take",
             category="LongLive",
             description="The beginning of a take, to go on from there in another way. Nothing is copied.",
-            search_aliases=["fork video", "split take"],
+            search_aliases=WORDS["LongLiveBranchTake"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..longlive_core.reports import timeline_report
 from ..longlive_core.timeline import Plan, Script, parse
 from . import compat
+from .search_words import WORDS
 
 TimelineType = io.Custom("LONGLIVE_TIMELINE")
 
@@ -52,7 +53,7 @@ class LongLivePromptTimeline(io.ComfyNode):
             description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
             "how long the film will be.",
             has_intermediate_output=True,
-            search_aliases=["prompt schedule", "prompt travel", "storyboard"],
+            search_aliases=WORDS["LongLivePromptTimeline"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder: the CLIP of Load LongLive, or of CLIPLoader (wan)."),
                 compat.widget(
