@@ -17,10 +17,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.templates import FOLDER, TEMPLATES, file_name, template_of  # noqa: E402 - the path comes first
 from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the path comes first
 from scripts.workflow_sources import LONGLIVE, POCKET, Source  # noqa: E402
 
-FOLDER = ROOT / "workflows"
 ROW = 1080  # pixels between films that stand below one another
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
@@ -30,7 +30,7 @@ def _load(graph: Graph, source: Source) -> Node:
 
 
 def _note(graph: Graph, source: Source, name: str) -> None:
-    text = source.notes.get(name, source.notes[""])
+    text = f"**{template_of(name).sentence}**\n\n{source.notes.get(name, source.notes[''])}"
     graph.add(NOTE, (COLUMNS[0], 600), (330, 120 + len(text) // 2), text=text)
 
 
@@ -153,7 +153,7 @@ def branch(graph: Graph, source: Source) -> None:
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
     begun = _sampler(graph, load["MODEL"], load["VAE"], first, source.size, seed=8)
-    kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], chunks=source.branch)
+    kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], at=source.branch)
     for row, way in enumerate(("left", "right"), start=1):
         timeline = _timeline(graph, load["CLIP"], source.texts[way], source.seconds, row)
         _film(graph, load["MODEL"], load["VAE"], timeline, source.size, seed=8, prefix=f"{graph.name}_{row}", row=row,
@@ -166,19 +166,19 @@ def live(graph: Graph, source: Source) -> None:
 
 
 SOURCES = (POCKET, LONGLIVE)
-DESCRIPTIONS: tuple[Callable[[Graph, Source], None], ...] = (
+DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {describe.__name__: describe for describe in (
     one_prompt, six_segment_story, transitions_compared, comfyui_loaders, lora, portrait, batch_of_seeds, int8,
     resume, extend, branch, live,
-)  # fmt: skip
+)}  # fmt: skip
 
 
 def graphs(source: Source) -> list[Graph]:
-    """All workflows of a source; their names are the files' names without .json."""
+    """All workflows of a source, in the templates' order; `file_name` says what the file of each is called."""
     made = []
-    for describe in DESCRIPTIONS:
-        graph = Graph(describe.__name__ + source.suffix)
-        describe(graph, source)
-        _note(graph, source, describe.__name__)
+    for template in TEMPLATES:
+        graph = Graph(template.name + source.suffix)
+        DESCRIPTIONS[template.name](graph, source)
+        _note(graph, source, template.name)
         made.append(graph)
     return made
 
@@ -187,8 +187,8 @@ def files() -> dict[str, str]:
     """Content of every workflow file by its path below workflows/."""
     content = {}
     for graph in (graph for source in SOURCES for graph in graphs(source)):
-        content[f"{graph.name}.json"] = _json(graph.ui())
-        content[f"api/{graph.name}.json"] = _json(graph.api())
+        content[f"{file_name(graph.name)}.json"] = _json(graph.ui())
+        content[f"api/{file_name(graph.name)}.json"] = _json(graph.api())
     return content
 
 

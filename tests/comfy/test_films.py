@@ -92,7 +92,10 @@ def test_branches_share_their_beginning_only(shipped):
     """Forbids a branch that keeps too much or too little, and two ways that are the same."""
     graph = graphs.api("branch")
     run, (left, right) = shipped("branch")
-    kept = 12 * graph[graphs.of_kind(graph, "LongLiveBranchTake")[0]]["inputs"]["chunks"] - 3
+    (branch,) = graphs.of_kind(graph, "LongLiveBranchTake")
+    said = run.outputs[branch]["text"][0]
+    assert said.startswith("branched at 2.81 s (3 s asked): 4 chunks stay\n")
+    kept = 12 * 4 - 3
     assert np.array_equal(left.frames[:kept], right.frames[:kept])
     assert not np.array_equal(left.frames[kept : kept + 12], right.frames[kept : kept + 9])
     assert len(left.frames) == len(right.frames) + 3  # a cut begins with a chunk of 9
@@ -130,7 +133,7 @@ def test_seeds_make_different_films(shipped):
 def test_reports(short_film):
     """Forbids nodes that keep snapped times and figures to themselves."""
     run, _ = short_film
-    assert "chunk    2" in run.outputs[TIMELINE]["text"][0]
+    assert "\n1.31 s (asked 1.5 s): A blue ball" in run.outputs[TIMELINE]["text"][0]
     report = report_of(run)
     assert (report["frames"], report["chunks"], report["positions"]) == (33, 3, "relative")
     assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]
