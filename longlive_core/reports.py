@@ -73,6 +73,8 @@ def beginning_report(expected: Estimate, reused: int, reason: str | None, endles
 
     lines = [] if endless else _reuse(reused, expected.plan.chunks, reason)
     lines.append(_work(expected, endless))
+    if expected.need.moving:
+        lines.append(f"memory is short: {gigabytes(expected.need.moving)} rest in main memory in between")
     if expected.available is not None and expected.need.proposes_int8(expected.available):
         saved = gigabytes(expected.need.saved_by_int8)
         lines.append(f"faster with Quantize INT8: the model takes {saved} less then")

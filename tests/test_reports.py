@@ -24,12 +24,13 @@ def film(reused: int = 0, reason: str | None = None, **facts) -> list[str]:
     return reports.film_report({**FACTS, **facts}, reused, reason).splitlines()
 
 
-def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int8: bool = False):
+def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int8: bool = False,
+             moving: int = 0):  # fmt: skip
     speed = None if seconds is None else Speed(None, seconds, 0.0, "2025-01-31")
     return SimpleNamespace(
         made=made, speed=speed, seconds=None if speed is None else made * seconds, plan=SimpleNamespace(chunks=7),
         available=10**9, limit=SimpleNamespace(to_remove=to_remove),
-        need=SimpleNamespace(proposes_int8=lambda room: int8, saved_by_int8=1_400_000_000),
+        need=SimpleNamespace(proposes_int8=lambda room: int8, saved_by_int8=1_400_000_000, moving=moving),
     )  # fmt: skip
 
 
@@ -105,8 +106,9 @@ def test_beginning():
         "prompt 3 changed: 6 of 7 chunks reused", "rendering 1 chunk, about 1 s", "no effect here: a: b"]  # fmt: skip
     assert say(expected(0), 7, None, False, []).splitlines()[1] == "nothing to render: every chunk is there"
     assert say(expected(seconds=None), 0, None, False, []) == "rendering 7 chunks, time not measured here yet"
-    told = say(expected(to_remove=2 * 10**9, int8=True), 0, None, False, []).splitlines()
-    assert told[1:] == ["faster with Quantize INT8: the model takes 1.4 GB less then",
+    told = say(expected(to_remove=2 * 10**9, int8=True, moving=3 * 10**8), 0, None, False, []).splitlines()
+    assert told[1:] == ["memory is short: 300 MB rest in main memory in between",
+                        "faster with Quantize INT8: the model takes 1.4 GB less then",
                         "2.0 GB of other takes will go, to keep to the limit"]  # fmt: skip
 
 
