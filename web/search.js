@@ -6,6 +6,8 @@ import { store } from "./stores.js";
 
 const WORDS_FILE = new URL("./search_words.json", import.meta.url);
 const NONE = 9; // the front end's rank of a name that does not have the words; 0: the name itself, 3: inside it
+const WHOLE = 1; // the rank of a whole word, as of a name that begins with it
+const TOP = 4; // places in the list, behind which a whole word does not put a node
 const SHORTEST = 3; // letters from which on a part of a word counts
 
 const plain = (text) => text.toLocaleLowerCase().replace(/[-_\s]+/g, " ").trim();
@@ -15,7 +17,7 @@ const plain = (text) => text.toLocaleLowerCase().replace(/[-_\s]+/g, " ").trim()
 function rank(search, query, node, words) {
   const asked = plain(query);
   const used = (scores) => node.postProcessSearchScores?.(scores) ?? scores; // what is used often comes first
-  if (words.some((word) => plain(word) === asked)) return used([1, 0, node.display_name.length, 0]);
+  if (words.some((word) => plain(word) === asked)) return used([WHOLE, 0, node.display_name.length, 0]);
   if (asked.length < SHORTEST) return null;
   const ranks = words.map((word) => search.calcAuxSingle(asked, plain(word), 0)).filter(([main]) => main < NONE);
   if (!ranks.length) return null;
@@ -29,7 +31,8 @@ function placed(search, query, found, ours) {
   const result = found.filter((node) => !ours.has(node));
   for (const [node, mine] of [...ours].sort((a, b) => search.compareAux(a[1], b[1]))) {
     const behind = result.findIndex((other) => search.compareAux(ours.get(other) ?? rankOf(other), mine) > 0);
-    result.splice(behind < 0 ? result.length : behind, 0, node);
+    const place = behind < 0 ? result.length : behind;
+    result.splice(mine[0] > WHOLE ? place : Math.min(place, TOP), 0, node);
   }
   return result;
 }
