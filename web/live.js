@@ -68,8 +68,9 @@ class Panel {
   // The front end shows previews and words of its own; here they would be there twice.
   hideHosts() {
     const { node } = this;
-    store("nodeOutput")?.revokePreviewsByExecutionId?.(String(node.id));
-    if (app.nodePreviewImages) delete app.nodePreviewImages[node.id];
+    const outputs = store("nodeOutput"), stills = outputs?.nodePreviewImages ?? app.nodePreviewImages;
+    outputs?.revokePreviewsByExecutionId?.(String(node.id)); // frees them, a little later
+    if (stills) delete stills[node.id];
     node.imgs = undefined;
     for (const name of [HOST_TEXT, HOST_PICTURE]) {
       const index = node.widgets.findIndex((widget) => widget.name === name);
