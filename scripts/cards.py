@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 from .templates import Template
 
 SIZE = (400, 400)  # cards are square
-MARGIN, GAP, TITLE, LINE, STRIP = 14, 4, 30, 19, 26  # pixels; the strip is at the bottom
+MARGIN, GAP, TITLE, LINE, STRIP = 12, 4, 36, 22, 28  # pixels; the strip is at the bottom
 BACKGROUND, INK, DIM, BAR = (24, 24, 28), (225, 225, 230), (160, 160, 170), (38, 38, 46)
 NODE, OURS, EDGE, LINK = (58, 58, 66), (44, 74, 96), (90, 90, 100), (150, 150, 120)
 STRETCH = 2.2  # of one axis against the other, so that long columns of nodes have room for words
-COLUMNS = 50  # characters of a sentence's line
+COLUMNS = 44  # characters of a sentence's line
 MAX_BYTES = 40_000
 HIDDEN = "MarkdownNote"
 
@@ -26,13 +26,13 @@ def frame(template: Template, words: str, accent: tuple[int, int, int]) -> tuple
     """An empty card with title, sentence and strip, and the box (left, top, right, bottom) for its picture."""
     card = Image.new("RGB", SIZE, BACKGROUND)
     draw = ImageDraw.Draw(card)
-    draw.text((MARGIN, 10), template.title, INK, ImageFont.load_default(size=20))
+    draw.text((MARGIN, 10), template.title, INK, ImageFont.load_default(size=26))
     lines = textwrap.wrap(template.sentence, COLUMNS)
     for row, line in enumerate(lines):
-        draw.text((MARGIN, 10 + TITLE + row * LINE), line, DIM, ImageFont.load_default(size=14))
+        draw.text((MARGIN, 10 + TITLE + row * LINE), line, DIM, ImageFont.load_default(size=18))
     draw.rectangle((0, SIZE[1] - STRIP, *SIZE), BAR)
     draw.rectangle((0, SIZE[1] - STRIP, 5, SIZE[1]), accent)
-    draw.text((SIZE[0] // 2, SIZE[1] - STRIP // 2), words, INK, ImageFont.load_default(size=13), anchor="mm")
+    draw.text((SIZE[0] // 2, SIZE[1] - STRIP // 2), words, INK, ImageFont.load_default(size=14), anchor="mm")
     return card, (GAP, 10 + TITLE + len(lines) * LINE + 8, SIZE[0] - GAP, SIZE[1] - STRIP - GAP)
 
 
