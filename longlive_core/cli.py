@@ -26,6 +26,7 @@ from .cli_takes import add_takes
 from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
+from .sizes import AUTO, CHOICES, film_size
 
 if TYPE_CHECKING:
     from .config import StreamConfig
@@ -109,7 +110,8 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add_beginning(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model, or the film)")
-    run.add_argument("--width", type=int, metavar="PX")
+    run.add_argument("--size", choices=CHOICES, default=AUTO, help="default: auto, what the model was made for")
+    run.add_argument("--width", type=int, metavar="PX", help="instead of --size, together with --height")
     run.add_argument("--height", type=int, metavar="PX")
     run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
     run.add_argument("--shift", type=float, help="of the flow-matching schedule")
@@ -243,18 +245,16 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
 def _check_settings(options: argparse.Namespace, source: Source) -> tuple[StreamConfig, Plan, tuple[int, int]]:
     """Settings, plan and size of the run; whatever cannot work is told here, before minutes of loading."""
     from .noise import AddressedNoise
-    from .pipeline import default_size, settings_for
-    from .render import check_device, check_size
+    from .pipeline import default_size, own_preset, settings_for
+    from .render import check_device
 
     check_device(options.device)
     preset, film = settings_for(options.model, options.preset), source.film
     stream = _stream(preset if film is None or options.preset else film.stream, options)
     plan = source.plan(options.duration, stream.chunk)
     stream.check_length(plan.longest_shot)
-    given = (options.width, options.height)
     own = default_size(options.model) if film is None else film.size
-    size = tuple(own if value is None else value for value, own in zip(given, own, strict=True))
-    check_size(*size)
+    size = film_size(options.size, options.width or 0, options.height or 0, own_preset(options.model), own)
     AddressedNoise(options.seed)
     return stream, plan, size
 

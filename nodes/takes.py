@@ -9,8 +9,9 @@ from comfy_api.latest import io, ui
 
 from ..longlive_core.takes import Manifest, TakeError, TakeStore
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
-from . import compat
+from . import bounds, compat
 from .handles import TakeHandle, TakeType
+from .queueing import widgets_judged
 from .stores import open_store, store_folder
 
 NEWEST = "newest"
@@ -50,8 +51,12 @@ class LongLiveTakeFrames(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, take: TakeHandle, first: int, frames: int, vae=None, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+    def validate_inputs(cls, take=None):  # one input, see compat_prompt
+        return widgets_judged(cls)
+
+    @classmethod
+    def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
+        first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
         store = take.store()
         manifest = store.read_manifest(take.id)
         chunks = min(take.chunks, store.rendered(manifest))
@@ -145,8 +150,12 @@ class LongLiveBranchTake(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, take: TakeHandle, chunks: int, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+    def validate_inputs(cls, take=None):  # one input, see compat_prompt
+        return widgets_judged(cls)
+
+    @classmethod
+    def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
+        (chunks,) = bounds.settings(cls.define_schema().inputs, widgets).values()
         if chunks > take.chunks:
             raise ValueError(f"the take has {take.chunks} chunks, so it cannot be branched after {chunks}")
         branch = TakeHandle(take.folder, take.id, chunks)
