@@ -40,10 +40,9 @@ def check_choice(size: str, width: int, height: int) -> None:
     said = " and ".join(f"{name} {value}" for name, value in (("width", width), ("height", height)) if value)
     if size != AUTO:
         raise ValueError(f"size {size} and {said} are two sizes: choose size {AUTO} to give width and height yourself, "
-                         f"or set both to 0 for {size}")  # fmt: skip
+                         f"or leave both at 0 for {size}")  # fmt: skip
     if not (width and height):
-        raise ValueError(f"{said} without {'a height' if width else 'a width'}: give both, or set both to 0 for the "
-                         f"size that the model was made for")  # fmt: skip
+        raise ValueError(f"{said} without a {'height' if width else 'width'}: give both, or neither (0)")
     check_size(width, height)
 
 

@@ -41,6 +41,10 @@ class Graph:
         value = self.inputs(node).get(name)
         return (str(value[0]), value[1]) if _is_link(value) else None
 
+    def links(self, node: str) -> list[str]:
+        """The inputs that are linked."""
+        return [name for name, value in self.inputs(node).items() if _is_link(value)]
+
     def value(self, node: str, name: str, default: Any = UNKNOWN) -> Any:
         """What an input will be given: its value, or that of the constant it is linked to; else UNKNOWN.
 

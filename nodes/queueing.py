@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import bounds, compat_prompt
+from . import bounds, compat, compat_prompt
 from .prompt_graph import UNKNOWN, Graph
 
 Fault = Callable[[Graph, str], str | None]
@@ -32,9 +32,16 @@ def widgets_judged(node: type[io.ComfyNode]) -> bool | str:
 def widgets_fault(graph: Graph, node: str, inputs: Iterable[io.Input], taken: str = "") -> tuple[str | None, bool]:
     """(what is wrong with one of the widgets and is not said by ComfyUI itself, whether all of them are right)
 
+    A link to an input that there is not counts as such.
+
     taken: the widget that the node's `validate_inputs` takes, at which ComfyUI does not look.
     """
-    all_right = True
+    inputs, all_right = list(inputs), True
+    try:
+        names = {each.id for each in inputs}
+        compat.refuse_removed({name: None for name in graph.links(node) if name not in names})
+    except ValueError as error:
+        return str(error), False
     for name, widget in bounds.widgets_of(inputs).items():
         error = _fault(graph, node, widget)
         if error is not None:

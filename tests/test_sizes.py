@@ -36,7 +36,7 @@ def test_presets_and_numbers():
 @pytest.mark.parametrize(
     "asked, words",
     [
-        (("auto", 640, 0), "width 640 without a height: give both, or set both to 0"),
+        (("auto", 640, 0), "width 640 without a height: give both, or neither (0)"),
         (("auto", 0, 480), "height 480 without a width"),
         (("draft", 640, 480), "size draft and width 640 and height 480 are two sizes: choose size auto"),
         (("portrait", 0, 480), "size portrait and height 480 are two sizes"),

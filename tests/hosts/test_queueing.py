@@ -135,6 +135,7 @@ SINGLE = {
     "no such file": (film(lora="gone.safetensors"), LOAD, "gone.safetensors"),
     "no such model": (put(film(), LOAD, model="gone.pt"), LOAD, "there is no gone.pt in models/diffusion_models; "),
     "parts that the model lacks": (put(film(), LOAD, model=REAL["model"]), LOAD, "longlive_base.pt brings none of its"),
+    "no such input": (put(film(), SAMPLER, negative=[LOAD, 1]), SAMPLER, "this version of the node has no input neg"),
     "no size": (film(size="huge"), SAMPLER, "huge"),
     "half a size": (film(width=640), SAMPLER, "width 640 without a height: give both"),
     "two sizes": (film(size="draft", width=640, height=480), SAMPLER, "size draft and width 640 and height 480"),
