@@ -11,6 +11,7 @@ timeline answer at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
 import time
@@ -111,8 +112,8 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add_beginning(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model, or the film)")
-    run.add_argument("--size", choices=CHOICES, default=AUTO, help="default: auto, what the model was made for; of a film "
-                     "or a take, its own")  # fmt: skip
+    run.add_argument("--size", choices=CHOICES, default=AUTO,
+                     help="default: auto, what the model was made for; of a film or a take, its own")  # fmt: skip
     run.add_argument("--width", type=int, metavar="PX", help="instead of --size, together with --height")
     run.add_argument("--height", type=int, metavar="PX")
     run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
@@ -258,7 +259,8 @@ def _check_settings(options: argparse.Namespace, source: Source, store: TakeStor
     stream.check_length(plan.longest_shot)
     own = default_size(options.model) if film is None else film.size
     if options.extend is not None and store is not None:  # it can have no other size
-        own = tuple(store.read_manifest(options.extend).origin["size"])
+        with contextlib.suppress(ValueError):  # what is wrong with it is said where it is read
+            own = tuple(store.read_manifest(options.extend).origin["size"])
     size = film_size(options.size, options.width or 0, options.height or 0, own_preset(options.model), own)
     AddressedNoise(options.seed)
     return stream, plan, size
