@@ -9,7 +9,7 @@ app.registerExtension({
     const onNodeCreated = nodeType.prototype.onNodeCreated;
     nodeType.prototype.onNodeCreated = function () {
       onNodeCreated?.apply(this, arguments);
-      const control = this.widgets?.find((widget) => widget.name === "control_after_generate");
+      const control = this.widgets?.find((widget) => widget.name === "seed")?.linkedWidgets?.[0];
       if (control) control.value = "fixed";
     };
   },
