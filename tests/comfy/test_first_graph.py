@@ -80,7 +80,7 @@ def test_auto_is_what_a_take_has(client, server):
     """Forbids a film that is to go on after a take and is refused because its size is not the model's own."""
     server.forget_takes()
     report(client.run(graphs.film(width=64, height=48, seed=22, duration=1.0, text="0s A red ball bounces.")))
-    graph = graphs.film(seed=22, duration=0.7, text="0s A red ball bounces. {cut}")
+    graph = graphs.film(seed=22, duration=0.5, text="0s A red ball bounces. {cut}")
     graph["8"] = {"class_type": "LongLiveLoadTake", "inputs": {"name": "newest"}}
     graph[SAMPLER]["inputs"]["take"] = ["8", 0]
     made = report(client.run(graph))
