@@ -16,6 +16,8 @@ from ..comfy import graphs
 from ..comfy.graphs import LOAD, SAMPLER, SAVE, TIMELINE
 from ..comfy.server import ROOT, comfyui_path
 
+pytestmark = pytest.mark.slow
+
 INSIDE = Path(__file__).with_name("inside_queueing.py")
 CUT = "0s A red ball bounces on a meadow. {cut}"
 NAN = float("nan")
