@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -12,8 +13,10 @@ from ..longlive_core.reports import branch_report, take_choices, take_report
 from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
 from ..longlive_core.wording import shorten
-from . import compat
+from . import bounds, compat
 from .handles import TakeHandle, TakeType
+from .prompt_graph import UNKNOWN, Graph
+from .queueing import judged, widgets_fault, widgets_judged
 from .search_words import WORDS
 from .stores import open_store, store_folder
 
@@ -58,8 +61,12 @@ class LongLiveTakeFrames(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, take: TakeHandle, first: int, frames: int, vae=None, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+    def validate_inputs(cls, take=None):  # one input, see compat_prompt
+        return widgets_judged(cls)
+
+    @classmethod
+    def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
+        first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
         store = take.store()
         manifest = store.read_manifest(take.id)
         chunks = min(take.chunks, store.rendered(manifest))
@@ -141,6 +148,7 @@ def _choices() -> list[str]:
 
 def _id_of(name: str) -> str:
     """The id in a choice of this version or an earlier one. TakeError where there is none."""
+    name = str(name)  # over the API it may be anything
     match = _ID.search(name) or _ID_BEFORE.match(name)
     if match is None:
         raise TakeError(f"{shorten(name, 60)!r} names no take: choose one from the list, or give its id, which is "
@@ -176,26 +184,37 @@ class LongLiveBranchTake(io.ComfyNode):
                     "which keeps all that comes before that prompt; or how many chunks stay (16c).",
                 ),
                 compat.widget(
-                    io.Int, "chunks", min=1, max=1_000_000, optional=True, force_input=True,
-                    tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
+                    io.Int, "chunks", default=0, min=0, max=1_000_000, optional=True, force_input=True,
+                    tooltip="How many chunks stay, as a number from another node, before 'at'. 0: as 'at' says.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, at=None):
-        try:
-            if at is not None:  # linked: known when it runs
-                check_place(at)
-        except ValueError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, at=None):  # one input, see compat_prompt
+        return judged("LongLiveBranchTake", _branch_fault, alone=_place_fault(at))
 
     @classmethod
-    def execute(cls, take: TakeHandle, at: str = FIRST_PLACE, chunks: int | None = None, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+    def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
+        at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
         manifest = take.store().read_manifest(take.id)
-        place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
+        place = find_place(manifest, f"{chunks}c" if chunks else at, take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
+
+
+def _branch_fault(graph: Graph, node: str) -> str | None:
+    fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs, taken="at")
+    at = graph.value(node, "at", FIRST_PLACE)
+    return fault or (None if at is UNKNOWN else _place_fault(at))
+
+
+def _place_fault(at: Any) -> str | None:
+    """None also where it is linked, and known when it runs; what is no text is refused by others."""
+    try:
+        if isinstance(at, str):
+            check_place(at)
+    except ValueError as error:
+        return str(error)
+    return None

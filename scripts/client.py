@@ -197,11 +197,14 @@ def main() -> int:
     parser.add_argument("--workflow", type=Path, default=WORKFLOW,
                         help="in API format; 01_start_here_pocket.json by default")
     parser.add_argument("--out", type=Path, default=Path("films"), help="folder for the films; %(default)s")
-    for name, kind in (("duration", float), ("seed", int), ("width", int), ("height", int)):
+    given = {"duration": float, "seed": int, "size": str, "width": int, "height": int}
+    for name, kind in given.items():
         parser.add_argument(f"--{name}", type=kind, help="instead of the workflow's")
     options = vars(parser.parse_args())
-    settings = {name: options[name] for name in ("duration", "seed", "width", "height") if options[name] is not None}
+    settings = {name: options[name] for name in given if options[name] is not None}
     workflow = json.loads(options["workflow"].read_text(encoding="utf-8"))
+    if settings.keys() & {"width", "height"} and any("size" in node["inputs"] for node in workflow.values()):
+        settings.setdefault("size", "auto")  # the one with which width and height go
     jobs = [Job(name, make_prompt(workflow, text, settings))
             for name, text in read_timelines(options["timelines"]).items()]  # fmt: skip
     try:

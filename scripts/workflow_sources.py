@@ -11,7 +11,7 @@ class Source:
 
     Attributes:
         suffix: of the workflows' names. load: the inputs of Load LongLive.
-        size, portrait: (width, height) in pixels. seconds: of a short film. texts: timelines by what they are for.
+        seconds: of a short film. texts: timelines by what they are for.
         loaders: file names for ComfyUI's own loaders; without a text encoder the CLIP is Load LongLive's.
         branch: where to leave a film of that length.
         lora: file name of a LoRA of the user's own. notes: Markdown by workflow, "" for all that have none.
@@ -19,8 +19,6 @@ class Source:
 
     suffix: str
     load: dict[str, str]
-    size: tuple[int, int]
-    portrait: tuple[int, int]
     seconds: float
     branch: str
     texts: dict[str, str]
@@ -65,8 +63,6 @@ LIVE = (
 POCKET = Source(
     suffix="",
     load={"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model", "vae": "from the model"},
-    size=(128, 80),
-    portrait=(112, 128),
     seconds=5.0,
     branch="3s",
     texts={
@@ -100,8 +96,8 @@ POCKET = Source(
         "none is shipped for the pocket model.",
         "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
         "LoRAs go before this node.",
-        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so its shapes "
-        "suffer here; LongLive's portrait size is 480 x 832.",
+        "portrait": "The sampler's *size* is `portrait`. The pocket model was trained at 128 x 80 only, so its shapes "
+        "suffer at 112 x 128; LongLive's portrait size is 480 x 832.",
         "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
         "set *control after generate* to `increment` and queue as often as you like.",
         "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
@@ -129,8 +125,6 @@ LONGLIVE = Source(
     suffix="_1_3b",
     load={"model": "longlive_base.pt", "lora": "lora.pt", "text_encoder": "umt5_xxl_fp16.safetensors",
           "vae": "wan_2.1_vae.safetensors"},
-    size=(832, 480),
-    portrait=(480, 832),
     seconds=20.0,
     branch="10s",
     texts={

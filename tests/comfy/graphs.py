@@ -69,7 +69,7 @@ def with_tiny_files(graph: dict) -> dict:
         if node["class_type"] == "LongLiveLoad":
             inputs.update(TINY)
         if node["class_type"] == "LongLiveStreamSampler":
-            inputs.update(TINY_SIZE)
+            inputs.update(TINY_SIZE, size="auto")
         inputs.update({name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae"))
                        if name in inputs})  # fmt: skip
     return graph

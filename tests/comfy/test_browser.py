@@ -15,6 +15,9 @@ WORDS = json.loads((graphs.WORKFLOWS.parent / "web" / "search_words.json").read_
 
 pytestmark = pytest.mark.comfy
 
+DEFAULTS = {"seed": 0, "size": "auto", "width": 0, "height": 0, "on_cancel": "keep partial", "steps": 4, "shift": 5,
+            "window": 12, "sink": 3, "sink_policy": "held", "chunk": 3, "positions": "auto"}  # fmt: skip
+
 # The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
   && window.LiteGraph?.registered_node_types?.SaveVideo"""
@@ -47,6 +50,21 @@ FILM_PLAYS = """(name) => {
 }"""
 FILM_ENDED = "() => document.querySelector('.longlive-live video').ended"
 
+EMPTY_GRAPH = "() => { window.app.graph.clear(); window.app.canvas.ds.reset(); }"
+# Of the only sampler: its widgets in the order in which they are saved, and what is queued of them.
+NEW_SAMPLER = """async () => {
+  const node = window.app.graph.nodes.find((each) => each.type === "LongLiveStreamSampler");
+  const saved = node.widgets.filter((widget) => widget.serialize !== false);
+  const { output } = await window.app.graphToPrompt();
+  return { order: saved.map((widget) => widget.name), values: saved.map((widget) => widget.value),
+    queued: output[node.id].inputs };
+}"""
+LOAD_CONTROL = """async (workflow) => {
+  await window.app.loadGraphData(workflow);
+  const node = window.app.graph.nodes.find((each) => each.type === "LongLiveStreamSampler");
+  return node.widgets[1].value;
+}"""
+
 
 @pytest.fixture(scope="module")
 def page(server):
@@ -73,6 +91,26 @@ def test_browser_queues_what_the_api_workflow_says(page, object_info, name):
     queued = page.evaluate(LOAD_AND_EXPORT, graphs.ui(name))
     assert problems(queued, object_info) == []
     assert settled(queued, object_info) == settled(graphs.api(name), object_info)
+
+
+def test_a_sampler_from_the_search_box_keeps_its_seed(page):
+    """Forbids a seed that changes after every run, so that "queue again to go on" makes another film; widgets in
+    another order than they are saved in; and a saved workflow's own choice that is lost."""
+    page.evaluate(EMPTY_GRAPH)
+    page.mouse.dblclick(640, 360)
+    page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
+    page.keyboard.type("Stream Sampler")
+    page.get_by_text("Stream Sampler", exact=True).first.wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => window.app.graph.nodes.some((node) => node.type === 'LongLiveStreamSampler')")
+    made = page.evaluate(NEW_SAMPLER)
+    assert [made["order"][0], *made["order"][2:]] == list(DEFAULTS)  # what the second one is called differs
+    assert made["values"] == [DEFAULTS["seed"], "fixed", *list(DEFAULTS.values())[1:]]
+    assert made["queued"] == DEFAULTS
+    workflow = graphs.ui("one_prompt")
+    sampler = next(node for node in workflow["nodes"] if node["type"] == "LongLiveStreamSampler")
+    sampler["widgets_values"][1] = "increment"
+    assert page.evaluate(LOAD_CONTROL, workflow) == "increment"
 
 
 def test_live_panel_steers_the_film(page, client):

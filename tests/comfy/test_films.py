@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from longlive_core.pocket import DIT_FILE
+from longlive_core.sizes import film_size
 from longlive_core.timeline import parse
 
 from . import films, graphs
@@ -58,8 +59,9 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
     for (timeline, sampler, _), film in zip(graphs.films_of(graph), made, strict=True):
         inputs, settings = graph[timeline]["inputs"], graph[sampler]["inputs"]
         plan = parse(inputs["text"]).plan(inputs["duration"])
-        sized = settings if name in LOOKED_AT else graphs.TINY_SIZE
-        assert film.size == (sized["width"], sized["height"])
+        small = {"size": "auto", **graphs.TINY_SIZE}
+        asked = [(settings if name in LOOKED_AT else small)[each] for each in ("size", "width", "height")]
+        assert film.size == film_size(*asked, "pocket")
         assert len(film.frames) == plan.frames
         assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
         assert name not in LOOKED_AT or film.looks_alive()
