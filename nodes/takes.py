@@ -141,6 +141,7 @@ def _choices() -> list[str]:
 
 def _id_of(name: str) -> str:
     """The id in a choice of this version or an earlier one. TakeError where there is none."""
+    name = str(name)  # over the API it may be anything
     match = _ID.search(name) or _ID_BEFORE.match(name)
     if match is None:
         raise TakeError(f"{shorten(name, 60)!r} names no take: choose one from the list, or give its id, which is "
@@ -176,8 +177,8 @@ class LongLiveBranchTake(io.ComfyNode):
                     "which keeps all that comes before that prompt; or how many chunks stay (16c).",
                 ),
                 compat.widget(
-                    io.Int, "chunks", min=1, max=1_000_000, optional=True, force_input=True,
-                    tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
+                    io.Int, "chunks", default=0, min=0, max=1_000_000, optional=True, force_input=True,
+                    tooltip="How many chunks stay, as a number from another node, before 'at'. 0: as 'at' says.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
@@ -193,9 +194,9 @@ class LongLiveBranchTake(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, take: TakeHandle, at: str = FIRST_PLACE, chunks: int | None = None, **removed) -> io.NodeOutput:
+    def execute(cls, take: TakeHandle, at: str = FIRST_PLACE, chunks: int = 0, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
         manifest = take.store().read_manifest(take.id)
-        place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
+        place = find_place(manifest, f"{chunks}c" if chunks else at, take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
