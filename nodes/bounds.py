@@ -39,7 +39,12 @@ def widgets_of(inputs: Iterable[io.Input]) -> dict[str, io.Input]:
 
 
 def checked(widget: io.Input, value: Any) -> Any:
-    """The value as the node takes it. ValueError with the widget's name and what it takes."""
+    """The value as the node takes it; None for one that may be left out and has no default.
+
+    ValueError with the widget's name and what it takes.
+    """
+    if value is None and widget.optional and widget.default is None:
+        return None
     if isinstance(widget, io.Combo.Input):
         return _choice(widget, value)
     if isinstance(widget, io.String.Input):

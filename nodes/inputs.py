@@ -20,7 +20,7 @@ AUTO = "auto"
 CHUNKS = [3, 1]
 KEEP, DISCARD = "keep partial", "discard"
 OWN_LENGTH, ENDLESS = -1, 0  # durations that are none
-EXAMPLE = "0s A red ball bounces on a meadow.\n4s A blue star bounces in the snow."  # the pocket model draws it
+EXAMPLE = "0s A red ball bounces on a meadow.\n3s A blue star bounces in the snow."  # the pocket model draws it
 
 
 def seconds_asked(duration: float) -> float | None:
@@ -42,7 +42,7 @@ def timeline_inputs() -> list[io.Input]:
             "subject and setting in every prompt: the model sees only the one in force.",
         ),
         compat.widget(
-            io.Float, "duration", default=8.0, min=-1.0, max=86400.0, step=0.5,
+            io.Float, "duration", default=6.0, min=-1.0, max=86400.0, step=0.5,
             tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). -1: as long "
             "as the timeline itself says. 0: without end, until you press Finish or cancel.",
         ),

@@ -56,7 +56,7 @@ def _fault(graph: Graph, node: str, widget: io.Input) -> Exception | None:
     linked = graph.link(node, widget.id) is not None
     value = UNKNOWN if linked else graph.as_it_came(node, widget.id)
     value = graph.value(node, widget.id, widget.default) if value is UNKNOWN else value
-    if value is UNKNOWN:
+    if value is UNKNOWN or (value is None and widget.id not in graph.inputs(node)):
         return None
     if not linked and graph.is_list(node, widget.id):
         return TypeError(f"{widget.id} is a link to nothing")
