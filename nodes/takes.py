@@ -184,28 +184,28 @@ class LongLiveBranchTake(io.ComfyNode):
                     "which keeps all that comes before that prompt; or how many chunks stay (16c).",
                 ),
                 compat.widget(
-                    io.Int, "chunks", default=0, min=0, max=1_000_000, optional=True, force_input=True,
-                    tooltip="How many chunks stay, as a number from another node, before 'at'. 0: as 'at' says.",
+                    io.Int, "chunks", min=1, max=1_000_000, optional=True, force_input=True,
+                    tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, at=None):  # one input, see compat_prompt
-        return judged("LongLiveBranchTake", _branch_fault, alone=_place_fault(at))
+    def validate_inputs(cls, take=None):  # one input, which is always there, see compat_prompt
+        return judged("LongLiveBranchTake", _branch_fault)
 
     @classmethod
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
         manifest = take.store().read_manifest(take.id)
-        place = find_place(manifest, f"{chunks}c" if chunks else at, take.chunks)
+        place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
 
 
 def _branch_fault(graph: Graph, node: str) -> str | None:
-    fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs, taken="at")
+    fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs)
     at = graph.value(node, "at", FIRST_PLACE)
     return fault or (None if at is UNKNOWN else _place_fault(at))
 

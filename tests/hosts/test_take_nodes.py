@@ -95,6 +95,12 @@ def test_branch(host, store):
 def test_branch_is_checked_when_it_is_queued(host):
     """Forbids a place that is none being found out after the film before it."""
     with host.pack() as package:
-        check = package.nodes.takes.LongLiveBranchTake.validate_inputs
-        assert [check(at=at) for at in (None, "12s", "segment 2", "16c", "16")] == [True] * 5
+        graph = package.nodes.prompt_graph.Graph
+        fault = package.nodes.takes._branch_fault
+
+        def check(**inputs):
+            return fault(graph({"7": {"class_type": "LongLiveBranchTake", "inputs": inputs}}, [], {"7": inputs}), "7")
+
+        assert [check(at=at) for at in ("12s", "segment 2", "16c", "16")] == [None] * 4
+        assert check() is None and check(at=["3", 0]) is None
         assert "'half way' is no place in a take" in check(at="half way")
