@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .pictures import BACKGROUND, Say, told_cropping
+from .wording import count
 
 PIXELS = 8  # of a latent in height and width
 _MOST, _LEAST = 1.5, -0.5  # what sharpening and scaling make of 1 and 0
@@ -17,7 +18,7 @@ _MOST, _LEAST = 1.5, -0.5  # what sharpening and scaling make of 1 and 0
 def check_given(given: int, chunks: int) -> None:
     """Raise ValueError where a film of `chunks` chunks has nothing left to render after so many that are given."""
     if given >= chunks:
-        raise ValueError(f"the film begins with {given} chunks that are given and has {chunks} in all, so there is "
+        raise ValueError(f"the film begins with {count(given, 'chunk')} given and has {chunks} in all, so there is "
                          "nothing to render; make it longer, or begin with less")  # fmt: skip
 
 

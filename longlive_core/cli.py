@@ -11,6 +11,7 @@ timeline answer at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
 import time
@@ -27,9 +28,12 @@ from .cli_timeline import Source, read_source
 from .cli_train import add_train
 from .cli_train_clips import add_train_clips
 from .cli_weights import add_weights, prefer_ema
+from .sizes import AUTO, CHOICES, film_size
+from .wording import count
 
 if TYPE_CHECKING:
     from .config import StreamConfig
+    from .takes import TakeStore
     from .timeline import Plan
 
 FAULT, USER_ERROR, INTERRUPTED = 1, 2, 130
@@ -113,7 +117,9 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     add_beginning(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model, or the film)")
-    run.add_argument("--width", type=int, metavar="PX")
+    run.add_argument("--size", choices=CHOICES, default=AUTO,
+                     help="default: auto, what the model was made for; of a film or a take, its own")  # fmt: skip
+    run.add_argument("--width", type=int, metavar="PX", help="instead of --size, together with --height")
     run.add_argument("--height", type=int, metavar="PX")
     run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
     run.add_argument("--shift", type=float, help="of the flow-matching schedule")
@@ -204,7 +210,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     store = None
     if options.takes is not None:
         store = TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
-    stream, plan, (width, height) = _check_settings(options, source)
+    stream, plan, (width, height) = _check_settings(options, source, store)
     beginning = read_beginning(options, store, plan, (width, height))
     plan, text = beginning.plan, source.text if options.extend is None else beginning.plan.to_text()
     model = Path(options.model).name
@@ -235,33 +241,35 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             film = error.kept
         except KeyboardInterrupt:
             if bar.n:
-                print(f"{options.output} holds the first {int(bar.n)} frames", file=sys.stderr)
+                print(f"{options.output} holds the first {count(int(bar.n), 'frame')}", file=sys.stderr)
             raise
         frames = int(bar.n)
     seconds = time.perf_counter() - began
     speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
-    print(f"{film}: {frames} frames, {width} x {height}, in {seconds:.1f} s{speed}")
+    print(f"{film}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
         captions = [(segment.start_seconds, segment.text) for segment in plan.segments] if told else None
-        count = contact_sheet(film, options.contact_sheet, captions=captions)
-        print(f"{options.contact_sheet}: {count} pictures")
+        stills = contact_sheet(film, options.contact_sheet, captions=captions)
+        print(f"{options.contact_sheet}: {count(stills, 'picture')}")
 
 
-def _check_settings(options: argparse.Namespace, source: Source) -> tuple[StreamConfig, Plan, tuple[int, int]]:
+def _check_settings(options: argparse.Namespace, source: Source, store: TakeStore | None,
+                    ) -> tuple[StreamConfig, Plan, tuple[int, int]]:  # fmt: skip
     """Settings, plan and size of the run; whatever cannot work is told here, before minutes of loading."""
     from .noise import AddressedNoise
-    from .pipeline import default_size, settings_for
-    from .render import check_device, check_size
+    from .pipeline import default_size, own_preset, settings_for
+    from .render import check_device
 
     check_device(options.device)
     preset, film = settings_for(options.model, options.preset), source.film
     stream = _stream(preset if film is None or options.preset else film.stream, options)
     plan = source.plan(options.duration, stream.chunk)
     stream.check_length(plan.longest_shot)
-    given = (options.width, options.height)
     own = default_size(options.model) if film is None else film.size
-    size = tuple(own if value is None else value for value, own in zip(given, own, strict=True))
-    check_size(*size)
+    if options.extend is not None and store is not None:  # it can have no other size
+        with contextlib.suppress(ValueError):  # what is wrong with it is said where it is read
+            own = tuple(store.read_manifest(options.extend).origin["size"])
+    size = film_size(options.size, options.width or 0, options.height or 0, own_preset(options.model), own)
     AddressedNoise(options.seed)
     return stream, plan, size
 
@@ -324,7 +332,7 @@ def _int8_note(path: Path) -> str:
 
     weights, _ = read_file(path)
     size = block_linear_bytes(weights) / 2**20
-    return f" (INT8: {len(int8_layers(weights))} layers of the blocks, {size:.1f} MB)"
+    return f" (INT8: {count(len(int8_layers(weights)), 'layer')} of the blocks, {size:.1f} MB)"
 
 
 if __name__ == "__main__":

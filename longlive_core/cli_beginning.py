@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .reports import branch_report
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,7 +30,8 @@ def add_beginning(render: argparse.ArgumentParser) -> None:
         "prompt")  # fmt: skip
     add("--extend", metavar="ID", help="a take of the folder that the film goes on after; the timeline's times count "
         "from there")  # fmt: skip
-    add("--branch-at", type=int, metavar="CHUNKS", help="go on after so many chunks of that take (default: all)")
+    add("--branch-at", metavar="PLACE", help="leave that take there: a time (12s, 0:12), 'segment 2' (what comes "
+        "before it stays), or so many chunks (16c, or 16); default: its end")  # fmt: skip
 
 
 def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
@@ -47,7 +50,7 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
     from .takes import clip_chunks, extended
 
     if options.extend is not None:
-        whole, given = extended(store, options.extend, options.branch_at, plan, size)
+        whole, given = extended(store, options.extend, _branch(options, store), plan, size)
         return Beginning(whole, given)
     if options.dry_run:
         raise ValueError("--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
@@ -59,3 +62,15 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
+
+
+def _branch(options: argparse.Namespace, store: TakeStore) -> int | None:
+    """Chunks of the take to go on after; None: all. Says where that is, since a time snaps."""
+    from .takes import find_place
+
+    if options.branch_at is None:
+        return None
+    take = store.read_manifest(options.extend)
+    place = find_place(take, options.branch_at, store.rendered(take))
+    print(branch_report(take, place).splitlines()[0], file=sys.stderr)
+    return place.chunks

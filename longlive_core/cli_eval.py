@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .cli_numbers import positive
 from .cli_timeline import read_timeline
+from .wording import count
 
 if TYPE_CHECKING:
     from .eval import Film, FilmReport, Settings
@@ -119,7 +120,8 @@ def _describe(report: FilmReport) -> str:
     from .eval.report import film_row, segment_rows, switch_rows
 
     row = film_row(report)
-    lines = [f"{report.name}: {row['frames']} frames, {row['seconds']:.2f} s, {row['segments']} segment(s)"]
+    segments = count(row["segments"], "segment")
+    lines = [f"{report.name}: {count(row['frames'], 'frame')}, {row['seconds']:.2f} s, {segments}"]
     if report.film.given:
         lines.append(f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
                      "measured with the rest")  # fmt: skip
@@ -152,8 +154,8 @@ def _describe_summary(reports: Sequence[FilmReport]) -> str:
 
     if len(reports) < 2:
         return ""
-    lines = [f"mean of {len(reports)} films [95 % bootstrap interval]:"]
+    lines = [f"mean of {count(len(reports), 'film')} [95 % bootstrap interval]:"]
     for name, interval in summary(reports).items():
-        only = "" if interval.count == len(reports) else f"  (of {interval.count} films)"
+        only = "" if interval.count == len(reports) else f"  (of {count(interval.count, 'film')})"
         lines.append(f"  {name} {interval}{only}")
     return "\n".join(lines) + "\n"

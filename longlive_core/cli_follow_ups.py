@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .cli_numbers import positive
+from .wording import count
 
 if TYPE_CHECKING:
     from .train.follow_ups import Ask, Failure
@@ -60,7 +61,8 @@ def _follow_ups(options: argparse.Namespace) -> int:
         failures = _write(options, every, places, file) if places else []
     for failure in failures:
         sys.stderr.write(f"prompt {failure.number}, {failure.prompt[:60]!r}: {failure.reason}\n")
-    sys.stdout.write(f"{options.out}: {len(file.pairs) - kept} pairs written, {len(failures)} prompts failed\n")
+    written, failed = count(len(file.pairs) - kept, "pair"), count(len(failures), "prompt")
+    sys.stdout.write(f"{options.out}: {written} written, {failed} failed\n")
     if failures:
         sys.stderr.write("run the command again with --resume and another --seed to ask for those that failed\n")
     return FAULT if failures else 0
@@ -83,7 +85,8 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
                 bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
                 bar.update(done)
     except OutOfMemoryError as error:
-        raise ValueError(f"not enough memory to ask {options.batch} prompts together ({error}); lower --batch and add "
+        raise ValueError(f"not enough memory to ask {count(options.batch, 'prompt')} together ({error}); lower "
+                         "--batch and add "
                          f"--resume: the {len(file.pairs)} pairs written stay") from error  # fmt: skip
     except KeyboardInterrupt:
         sys.stderr.write(f"{options.out} holds {len(file.pairs)} pairs; --resume goes on\n")

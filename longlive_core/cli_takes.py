@@ -6,6 +6,9 @@ import argparse
 import sys
 import time
 
+from .reports import take_length
+from .wording import count, shorten
+
 
 def add_takes(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
@@ -39,21 +42,24 @@ def _list(options: argparse.Namespace) -> None:
     from .takes.store import TakeError
 
     store = _store(options)
+    there = store.stored_keys()
     for take in store.takes():
         if isinstance(take, TakeError):
-            print(f"?             {take}")
+            print(f"{take.take}  {take}")
             continue
         width, height = take.origin["size"]
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
-        print(f"{take.id}  {made}  {store.done(take)}/{len(take.keys)} chunks  {width}x{height}  "
-              f"seed {take.origin['seed']}  {take.segments[0]['text'][:60]}")  # fmt: skip
+        print(f"{take.id}  {made}  {take_length(take, store.rendered(take, there))}  "
+              f"{sum(key in there for key in take.keys)}/{count(len(take.keys), 'chunk')}  {width}x{height}  "
+              f"seed {take.origin['seed']}  {shorten(take.segments[0]['text'], 60)}")  # fmt: skip
 
 
 def _show(options: argparse.Namespace) -> None:
     store = _store(options)
     take = store.read_manifest(options.take)
     done = store.done(take)
-    print(f"take {take.id}: {done} of {len(take.keys)} chunks rendered{'' if done < len(take.keys) else ' (complete)'}")
+    complete = "" if done < len(take.keys) else " (complete)"
+    print(f"take {take.id}: {done} of {count(len(take.keys), 'chunk')} rendered{complete}")
     print(f"film: {store.take_folder(take.id) / 'film.mp4'}")
     for name, value in take.origin.items():
         print(f"{name}: {value}")
@@ -75,6 +81,7 @@ def _join(options: argparse.Namespace) -> None:
     take = store.read_manifest(options.take)
     check_writable(options.output)
     try:
-        print(f"{options.output}: {join(store, take, options.output, captions=not options.no_metadata)} frames")
+        frames = join(store, take, options.output, captions=not options.no_metadata)
+        print(f"{options.output}: {count(frames, 'frame')}")
     except FilmInUse as error:
         print(f"note: {error}", file=sys.stderr)

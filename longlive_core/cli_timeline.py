@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .timeline import Plan, Script, parse
+from .wording import count
 
 if TYPE_CHECKING:
     from .metadata import FilmRun
@@ -61,7 +62,7 @@ def read_source(argument: str, goes_on: bool = False) -> Source:
 
         film = read_film(argument)
         if film.given:
-            raise ValueError(f"'{argument}' begins with {film.given} chunks that were given (of a picture, a clip or "
+            raise ValueError(f"'{argument}' begins with {count(film.given, 'given chunk')} (of a picture, a clip or "
                              "another take), which its file does not hold: render its timeline with --start or "
                              "--extend")  # fmt: skip
         return Source(film.timeline, parse(film.timeline), film)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .cli_numbers import positive
 from .cli_train import changes, find_config, prompts_of
+from .wording import count
 
 if TYPE_CHECKING:
     from .train.config import Config
@@ -98,7 +99,7 @@ def _train_clips(options: argparse.Namespace) -> None:
     with ranks(options.device, PATIENCE) as who:
         _make(order, config, draw, options.steps, guidance, who)
         if who.first:
-            sys.stdout.write(f"{options.out}: {options.count} clips\n")
+            sys.stdout.write(f"{options.out}: {count(options.count, 'clip')}\n")
 
 
 def _origin(config: Config, steps: int, guidance: float) -> dict:

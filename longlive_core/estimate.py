@@ -18,6 +18,7 @@ from .memory import Need, gigabytes
 from .model import CausalWan
 from .speed import Speed, SpeedBook, SpeedKey, speed_key
 from .timeline import Plan
+from .wording import count
 
 if TYPE_CHECKING:
     from .takes import Take
@@ -135,8 +136,9 @@ class Estimate:
         if self.speed is None:
             return "not measured here yet"
         each = self.speed.seconds
-        return (f"about {duration(self.seconds)} for {_chunks(self.made)} ({each:.{2 if each < 10 else 0}f} s each, "
-                f"measured {self.speed.date} on {self.key.device})")  # fmt: skip
+        rate = f"{each:.{2 if each < 10 else 0}f} s each"
+        return (f"about {duration(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
+                f"on {self.key.device})")  # fmt: skip
 
     def _lines(self) -> list[tuple[str, str]]:
         total, room = self.plan.chunks, self.available
@@ -315,5 +317,3 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _chunks(count: int) -> str:
-    return f"{count} chunk{'' if count == 1 else 's'}"

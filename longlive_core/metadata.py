@@ -18,6 +18,7 @@ import av
 from .captions import Caption
 from .config import StreamConfig
 from .timeline import MAX_SECONDS, Plan, PlannedSegment, Script, shot_boundary
+from .wording import count
 
 if TYPE_CHECKING:
     from .takes.store import Manifest
@@ -131,8 +132,9 @@ def plan_again(script: Script, film: FilmRun) -> Plan:
     """The plan of a film from its timeline. ValueError where this is not the timeline it was made from."""
     plan = script.plan(duration_again(script, film), film.fps, film.stream.chunk)
     if plan.chunks != film.chunks or _prompts(segments_of(plan)) != _prompts(film.segments):
-        raise ValueError(f"the film's timeline makes another film ({plan.chunks} chunks with {len(plan.segments)} "
-                         f"prompts) than its record says ({film.chunks} chunks with {len(film.segments)}): one of them "
+        raise ValueError(f"the film's timeline makes another film ({count(plan.chunks, 'chunk')} with "
+                         f"{count(len(plan.segments), 'prompt')}) than its record says "
+                         f"({count(film.chunks, 'chunk')} with {count(len(film.segments), 'prompt')}): one of them "
                          "was changed, or an earlier version read it otherwise; give --duration to render the "
                          "timeline")  # fmt: skip
     return plan

@@ -17,13 +17,13 @@ from .memory import free_memory, gigabytes, weight_bytes
 from .model import CausalWan
 from .pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from .precision import resolve_dtype
+from .sizes import trained_size
 from .text import TextEncoder
 from .vae import StreamingDecoder
 
 logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
-WAN_SIZE = (832, 480)  # width, height the 1.3B model was trained at
 
 # Which file a missing argument wants, and where people get it.
 WANTED = {
@@ -139,19 +139,20 @@ def _require(model, **paths) -> None:
 
 def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamConfig:
     """The settings a model is run with by default; known before it is loaded. ValueError: no such preset."""
-    name = preset or ("pocket" if is_pocket(model) else "longlive-1.3b")
+    name = preset or own_preset(model)
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
+def own_preset(model: str | os.PathLike) -> str:
+    """The name of the settings and sizes that a model is taken to be made for, before it is loaded."""
+    return "pocket" if is_pocket(model) else "longlive-1.3b"
+
+
 def default_size(model: str | os.PathLike) -> tuple[int, int]:
     """(width, height) in pixels a model was trained at."""
-    if not is_pocket(model):
-        return WAN_SIZE
-    from .pocket.world import HEIGHT, WIDTH
-
-    return WIDTH, HEIGHT
+    return trained_size(own_preset(model))
 
 
 def is_pocket(model: str | os.PathLike) -> bool:

@@ -20,6 +20,7 @@ from .noise import AddressedNoise
 from .placement import Turns
 from .prompts import Contexts, prompt_spans
 from .rollout import rollout
+from .sizes import check_size
 from .speed import SpeedBook, SpeedRecorder
 from .takes import Given, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
 from .timeline import Plan
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
 # Called after every chunk with (chunks done, frames of this chunk).
 OnChunk = Callable[[int, int], None]
 Say = Callable[[str], None]
-
-
-def check_size(width: int, height: int, multiple: int = 16) -> None:
-    """Raise ValueError unless both are multiples of 16 pixels: 8 of the VAE times 2 of the model's patches."""
-    if width < multiple or height < multiple or width % multiple or height % multiple:
-        near = [max(multiple, round(value / multiple) * multiple) for value in (width, height)]
-        raise ValueError(
-            f"the size is {width} x {height} pixels; width and height must be multiples of {multiple}, such as "
-            f"{near[0]} x {near[1]}"
-        )
 
 
 def check_device(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import compat_server
+from . import compat_prompt, compat_server
 from .live import add_routes
 from .load import LongLiveLoad
 from .quantize import LongLiveQuantizeINT8
@@ -12,6 +12,7 @@ from .timeline import LongLivePromptTimeline
 
 if (_routes := compat_server.routes()) is not None:
     add_routes(_routes)
+compat_prompt.watch_prompts()
 
 
 class LongLiveExtension(ComfyExtension):

@@ -8,7 +8,8 @@ Written against ComfyUI 0.3.75. What newer versions change, and why it does not 
   every patcher made here says how to make it again (`cached_patcher_init`);
 - the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
 
-`compat_forward`, `compat_patches`, `compat_int8`, `compat_identity` and `compat_server` are parts of it.
+`compat_forward`, `compat_patches`, `compat_int8`, `compat_identity`, `compat_prompt` and `compat_server` are parts of
+it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from ..longlive_core.checkpoints import (
 )
 from ..longlive_core.checkpoints.files import files_of
 from ..longlive_core.checkpoints.names import recognise
-from ..longlive_core.config import PRESETS, ModelConfig, StreamConfig
+from ..longlive_core.config import ModelConfig
 from ..longlive_core.memory import free_memory
 from ..longlive_core.model import CausalWan
 from ..longlive_core.precision import cpu_computes_bf16
@@ -50,7 +51,7 @@ from .compat_forward import host_wan, original
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, knows_preferences, take_over
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-LATENT_CHANNELS = 16
+LATENT_CHANNELS, PIXELS = 16, 8  # of Wan's latents; pixels of one in width and height
 Cancelled = management.InterruptProcessingException  # a BaseException from 0.20 on
 WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
 
@@ -82,6 +83,15 @@ def schema(**arguments) -> io.Schema:
 def widget(kind, name: str, **arguments) -> io.Input:
     """An input such as `widget(io.Int, "steps", default=4, advanced=True)`."""
     return supported(kind.Input, id=name, **arguments)
+
+
+def seed_widget(name: str, **arguments) -> io.Input:
+    """A seed that stays as it is after a run, so that queueing again goes on with the same film.
+
+    Browsers of versions without that enumeration take True only, and begin at `randomize`: web/seed.js sets it there.
+    """
+    control = getattr(io, "ControlAfterGenerate", None)
+    return widget(io.Int, name, control_after_generate=True if control is None else control.fixed, **arguments)
 
 
 def refuse_removed(inputs: Mapping[str, object]) -> None:
@@ -302,10 +312,11 @@ def causal_model(model) -> CausalWan:
     return host_wan(model, config, device=model.load_device, dtype=_compute_dtype(model), patch_dtype=torch.float32)
 
 
-def preset_of(model) -> StreamConfig:
-    """How a MODEL wants to be rolled out. The pocket model is known by its width: no Wan 2.1 model is that narrow."""
+def preset_of(model) -> str:
+    """What a MODEL was made for, by the names of `PRESETS` and `SIZES`. The pocket model is known by its width: no Wan
+    2.1 model is that narrow."""
     narrow = ModelConfig.from_module(model.model.diffusion_model).dim < WAN_WIDTH
-    return PRESETS["pocket" if narrow else "longlive-1.3b"]
+    return "pocket" if narrow else "longlive-1.3b"
 
 
 def streaming_decoder(vae) -> StreamingDecoder:
@@ -379,6 +390,12 @@ def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor
 def normalised(samples: Tensor) -> Tensor:
     """A LATENT's samples [B, 16, T, h, w] -> the latents the model sees."""
     return comfy.latent_formats.Wan21().process_in(samples.float())
+
+
+def latent_size(latent: dict) -> tuple[int, int]:
+    """(width, height) in pixels of a film that begins with a LATENT."""
+    height, width = latent["samples"].shape[-2:]
+    return width * PIXELS, height * PIXELS
 
 
 def as_latent(latents: Tensor) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..longlive_core import reports
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate, vae_width
@@ -21,7 +23,7 @@ from ..longlive_core.metadata import film_metadata, with_given
 from ..longlive_core.placement import Turns
 from ..longlive_core.prompts import Contexts
 from ..longlive_core.speed import SpeedBook, SpeedRecorder
-from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, render_take, reuse
+from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, reason_for, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
 from . import compat, compat_server
@@ -33,6 +35,8 @@ from .live import showing
 from .starts import Start
 from .stores import film_file, open_store
 from .timeline import Timeline
+
+log = logging.getLogger(__name__)
 
 PREVIEW_SIZE = 512  # pixels, the longer side
 
@@ -77,7 +81,7 @@ class Filming:
             self.expected = estimate_film(self.causal, self.plan, stream, size, self.need, room, self.path,
                                           take=self.take, book=self.book, main=self.need.moving)  # fmt: skip
             self.expected.check()
-            self.reused = reuse(self.take)
+            self.reused, self.there, self.reason = reuse(self.take), self.take.reused, reason_for(self.take)
             self.store.write_manifest(self.take.manifest)
         self.turns, self.loaded = Turns(self.need.placement, self.decoder), False
         self.live = Live(self.plan, timeline.endless, stream.longest_shot)
@@ -87,8 +91,9 @@ class Filming:
         began, cancelled = time.perf_counter(), False
         recorder = SpeedRecorder(self.book, self.expected.key)
         watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
-        watcher.say("\n".join((self.reused, self.expected.describe(), *_without_effect(self.effects.without),
-                               *self._hints())))  # fmt: skip
+        log.info("%s\n%s", self.reused, self.expected.describe())
+        watcher.say(reports.beginning_report(self.expected, self.there, self.reason, self.timeline.endless,
+                                             self.effects.without, self._hints()))  # fmt: skip
         make_room(self.take, self.expected, watcher.say)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
@@ -100,10 +105,18 @@ class Filming:
         tags = self._metadata(self.take)
         frames = self.take.join(self.path, tags, captions=tags is not None)
         recorder.finish(os.path.getsize(self.path), frames)
-        partial = cancelled or self.live.progress.chunk < self.take.plan.chunks
+        ended = self._ended(cancelled)
         handle = TakeHandle(str(self.store.folder), self.take.id, self.live.progress.chunk)
-        as_asked = not partial and self.take.plan is self.plan
-        return Filmed(self.path, self._report(time.perf_counter() - began, partial), handle, as_asked)
+        as_asked = ended == reports.COMPLETE and self.take.plan is self.plan
+        return Filmed(self.path, self._report(time.perf_counter() - began, ended), handle, as_asked)
+
+    def _ended(self, cancelled: bool) -> str:
+        """How the film came to its end. Without end it is one that was asked for, whoever ended it."""
+        if cancelled:
+            return reports.CANCELLED
+        if self.timeline.endless:
+            return reports.FINISHED if self.live.finishing else reports.FULL
+        return reports.COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else reports.FINISHED
 
     def _plan(self, start: Tensor | TakeHandle | None) -> Take:
         plan, given = self.timeline.plan(self.stream.chunk), None
@@ -170,9 +183,9 @@ class Filming:
         cuts = (compat.text_cut(self.timeline.clip, text) for text in self.take.plan.texts)
         return [*self.notes, *(cut for cut in cuts if cut is not None)]
 
-    def _report(self, seconds: float, partial: bool) -> dict[str, Any]:
+    def _report(self, seconds: float, ended: str) -> dict[str, Any]:
         done = self.live.progress
-        return {
+        facts = {
             "frames": done.frames,
             "seconds": round(done.frames / self.plan.fps, 3),
             "fps": self.plan.fps,
@@ -187,7 +200,8 @@ class Filming:
             "vae_dtype": str(self.decoder.dtype).removeprefix("torch."),
             "expected_seconds": self.expected.seconds,
             "take": self.take.id,
-            "partial": partial,
+            "partial": ended == reports.CANCELLED or done.chunk < self.take.plan.chunks,
+            "ended": ended,
             "reused": self.reused,
             "honoured": self.effects.honoured,
             "no_effect": self.effects.without,
@@ -201,6 +215,7 @@ class Filming:
                 for segment in self.take.plan.segments
             ],
         }  # fmt: skip
+        return {**facts, "summary": reports.film_report(facts, self.there, self.reason)}
 
 
 class Watcher:
@@ -227,8 +242,10 @@ class Watcher:
         preview = None if frames is None else ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE)
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
-        event = {"node": self.node, "prompt_id": self.prompt_id, **self.live.status(), "chunk": chunk,
-                 "file": film_file(self.take.id, self.take.growing_name)}  # fmt: skip
+        status = self.live.status()
+        event = {"node": self.node, "prompt_id": self.prompt_id, **status, "chunk": chunk,
+                 "file": film_file(self.take.id, self.take.growing_name), "size": list(self.take.origin.size),
+                 "said": reports.progress_line(status, self.take.plan.fps)}  # fmt: skip
         del event["timeline"]  # of any length; who wants it asks for the status
         compat_server.send("longlive.chunk", event, self.client)
 
@@ -248,10 +265,6 @@ def _film_path() -> str:
     path = os.path.join(folder, f"longlive_{uuid.uuid4().hex[:12]}.mp4")
     check_writable(path)
     return path
-
-
-def _without_effect(lines: list[str]) -> list[str]:
-    return [f"no effect here: {line}" for line in lines]
 
 
 def _check_text_width(timeline: Timeline, config: ModelConfig) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import folder_paths
 from comfy_api.latest import io
 
 from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from ..longlive_core.weight_sets import CHOICES
-from . import compat
+from . import bounds, compat
+from .compat_prompt import host_checks_choices
 from .pocket_clip import load_pocket_clip
+from .prompt_graph import UNKNOWN, Graph
+from .queueing import judged, widgets_fault
+from .search_words import WORDS
 
+LOAD = "LongLiveLoad"
 POCKET = "pocket (built-in)"
 FROM_MODEL = "from the model"
 NONE = "none"
 DTYPES = ["auto", *compat.DTYPES]
+FOLDERS = {"model": "diffusion_models", "lora": "loras", "text_encoder": "text_encoders", "vae": "vae"}
 WANTED = {
-    "text_encoders": "a text encoder, such as umt5_xxl_fp16.safetensors in models/text_encoders",
+    "text_encoder": "a text encoder, such as umt5_xxl_fp16.safetensors in models/text_encoders",
     "vae": "a VAE, such as wan_2.1_vae.safetensors in models/vae",
 }
 
@@ -23,75 +31,33 @@ WANTED = {
 class LongLiveLoad(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        files = folder_paths.get_filename_list
         return compat.schema(
-            node_id="LongLiveLoad",
+            node_id=LOAD,
             display_name="Load LongLive",
             category="LongLive",
             description="Loads a LongLive model, its text encoder and its VAE. The pocket model is built in: it draws "
             "coloured shapes, needs no download and runs on any CPU.",
-            search_aliases=["long video", "wan", "self forcing", "causal video"],
-            inputs=[
-                io.Combo.Input(
-                    "model", options=[POCKET, *files("diffusion_models")], default=POCKET,
-                    tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
-                    "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
-                ),
-                io.Combo.Input(
-                    "lora", options=[NONE, *files("loras")], default=NONE,
-                    tooltip="A LoRA of models/loras, merged into the model: LongLive's own, which turns "
-                    "longlive_base.pt into LongLive, or one for Wan 2.1 1.3B of any trainer. More LoRAs go into LoRA "
-                    "loader nodes after this one.",
-                ),
-                io.Combo.Input(
-                    "text_encoder", options=[FROM_MODEL, *files("text_encoders")], default=FROM_MODEL,
-                    tooltip="The pocket model and files of its training bring their own. All others need umt5-xxl in "
-                    "ComfyUI's format, such as umt5_xxl_fp16.safetensors.",
-                ),
-                io.Combo.Input(
-                    "vae", options=[FROM_MODEL, *files("vae")], default=FROM_MODEL,
-                    tooltip="The pocket model and files of its training bring their own. All others need Wan 2.1's "
-                    "VAE, such as wan_2.1_vae.safetensors.",
-                ),
-                io.Combo.Input(
-                    "dtype", options=DTYPES, default="auto",
-                    tooltip="Precision of model and VAE. auto is bf16 where the device computes in it, fp16 on cards "
-                    "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
-                    "The sampler's report says what was taken.",
-                ),
-                compat.widget(
-                    io.Combo, "weights", options=list(CHOICES), default="auto", optional=True, advanced=True,
-                    tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their "
-                    "moving average. auto takes generator, or the average where only that is there; the log says "
-                    "which. Self-Forcing's films are made with the average.",
-                ),
-            ],
+            search_aliases=WORDS["LongLiveLoad"],
+            inputs=load_inputs(),
             outputs=[
                 io.Model.Output(display_name="MODEL"),
                 io.Clip.Output(display_name="CLIP"),
                 io.Vae.Output(display_name="VAE"),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
-    def validate_inputs(cls, model=None, lora=None, text_encoder=None, vae=None, dtype=None, weights=None):
-        # ComfyUI 0.3.75 does not look whether a value is among a combo's choices: it may be of another version's.
-        if dtype not in (None, *DTYPES):
-            return f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}"
-        if weights not in (None, *CHOICES):
-            return f"weights {weights!r}: allowed are {', '.join(CHOICES)}"
-        chosen = {"diffusion_models": model, "loras": lora, "text_encoders": text_encoder, "vae": vae}
-        gone = [f"{name} in models/{folder}" for folder, name in chosen.items() if _is_gone(folder, name)]
-        if gone:
-            return f"there is no {' and no '.join(gone)}; press R to read the folders again"
-        missing = [WANTED[folder] for folder in WANTED if chosen[folder] == FROM_MODEL]
-        if model in (None, POCKET) or not missing or is_pocket_file(_path("diffusion_models", model)):
-            return True
-        return f"{model} brings none of its own: choose {' and '.join(missing)}"
+    def validate_inputs(cls, model=None):  # one input, see compat_prompt
+        return judged(LOAD, _fault, alone=_gone({"model": model}))
 
     @classmethod
     def execute(cls, model, lora, text_encoder, vae, dtype, weights="auto", **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+        given = {"model": model, "lora": lora, "text_encoder": text_encoder, "vae": vae, "dtype": dtype,
+                 "weights": weights, **removed}  # fmt: skip
+        wrong = _gone(given) or _missing(given)  # linked values were not known before
+        if wrong is not None:
+            raise ValueError(wrong)
+        bounds.settings(load_inputs(), given)
         model_path = _path("diffusion_models", model) or str(weights_folder() / DIT_FILE)
         vae_path = _path("vae", vae) or str(weights_folder() / VAE_FILE)
         clip_path = _path("text_encoders", text_encoder)
@@ -101,6 +67,71 @@ class LongLiveLoad(io.ComfyNode):
             compat.load_clip(clip_path, embeddings) if clip_path else load_pocket_clip(),
             compat.load_vae(vae_path, dtype),
         )
+
+
+def load_inputs() -> list[io.Input]:
+    """Workflows keep their values by position: only append."""
+    files = folder_paths.get_filename_list
+    return [
+        io.Combo.Input(
+            "model", options=[POCKET, *files("diffusion_models")], default=POCKET,
+            tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
+            "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
+        ),
+        io.Combo.Input(
+            "lora", options=[NONE, *files("loras")], default=NONE,
+            tooltip="A LoRA of models/loras, merged into the model: LongLive's own, which turns longlive_base.pt into "
+            "LongLive, or one for Wan 2.1 1.3B of any trainer. More LoRAs go into LoRA loader nodes after this one.",
+        ),
+        io.Combo.Input(
+            "text_encoder", options=[FROM_MODEL, *files("text_encoders")], default=FROM_MODEL,
+            tooltip="The pocket model and files of its training bring their own. All others need umt5-xxl in "
+            "ComfyUI's format, such as umt5_xxl_fp16.safetensors.",
+        ),
+        io.Combo.Input(
+            "vae", options=[FROM_MODEL, *files("vae")], default=FROM_MODEL,
+            tooltip="The pocket model and files of its training bring their own. All others need Wan 2.1's "
+            "VAE, such as wan_2.1_vae.safetensors.",
+        ),
+        io.Combo.Input(
+            "dtype", options=DTYPES, default="auto",
+            tooltip="Precision of model and VAE. auto is bf16 where the device computes in it, fp16 on cards "
+            "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
+            "The sampler's report says what was taken.",
+        ),
+        compat.widget(
+            io.Combo, "weights", options=list(CHOICES), default="auto", optional=True, advanced=True,
+            tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their moving "
+            "average. auto takes generator, or the average where only that is there; the log says which. "
+            "Self-Forcing's films are made with the average.",
+        ),
+    ]  # fmt: skip
+
+
+def _fault(graph: Graph, node: str) -> str | None:
+    """What is wrong with a node in the prompt that is being queued."""
+    chosen = {name: graph.value(node, name) for name in FOLDERS}
+    chosen = {name: value for name, value in chosen.items() if value is not UNKNOWN}
+    looked_at = FOLDERS.keys() - {"model"} if host_checks_choices() else set()
+    gone = _gone({name: value for name, value in chosen.items() if name not in looked_at})
+    wrong, all_right = (gone, False) if gone else widgets_fault(graph, node, load_inputs(), taken="model")
+    return _missing(chosen) if all_right else wrong
+
+
+def _gone(chosen: dict[str, Any]) -> str | None:
+    """Which files of those chosen are no longer there."""
+    gone = [f"{chosen[name]} in models/{folder}" for name, folder in FOLDERS.items()
+            if isinstance(chosen.get(name), str) and _is_gone(folder, chosen[name])]  # fmt: skip
+    return f"there is no {' and no '.join(gone)}; press R to read the folders again" if gone else None
+
+
+def _missing(chosen: dict[str, Any]) -> str | None:
+    """What the model chosen does not bring, and is not chosen either."""
+    model = chosen.get("model", POCKET)
+    missing = [wanted for name, wanted in WANTED.items() if chosen.get(name) == FROM_MODEL]
+    if model == POCKET or not missing or is_pocket_file(_path(FOLDERS["model"], model)):
+        return None
+    return f"{model} brings none of its own: choose {' and '.join(missing)}"
 
 
 def _path(folder: str, name: str) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..longlive_core.quant import block_linear_bytes, int8_layers
+from ..longlive_core.wording import count
 from . import compat
+from .search_words import WORDS
 
 
 class LongLiveQuantizeINT8(io.ComfyNode):
@@ -17,7 +19,7 @@ class LongLiveQuantizeINT8(io.ComfyNode):
             category="LongLive",
             description="The linear layers of the model's blocks in 8 bits, weights and activations: half their memory "
             "of bf16. The film changes slightly.",
-            search_aliases=["int8", "w8a8", "quantization", "low vram"],
+            search_aliases=WORDS["LongLiveQuantizeINT8"],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "
@@ -35,10 +37,10 @@ class LongLiveQuantizeINT8(io.ComfyNode):
 
 
 def report(weights: dict, patched: int) -> str:
-    """What became of the model, in one line. patched: weights with LoRAs that were baked in."""
+    """What became of the model, for people. patched: weights with LoRAs that were baked in."""
     layers = set(int8_layers(weights))
     parts = [name for name in weights if name.rpartition(".")[0] in layers and name.endswith((".weight", ".bias"))]
     before = 2 * sum(weights[name].numel() for name in parts)
     after = block_linear_bytes(weights)
-    text = f"{len(layers)} layers in INT8: {before / 2**20:.1f} MB in bf16, now {after / 2**20:.1f} MB"
-    return f"{text}; patches of {patched} weights baked in" if patched else text
+    text = f"{count(len(layers), 'layer')} in INT8: {after / 2**20:.1f} MB, {before / 2**20:.1f} MB in bf16"
+    return f"{text}\nLoRAs baked into {count(patched, 'weight')}" if patched else text

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..longlive_core.takes import Manifest, TakeError, TakeStore
+from ..longlive_core.reports import branch_report, take_choices, take_report
+from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
-from . import compat
+from ..longlive_core.wording import shorten
+from . import bounds, compat
 from .handles import TakeHandle, TakeType
+from .prompt_graph import UNKNOWN, Graph
+from .queueing import judged, widgets_fault, widgets_judged
+from .search_words import WORDS
 from .stores import open_store, store_folder
 
 NEWEST = "newest"
 MOST_FRAMES = 1000
+FIRST_PLACE = "2s"  # inside nearly every take
+_ID = re.compile(r"(?:.*\[)?([0-9a-f]{12})\]?\s*\Z", re.DOTALL)  # alone, or in brackets at a label's end
+_listed: dict[Path, tuple[tuple, list[str]]] = {}  # of the folder listed last: its state, and its choices
+_ID_BEFORE = re.compile(r"([0-9a-f]{12}) ")  # followed by first words
 
 
 class LongLiveTakeFrames(io.ComfyNode):
@@ -26,7 +37,7 @@ class LongLiveTakeFrames(io.ComfyNode):
             category="LongLive",
             description="A range of a take's frames for upscalers, interpolators and image nodes, and its last frame. "
             "The whole film never lies in memory.",
-            search_aliases=["last frame", "get frames", "split video"],
+            search_aliases=WORDS["LongLiveTakeFrames"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(
@@ -50,8 +61,12 @@ class LongLiveTakeFrames(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, take: TakeHandle, first: int, frames: int, vae=None, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
+    def validate_inputs(cls, take=None):  # one input, see compat_prompt
+        return widgets_judged(cls)
+
+    @classmethod
+    def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
+        first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
         store = take.store()
         manifest = store.read_manifest(take.id)
         chunks = min(take.chunks, store.rendered(manifest))
@@ -79,11 +94,12 @@ class LongLiveLoadTake(io.ComfyNode):
             display_name="Load Take",
             category="LongLive",
             description="A take that was rendered before, to go on from it or to take frames out of it.",
-            search_aliases=["resume video", "extend video"],
+            search_aliases=WORDS["LongLiveLoadTake"],
             inputs=[
                 io.Combo.Input(
-                    "name", options=[NEWEST, *_names()], default=NEWEST,
-                    tooltip="The take's id and its first words, the newest first. Press R to read the folder again.",
+                    "name", options=[NEWEST, *_choices()], default=NEWEST,
+                    tooltip="The takes, the one rendered last first: when, length, size, first words, id. Press R to "
+                    "read the folder again. Programs give the id alone, or newest.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
@@ -91,7 +107,16 @@ class LongLiveLoadTake(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None):
-        return True  # a take may have come after the front end read the list; execute looks
+        # A take may have come, or gone on, after the front end read the list, so its words do not count.
+        if name in (None, NEWEST):
+            return True  # None: linked
+        try:
+            TakeStore(store_folder(), create=False).read_manifest(_id_of(name))
+        except TakeMissing:
+            return f"there is no take {_id_of(name)} here: press R to read the list again"
+        except TakeError as error:
+            return str(error)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **inputs):
@@ -103,20 +128,38 @@ class LongLiveLoadTake(io.ComfyNode):
         manifest = _manifest(name)
         store = open_store()
         handle = TakeHandle(str(store.folder), manifest.id, store.rendered(manifest))
-        return io.NodeOutput(handle, ui=ui.PreviewText(_said(handle, manifest)))
+        return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
 
 
-def _names() -> list[str]:
+def _choices() -> list[str]:
+    """A label for every take, the one rendered last first; those that cannot be read come last, and say so."""
     if not (Path(store_folder()) / "takes").is_dir():
         return []
-    return [f"{take.id} {take.segments[0]['text'][:60]}" for take in TakeStore(store_folder(), create=False).takes()
-            if isinstance(take, Manifest)]  # fmt: skip
+    try:
+        store = TakeStore(store_folder(), create=False)
+    except TakeError:
+        return []  # whoever renders is told why
+    state = store.state()
+    if _listed.get(store.folder, (None,))[0] != state:  # ComfyUI asks many times for every prompt
+        _listed.clear()
+        _listed[store.folder] = (state, take_choices(store))
+    return _listed[store.folder][1]
+
+
+def _id_of(name: str) -> str:
+    """The id in a choice of this version or an earlier one. TakeError where there is none."""
+    name = str(name)  # over the API it may be anything
+    match = _ID.search(name) or _ID_BEFORE.match(name)
+    if match is None:
+        raise TakeError(f"{shorten(name, 60)!r} names no take: choose one from the list, or give its id, which is "
+                        "twelve hexadecimal digits, or newest")  # fmt: skip
+    return match[1]
 
 
 def _manifest(name: str) -> Manifest:
     store = open_store()
     if name != NEWEST:
-        return store.read_manifest(name.split(" ")[0])
+        return store.read_manifest(_id_of(name))
     newest = max((take for take in store.takes() if isinstance(take, Manifest)), key=lambda take: take.used,
                  default=None)  # fmt: skip
     if newest is None:
@@ -132,29 +175,46 @@ class LongLiveBranchTake(io.ComfyNode):
             display_name="Branch Take",
             category="LongLive",
             description="The beginning of a take, to go on from there in another way. Nothing is copied.",
-            search_aliases=["fork video", "split take"],
+            search_aliases=WORDS["LongLiveBranchTake"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(
-                    io.Int, "chunks", default=13, min=1, max=1_000_000,
-                    tooltip="How many of the take's chunks stay (12 frames each, the first of a shot 9): 13 are the "
-                    "first 9.6 s at 16 fps.",
+                    io.String, "at", default=FIRST_PLACE, optional=True,
+                    tooltip="Where to leave the take: a time (12s, 0:12), which snaps to the nearest chunk; segment 2, "
+                    "which keeps all that comes before that prompt; or how many chunks stay (16c).",
+                ),
+                compat.widget(
+                    io.Int, "chunks", min=1, max=1_000_000, optional=True, force_input=True,
+                    tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, take: TakeHandle, chunks: int, **removed) -> io.NodeOutput:
-        compat.refuse_removed(removed)
-        if chunks > take.chunks:
-            raise ValueError(f"the take has {take.chunks} chunks, so it cannot be branched after {chunks}")
-        branch = TakeHandle(take.folder, take.id, chunks)
+    def validate_inputs(cls, take=None):  # one input, which is always there, see compat_prompt
+        return judged("LongLiveBranchTake", _branch_fault)
+
+    @classmethod
+    def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
+        at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
         manifest = take.store().read_manifest(take.id)
-        return io.NodeOutput(branch, ui=ui.PreviewText(_said(branch, manifest)))
+        place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
+        branch = TakeHandle(take.folder, take.id, place.chunks)
+        return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
 
 
-def _said(handle: TakeHandle, manifest: Manifest) -> str:
-    """A take in one line."""
-    width, height = manifest.origin["size"]
-    return f"take {handle.id}: {handle.chunks} chunks, {width}x{height}: {manifest.segments[0]['text'][:80]}"
+def _branch_fault(graph: Graph, node: str) -> str | None:
+    fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs)
+    at = graph.value(node, "at", FIRST_PLACE)
+    return fault or (None if at is UNKNOWN else _place_fault(at))
+
+
+def _place_fault(at: Any) -> str | None:
+    """None also where it is linked, and known when it runs; what is no text is refused by others."""
+    try:
+        if isinstance(at, str):
+            check_place(at)
+    except ValueError as error:
+        return str(error)
+    return None

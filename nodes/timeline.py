@@ -8,13 +8,13 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..longlive_core.reports import timeline_report
 from ..longlive_core.timeline import Plan, Script, parse
-from . import compat
-
-TimelineType = io.Custom("LONGLIVE_TIMELINE")
-
-OWN_LENGTH, ENDLESS = -1, 0  # durations that are none
-EXAMPLE = "0s A red ball bounces on a meadow.\n10s A red ball circles on a meadow."
+from . import bounds, compat
+from .checks import TIMELINE, timeline_fault
+from .inputs import CHUNKS, ENDLESS, TimelineType, seconds_asked, timeline_inputs
+from .queueing import judged
+from .search_words import WORDS
 
 
 @dataclass(frozen=True)
@@ -45,65 +45,51 @@ class LongLivePromptTimeline(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return compat.schema(
-            node_id="LongLivePromptTimeline",
+            node_id=TIMELINE,
             display_name="Prompt Timeline",
             category="LongLive",
             description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
             "how long the film will be.",
             has_intermediate_output=True,
-            search_aliases=["prompt schedule", "prompt travel", "storyboard"],
-            inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder: the CLIP of Load LongLive, or of CLIPLoader (wan)."),
-                compat.widget(
-                    io.String, "text", default=EXAMPLE, multiline=True, dynamic_prompts=False,
-                    tooltip="One prompt a line, its time in front: 12s, 0:12 or 16c (chunks); the first at 0s. Or "
-                    "[0s-5s: text], or prompts without times, split evenly. At the end of a line {keep} keeps the "
-                    "old prompt's memory, {cut} starts a new shot. A line '* text' is put before every prompt. Name "
-                    "subject and setting in every prompt: the model sees only the one in force.",
-                ),
-                compat.widget(
-                    io.Float, "duration", default=20.0, min=-1.0, max=86400.0, step=0.5,
-                    tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). -1: as long "
-                    "as the timeline itself says. 0: without end, until you press Finish or cancel.",
-                ),
-                compat.widget(
-                    io.Float, "fps", default=16.0, min=1.0, max=120.0, step=1.0,
-                    tooltip="Frames per second of the film. The models were trained at 16; other rates play faster "
-                    "or slower.",
-                ),
-            ],
+            search_aliases=WORDS["LongLivePromptTimeline"],
+            inputs=timeline_inputs(),
             outputs=[TimelineType.Output(display_name="TIMELINE")],
-        )  # fmt: skip
+        )
 
     @classmethod
-    def validate_inputs(cls, text=None, duration=None, fps=None):
-        if text is None:  # linked: known when it runs
-            return True
-        try:
-            script = parse(text, goes_on=True)  # a take may lie before it; the sampler knows
-            if duration is not None and fps is not None:
-                script.plan(seconds_asked(duration), fps)
-        except ValueError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, text=None):  # one input, see compat_prompt
+        return judged(TIMELINE, timeline_fault, alone=_text_fault(text))
 
     @classmethod
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_missing(CLIP=clip)
-        compat.refuse_removed(removed)
-        script = parse(text, goes_on=True)
-        seconds = seconds_asked(duration)
-        plan = script.plan(seconds, fps)
+        given = bounds.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
+        script, fps = parse(given["text"], goes_on=True), given["fps"]  # a take may lie before it; the sampler knows
+        seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
+        plan = _plan_shown(script, seconds, fps)
         contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
-        timeline = Timeline(text, script, seconds, fps, contexts, clip, endless=duration == ENDLESS)
-        said = plan.describe() if duration != ENDLESS else f"{plan.describe()}\nthen on until it is finished by hand"
-        said = "\n".join([said, *(f"hint: {cut}" for prompt in plan.texts if (cut := compat.text_cut(clip, prompt)))])
-        return io.NodeOutput(timeline, ui=ui.PreviewText(said))
+        timeline = Timeline(given["text"], script, seconds, fps, contexts, clip, endless)
+        cuts = [cut for prompt in plan.texts if (cut := compat.text_cut(clip, prompt))]
+        return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, endless, cuts)))
 
 
-def seconds_asked(duration: float) -> float | None:
-    """The widget's value as a plan takes it; None: the timeline's own length."""
-    if duration < 0 and duration != OWN_LENGTH:
-        raise ValueError(f"the duration is {duration:g} s: give seconds, {OWN_LENGTH} for the timeline's own length, "
-                         f"or {ENDLESS} for a film without end")  # fmt: skip
-    return duration if duration > 0 else None
+def _text_fault(text: Any) -> str | None:
+    """None also where it is linked, and known when it runs; what is no text is refused by others."""
+    try:
+        if isinstance(text, str):
+            parse(text, goes_on=True)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _plan_shown(script: Script, seconds: float | None, fps: float) -> Plan:
+    """In chunks of the usual size; where a prompt is too short for them, of those that frame-wise models take."""
+    try:
+        return script.plan(seconds, fps, CHUNKS[0])
+    except ValueError:
+        try:
+            return script.plan(seconds, fps, CHUNKS[1])
+        except ValueError:
+            pass
+        raise

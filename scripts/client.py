@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 
-WORKFLOW = Path(__file__).resolve().parent.parent / "workflows" / "api" / "one_prompt.json"
+WORKFLOW = Path(__file__).resolve().parent.parent / "workflows" / "api" / "01_start_here_pocket.json"
 FINISHED = {"execution_success": "done", "execution_error": "failed", "execution_interrupted": "cancelled"}
 POLL_SECONDS = 5.0  # between looks into the history, should an event have been missed
 
@@ -194,13 +194,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Queue timelines on a ComfyUI server and fetch the films.")
     parser.add_argument("timelines", nargs="+", metavar="TIMELINE", help="a file, or the text itself")
     parser.add_argument("--server", default="http://127.0.0.1:8188", help="its address; %(default)s")
-    parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="in API format; one_prompt.json by default")
+    parser.add_argument("--workflow", type=Path, default=WORKFLOW,
+                        help="in API format; 01_start_here_pocket.json by default")
     parser.add_argument("--out", type=Path, default=Path("films"), help="folder for the films; %(default)s")
-    for name, kind in (("duration", float), ("seed", int), ("width", int), ("height", int)):
+    given = {"duration": float, "seed": int, "size": str, "width": int, "height": int}
+    for name, kind in given.items():
         parser.add_argument(f"--{name}", type=kind, help="instead of the workflow's")
     options = vars(parser.parse_args())
-    settings = {name: options[name] for name in ("duration", "seed", "width", "height") if options[name] is not None}
+    settings = {name: options[name] for name in given if options[name] is not None}
     workflow = json.loads(options["workflow"].read_text(encoding="utf-8"))
+    if settings.keys() & {"width", "height"} and any("size" in node["inputs"] for node in workflow.values()):
+        settings.setdefault("size", "auto")  # the one with which width and height go
     jobs = [Job(name, make_prompt(workflow, text, settings))
             for name, text in read_timelines(options["timelines"]).items()]  # fmt: skip
     try:

@@ -99,7 +99,7 @@ def _film() -> tuple[dict, dict]:
     workflow, graph = graphs.ui(WORKFLOW), graphs.api(WORKFLOW)
     timeline = next(node for node in workflow["nodes"] if node["type"] == "LongLivePromptTimeline")
     timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
-    timeline["size"] = [640, 260]
+    timeline["size"] = [640, 300]
     graph[str(timeline["id"])]["inputs"].update(text=graphs.TEXT, duration=SECONDS)
     return workflow, graph
 
@@ -108,7 +108,7 @@ def _takes() -> tuple[dict, dict]:
     """The nodes around takes, in a row."""
     graph = Graph("takes")
     load = graph.add("LongLiveLoadTake", (40, 80), name="newest")
-    branch = graph.add("LongLiveBranchTake", (640, 80), take=load["TAKE"], chunks=2)
+    branch = graph.add("LongLiveBranchTake", (640, 80), take=load["TAKE"], at="1.5s")
     frames = graph.add("LongLiveTakeFrames", (1240, 80), take=branch["TAKE"], first=-16, frames=16)
     graph.add("SaveImage", (1640, 80), images=frames["LAST FRAME"], filename_prefix="last")
     return graph.ui(), graph.api()

@@ -29,7 +29,7 @@ def _same(*names: str) -> tuple[tuple[str, str], ...]:
 KINDS = {
     "LongLiveLoad": Kind("Load LongLive", _same("MODEL", "CLIP", "VAE"), (330, 210)),
     "LongLivePromptTimeline": Kind("Prompt Timeline", (("TIMELINE", "LONGLIVE_TIMELINE"),), (600, 400)),
-    "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 470)),
+    "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 500)),
     "LongLiveTakeFrames": Kind("Take Frames", (("IMAGE", "IMAGE"), ("LATENT", "LATENT"), ("LAST FRAME", "IMAGE")),
                                (330, 140)),
     "LongLiveLoadTake": Kind("Load Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),

@@ -11,17 +11,16 @@ class Source:
 
     Attributes:
         suffix: of the workflows' names. load: the inputs of Load LongLive.
-        size, portrait: (width, height) in pixels. seconds: of a short film. texts: timelines by what they are for.
+        seconds: of a short film. texts: timelines by what they are for.
         loaders: file names for ComfyUI's own loaders; without a text encoder the CLIP is Load LongLive's.
+        branch: where to leave a film of that length.
         lora: file name of a LoRA of the user's own. notes: Markdown by workflow, "" for all that have none.
     """
 
     suffix: str
     load: dict[str, str]
-    size: tuple[int, int]
-    portrait: tuple[int, int]
     seconds: float
-    branch: int
+    branch: str
     texts: dict[str, str]
     loaders: dict[str, str]
     lora: str
@@ -43,7 +42,7 @@ EXTEND = (
     "saved as a picture."
 )
 BRANCH = (
-    "**Branch Take** keeps the first chunks of a take, and two films go on after them, each in its own way: one in the "
+    "**Branch Take** keeps a take up to a time, and two films go on after that, each in its own way: one in the "
     "same shot, one with a `{cut}`. Their beginnings are the same chunks: nothing is copied, nothing rendered twice. A "
     "take of an earlier day comes from **Load Take** instead of the first sampler."
 )
@@ -64,10 +63,8 @@ LIVE = (
 POCKET = Source(
     suffix="",
     load={"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model", "vae": "from the model"},
-    size=(128, 80),
-    portrait=(112, 128),
     seconds=5.0,
-    branch=4,
+    branch="3s",
     texts={
         "one": "A red ball bounces on a meadow.",
         "story": "0s A yellow ball bounces in the snow.\n"
@@ -91,7 +88,7 @@ POCKET = Source(
     lora="pocket_lora.safetensors",
     notes={
         "": "The **pocket model** is built in: coloured shapes at 128 x 80, on any CPU. It is there to try timelines "
-        "with. The same workflow for LongLive's own files is the one whose name ends in `_1_3b`.",
+        "with. The same workflow for LongLive's own files is the one whose name ends in `longlive_1_3b`.",
         "comfyui_loaders": "Copy `pocket_dit.safetensors` and `pocket_vae.safetensors` from this pack's "
         "`longlive_core/pocket/weights` into `models/diffusion_models` and `models/vae`, then press **R**. The text "
         "encoder of the pocket model loads with Load LongLive only.",
@@ -99,8 +96,8 @@ POCKET = Source(
         "none is shipped for the pocket model.",
         "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
         "LoRAs go before this node.",
-        "portrait": "Width and height are the sampler's. The pocket model was trained at 128 x 80 only, so its shapes "
-        "suffer here; LongLive's portrait size is 480 x 832.",
+        "portrait": "The sampler's *size* is `portrait`. The pocket model was trained at 128 x 80 only, so its shapes "
+        "suffer at 112 x 128; LongLive's portrait size is 480 x 832.",
         "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
         "set *control after generate* to `increment` and queue as often as you like.",
         "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
@@ -128,10 +125,8 @@ LONGLIVE = Source(
     suffix="_1_3b",
     load={"model": "longlive_base.pt", "lora": "lora.pt", "text_encoder": "umt5_xxl_fp16.safetensors",
           "vae": "wan_2.1_vae.safetensors"},
-    size=(832, 480),
-    portrait=(480, 832),
     seconds=20.0,
-    branch=14,
+    branch="10s",
     texts={
         "one": "A red fox with a white-tipped tail walks through a snowy pine forest towards the camera, soft morning "
         "light, snow falling gently, cinematic, shallow depth of field.",

@@ -17,10 +17,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.templates import FOLDER, TEMPLATES, file_name, template_of  # noqa: E402 - the path comes first
 from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the path comes first
 from scripts.workflow_sources import LONGLIVE, POCKET, Source  # noqa: E402
 
-FOLDER = ROOT / "workflows"
 ROW = 1080  # pixels between films that stand below one another
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
@@ -30,7 +30,7 @@ def _load(graph: Graph, source: Source) -> Node:
 
 
 def _note(graph: Graph, source: Source, name: str) -> None:
-    text = source.notes.get(name, source.notes[""])
+    text = f"**{template_of(name).sentence}**\n\n{source.notes.get(name, source.notes[''])}"
     graph.add(NOTE, (COLUMNS[0], 600), (330, 120 + len(text) // 2), text=text)
 
 
@@ -39,13 +39,13 @@ def _timeline(graph: Graph, clip: Output, text: str, seconds: float, row: int = 
                      fps=16.0)  # fmt: skip
 
 
-def _sampler(graph: Graph, model: Output, vae: Output, timeline: Node, size: tuple[int, int], *, seed: int,
-             row: int = 0, **start: Output) -> Node:  # fmt: skip
+def _sampler(graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, size: str = "auto", row: int = 0,
+             **start: Output) -> Node:  # fmt: skip
     """start: what its film begins with, such as take=node["TAKE"]."""
     return graph.add(
         "LongLiveStreamSampler", (COLUMNS[2], 80 + row * ROW), model=model, vae=vae, timeline=timeline["TIMELINE"],
-        seed=seed, width=size[0], height=size[1], steps=4, shift=5.0, window=12, sink=3, sink_policy="held", chunk=3,
-        positions="auto", on_cancel="keep partial", **start,
+        seed=seed, size=size, width=0, height=0, on_cancel="keep partial", **start, steps=4, shift=5.0, window=12,
+        sink=3, sink_policy="held", chunk=3, positions="auto",
     )  # fmt: skip
 
 
@@ -54,30 +54,30 @@ def _save(graph: Graph, sampler: Node, prefix: str, row: int = 0) -> None:
               format="auto", codec="auto")  # fmt: skip
 
 
-def _film(graph: Graph, model: Output, vae: Output, timeline: Node, size: tuple[int, int], *, seed: int, prefix: str,
-          row: int = 0, **start: Output) -> Node:  # fmt: skip
-    """A sampler and the node that saves its film; returns the sampler."""
-    sampler = _sampler(graph, model, vae, timeline, size, seed=seed, row=row, **start)
+def _film(graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, prefix: str, row: int = 0,
+          **options: Any) -> Node:  # fmt: skip
+    """A sampler, with options as `_sampler` has them, and the node that saves its film; returns the sampler."""
+    sampler = _sampler(graph, model, vae, timeline, seed=seed, row=row, **options)
     _save(graph, sampler, prefix, row)
     return sampler
 
 
-def _simple(graph: Graph, source: Source, text: str, seconds: float, size: tuple[int, int], seed: int) -> None:
+def _simple(graph: Graph, source: Source, text: str, seconds: float, seed: int, **options: Any) -> None:
     load = _load(graph, source)
     timeline = _timeline(graph, load["CLIP"], source.texts[text], seconds)
-    _film(graph, load["MODEL"], load["VAE"], timeline, size, seed=seed, prefix=graph.name)
+    _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=graph.name, **options)
 
 
 def one_prompt(graph: Graph, source: Source) -> None:
-    _simple(graph, source, "one", source.seconds, source.size, seed=1)
+    _simple(graph, source, "one", source.seconds, seed=1)
 
 
 def six_segment_story(graph: Graph, source: Source) -> None:
-    _simple(graph, source, "story", 48.0 if source is POCKET else 60.0, source.size, seed=7)
+    _simple(graph, source, "story", 48.0 if source is POCKET else 60.0, seed=7)
 
 
 def portrait(graph: Graph, source: Source) -> None:
-    _simple(graph, source, "portrait", source.seconds, source.portrait, seed=2)
+    _simple(graph, source, "portrait", source.seconds, seed=2, size="portrait")
 
 
 def transitions_compared(graph: Graph, source: Source) -> None:
@@ -86,7 +86,7 @@ def transitions_compared(graph: Graph, source: Source) -> None:
     for row, transition in enumerate(("recache", "keep", "cut")):
         text = source.texts["change"].replace("TRANSITION", transition)
         timeline = _timeline(graph, load["CLIP"], text, 6.0 if source is POCKET else 20.0, row)
-        _film(graph, load["MODEL"], load["VAE"], timeline, source.size, seed=3, prefix=f"{graph.name}_{transition}",
+        _film(graph, load["MODEL"], load["VAE"], timeline, seed=3, prefix=f"{graph.name}_{transition}",
               row=row)  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def batch_of_seeds(graph: Graph, source: Source) -> None:
     load = _load(graph, source)
     timeline = _timeline(graph, load["CLIP"], source.texts["seeds"], 4.0 if source is POCKET else 10.0)
     for row, seed in enumerate((1, 2, 3, 4)):
-        _film(graph, load["MODEL"], load["VAE"], timeline, source.size, seed=seed, prefix=f"{graph.name}_{seed}",
+        _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=f"{graph.name}_{seed}",
               row=row)  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def comfyui_loaders(graph: Graph, source: Source) -> None:
         clip = graph.add("LongLiveLoad", (x, 220), **source.load, dtype="auto")
     vae = graph.add("VAELoader", (x, 480), (330, 60), vae_name=files["vae"])
     timeline = _timeline(graph, clip["CLIP"], source.texts["one"], source.seconds)
-    _film(graph, unet["MODEL"], vae["VAE"], timeline, source.size, seed=1, prefix=graph.name)
+    _film(graph, unet["MODEL"], vae["VAE"], timeline, seed=1, prefix=graph.name)
 
 
 def lora(graph: Graph, source: Source) -> None:
@@ -118,7 +118,7 @@ def lora(graph: Graph, source: Source) -> None:
     patched = graph.add("LoraLoaderModelOnly", (COLUMNS[0], 360), model=load["MODEL"], lora_name=source.lora,
                         strength_model=1.0)  # fmt: skip
     timeline = _timeline(graph, load["CLIP"], source.texts["one"], source.seconds)
-    _film(graph, patched["MODEL"], load["VAE"], timeline, source.size, seed=1, prefix=graph.name)
+    _film(graph, patched["MODEL"], load["VAE"], timeline, seed=1, prefix=graph.name)
 
 
 def int8(graph: Graph, source: Source) -> None:
@@ -126,21 +126,21 @@ def int8(graph: Graph, source: Source) -> None:
     load = _load(graph, source)
     quantised = graph.add("LongLiveQuantizeINT8", (COLUMNS[0], 360), model=load["MODEL"])
     timeline = _timeline(graph, load["CLIP"], source.texts["one"], source.seconds)
-    _film(graph, quantised["MODEL"], load["VAE"], timeline, source.size, seed=1, prefix=graph.name)
+    _film(graph, quantised["MODEL"], load["VAE"], timeline, seed=1, prefix=graph.name)
 
 
 def resume(graph: Graph, source: Source) -> None:
     """One film to cancel, go on with and edit; the note says how."""
-    _simple(graph, source, "resume", 24.0 if source is POCKET else 30.0, source.size, seed=5)
+    _simple(graph, source, "resume", 24.0 if source is POCKET else 30.0, seed=5)
 
 
 def extend(graph: Graph, source: Source) -> None:
     """A film, and a longer one that goes on after it; its last frame as a picture."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
-    begun = _sampler(graph, load["MODEL"], load["VAE"], first, source.size, seed=8)
+    begun = _sampler(graph, load["MODEL"], load["VAE"], first, seed=8)
     then = _timeline(graph, load["CLIP"], source.texts["onward"], source.seconds, 1)
-    longer = _film(graph, load["MODEL"], load["VAE"], then, source.size, seed=8, prefix=graph.name, row=1,
+    longer = _film(graph, load["MODEL"], load["VAE"], then, seed=8, prefix=graph.name, row=1,
                    take=begun["TAKE"])  # fmt: skip
     frames = graph.add("LongLiveTakeFrames", (COLUMNS[2], 80 + 2 * ROW), take=longer["TAKE"], first=-16, frames=16,
                        vae=load["VAE"])  # fmt: skip
@@ -152,33 +152,33 @@ def branch(graph: Graph, source: Source) -> None:
     """One beginning, two films that go on after it in their own ways."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
-    begun = _sampler(graph, load["MODEL"], load["VAE"], first, source.size, seed=8)
-    kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], chunks=source.branch)
+    begun = _sampler(graph, load["MODEL"], load["VAE"], first, seed=8)
+    kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], at=source.branch)
     for row, way in enumerate(("left", "right"), start=1):
         timeline = _timeline(graph, load["CLIP"], source.texts[way], source.seconds, row)
-        _film(graph, load["MODEL"], load["VAE"], timeline, source.size, seed=8, prefix=f"{graph.name}_{row}", row=row,
+        _film(graph, load["MODEL"], load["VAE"], timeline, seed=8, prefix=f"{graph.name}_{row}", row=row,
               take=kept["TAKE"])  # fmt: skip
 
 
 def live(graph: Graph, source: Source) -> None:
     """A film without end, steered while it is rendered."""
-    _simple(graph, source, "live", 0.0, source.size, seed=6)
+    _simple(graph, source, "live", 0.0, seed=6)
 
 
 SOURCES = (POCKET, LONGLIVE)
-DESCRIPTIONS: tuple[Callable[[Graph, Source], None], ...] = (
+DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {describe.__name__: describe for describe in (
     one_prompt, six_segment_story, transitions_compared, comfyui_loaders, lora, portrait, batch_of_seeds, int8,
     resume, extend, branch, live,
-)  # fmt: skip
+)}  # fmt: skip
 
 
 def graphs(source: Source) -> list[Graph]:
-    """All workflows of a source; their names are the files' names without .json."""
+    """All workflows of a source, in the templates' order; `file_name` says what the file of each is called."""
     made = []
-    for describe in DESCRIPTIONS:
-        graph = Graph(describe.__name__ + source.suffix)
-        describe(graph, source)
-        _note(graph, source, describe.__name__)
+    for template in TEMPLATES:
+        graph = Graph(template.name + source.suffix)
+        DESCRIPTIONS[template.name](graph, source)
+        _note(graph, source, template.name)
         made.append(graph)
     return made
 
@@ -187,8 +187,8 @@ def files() -> dict[str, str]:
     """Content of every workflow file by its path below workflows/."""
     content = {}
     for graph in (graph for source in SOURCES for graph in graphs(source)):
-        content[f"{graph.name}.json"] = _json(graph.ui())
-        content[f"api/{graph.name}.json"] = _json(graph.api())
+        content[f"{file_name(graph.name)}.json"] = _json(graph.ui())
+        content[f"api/{file_name(graph.name)}.json"] = _json(graph.api())
     return content
 
 

@@ -97,8 +97,10 @@ def frames_of(path):
         (["render", "0s a\n5s b\n2s c"], "line 3, column 1: the segment starts at 2s"),
         (["render", "0s a\n30s b", "--duration", "5"], "past the end of the film"),
         (["render", "0s a {foo=1}"], "unknown option {foo=1}; options at the end of a prompt are {recache}"),
-        (["render", "0s a panda", "--width", "100"], "width and height must be multiples of 16, such as 96 x 80"),
-        (["render", "0s a panda", "--height", "0"], "the size is 128 x 0 pixels"),
+        (["render", "0s a", "--width", "100", "--height", "80"], "must be multiples of 16, such as 96 x 80"),
+        (["render", "0s a panda", "--height", "96"], "height 96 without a width: give both, or neither"),
+        (["render", "0s a", "--size", "draft", "--width", "96", "--height", "96"], "size draft and width 96"),
+        (["render", "0s a panda", "--size", "huge"], "--size"),
         (["render", "0s a panda", "--window", "4"], "window 4, sink 3, chunk 3 (latent frames): the window holds"),
         (["render", "0s a panda", "--sink", "2"], "sink 2, chunk 3 (latent frames): sink and window - sink (10) must"),
         (["render", "0s a panda", "--window", "-1"], "everything stays visible, so sink must be 0"),
@@ -290,6 +292,17 @@ def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
         made = json.loads(container.metadata["longlive"])
     wanted = {"chunk": 1, "window": 5, "sink": 2, "shift": 3.0, "sink_policy": "refreshed", "positions": "relative"}
     assert {name: made[name] for name in wanted} == wanted
+
+
+def test_a_size_by_name(capsys, tmp_path, tiny_pipeline):
+    """Forbids a name that is taken and changes nothing, and numbers that lose against the default."""
+    path = tmp_path / "film.mp4"
+    short = ("render", "a ball", "-o", str(path), "--duration", "0.5", "--steps", "1")
+    wanted = {(): (32, 48), ("--size", "draft"): (80, 112), ("--width", "64", "--height", "48"): (48, 64)}
+    for options, shape in wanted.items():
+        code, _, err = run(capsys, *short, *options)
+        assert code == 0, err
+        assert frames_of(path).shape[1:3] == shape
 
 
 def record_of(path):

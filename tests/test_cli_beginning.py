@@ -70,6 +70,9 @@ def test_a_film_goes_on_after_a_take(tmp_path):
     code, branch = render(tmp_path, "A blue ball {cut}", "--extend", take, "--branch-at", 1, name="branch.mp4")
     assert code == 0 and len(branch) == 9 + 21
     assert newest(tmp_path).timeline == "0c A red ball\n1c A blue ball {cut}"
+    code = main(["render", "A star {cut}", "-o", str(tmp_path / "same.mp4"), "--duration", "0.5", "--takes",
+                 str(tmp_path / "takes"), "--extend", take, "--steps", "1", "--dtype", "fp32"])  # fmt: skip
+    assert code == 0 and frames_of(tmp_path / "same.mp4")[0].shape[:2] == (48, 64), "the take's size"
 
 
 WRONG = {

@@ -180,7 +180,7 @@ def test_sizes_that_are_none(text):
     (["render", "0s a", "--takes-limit", "lots"], "'lots' is no size; write it like 20GB, 500MB, or in bytes"),
     (["render", "0s a", "-o", "film.mp4", "--takes-limit", "1GB"], "--takes-limit is for the folder of --takes FOLDER"),
     (["render", "0s a", "--dry-run", "-o", "film.mkv"], "must end in .mp4"),
-    (["render", "0s a", "--dry-run", "--width", "100"], "width and height must be multiples of 16"),
+    (["render", "0s a", "--dry-run", "--width", "100", "--height", "80"], "width and height must be multiples of 16"),
 ])  # fmt: skip
 def test_mistakes_in_the_arguments(capsys, tmp_path, monkeypatch, arguments, words):
     """Forbids minutes of loading before a missing or useless argument comes out, and a traceback for it."""

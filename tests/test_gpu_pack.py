@@ -68,7 +68,7 @@ def test_what_is_left_out_is_tracked_and_what_steps_need_stays():
     stays = tree - left_out
     assert len([name for name in stays if name.startswith("tests/fidelity/") and name.endswith(".safetensors")]) == 9
     assert {"longlive_core/pocket/weights/pocket_text_encoder.safetensors", "tests/naive.py", "tests/comfy/server.py",
-            "benchmarks/gpu/__main__.py", "workflows/api/comfyui_loaders.json"} <= stays  # fmt: skip
+            "benchmarks/gpu/__main__.py", "workflows/api/12_comfyui_loaders_pocket.json"} <= stays  # fmt: skip
 
 
 @pytest.mark.skipif(not in_checkout(), reason="needs git and a checkout")

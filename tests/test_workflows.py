@@ -1,11 +1,13 @@
 """The shipped workflows as files, without a server; tests/comfy runs them."""
 
 import copy
+import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from scripts import workflows
+from scripts import cards, templates, thumbnails, workflows
 
 from .comfy import graphs
 from .comfy.validation import DYNAMIC, files_of, problems, settled, to_api
@@ -53,10 +55,37 @@ def test_links_agree_from_both_ends(name):
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_thumbnail_is_small(name):
     """Forbids templates without a picture, and a pack that grows by megabytes of them."""
-    path = graphs.WORKFLOWS / f"{name}.jpg"
+    path = templates.picture_path(name)
     assert path.stat().st_size < THUMBNAIL_BYTES
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("JPEG", (400, 400))
+
+
+@pytest.mark.parametrize("name", graphs.REAL_NAMES)
+def test_no_picture_pretends(name):
+    """Forbids the pocket model's pictures, or old ones, on workflows whose film nobody has here."""
+    drawn = io.BytesIO(cards.jpeg(thumbnails.drawn(name)))
+    with Image.open(templates.picture_path(name)) as picture, Image.open(drawn) as card:
+        difference = np.abs(np.asarray(picture, float) - np.asarray(card, float))
+    assert difference.mean() < 2, "run scripts/thumbnails --drawn"
+
+
+def test_templates_have_an_order():
+    """Forbids names that sort otherwise than they are meant, a first one not for beginners, and mixed models."""
+    names = [templates.file_name(name) for name in templates.NAMES]
+    assert names == sorted(names) and names[0] == "01_start_here_pocket"
+    half = len(names) // 2
+    assert all(name.endswith("_pocket") for name in names[:half])
+    assert all(name.endswith("_longlive_1_3b") for name in names[half:])
+    assert {template.name for template in templates.TEMPLATES} == set(workflows.DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_note_says_what_it_is_for(name):
+    """Forbids a workflow that somebody opens and does not understand."""
+    sentence = templates.template_of(name).sentence
+    (note,) = [node["widgets_values"][0] for node in graphs.ui(name)["nodes"] if node["type"] == "MarkdownNote"]
+    assert note.startswith(f"**{sentence}**\n\n") and len(sentence) < 100 and sentence[-1] == "."
 
 
 @pytest.mark.parametrize("name", graphs.REAL_NAMES)

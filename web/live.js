@@ -1,16 +1,15 @@
-// Under a Stream Sampler while it renders: the film so far, how far it is, and a line for the next prompt.
+// Under a Stream Sampler: the film while it is rendered, how far it is, a line for the next prompt; then what was made.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { element, fit, innerWidth, textBlock, textHeight } from "./layout.js";
+import { store } from "./stores.js";
 
+const SAMPLER = "LongLiveStreamSampler";
 const WIDGET = "longlive_live";
-const HEIGHT = 214; // pixels: the film, a line of text, the row of controls
+const HOST_TEXT = "$$node-text-preview"; // what the front end shows of a node's own words: this panel shows them
+const HOST_PICTURE = "$$canvas-image-preview";
+const CONTROLS = 24, GAP = 4, PADDING = 20; // pixels
 const PAUSE = 1000; // milliseconds between two reads of the film, however fast the model is
-
-function element(tag, style, properties = {}) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.style.cssText = style;
-  return made;
-}
 
 function address(file, chunk) {
   // The chunk makes the address a new one: the film has grown.
@@ -18,33 +17,26 @@ function address(file, chunk) {
   return api.apiURL(`/view?${query}`);
 }
 
-function told(event) {
-  const chunks = event.chunks ? `${event.chunk + 1} of ${event.chunks} chunks` : `${event.chunk + 1} chunks`;
-  const speed = event.frames_per_second ? `, ${event.frames_per_second.toFixed(1)} frames/s` : "";
-  const left = event.eta_seconds ? `, ${Math.ceil(event.eta_seconds)} s left` : "";
-  return `${chunks}${speed}${left}: ${event.segment.text}`;
-}
-
 class Panel {
   constructor(node) {
     this.node = node;
+    this.size = null; // of the film, [width, height]; null: nothing to be seen yet
     this.shown = { chunk: -1, at: 0 }; // of the film that is in the player, and when it was read
-    this.root = element("div", "display:flex;flex-direction:column;gap:4px;width:100%;height:100%");
-    this.film = element("video", "width:100%;flex:1;min-height:0;object-fit:contain;background:#000", {
+    this.root = element("div", `display:flex;flex-direction:column;gap:${GAP}px;width:100%;height:100%`);
+    this.film = element("video", "display:none;width:100%;flex:1;min-height:0;object-fit:contain;background:#000", {
       muted: true, autoplay: true, controls: true, playsInline: true });
-    this.line = element("div", "flex:none;font:11px/16px monospace;white-space:nowrap;overflow:hidden;" +
-      "text-overflow:ellipsis");
+    this.line = textBlock("flex:none;opacity:.85");
     this.prompt = element("input", "flex:1;min-width:0;padding:2px 4px;font-size:12px", {
       placeholder: "next prompt", title: "What the film shows from the next chunk on; {cut} and {blend=2s} work too" });
     this.send = element("button", "padding:0 8px;font-size:12px", {
       textContent: "Send", title: "Change the prompt at the next chunk" });
     this.finish = element("button", "padding:0 8px;font-size:12px", {
       textContent: "Finish", title: "End the film after the chunk that is being made" });
-    const controls = element("div", "flex:none;display:flex;gap:4px;height:24px");
-    controls.append(this.prompt, this.send, this.finish);
+    this.controls = element("div", `flex:none;display:none;gap:${GAP}px;height:${CONTROLS}px`);
+    this.controls.append(this.prompt, this.send, this.finish);
     this.root.className = "longlive-live";
     this.line.className = "longlive-line";
-    this.root.append(this.film, this.line, controls);
+    this.root.append(this.film, this.line, this.controls);
     this.send.onclick = () => this.post("prompt", { text: this.prompt.value });
     this.finish.onclick = () => this.post("finish", {});
     this.prompt.onkeydown = (event) => {
@@ -54,14 +46,36 @@ class Panel {
     this.film.onended = () => this.grow();
     this.film.onerror = () => { this.shown.chunk = -1; }; // read while it was written: the next chunk tries again
     const widget = node.addDOMWidget(WIDGET, WIDGET, this.root, {
-      serialize: false, getMinHeight: () => HEIGHT, getMaxHeight: () => 2 * HEIGHT });
+      serialize: false, getMinHeight: () => this.height(), getMaxHeight: () => this.height() });
     widget.serialize = false; // not part of the workflow file either
-    const [width, height] = node.computeSize();
-    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  }
+
+  // Pixels that all parts take at the node's width; a film that is higher than wide gets a square.
+  height() {
+    const width = innerWidth(this.node);
+    const parts = [textHeight(this.line.textContent, width)];
+    if (this.size) parts.push(width * Math.min(1, this.size[1] / this.size[0]));
+    if (this.controls.style.display !== "none") parts.push(CONTROLS);
+    return parts.reduce((sum, part) => sum + part + GAP, PADDING - GAP);
   }
 
   say(text) {
-    this.line.textContent = this.line.title = text;
+    this.line.textContent = text;
+    this.hideHosts();
+    fit(this.node);
+  }
+
+  // The front end shows previews and words of its own; here they would be there twice.
+  hideHosts() {
+    const { node } = this;
+    const outputs = store("nodeOutput"), stills = outputs?.nodePreviewImages ?? app.nodePreviewImages;
+    outputs?.revokePreviewsByExecutionId?.(String(node.id)); // frees them, a little later
+    if (stills) delete stills[node.id];
+    node.imgs = undefined;
+    for (const name of [HOST_TEXT, HOST_PICTURE]) {
+      const index = node.widgets.findIndex((widget) => widget.name === name);
+      if (index >= 0) node.widgets.splice(index, 1)[0].onRemove?.();
+    }
   }
 
   async post(what, body) {
@@ -78,17 +92,28 @@ class Panel {
 
   show(event) {
     this.event = event;
+    this.size = event.size;
+    this.film.style.display = "block";
     this.lock(false);
-    this.say(told(event));
+    this.controls.style.display = "flex";
+    this.say(event.said);
     if (event.chunk === 0) this.shown = { chunk: -1, at: 0 }; // another run
     this.grow();
+  }
+
+  // A still of the newest chunk, until the player has the film.
+  still(blob) {
+    if (this.picture) URL.revokeObjectURL(this.picture);
+    this.picture = URL.createObjectURL(blob);
+    this.film.poster = this.picture;
+    this.hideHosts();
   }
 
   // Put the film so far into the player, once what is in it has been seen.
   grow() {
     const { film, event, shown } = this;
     const again = shown.chunk < 0;
-    if (event.chunk < 1 || event.chunk <= shown.chunk || !(again || film.ended)) return;
+    if (!event || event.chunk < 1 || event.chunk <= shown.chunk || !(again || film.ended)) return;
     if (performance.now() - shown.at < PAUSE) return;
     const from = again ? 0 : film.currentTime;
     this.shown = { chunk: event.chunk, at: performance.now() };
@@ -103,38 +128,54 @@ class Panel {
   // The run is over. `film`: the whole one, as a file; none where it was discarded.
   end(film, text) {
     this.lock(true);
-    this.say(text);
-    this.shown.chunk = this.event.chunk; // nothing more to grow
+    this.controls.style.display = "none";
+    if (this.event) this.shown.chunk = this.event.chunk; // nothing more to grow
     if (film) this.film.src = address(film, "all");
+    this.say(text);
   }
 }
 
+// The node that an event names, with a panel; none inside a subgraph, in another workflow, or of another kind.
 function panelOf(id) {
   const node = app.graph.getNodeById(Number(id)) ?? app.graph.getNodeById(id);
-  return node && { node, panel: node.longlivePanel }; // none: inside a subgraph, or of another workflow
+  if (node?.comfyClass !== SAMPLER) return null;
+  node.longlivePanel ??= new Panel(node);
+  return node.longlivePanel;
+}
+
+function report(output) {
+  try {
+    return JSON.parse(output.text[0]);
+  } catch {
+    return null; // nothing was said
+  }
 }
 
 app.registerExtension({
   name: "LongLive.Live",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name !== SAMPLER) return;
+    const { onExecuted, onDrawBackground } = nodeType.prototype;
+    nodeType.prototype.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      const made = report(output), panel = made && panelOf(this.id);
+      if (panel?.node !== this) return;
+      const file = panel.event?.file;
+      const folder = file?.subfolder.replace(/[^/]*$/, made.take);
+      panel.end(file && { filename: "film.mp4", subfolder: folder, type: file.type }, made.summary);
+    };
+    nodeType.prototype.onDrawBackground = function () {
+      if (!this.longlivePanel) onDrawBackground?.apply(this, arguments); // it would draw the still
+    };
+  },
   setup() {
-    api.addEventListener("longlive.chunk", ({ detail }) => {
-      const found = panelOf(detail.node);
-      if (!found) return;
-      found.node.longlivePanel ??= new Panel(found.node);
-      found.node.longlivePanel.show(detail);
-    });
-    api.addEventListener("executed", ({ detail }) => {
-      const panel = panelOf(detail.node)?.panel;
-      if (!panel?.event || panel.event.prompt_id !== detail.prompt_id) return;
-      const film = JSON.parse(detail.output.text[0]);
-      const subfolder = panel.event.file.subfolder.replace(/[^/]*$/, film.take);
-      panel.end({ filename: "film.mp4", subfolder, type: panel.event.file.type },
-        `${film.chunks} chunks, ${film.seconds.toFixed(2)} s`);
-    });
+    api.addEventListener("longlive.chunk", ({ detail }) => panelOf(detail.node)?.show(detail));
+    api.addEventListener("progress_text", ({ detail }) => panelOf(detail.nodeId)?.say(detail.text));
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => panelOf(detail.displayNodeId)?.still(detail.blob));
     for (const kind of ["execution_interrupted", "execution_error"]) {
       api.addEventListener(kind, ({ detail }) => {
-        const panel = panelOf(detail.node_id)?.panel;
-        if (panel?.event?.prompt_id === detail.prompt_id) panel.end(null, "stopped; queue again to go on");
+        const panel = panelOf(detail.node_id);
+        if (panel?.event?.prompt_id === detail.prompt_id) panel.end(null, "stopped: queue again to go on");
       });
     }
   },

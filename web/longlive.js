@@ -1,41 +1,26 @@
-// Shows under a LongLive node what it reports when it has run: the snapped timeline, the film's figures, sizes.
+// Shows under a LongLive node what it reports when it has run: the snapped timeline, sizes, a take. (live.js: films)
 import { app } from "../../scripts/app.js";
+import { fit, innerWidth, textBlock, textHeight } from "./layout.js";
 
-const NODES = new Set(["LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8", "LongLiveLoadTake",
-  "LongLiveBranchTake"]);
+const NODES = new Set(["LongLivePromptTimeline", "LongLiveQuantizeINT8", "LongLiveLoadTake", "LongLiveBranchTake"]);
 const WIDGET = "longlive_report";
-
-function readable(text) {
-  try {
-    const film = JSON.parse(text);
-    return `${film.frames} frames, ${film.seconds.toFixed(2)} s, ${film.chunks} chunks\n` +
-      (film.frames_per_second === null ? "" :
-        `rendered in ${film.render_seconds.toFixed(1)} s, ${film.frames_per_second.toFixed(1)} frames/s\n`) +
-      (film.partial ? "ended early; queue again to go on\n" : "") + film.reused +
-      (film.no_effect ?? []).map((line) => `\nno effect here: ${line}`).join("") +
-      (film.hints ?? []).map((line) => `\nhint: ${line}`).join("");
-  } catch {
-    return text; // the other reports are for people already
-  }
-}
+const MOST = 260; // pixels; a longer text scrolls
+const PADDING = 20; // pixels that the front end leaves above and below an element
 
 function reportWidget(node) {
   const found = node.widgets?.find((widget) => widget.name === WIDGET);
   if (found) return found;
-  const element = document.createElement("textarea");
-  element.readOnly = true;
-  const wrap = node.comfyClass === "LongLiveStreamSampler" ? "pre-wrap" : "pre"; // a timeline's report has columns
-  element.style.cssText = `width:100%;height:100%;resize:none;white-space:${wrap};font:11px monospace;` +
-    "background:transparent;color:inherit;border:none;opacity:.85";
-  const widget = node.addDOMWidget(WIDGET, WIDGET, element, {
+  const block = textBlock(`width:100%;max-height:${MOST}px;overflow-y:auto;opacity:.85`);
+  block.className = "longlive-report";
+  const height = () => Math.min(MOST, textHeight(block.textContent, innerWidth(node))) + PADDING;
+  const widget = node.addDOMWidget(WIDGET, WIDGET, block, {
     serialize: false,
-    getMinHeight: () => 64,
-    getValue: () => element.value,
-    setValue: (value) => { element.value = value; },
+    getMinHeight: height,
+    getMaxHeight: height,
+    getValue: () => block.textContent,
+    setValue: (value) => { block.textContent = value; },
   });
   widget.serialize = false; // not part of the workflow file either
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   return widget;
 }
 
@@ -47,10 +32,9 @@ app.registerExtension({
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
       const text = output?.text?.[0];
-      if (text) {
-        reportWidget(this).value = readable(text);
-        this.setDirtyCanvas?.(true, true);
-      }
+      if (!text) return;
+      reportWidget(this).value = text;
+      fit(this);
     };
   },
 });

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .environment import ROOT
 from .notes import Notes, Setting
 from .runner import SERVER_LOG
 from .server_files import MODEL, VAE, place_pack, write_models
@@ -103,11 +102,12 @@ class Parts:
 
     def graph(self, workflow: str, seconds: float, **inputs: Any) -> dict:
         """A shipped workflow in API format with a film of two prompts, and other inputs put in by their names."""
-        path = ROOT / "workflows" / "api" / f"{workflow}.json"
+        from scripts.templates import api_path
+
         width, height = self.size
-        return with_inputs(json.loads(path.read_text(encoding="utf-8")), text=TEXT.format(half=seconds / 2),
-                           duration=seconds, width=width, height=height, seed=1, positions="absolute",
-                           **inputs)  # fmt: skip
+        shipped = json.loads(api_path(workflow).read_text(encoding="utf-8"))
+        return with_inputs(shipped, text=TEXT.format(half=seconds / 2), duration=seconds, width=width, height=height,
+                           seed=1, positions="absolute", **inputs)  # fmt: skip
 
     def film(self, graph: dict, seconds: float) -> dict:
         from tests.comfy.client import ComfyClient

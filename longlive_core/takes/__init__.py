@@ -7,11 +7,12 @@ keeps chunks by key, `take.py` says what a take is, `rendering.py` makes what is
 
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
 from .live import Live, TooLate
+from .places import Place, check_place, find_place
 from .rendering import render_take
 from .starts import clip_chunks, clip_latents, extended, give_latents
-from .store import Manifest, TakeError, TakeStore
-from .take import Take, open_take, plan_take, reuse
+from .store import Manifest, TakeError, TakeMissing, TakeStore
+from .take import Take, open_take, plan_take, reason_for, reuse
 
-__all__ = ["Given", "Live", "Manifest", "Origin", "ShotKeys", "Take", "TakeError", "TakeStore", "TooLate", "Vae",
-           "clip_chunks", "clip_latents", "extended", "give_latents", "open_take", "plan_take", "render_take", "reuse",
-           "shots_of"]  # fmt: skip
+__all__ = ["Given", "Live", "Manifest", "Origin", "Place", "ShotKeys", "Take", "TakeError", "TakeMissing", "TakeStore",
+           "TooLate", "Vae", "check_place", "clip_chunks", "clip_latents", "extended", "find_place", "give_latents",
+           "open_take", "plan_take", "reason_for", "render_take", "reuse", "shots_of"]  # fmt: skip

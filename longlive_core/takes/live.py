@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from ..timeline import Plan, parse_time
+from ..wording import count
 
 GROWTH = 16  # chunks by which the plan of an endless film grows
 NOW = "now"
@@ -88,8 +89,9 @@ class Live:
                 plan = plan.resized(chunk + GROWTH)
             plan = plan.with_segment(chunk, text, transition)
             if self.longest_shot is not None and plan.longest_shot > self.longest_shot and not self.endless:
-                raise ValueError(f"without the cut at chunk {chunk} a shot would have {plan.longest_shot} chunks; with "
-                                 f"absolute positions it has at most {self.longest_shot}")  # fmt: skip
+                raise ValueError(f"without the cut at chunk {chunk} a shot would have "
+                                 f"{count(plan.longest_shot, 'chunk')}; with absolute positions it has at most "
+                                 f"{self.longest_shot}")  # fmt: skip
             self._plan = plan
             return chunk
 
@@ -114,6 +116,11 @@ class Live:
                 "frames_per_second": speed and round(speed * 4 * plan.chunk, 2), "eta_seconds": left and round(left, 1),
                 "segment": {"chunk": segment.start_chunk, "text": segment.text}, "timeline": plan.to_text(),
             }  # fmt: skip
+
+    @property
+    def finishing(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._finishing
 
     # --- for the thread that renders
 

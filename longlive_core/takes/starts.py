@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..beginnings import PIXELS, check_given
 from ..timeline import Plan, read_exact, shot_boundary
 from ..vae import encode
+from ..wording import count
 from .keys import Given, Origin, given_key
 from .store import Manifest, TakeError, TakeStore
 
@@ -54,8 +55,8 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
                          f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
     if not frames or frames % size:
-        raise ValueError(f"the film begins with {frames} latent frames; it must be a multiple of the chunk, {size}: "
-                         "give whole chunks, or the picture or clip itself")  # fmt: skip
+        raise ValueError(f"the film begins with {count(frames, 'latent frame')}; it must be a multiple of the chunk, "
+                         f"{size}: give whole chunks, or the picture or clip itself")  # fmt: skip
     check_given(frames // size, chunks)
     keys: list[str] = []
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
@@ -77,8 +78,8 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     there = store.rendered(manifest)
     chunks = there if chunks is None else chunks
     if not 1 <= chunks <= there:
-        raise TakeError(f"take {take} has {there} chunks rendered, so a film can go on after chunk 1 to {there}, not "
-                        f"after {chunks}")  # fmt: skip
+        raise TakeError(f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
+                        f"{there}, not after {chunks}")  # fmt: skip
     _check_like(manifest, size, plan.chunk)
     old = read_exact(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front

@@ -22,7 +22,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,16 +33,24 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .. import held
+from ..timeline import shot_boundary
 from .keys import FORMAT
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 _ABANDONED = 24 * 3600.0  # seconds after which a .tmp file is nobody's
 _REMOVED = ".removed"
 FILM, GROWING = "film.mp4", "growing.mp4"
+LATENTS = ".safetensors"  # how the names of their files end
 
 
 class TakeError(ValueError):
-    """A take that cannot be used, with the reason."""
+    """A take that cannot be used, with the reason. take: its id, in what `TakeStore.takes` lists."""
+
+    take = ""
+
+
+class TakeMissing(TakeError):
+    """There is no such take."""
 
 
 @contextlib.contextmanager
@@ -91,6 +99,30 @@ class Manifest:
     @property
     def keys(self) -> list[str]:
         return [key for shot in self.shots for key in shot]
+
+    def is_whole(self) -> bool:
+        """Whether the fields are of their kinds; in a file that somebody edited they may be anything."""
+        try:
+            width, height = self.origin["size"]
+            numbers = (width, height, self.origin["stream"]["chunk"], self.encoding["fps"], self.created, self.used)
+            texts = [segment["text"] for segment in self.segments] + self.keys + [self.exact, self.unit]
+            counts = [segment["chunk"] for segment in self.segments]
+        except (KeyError, TypeError, ValueError):
+            return False
+        right = all(isinstance(number, (int, float)) for number in (*numbers, *counts))
+        return bool(self.segments and self.keys and right and all(isinstance(text, str) for text in texts))
+
+    def frames(self, chunks: int) -> int:
+        """Pixel frames of its first chunks."""
+        size, frames = self.origin["stream"]["chunk"], 0
+        for shot in self.shots:
+            frames += shot_boundary(min(chunks, len(shot)), size)
+            chunks -= min(chunks, len(shot))
+        return frames
+
+    def seconds(self, chunks: int) -> float:
+        """How long its first chunks last."""
+        return self.frames(chunks) / self.encoding["fps"]
 
 
 class TakeStore:
@@ -160,7 +192,7 @@ class TakeStore:
         return self._chunks / key[:2] / f"{key}.{unit}.mp4"
 
     def _latents(self, key: str) -> Path:
-        return self._chunks / key[:2] / f"{key}.safetensors"
+        return self._chunks / key[:2] / f"{key}{LATENTS}"
 
     def _write(self, path: Path, data: bytes) -> None:
         """The file appears whole, or not at all."""
@@ -217,7 +249,9 @@ class TakeStore:
         try:
             data = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`") from error
+            raise TakeMissing(f"there is no take {take} in '{self.folder}'; see `takes list`") from error
+        except OSError as error:
+            raise TakeError(f"'{path}' cannot be read ({error.strerror})") from error
         except (ValueError, UnicodeDecodeError) as error:
             raise TakeError(f"'{path}' is damaged ({error}); its chunks are still there: render the timeline again, or "
                             "remove the take") from error  # fmt: skip
@@ -229,6 +263,8 @@ class TakeStore:
             manifest = Manifest(**data)
         except TypeError as error:
             raise TakeError(f"'{path}' is damaged ({error}); remove the take") from error
+        if not manifest.is_whole():
+            raise TakeError(f"'{path}' is damaged (a field is not what it should be); remove the take")
         if manifest.id != take:
             raise TakeError(f"'{path}' says that it is take {manifest.id}; it was moved or edited")
         return manifest
@@ -241,17 +277,28 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
+                    error.take = folder.name
                     found.append(error)
         yield from sorted(found, key=lambda take: -take.created if isinstance(take, Manifest) else 0.0)
+
+    def state(self) -> tuple:
+        """Another value after a take or a chunk came, went, or was written anew; cheap, for those who keep a list."""
+        manifests = (self.take_folder(folder.name) / "take.json" for folder in _entries(self._takes))
+        return tuple((os.fspath(path), _changed(path)) for path in (*manifests, *_entries(self._chunks)))
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
         return sum(self.has_latents(key) for key in manifest.keys)
 
-    def rendered(self, manifest: Manifest) -> int:
-        """How many of a take's chunks are there from its start on, to the first gap."""
-        missing = (number for number, key in enumerate(manifest.keys) if not self.has_latents(key))
+    def rendered(self, manifest: Manifest, there: Container[str] | None = None) -> int:
+        """How many of a take's chunks are there from its start on, to the first gap. there: `stored_keys`, for many."""
+        has = self.has_latents if there is None else there.__contains__
+        missing = (number for number, key in enumerate(manifest.keys) if not has(key))
         return next(missing, len(manifest.keys))
+
+    def stored_keys(self) -> set[str]:
+        """The keys of all chunks whose latents are there, read at once."""
+        return {path.name.removesuffix(LATENTS) for path in self._chunks.glob(f"*/*{LATENTS}")}
 
     # --- removing
 
@@ -344,6 +391,20 @@ class TakeStore:
                 stale = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _ABANDONED
                 if stale or (path.suffix != ".tmp" and path.name.split(".")[0] not in used):
                     path.unlink()
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
+
+
+def _changed(path: os.PathLike) -> int:
+    """Nanoseconds since 1970; 0 where there is no such file."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _age(path: Path) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
+from ..wording import count
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .store import FILM, GROWING, Manifest, TakeError, TakeStore
 from .why import why
@@ -170,10 +171,15 @@ def segment_data(segment) -> dict:
     return data | ({"blend": segment.blend} if segment.blend else {})
 
 
+def reason_for(take: Take) -> str | None:
+    """Why there is something to render; None where there is not, or where no stored take resembles this one."""
+    if take.reused == take.plan.chunks:
+        return None
+    return why(take.store, take.manifest, take.names) if take.new else "it was not finished"
+
+
 def reuse(take: Take) -> str:
     """What is reused and why the rest is not, for people: "prompt 4 changed: 38 of 60 chunks reused"."""
-    count = f"{take.reused} of {take.plan.chunks} chunks reused"
-    if take.reused == take.plan.chunks:
-        return f"take {take.manifest.id}: {count}"
-    reason = why(take.store, take.manifest, take.names) if take.new else "it was not finished"
-    return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{count}"
+    said = f"{take.reused} of {count(take.plan.chunks, 'chunk')} reused"
+    reason = reason_for(take)
+    return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{said}"

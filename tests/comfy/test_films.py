@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from longlive_core.pocket import DIT_FILE
+from longlive_core.sizes import film_size
 from longlive_core.timeline import parse
 
 from . import films, graphs
@@ -58,8 +59,9 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
     for (timeline, sampler, _), film in zip(graphs.films_of(graph), made, strict=True):
         inputs, settings = graph[timeline]["inputs"], graph[sampler]["inputs"]
         plan = parse(inputs["text"]).plan(inputs["duration"])
-        sized = settings if name in LOOKED_AT else graphs.TINY_SIZE
-        assert film.size == (sized["width"], sized["height"])
+        small = {"size": "auto", **graphs.TINY_SIZE}
+        asked = [(settings if name in LOOKED_AT else small)[each] for each in ("size", "width", "height")]
+        assert film.size == film_size(*asked, "pocket")
         assert len(film.frames) == plan.frames
         assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
         assert name not in LOOKED_AT or film.looks_alive()
@@ -92,7 +94,10 @@ def test_branches_share_their_beginning_only(shipped):
     """Forbids a branch that keeps too much or too little, and two ways that are the same."""
     graph = graphs.api("branch")
     run, (left, right) = shipped("branch")
-    kept = 12 * graph[graphs.of_kind(graph, "LongLiveBranchTake")[0]]["inputs"]["chunks"] - 3
+    (branch,) = graphs.of_kind(graph, "LongLiveBranchTake")
+    said = run.outputs[branch]["text"][0]
+    assert said.startswith("branched at 2.81 s (3 s asked): 4 chunks stay\n")
+    kept = 12 * 4 - 3
     assert np.array_equal(left.frames[:kept], right.frames[:kept])
     assert not np.array_equal(left.frames[kept : kept + 12], right.frames[kept : kept + 9])
     assert len(left.frames) == len(right.frames) + 3  # a cut begins with a chunk of 9
@@ -130,7 +135,7 @@ def test_seeds_make_different_films(shipped):
 def test_reports(short_film):
     """Forbids nodes that keep snapped times and figures to themselves."""
     run, _ = short_film
-    assert "chunk    2" in run.outputs[TIMELINE]["text"][0]
+    assert "\n1.31 s (asked 1.5 s): A blue ball" in run.outputs[TIMELINE]["text"][0]
     report = report_of(run)
     assert (report["frames"], report["chunks"], report["positions"]) == (33, 3, "relative")
     assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]

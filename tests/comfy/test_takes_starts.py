@@ -129,5 +129,5 @@ def test_load_take_takes_the_newest(client, server):
     for seed in (SEED, SEED + 1):
         made = client.run(story(seed, text="0s A ball", duration=1.0))
         run = client.run(graph)
-        assert run.outputs["30"]["text"][0].startswith(f"take {report(made)['take']}: 2 chunks, 64x48: A ball")
+        assert run.outputs["30"]["text"][0].startswith("1.31 s: 2 chunks, 64x48\nA ball\ntake " + report(made)["take"])
     assert SAMPLER not in run.outputs

@@ -70,25 +70,27 @@ def test_bad_timeline_is_refused_before_anything_runs(client, text, message):
     assert message in " ".join(refusal.value.messages[TIMELINE])
 
 
-def test_a_first_prompt_that_changes_nothing_is_named(client):
-    """Forbids a seam where there is none: only with a take before it has the first prompt something to change from."""
-    run = client.run(graphs.film(text="0s A red ball {cut}"))
-    assert run.status == "execution_error"
-    assert "line 1, column 1: the first segment has nothing before it" in run.error
+def test_a_first_prompt_that_changes_nothing_is_refused(client):
+    """Forbids a seam where there is none, found out when the model is loaded: only with a take before it has the first
+    prompt something to change from."""
+    with pytest.raises(Rejected) as refusal:
+        client.run(graphs.film(text="0s A red ball {cut}"))
+    (error,) = refusal.value.answer["node_errors"][TIMELINE]["errors"]
+    assert error["details"].startswith("text - line 1, column 1: the first segment has nothing before it")
 
 
 def test_bad_linked_timeline_says_where(client):
-    """Forbids a timeline from another node that fails without line and column."""
+    """Forbids a timeline from another node that fails without line and column, or not before it runs."""
     graph = graphs.film()
     graph["9"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "0s A red ball\n2s"}}
     graph[TIMELINE]["inputs"]["text"] = ["9", 0]
-    run = client.run(graph)
-    assert run.status == "execution_error"
-    assert "line 2" in run.error
+    with pytest.raises(Rejected) as refusal:
+        client.run(graph)
+    assert "line 2" in " ".join(refusal.value.messages[TIMELINE])
 
 
 BAD_SETTINGS = {
-    "size": ({"width": 100}, "100"),
+    "size": ({"width": 100, "height": 80}, "100 x 80"),
     "window too small": ({"window": 4, "sink": 3}, "window 4, sink 3, chunk 3"),
     "sink no multiple": ({"sink": 2}, "sink 2"),
     "sink without window": ({"window": -1, "sink": 3}, "sink must be 0"),

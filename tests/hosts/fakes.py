@@ -46,6 +46,12 @@ class Taking:
             raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {unknown[0]!r}")
         self.given = given
 
+    def __getattr__(self, name: str):
+        """What was given, by its name."""
+        if name.startswith("__") or name not in self.NAMES:
+            raise AttributeError(name)
+        return self.__dict__.get("given", {}).get(name)
+
 
 def taking(name: str, names: list[str]) -> type:
     parameters = [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=None) for each in names]
@@ -233,7 +239,8 @@ class Host:
         sockets = ("Model", "Clip", "Vae", "Video", "Image", "Latent")
         kinds = {name: SimpleNamespace(Input=Input, Output=Output) for name in sockets}
         for name in ("Int", "Float", "String", "Combo"):
-            kinds[name] = SimpleNamespace(Input=WidgetInput, Output=Output)
+            own = type(f"{name}Input", (WidgetInput,), {"__signature__": widget.__signature__})
+            kinds[name] = SimpleNamespace(Input=own, Output=Output)
         return SimpleNamespace(
             ComfyNode=object, Input=Taking, NodeOutput=lambda *outputs, ui=None: (outputs, ui),
             Custom=lambda name: SimpleNamespace(Input=Input, Output=Output),

@@ -247,6 +247,6 @@ def test_private_access_stays_in_one_place():
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add(node.module)
         found[path.name] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
-    private = [found.pop(f"compat{part}.py") for part in ("", "_forward", "_int8", "_server")]
+    private = [found.pop(f"compat{part}.py") for part in ("", "_forward", "_int8", "_prompt", "_server")]
     assert all(private)
     assert {name: imports for name, imports in found.items() if imports} == {}

@@ -1,0 +1,201 @@
+"""What nodes show below themselves: short texts for people, a thought a line.
+
+The front end wraps the lines where a word ends, so none is laid out in columns; nothing here names a folder. The
+command line has more room, and its own words (`Plan.describe`, `Estimate.describe`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .wording import count, shorten, shorten_middle
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
+    from .takes import Manifest, Place, TakeStore
+    from .timeline import Plan, PlannedSegment
+
+WORDS = 80  # characters of a prompt
+NAME = 44  # of a file's or a part's name
+LABEL_WORDS = 48  # of one in a list of takes
+COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"  # how a film came to its end
+
+
+def seconds_text(seconds: float) -> str:
+    """Such as "0 s", "4.5 s", "11.81 s"."""
+    return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+
+
+# --- Prompt Timeline
+
+
+def timeline_report(plan: Plan, endless: bool = False, hints: Sequence[str] = ()) -> str:
+    """The film's length, a line for each prompt with its snapped time, and the hints.
+
+    endless: it has no length. hints: more than the plan's own.
+    """
+    lines = [f"no end: the last prompt lasts until Finish ({plan.fps:g} fps)" if endless else _length(plan)]
+    skip = 0
+    if plan.anchor is not None:
+        lines.append(f"in every prompt: {shorten(plan.anchor, WORDS)}")
+        skip = len(plan.anchor) + 1
+    lines += [_segment(segment, skip) for segment in plan.segments]
+    return "\n".join([*lines, *_hints([*plan.hints, *hints])])
+
+
+def _length(plan: Plan) -> str:
+    film = f"{count(plan.frames, 'frame')} at {plan.fps:g} fps"
+    return f"{seconds_text(plan.seconds)}: {count(plan.chunks, 'chunk')}, {film}"
+
+
+def _segment(segment: PlannedSegment, skip: int) -> str:
+    notes = []
+    if segment.start_chunk and segment.transition != "recache":
+        notes.append(segment.transition)
+    if abs(segment.requested_seconds - segment.start_seconds) > 0.005:
+        notes.append(f"asked {seconds_text(segment.requested_seconds)}")
+    if segment.seed is not None:
+        notes.append(f"seed {segment.seed}")
+    if segment.blend:
+        notes.append(f"blend of {count(segment.blend, 'chunk')}")
+    said = f" ({', '.join(notes)})" if notes else ""
+    return f"{seconds_text(segment.start_seconds)}{said}: {shorten(segment.text[skip:], WORDS)}"
+
+
+# --- Stream Sampler
+
+
+def beginning_report(expected: Estimate, reused: int, reason: str | None, endless: bool, without: Sequence[str],
+                     hints: Sequence[str] = ()) -> str:  # fmt: skip
+    """What the run is about to do.
+
+    reused: chunks that are there. reason: why the others are not, or None. without: things that have no effect.
+    hints: what the film is not, though its inputs look so.
+    """
+    from .memory import gigabytes
+
+    lines = [] if endless else _reuse(reused, expected.plan.chunks, reason)
+    lines.append(_work(expected, endless))
+    if expected.need.moving:
+        lines.append(f"memory is short: {gigabytes(expected.need.moving)} rest in main memory in between")
+    if expected.available is not None and expected.need.proposes_int8(expected.available):
+        saved = gigabytes(expected.need.saved_by_int8)
+        lines.append(f"faster with Quantize INT8: the model takes {saved} less then")
+    if expected.limit is not None and expected.limit.to_remove:
+        lines.append(f"{gigabytes(expected.limit.to_remove)} of other takes will go, to keep to the limit")
+    return "\n".join([*lines, *_no_effect(without), *_hints(hints)])
+
+
+def _work(expected: Estimate, endless: bool) -> str:
+    from .estimate import duration
+
+    speed = expected.speed
+    if endless:
+        return "renders until Finish" + ("" if speed is None else f", about {speed.seconds:.1f} s a chunk")
+    if not expected.made:
+        return "nothing to render: every chunk is there"
+    time_needed = "time not measured here yet" if speed is None else f"about {duration(expected.seconds)}"
+    return f"rendering {count(expected.made, 'chunk')}, {time_needed}"
+
+
+def progress_line(status: Mapping[str, Any], fps: float) -> str:
+    """How far a film is, and its prompt in a second line. status: of `Live`."""
+    from .estimate import duration
+
+    done, chunks, left = status["chunks_done"], status["chunks"], status["eta_seconds"]
+    parts = [f"{count(done, 'chunk')}, {seconds_text(status['frames'] / fps)}" if chunks is None else
+             f"{done} of {count(chunks, 'chunk')}"]  # fmt: skip
+    if left:
+        parts.append(f"{duration(left)} left")
+    if status["frames_per_second"]:
+        parts.append(f"{status['frames_per_second']:.1f} frames/s")
+    return f"{', '.join(parts)}\n{shorten(status['segment']['text'], WORDS)}"
+
+
+def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> str:
+    """What a run made. facts: the sampler's report, see docs/api.md."""
+    film = f"{seconds_text(facts['seconds'])}: {count(facts['frames'], 'frame')}, {facts['width']}x{facts['height']}"
+    lines = [film, *_ending(facts)]
+    if facts["frames_per_second"] is not None:
+        lines.append(f"rendered in {facts['render_seconds']:.1f} s, {facts['frames_per_second']:.1f} frames/s")
+    if facts["chunks_asked"] is not None:
+        lines += _reuse(reused, facts["chunks_asked"], reason)
+    lines.append(f"take {facts['take']}")
+    return "\n".join([*lines, *_no_effect(facts["no_effect"]), *_hints(facts["hints"])])
+
+
+def _ending(facts: Mapping[str, Any]) -> list[str]:
+    done, asked, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
+    of_all = count(done, "chunk") if asked is None else f"{done} of {count(asked, 'chunk')}"
+    return {
+        COMPLETE: [],
+        CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
+        FINISHED: [f"finished by hand after {of_all}"],
+        FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
+    }[ended]
+
+
+def _reuse(reused: int, chunks: int, reason: str | None) -> list[str]:
+    """A first render has nothing to say here."""
+    if not reused and reason is None:
+        return []
+    return [f"{f'{reason}: ' if reason else ''}{reused} of {count(chunks, 'chunk')} reused"]
+
+
+def _no_effect(things: Sequence[str]) -> list[str]:
+    lines = (line.partition(": ") for line in things)
+    return [f"no effect here: {shorten_middle(name, NAME)}{colon}{reason}" for name, colon, reason in lines]
+
+
+def _hints(hints: Sequence[str]) -> list[str]:
+    return [f"hint: {hint}" for hint in hints]
+
+
+# --- takes
+
+
+def take_choices(store: TakeStore) -> list[str]:
+    """`take_label` for every take of a store, the one rendered last first; damaged ones last."""
+    from .takes import Manifest
+
+    takes, there = list(store.takes()), store.stored_keys()
+    whole = sorted((take for take in takes if isinstance(take, Manifest)), key=lambda take: -take.used)
+    labels = [take_label(take, store.rendered(take, there)) for take in whole]
+    return [*labels, *(f"cannot be read [{take.take}]" for take in takes if not isinstance(take, Manifest))]
+
+
+def take_label(take: Manifest, rendered: int) -> str:
+    """A take in a list: date, length, size, first words, and its id in brackets. rendered: chunks from its start."""
+    size = "{}x{}".format(*take.origin["size"])
+    words = shorten(take.segments[0]["text"], LABEL_WORDS)
+    return f"{when(take)} · {take_length(take, rendered)} · {size} · {words} [{take.id}]"
+
+
+def take_report(take: Manifest, chunks: int) -> str:
+    """A take of so many chunks, in short."""
+    size = "{}x{}".format(*take.origin["size"])
+    lines = [f"{seconds_text(take.seconds(chunks))}: {count(chunks, 'chunk')}, {size}",
+             shorten(take.segments[0]["text"], WORDS), f"take {take.id} of {when(take)}"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def branch_report(take: Manifest, place: Place) -> str:
+    """Where a take was branched, which is at a chunk's end."""
+    asked = "" if place.asked is None else f" ({seconds_text(place.asked)} asked)"
+    at = f"branched at {seconds_text(place.seconds)}{asked}: {count(place.chunks, 'chunk')} stay"
+    last = [segment for segment in take.segments if segment["chunk"] < place.chunks][-1]
+    return "\n".join([at + ("s" if place.chunks == 1 else ""), f"ends with: {shorten(last['text'], WORDS)}",
+                      f"take {take.id}"])  # fmt: skip
+
+
+def take_length(take: Manifest, rendered: int) -> str:
+    """Such as "12.8 s", or "3.6 of 12.8 s" where it is not finished."""
+    whole = f"{take.seconds(len(take.keys)):.1f} s"
+    return whole if rendered >= len(take.keys) else f"{take.seconds(rendered):.1f} of {whole}"
+
+
+def when(take: Manifest) -> str:
+    """When it was rendered last, on this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(take.used))

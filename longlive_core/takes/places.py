@@ -1,0 +1,93 @@
+"""Places in a take as people name them: a time, a segment, a number of chunks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..timeline import Plan, parse, parse_time
+from ..wording import count, shorten
+from .store import Manifest
+
+FORMS = "a time such as 12s or 0:12, a segment such as 'segment 2', or chunks such as 16c"
+_SEGMENT = re.compile(r"(?:segment|prompt)\s*#?\s*([0-9]{1,9})", re.IGNORECASE)
+_CHUNKS = re.compile(r"([0-9]{1,9})\s*(?:c|chunks?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Behind so many chunks of a take. seconds: that far into it. asked: seconds that were asked for, else None."""
+
+    chunks: int
+    seconds: float
+    asked: float | None = None
+
+
+def plan_of(take: Manifest) -> Plan:
+    """The plan that a take was made by."""
+    fps, chunk = take.encoding["fps"], take.origin["stream"]["chunk"]
+    return parse(take.exact).plan(None, fps, chunk, chunks=len(take.keys))
+
+
+def check_place(text: str) -> None:
+    """Raise ValueError for what names no place in any take."""
+    _read(text)
+
+
+def find_place(take: Manifest, text: str, chunks: int | None = None) -> Place:
+    """The chunk boundary that a text names.
+
+    Args:
+        text: a time (`12s`, `0:12`), which snaps to the nearest boundary, but leaves one chunk at least; `segment 2`,
+            the boundary at which that prompt begins; `16c`, `16 chunks` or a plain `16`.
+        chunks: so many of the take are there; None: all.
+
+    Raises:
+        ValueError: it names no place, or one outside the take.
+    """
+    there = len(take.keys) if chunks is None else chunks
+    kind, value = _read(text)
+    if kind == "segment":
+        return _segment(take, int(value), there)
+    if kind == "chunks":
+        return _chunks(take, int(value), there, text)
+    return _seconds(take, value, there, text)
+
+
+def _read(text: str) -> tuple[str, float]:
+    text = text.strip()
+    if match := _SEGMENT.fullmatch(text):
+        return "segment", int(match[1])
+    if match := _CHUNKS.fullmatch(text):
+        return "chunks", int(match[1])
+    try:
+        time = parse_time(text.replace(" ", ""), 1, 1)
+    except ValueError:
+        raise ValueError(f"{shorten(text, 40)!r} is no place in a take: give {FORMS}") from None
+    return ("seconds", time.seconds) if time.chunk is None else ("chunks", time.chunk)
+
+
+def _segment(take: Manifest, number: int, there: int) -> Place:
+    starts = [segment["chunk"] for segment in take.segments]
+    if not 2 <= number <= len(starts):
+        allowed = "2" if len(starts) == 2 else f"2 to {len(starts)}"
+        have = "the take has one prompt: give a time or chunks" if len(starts) < 2 else f"allowed are {allowed}"
+        raise ValueError(f"segment {number}: what comes before it stays, so {have}")
+    if starts[number - 1] > there:
+        raise ValueError(f"segment {number} begins after chunk {starts[number - 1]}, but the take has "
+                         f"{count(there, 'chunk')} so far")  # fmt: skip
+    return Place(starts[number - 1], take.seconds(starts[number - 1]))
+
+
+def _chunks(take: Manifest, number: int, there: int, text: str) -> Place:
+    if not 1 <= number <= there:
+        raise ValueError(f"{text.strip()!r}: the take has {count(there, 'chunk')}, so allowed are 1 to {there}")
+    return Place(number, take.seconds(number))
+
+
+def _seconds(take: Manifest, seconds: float, there: int, text: str) -> Place:
+    length = take.seconds(there)
+    if not 0 < seconds <= length + 0.005:  # as exactly as it is shown
+        raise ValueError(f"{text.strip()!r}: the take lasts {length:.2f} s; give a time after its start, up to that")
+    chunk = min(max(1, plan_of(take).chunk_at(seconds)), there)
+    return Place(chunk, take.seconds(chunk), seconds)

@@ -1,0 +1,28 @@
+"""Words for people: plurals, and texts that are too long for their place."""
+
+from __future__ import annotations
+
+MORE = "…"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Such as "1 chunk", "2 chunks", "1 other take"; plural: where an s behind the noun is wrong."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters on one line, cut behind a whole word where there is one."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    kept = text[:width]  # of which the last character makes room
+    whole = kept[:-1] if text[width - 1] == " " else kept[:-1].rpartition(" ")[0]
+    return (whole or kept[:-1]).rstrip(" ,;:.") + MORE
+
+
+def shorten_middle(name: str, width: int) -> str:
+    """A file's or an object's name of at most `width` characters; what goes is its middle, as both ends tell it."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return name[: width - 1 - end] + MORE + name[len(name) - end :]

@@ -1,0 +1,36 @@
+"""Takes for tests: manifests in a store, with files in the place of latents, nothing rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from longlive_core.takes import Manifest, TakeStore
+from longlive_core.timeline import parse
+
+SIZE = [128, 80]
+
+
+def manifest(number: int, timeline: str, seconds: float, used: float = 0.0, **changes) -> Manifest:
+    """A take of that timeline; its id is the number."""
+    plan = parse(timeline).plan(seconds)
+    cuts = [segment.start_chunk for segment in plan.segments[1:] if segment.transition == "cut"]
+    ends = [*cuts, plan.chunks]
+    shots, start = [], 0
+    for end in ends:
+        shots.append([f"{number:06x}{chunk:034x}" for chunk in range(start, end)])
+        start = end
+    segments = [{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments]
+    facts = {"id": f"{number:012x}", "timeline": timeline, "exact": plan.to_text(),
+             "origin": {"size": SIZE, "seed": 7, "stream": {"chunk": 3}}, "segments": segments, "shots": shots,
+             "encoding": {"width": 128, "height": 80, "fps": 16.0, "crf": 18}, "unit": "unit", "vae_width": 8,
+             "created": used, "used": used}  # fmt: skip
+    return Manifest(**{**facts, **changes})
+
+
+def place(store: TakeStore, take: Manifest, rendered: int | None = None) -> None:
+    """Put a take into a store, its first chunks too (all by default)."""
+    for key in take.keys[:rendered]:
+        path = Path(store.folder) / "chunks" / key[:2] / f"{key}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    store.write_manifest(take)

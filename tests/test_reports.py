@@ -1,0 +1,204 @@
+"""What nodes show below themselves."""
+
+import os
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from longlive_core import reports
+from longlive_core.speed import Speed
+from longlive_core.takes import TakeStore
+from longlive_core.timeline import parse
+
+from .made_takes import manifest, place
+
+LONG = "A red fox with a white-tipped tail walks slowly through the deep snow of a pine forest towards the camera"
+NOON = 1_795_874_520.0  # seconds since 1970
+FACTS = {"seconds": 5.0625, "frames": 81, "fps": 16.0, "chunks": 7, "chunks_asked": 7, "width": 128, "height": 80,
+         "ended": "complete", "frames_per_second": 9.53, "render_seconds": 8.5, "take": "0953855a605a",
+         "no_effect": []}  # fmt: skip
+
+
+def film(reused: int = 0, reason: str | None = None, **facts) -> list[str]:
+    return reports.film_report({**FACTS, **facts}, reused, reason).splitlines()
+
+
+def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int8: bool = False,
+             moving: int = 0):  # fmt: skip
+    speed = None if seconds is None else Speed(None, seconds, 0.0, "2025-01-31")
+    return SimpleNamespace(
+        made=made, speed=speed, seconds=None if speed is None else made * seconds, plan=SimpleNamespace(chunks=7),
+        available=10**9, limit=SimpleNamespace(to_remove=to_remove),
+        need=SimpleNamespace(proposes_int8=lambda room: int8, saved_by_int8=1_400_000_000, moving=moving),
+    )  # fmt: skip
+
+
+def test_timeline():
+    """Forbids columns that no node is wide enough for, and a snapped time that looks like the one asked for."""
+    plan = parse(f"0s {LONG}\n4s A blue ball {{cut}}\n8s A star {{blend=1s, seed=4}}").plan(12)
+    assert reports.timeline_report(plan).splitlines() == [
+        "12.38 s: 17 chunks, 198 frames at 16 fps",
+        "0 s: A red fox with a white-tipped tail walks slowly through the deep snow of a pine…",
+        "4.31 s (cut, asked 4 s): A blue ball",
+        "7.88 s (asked 8 s, seed 4, blend of 1 chunk): A star",
+        *(f"hint: {hint}" for hint in plan.hints),
+    ]  # fmt: skip
+
+
+def test_one_chunk():
+    """Forbids "1 chunks"."""
+    lines = reports.timeline_report(parse("A ball").plan(0.5)).splitlines()
+    assert lines[:2] == ["0.56 s: 1 chunk, 9 frames at 16 fps", "0 s: A ball"]
+
+
+def test_anchor_is_said_once():
+    """Forbids a subject that pushes out of every line what happens there."""
+    lines = reports.timeline_report(parse("* A panda in snow.\n0s It walks\n4s It sits").plan(8)).splitlines()
+    assert lines[1:4] == ["in every prompt: A panda in snow.", "0 s: It walks", "4.31 s (asked 4 s): It sits"]
+
+
+def test_endless_timeline_claims_no_length():
+    """Forbids "5.06 s" over a film that has no end."""
+    text = reports.timeline_report(parse("A ball").plan(5), endless=True)
+    assert text.splitlines()[0] == "no end: the last prompt lasts until Finish (16 fps)"
+    assert "chunk" not in text and "5.06" not in text
+
+
+def test_film():
+    """Forbids figures that nobody asked for; a first render has no chunks to reuse."""
+    assert film() == ["5.06 s: 81 frames, 128x80", "rendered in 8.5 s, 9.5 frames/s", "take 0953855a605a"]
+    assert film(6, "prompt 3 changed")[2] == "prompt 3 changed: 6 of 7 chunks reused"
+    assert film(7, frames_per_second=None) == ["5.06 s: 81 frames, 128x80", "7 of 7 chunks reused", "take 0953855a605a"]
+    assert film(0, "the seed changed", chunks_asked=1)[2] == "the seed changed: 0 of 1 chunk reused"
+
+
+@pytest.mark.parametrize(("ended", "facts", "line"), [
+    ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to go on"),
+    ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
+    ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
+    ("full", {"chunks_asked": None}, "ended by itself: absolute positions go no further; relative ones have no end"),
+])  # fmt: skip
+def test_ends(ended, facts, line):
+    """Forbids a deliberate Finish that is told as a failure."""
+    lines = film(ended=ended, **facts)
+    assert lines[1] == line and "early" not in "\n".join(lines)
+
+
+def test_endless_film_counts_nothing_it_was_asked_for():
+    """Forbids "3 of 7 chunks" where there is no seven."""
+    lines = film(2, "it was not finished", ended="finished", chunks=3, chunks_asked=None)
+    assert not any("reused" in line or " of " in line for line in lines)
+
+
+def test_long_names_are_shortened_in_the_middle():
+    """Forbids a name that is wider than the node, and one that has lost its end."""
+    name = "part diffusion_model." + "x" * 80 + ".forward"
+    (line,) = [line for line in film(no_effect=[f"{name}: nothing here reads it: really"]) if "effect" in line]
+    assert line == "no effect here: part diffusion_model.x…xxxxxxxxxxxxx.forward: nothing here reads it: really"
+
+
+def test_beginning():
+    """Forbids a wall of figures, and a folder's path, while the first chunk is made."""
+    say = reports.beginning_report
+    assert say(expected(), 0, None, False, []) == "rendering 7 chunks, about 8 s"
+    assert say(expected(1), 6, "prompt 3 changed", False, ["a: b"]).splitlines() == [
+        "prompt 3 changed: 6 of 7 chunks reused", "rendering 1 chunk, about 1 s", "no effect here: a: b"]  # fmt: skip
+    assert say(expected(0), 7, None, False, []).splitlines()[1] == "nothing to render: every chunk is there"
+    assert say(expected(seconds=None), 0, None, False, []) == "rendering 7 chunks, time not measured here yet"
+    told = say(expected(to_remove=2 * 10**9, int8=True, moving=3 * 10**8), 0, None, False, []).splitlines()
+    assert told[1:] == ["memory is short: 300 MB rest in main memory in between",
+                        "faster with Quantize INT8: the model takes 1.4 GB less then",
+                        "2.0 GB of other takes will go, to keep to the limit"]  # fmt: skip
+
+
+def test_endless_beginning_claims_no_length():
+    """Forbids a time for a film without end."""
+    assert reports.beginning_report(expected(), 0, None, True, []) == "renders until Finish, about 1.2 s a chunk"
+    assert reports.beginning_report(expected(seconds=None), 3, "a", True, []) == "renders until Finish"
+
+
+def test_progress():
+    """Forbids a line that does not say how far, how long, and what is shown."""
+    status = {"chunks_done": 5, "chunks": 7, "frames": 57, "frames_per_second": 9.83, "eta_seconds": 2.9,
+              "segment": {"text": LONG}}  # fmt: skip
+    first, second = reports.progress_line(status, 16.0).splitlines()
+    assert first == "5 of 7 chunks, 3 s left, 9.8 frames/s"
+    assert second == "A red fox with a white-tipped tail walks slowly through the deep snow of a pine…"
+    endless = {**status, "chunks": None, "chunks_done": 1, "frames": 9, "eta_seconds": None, "frames_per_second": None}
+    assert reports.progress_line(endless, 16.0).splitlines()[0] == "1 chunk, 0.56 s"
+
+
+def test_take_in_a_list(tmp_path):
+    """Forbids a choice between hashes."""
+    take = manifest(0xabcdef, f"0s {LONG}\n4s A ball {{cut}}", 8, used=NOON)
+    label = reports.take_label(take, len(take.keys))
+    assert re.fullmatch(r"2026-11-2\d \d\d:\d\d · 8\.6 s · 128x80 · A red fox with a white-tipped tail walks slowly… "
+                        r"\[000000abcdef\]", label), label  # fmt: skip
+    assert " · 2.1 of 8.6 s · " in reports.take_label(take, 3)
+
+
+def test_takes_the_last_one_first_and_damaged_ones_last(tmp_path):
+    """Forbids a list that one bad file empties, or that hides that file; and one in the order of a hash."""
+    store = TakeStore(tmp_path / "store")
+    for number, used in ((1, 100.0), (2, 300.0), (3, 200.0)):
+        place(store, manifest(number, f"A ball {number}", 4, used=used), 2)
+    for number, content in ((4, b"{"), (5, b'{"format": 99}'), (6, None)):
+        folder = store.take_folder(f"{number:012x}")
+        folder.mkdir()
+        if content is not None:
+            (folder / "take.json").write_bytes(content)
+    for number, change in ((7, {"used": "today"}), (8, {"segments": []}), (9, {"origin": {"size": [1]}})):
+        store.write_manifest(manifest(number, "A ball", 4, **change))
+    labels = reports.take_choices(store)
+    assert [label[-14:] for label in labels[:3]] == [f"[{number:012x}]" for number in (2, 3, 1)]
+    assert all(" · 1.3 of 4.3 s · 128x80 · A ball " in label for label in labels[:3])
+    assert sorted(labels[3:]) == [f"cannot be read [{number:012x}]" for number in range(4, 10)]
+
+
+def test_a_long_list_reads_each_folder_once(tmp_path, monkeypatch):
+    """Forbids a look at the disk for every chunk of every take: 1000 takes of 240 s have 321 000."""
+    store = TakeStore(tmp_path / "store")
+    for number in range(1, 30):
+        place(store, manifest(number, "A ball", 20, used=number), 3)
+    monkeypatch.setattr(TakeStore, "has_latents", lambda self, key: pytest.fail("asked for one chunk"))
+    assert len(reports.take_choices(store)) == 29
+
+
+def test_branch():
+    """Forbids a branch that does not say where it really is."""
+    take = manifest(1, "0s A red ball\n4s A blue ball {cut}", 8)
+    assert reports.branch_report(take, at_place(take, "2s")).splitlines() == [
+        "branched at 2.06 s (2 s asked): 3 chunks stay", "ends with: A red ball", "take 000000000001"]  # fmt: skip
+    assert reports.branch_report(take, at_place(take, "1c")).splitlines()[0] == "branched at 0.56 s: 1 chunk stays"
+    assert "A blue ball" in reports.branch_report(take, at_place(take, "7c"))
+
+
+def at_place(take, text):
+    from longlive_core.takes import find_place
+
+    return find_place(take, text)
+
+
+def test_take():
+    """Forbids a path, or a take that cannot be told from another."""
+    lines = reports.take_report(manifest(1, "A red ball", 4, used=NOON), 1).splitlines()
+    assert lines[:2] == ["0.56 s: 1 chunk, 128x80", "A red ball"]
+    assert lines[2].startswith("take 000000000001 of 2026-11-2")
+
+
+def test_the_state_of_a_store_tells_when_its_list_is_old(tmp_path):
+    """Forbids a kept list without the newest take, or with a length from before a chunk came."""
+    store = TakeStore(tmp_path / "store")
+    states, take = [store.state()], manifest(1, "A ball", 4)
+    place(store, take, 1)
+    states.append(store.state())
+    place(store, take, 2)
+    os.utime(store.take_folder(take.id) / "take.json", ns=(5, 5))
+    states.append(store.state())
+    assert store.state() == states[-1]
+    place(store, manifest(2, "A ball", 4), 0)
+    states.append(store.state())
+    store.remove(take.id)
+    states.append(store.state())
+    assert len(set(states)) == 5
