@@ -26,7 +26,7 @@ COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
 
 def _load(graph: Graph, source: Source) -> Node:
-    return graph.add("LongLiveLoad", (COLUMNS[0], 80), **source.load, dtype="auto")
+    return graph.add("LongLiveLoad", (COLUMNS[0], 80), **source.load, dtype="auto", weights="auto")
 
 
 def _note(graph: Graph, source: Source, name: str) -> None:
@@ -106,7 +106,7 @@ def comfyui_loaders(graph: Graph, source: Source) -> None:
     if "clip" in files:
         clip = graph.add("CLIPLoader", (x, 220), clip_name=files["clip"], type="wan", device="default")
     else:
-        clip = graph.add("LongLiveLoad", (x, 220), **source.load, dtype="auto")
+        clip = graph.add("LongLiveLoad", (x, 220), **source.load, dtype="auto", weights="auto")
     vae = graph.add("VAELoader", (x, 480), (330, 60), vae_name=files["vae"])
     timeline = _timeline(graph, clip["CLIP"], source.texts["one"], source.seconds)
     _film(graph, unet["MODEL"], vae["VAE"], timeline, seed=1, prefix=graph.name)

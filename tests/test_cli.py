@@ -47,8 +47,9 @@ def tiny_pipeline(monkeypatch, tiny_model):
     def load(*arguments, **named):
         asked.append((arguments, named))
         return SimpleNamespace(
-            model=tiny_model, decoder=decoder, encode=encode, stream=StreamConfig(), default_size=(48, 32)
-        )
+            model=tiny_model, decoder=decoder, encode=encode, stream=StreamConfig(), default_size=(48, 32),
+            text=SimpleNamespace(cuts=lambda texts: []),
+        )  # fmt: skip
 
     monkeypatch.setattr(Pipeline, "load", load)
     monkeypatch.setattr(pipeline, "default_size", lambda model: (48, 32))

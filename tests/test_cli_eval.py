@@ -12,6 +12,8 @@ from longlive_core.timeline import parse
 from tests.eval.making import write_film, write_truth
 from tests.eval.models import save_clip, save_dino
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):

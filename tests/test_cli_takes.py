@@ -9,6 +9,8 @@ from longlive_core.takes import rendering
 from tests.holding import holding
 from tests.test_captions import subtitles
 
+pytestmark = pytest.mark.slow
+
 STORY = "0c ball\n2c ball ball"
 
 

@@ -7,6 +7,8 @@ import pytest
 from longlive_core.cli import main
 from longlive_core.train.checkpoint import checkpoints
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--device", "cpu", "--set", "size=[32, 32]", "--set", "lengths={clip: 6, new: 3, longest: 9}", "--set",
         "steps=2", "--set", "save_every=1", "--set", "sample_every=2", "--set", "sample_seconds=1"]  # fmt: skip
 

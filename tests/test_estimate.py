@@ -175,6 +175,7 @@ def latents_in(store):
     return total
 
 
+@pytest.mark.slow
 def test_the_pocket_models_films_are_as_large_as_estimated(tmp_path):
     """Forbids an estimate of the disk that has nothing to do with what is written."""
     pipeline, book = Pipeline.load(device="cpu"), SpeedBook(tmp_path / "cache")

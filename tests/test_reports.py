@@ -17,7 +17,7 @@ LONG = "A red fox with a white-tipped tail walks slowly through the deep snow of
 NOON = 1_795_874_520.0  # seconds since 1970
 FACTS = {"seconds": 5.0625, "frames": 81, "fps": 16.0, "chunks": 7, "chunks_asked": 7, "width": 128, "height": 80,
          "ended": "complete", "frames_per_second": 9.53, "render_seconds": 8.5, "take": "0953855a605a",
-         "no_effect": []}  # fmt: skip
+         "no_effect": [], "hints": []}  # fmt: skip
 
 
 def film(reused: int = 0, reason: str | None = None, **facts) -> list[str]:

@@ -7,6 +7,8 @@ from longlive_core.timeline import TimelineError, parse
 
 from .studio import CHUNKS, STORY, Studio, frames_of, same
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

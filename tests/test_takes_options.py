@@ -9,6 +9,8 @@ from longlive_core.rollout import rollout
 
 from .studio import CHUNKS, Stop, same
 
+pytestmark = pytest.mark.slow
+
 STORY = "0c a {seed=5}\n2c b {blend=2c}\n6c c {keep, seed=8}\n8c b {blend=1c, seed=9}"
 
 

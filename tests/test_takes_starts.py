@@ -10,6 +10,8 @@ from tests.conftest import LATENT_SIZE
 
 from .studio import CHUNKS, SIZE, STORY, VAE, Studio, frames_of, same
 
+pytestmark = pytest.mark.slow
+
 
 def begin(studio, latents, text="0c a\n3c b", chunks=6):
     shell = studio.open(text, chunks)

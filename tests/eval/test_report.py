@@ -15,6 +15,8 @@ from longlive_core.eval.report import film_row, segment_rows, summary, switch_ro
 from tests.eval.making import write_truth
 from tests.eval.test_clip_dino import Plane
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(toybox=True, judge_stride=8)
 
 

@@ -8,6 +8,8 @@ import torch
 from . import fakes
 from .test_versions import SHAPE, filming, parts  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 GPU = torch.device("cuda")
 
 

@@ -20,6 +20,8 @@ from longlive_core.vae import StreamingDecoder
 from . import fakes
 from .test_versions import CHUNKS, SHAPE, SIZE, TEXT, filming, host, parts  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.slow
+
 FP32 = torch.float32
 PART, GUIDED = "diffusion_model.blocks.0.ffn.forward", "diffusion_model.blocks.0.cross_attn.forward"
 

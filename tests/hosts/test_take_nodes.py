@@ -7,6 +7,8 @@ from longlive_core.takes import TakeStore
 from ..made_takes import manifest, place
 from . import fakes
 
+pytestmark = pytest.mark.slow
+
 STORY = "0s A red ball bounces\n4s A blue ball bounces {cut}"
 
 

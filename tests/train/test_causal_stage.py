@@ -162,6 +162,7 @@ def test_nan_stops_before_any_weight_is_moved(clips):
         assert same(before, start.student.optimiser.master)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_run_load_as_models(clips, tmp_path):
     """Forbids a checkpoint that must be converted, one that is not the average, and another layout than a
     distillation's."""

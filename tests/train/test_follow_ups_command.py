@@ -38,6 +38,7 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_from_prompts_to_pairs(capsys, tmp_path, prompts, model_folder):
     """Forbids padding that changes answers, prompts' tokens in them, and options that are parsed and dropped."""
     out = tmp_path / "pairs.jsonl"
@@ -51,7 +52,7 @@ def test_from_prompts_to_pairs(capsys, tmp_path, prompts, model_folder):
     assert code == 2 and "is there already; add --resume" in err
     state = torch.random.get_rng_state()
     code, said, err = run(capsys, prompts, *options, "--resume")
-    assert code == 0 and "1 pairs written" in said and "2 pairs are there already" in err
+    assert code == 0 and "1 pair written" in said and "2 pairs are there already" in err
     assert "dropped the last line, which was cut off: '{\"prompt\": \"An old m'" in err
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
         {"prompt": prompt, "follow_up": follow_up} for prompt, follow_up in STORIES.items()
@@ -156,6 +157,7 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, argume
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "words"), [("cut off", "cannot load the instruction model"),
                                               ("missing", "lacks 1 of its weights")])  # fmt: skip
 def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, fault, words):
