@@ -246,6 +246,13 @@ def test_what_is_not_certain_is_refused(text, line, column, words):
 UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202e\u2066\u2069\u061c\u180e\x7f\x1a"
 
 
+def test_arrows_in_front_of_prompts_are_ranges_and_no_subtitles():
+    """Forbids a first prompt that is taken for the name of a subtitle, and lost."""
+    first, second = parse("0s->5s a red ball\n5s -> 10s a blue ball").segments
+    assert (str(first.time), str(first.end), first.text) == ("0s", "5s", "a red ball")
+    assert (str(second.time), str(second.end), second.text) == ("5s", "10s", "a blue ball")
+
+
 @pytest.mark.parametrize("char", UNSEEN)
 def test_invisible_characters_outside_prompts_do_not_count(char):
     """Forbids a zero-width space, a byte order mark or a directional mark that hides a time or an option."""

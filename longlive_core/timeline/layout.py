@@ -15,7 +15,9 @@ from .times import TIME
 
 _FENCE = re.compile(r"\s*(?:```+|~~~+)\s*[\w+-]*\s*")
 _CUE = re.compile(rf"\s*{TIME}\s*-+>\s*{TIME}", re.IGNORECASE)
-_CUE_SETTINGS = re.compile(r"(?:\s+(?:align|position|line|size|region|vertical|[XY][12]):\S+)+\s*$", re.IGNORECASE)
+_SETTING = r"\s+(?:align|position|line|size|region|vertical|[XY][12]):\S+"
+_CUE_SETTINGS = re.compile(rf"(?:{_SETTING})+\s*$", re.IGNORECASE)
+_CUE_LINE = re.compile(rf"{_CUE.pattern}(?:{_SETTING})*\s*", re.IGNORECASE)  # nothing but times
 _RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*")
 _COLUMN = re.compile(
     r"(?:\#|no\.?|nr\.?|id|scene|shot|clip|segment|time(?:stamp|code)?s?|start(?:[ _]?time)?|end(?:[ _]?time)?|from|to"
@@ -97,9 +99,9 @@ def _web_subtitles(lines: list[str]) -> None:
 
 
 def _cue_names(lines: list[str]) -> None:
-    """The number (SRT) or name (WebVTT) of a cue: a line right before its times that follows an empty one."""
+    """The number (SRT) or name (WebVTT) of a cue: a line behind an empty one, before a line of its times."""
     for index in range(len(lines) - 1):
-        follows = _CUE.match(fold(lines[index + 1]).text)
+        follows = _CUE_LINE.fullmatch(fold(lines[index + 1]).text)
         name = fold(lines[index]).text.strip()
         if follows and (name.isdigit() or index == 0 or not fold(lines[index - 1]).text.strip()):
             lines[index] = ""
