@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .client import Rejected
 from .graphs import POCKET, SAMPLER
 from .takes import CHUNKS, STORY, empty_store, frames, frames_in, manifest_of, report, story, whole_film
 
@@ -113,8 +114,8 @@ def test_a_picture_and_its_latents_begin_a_film(client, server):
         "62": {"class_type": "VAEEncode", "inputs": {"pixels": ["61", 0], "vae": ["1", 2]}},
         SAMPLER: {**graph[SAMPLER], "inputs": {**graph[SAMPLER]["inputs"], "start_latent": ["62", 0]}},
     }
-    both = client.run(latent)
-    assert "start_image and start_latent are connected" in both.error
+    with pytest.raises(Rejected, match="start_image and start_latent are connected"):
+        client.run(latent)
     del latent[SAMPLER]["inputs"]["start_image"]
     run = client.run(latent)
     assert report(run)["chunks"] == 4

@@ -2,6 +2,8 @@
 
 import pytest
 
+from scripts.templates import ui_path
+
 from . import graphs
 from .validation import problems, settled, to_api
 
@@ -24,11 +26,11 @@ def test_ui_workflow_is_the_api_workflow(object_info, name):
 
 def test_workflows_are_offered_as_templates(client):
     """Forbids a folder name that the template browser does not look into."""
-    assert set(client.get("/workflow_templates")["ComfyUI-LongLive"]) == set(graphs.NAMES)
+    assert set(client.get("/workflow_templates")["ComfyUI-LongLive"]) == {ui_path(name).stem for name in graphs.NAMES}
 
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_template_has_its_picture(client, name):
     """Forbids empty cards: the browser asks for a .jpg of the workflow's name, at this address."""
-    picture = client.read(f"/api/workflow_templates/ComfyUI-LongLive/{name}.jpg")
+    picture = client.read(f"/api/workflow_templates/ComfyUI-LongLive/{ui_path(name).stem}.jpg")
     assert picture[:2] == b"\xff\xd8"

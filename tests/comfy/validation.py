@@ -144,7 +144,8 @@ def to_api(workflow: dict, object_info: dict) -> dict[str, dict]:
         sockets = {socket["name"]: socket["link"] for socket in node["inputs"]}
         values, inputs = iter(node["widgets_values"]), {}
         for slot in slots_of(_in_order(object_info[node["type"]]), inputs):
-            if slot.choices is not None or slot.spec[0] in SCALARS:
+            forced = slot.options.get("forceInput")  # a number that only a link gives
+            if not forced and (slot.choices is not None or slot.spec[0] in SCALARS):
                 _take_widget(slot, values, inputs)
             elif slot.name in sockets:  # optional ones may be left open
                 inputs[slot.name] = links[sockets[slot.name]]
