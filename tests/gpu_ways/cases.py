@@ -27,6 +27,22 @@ class Case:
         return cls(*id.split("-"))
 
 
+def usual() -> list[Case]:
+    """A part of the matrix in which every form and every way of every native dtype is there, and every packed form has
+    gone every way: pairs that differ in nothing but the other's value are left to LONGLIVE_GPU_WAYS=all."""
+    chosen = []
+    for case in matrix():
+        if case.way == "plain" or case.form in ("loud", "gguf_pack"):
+            chosen.append(case)
+        elif case.form in FLOATS:
+            turn = FLOAT_WAYS.index(case.way) + (case.native == "fp16")
+            chosen += [case] if FLOATS[turn % len(FLOATS)] == case.form else []
+        else:
+            turn = (PACKED.index(case.form) + PACKED_WAYS.index(case.way)) if case.way in PACKED_WAYS else 0
+            chosen += [case] if ("bf16", "fp16")[turn % 2] == case.native else []
+    return chosen
+
+
 def matrix() -> list[Case]:
     ways = [(form, way) for form in FLOATS for way in FLOAT_WAYS]
     ways += [(form, way) for form in PACKED for way in PACKED_WAYS] + [("fp8", "dynamic")]

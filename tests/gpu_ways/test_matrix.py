@@ -2,14 +2,16 @@
 
 A case is: which 16 bits the card computes in natively, the form of the file, and what happens to the MODEL on its way
 to the sampler. Its film, five chunks with a change of prompt, is made by the nodes and compared with the float32 film
-of the same weights on a CPU.
+of the same weights on a CPU. LONGLIVE_GPU_WAYS=all makes every film of the matrix, else it is a part that covers it.
 """
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from .cases import CHUNKS, PROMPTS, Case, matrix
+from .cases import CHUNKS, PROMPTS, Case, matrix, usual
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +35,8 @@ def bound(case: Case) -> float:
     return BOUND["fp16" if case.native == "fp16" else "bf16"]
 
 
-every_case = pytest.mark.parametrize("case", matrix(), ids=lambda case: case.id)
+cases = matrix() if os.environ.get("LONGLIVE_GPU_WAYS") == "all" else usual()
+every_case = pytest.mark.parametrize("case", cases, ids=lambda case: case.id)
 
 
 @every_case
