@@ -53,7 +53,7 @@ class Listening(logging.Handler):
 
 logging.getLogger().addHandler(Listening(logging.WARNING))
 routes = web.RouteTableDef()
-instance = types.SimpleNamespace(routes=routes, client_id=None)
+instance = types.SimpleNamespace(routes=routes, client_id=None, add_on_prompt_handler=lambda handler: None)
 sys.modules["server"] = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
 folder_paths.set_output_directory(str(FOLDER / "output"))
 folder_paths.set_temp_directory(str(FOLDER / "temp"))
@@ -148,8 +148,7 @@ def run(model, clip, vae, text: str = "A red ball bounces on a meadow.", seconds
     """-> the film's path, the sampler's report, the timeline's."""
     named = nodes.NODE_CLASS_MAPPINGS
     timeline = named["LongLivePromptTimeline"].execute(clip, text, seconds, 16.0)
-    output = named[SAMPLER].execute(model, vae, timeline.args[0], 0, 128, 80, 1, 5.0, 12, 3, "held", 3, "auto",
-                                    **inputs)  # fmt: skip
+    output = named[SAMPLER].execute(model, vae, timeline.args[0], seed=0, steps=1, **inputs)
     return (output.args[0].get_stream_source(), json.loads(output.ui.as_dict()["text"][0]),
             timeline.ui.as_dict()["text"][0])  # fmt: skip
 
