@@ -10,6 +10,8 @@ from longlive_core.check import check
 from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.slow
+
 LAYER = "base_model.model.blocks.0.self_attn.q"
 
 

@@ -11,6 +11,8 @@ from longlive_core.pipeline import Pipeline
 from longlive_core.takes import TakeStore
 from tests.test_cli_takes import STORY, Shell
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def shell(capsys, tmp_path, files, monkeypatch):
@@ -83,7 +85,6 @@ def test_a_full_disk_is_told_before_anything_is_computed(shell, monkeypatch):
     assert [path.name for path in shell.folder.iterdir()] == ["takes"]
 
 
-@pytest.mark.slow
 def test_a_second_render_is_told_its_time(shell):
     """Forbids a speed that is measured and never said, and one noted for chunks that came from the store."""
     assert "expected" not in shell.render()[1]
@@ -109,7 +110,6 @@ def test_a_damaged_book_of_speeds_is_no_error(shell):
     assert shell.render(STORY, 2.8, "film.mp4", "--seed", 1)[0] == 0
 
 
-@pytest.mark.slow
 def test_the_limit_removes_the_takes_unused_for_longest(shell):
     """Forbids a folder that grows past its limit, and removing the take whose chunks are reused."""
     for seed in (1, 2, 3):

@@ -26,6 +26,7 @@ def module():
     return WanModel(SHAPE).requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_blocks_share_their_graphs(module):
     """Forbids a compiler that is not used, a graph for every block, and attentions inside a graph."""
     graphs = []

@@ -15,6 +15,8 @@ from longlive_core.pocket import DIT_FILE, weights_folder
 
 from .lora_files import changes, lora_file
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=3)
 Q = "blocks.0.self_attn.q.weight"
 

@@ -48,6 +48,7 @@ def test_pack_imports_outside_comfyui():
     assert not hasattr(module, "NODE_CLASS_MAPPINGS")  # with it ComfyUI would not look at comfy_entrypoint
 
 
+@pytest.mark.slow
 def test_core_imports_without_comfyui():
     """Forbids an engine that needs its host."""
     code = "import sys, longlive_core.pipeline, longlive_core.video; print('comfy' in sys.modules)"

@@ -11,6 +11,8 @@ from longlive_core.takes import TakeError, TakeStore, render_take
 
 from .studio import CHUNKS, STORY, Stop, Studio, frames_of, no_tags, same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
@@ -22,7 +24,6 @@ def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
     return studio.latents(take), frames_of(take.film_path), len(steps)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [0, 3, 5, 7, 11, 24, 33, 40, 47])
 def test_a_stopped_render_goes_on_as_if_nothing_had_happened(studio, uninterrupted, stop_at):
     """Forbids another film after Cancel, wherever it came, and doing again what was done."""
@@ -50,7 +51,6 @@ def test_a_film_plays_while_it_is_rendered(studio, uninterrupted):
     assert take.film_path.exists() and not take.growing_path.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("text", "chunks", "reused"), [
     (STORY, 12, 10),  # longer
     (STORY, 8, None),  # shorter: the segment at its end does not fit
@@ -128,7 +128,6 @@ def test_equal_chunks_lie_there_once_and_stay_while_they_are_used(studio):
     assert not list(studio.store.folder.glob("chunks/*/*"))
 
 
-@pytest.mark.slow
 def test_the_takes_unused_for_longest_make_room(studio):
     """Forbids a store that fills the disk, and one that throws away what is being rendered."""
     old, new = studio.open(), studio.open(seed=4)

@@ -7,6 +7,8 @@ import string
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from longlive_core.timeline import TimelineError, parse, shot_boundary
 from tests.test_timeline import entry, scope
 
@@ -115,6 +117,7 @@ def check_prompts(plan):
         assert (len(first.mix) == 2) == (segment.blend > 0)
 
 
+@pytest.mark.slow
 def test_any_script_writes_itself():
     """Forbids a script whose own text means something else."""
     rng, parsed, kept, read_all = random.Random(7), set(), 0, 0
@@ -132,6 +135,7 @@ def test_any_script_writes_itself():
     assert parsed == FORMS and kept > 0.95 * read_all
 
 
+@pytest.mark.slow
 def test_any_plan_is_in_order_and_writes_itself():
     """Forbids plans that go backwards or leave chunks out, and an exact text that is another film."""
     forms, written_as = [], set()

@@ -75,6 +75,7 @@ def test_places_angles_and_sizes_are_read_over_the_pictures_edge():
         assert sight.angle == 0.25 and sight.size == 1.0
 
 
+@pytest.mark.slow
 def test_a_switch_is_read_before_and_after_and_a_jump_is_seen():
     """Forbids a switch score that looks at the wrong side of the boundary or cannot see a jump."""
     one = world.Attributes("red", "ball", "right", "sea")

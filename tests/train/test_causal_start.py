@@ -45,6 +45,7 @@ def test_a_chunk_does_not_see_what_comes_after_it():
     assert not torch.equal(a[:, :, 9:], b[:, :, 9:])
 
 
+@pytest.mark.slow
 def test_flow_matching_learns_a_clip():
     """Forbids a loss whose minimum is not the velocity."""
     model, forced = tiny(1), clips()

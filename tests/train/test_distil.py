@@ -189,6 +189,7 @@ def test_checkpoints_of_a_run_load_as_models(tmp_path):
     assert run(config, tmp_path, draw, Ranks()) == last  # nothing left to do
 
 
+@pytest.mark.slow
 def test_lora_run_writes_a_lora(tmp_path):
     """Forbids full weights from a low-rank run, and a LoRA that is not what was trained."""
     config = from_dict({**SETTINGS, "steps": 2, "save_every": 2, "lora": {"rank": 4, "alpha": 8}})
