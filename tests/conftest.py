@@ -37,8 +37,10 @@ def pytest_sessionstart(session) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
 
 
-def pytest_collection_modifyitems(items) -> None:
+def pytest_collection_modifyitems(config, items) -> None:
     """A file's tests stay in one process, for what their fixtures make; so do those of the folders in TOGETHER."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here)
