@@ -94,7 +94,7 @@ def folder(tmp_path):
 def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys, tiny_pocket):
     """Forbids a condition that is missing, or filmed as another one."""
     monkeypatch.setattr(rollouts, "CHUNKS", 5)
-    monkeypatch.setattr(rollouts, "WINDOW_CHUNKS", 5)
+    monkeypatch.setattr(rollouts, "WINDOW_CHUNKS", 4)
     main(["window", "--films", "2"])
     text = capsys.readouterr().out
     assert all(f"| {name} |" in text for name in (*map(str, range(3, 25, 3)), "9 + 3 sink"))
@@ -133,9 +133,9 @@ def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
     with torch.no_grad():
         for parameter in other.model.module.parameters():
             parameter.zero_()
-    both = training.long_tuning({"a": pipeline, "none": other}, 2, 3, (6, 9))
+    both = training.long_tuning({"a": pipeline, "none": other}, 2, 3, (6, 7))
     short = training.long_tuning({"a": pipeline}, 2, 3, (6,))
-    assert list(both.values) == ["6 s, a", "6 s, none", "9 s, a", "9 s, none"]
+    assert list(both.values) == ["6 s, a", "6 s, none", "7 s, a", "7 s, none"]
     assert both.values["6 s, a"] == short.values["6 s, a"]
     assert both.values["6 s, none"]["adherence"] == [0.0, 0.0] != both.values["6 s, a"]["adherence"]
     assert any(remark.startswith("6 s, a: adherence at the end is") for remark in both.remarks)
