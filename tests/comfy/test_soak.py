@@ -107,7 +107,7 @@ def command_line(folder: Path, film: Path, seed: int, models: Path) -> subproces
     """The story on the command line, kept in `folder`."""
     script = film.with_suffix(".txt")
     script.write_text(STORY)
-    options = {"-o": film, "--takes": folder, "--duration": 6, "--seed": seed, "--width": 64, "--height": 48,
+    options = {"-o": film, "--takes": folder, "--duration": 8, "--seed": seed, "--width": 64, "--height": 48,
                "--dtype": "fp32", "--model": models / "diffusion_models" / TINY_DIT,
                "--vae": models / "vae" / TINY_VAE}  # fmt: skip
     command = [sys.executable, "-m", "longlive_core", "render", str(script)]
