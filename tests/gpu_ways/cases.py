@@ -32,12 +32,14 @@ def usual() -> list[Case]:
     gone every way: pairs that differ in nothing but the other's value are left to LONGLIVE_GPU_WAYS=all."""
     chosen = []
     for case in matrix():
-        if case.way == "plain" or case.form in ("loud", "gguf_pack"):
+        if case.native == "both":
+            chosen += [case] if case.form == "fp32" else []
+        elif case.way == "plain" or case.form == "gguf_pack":
             chosen.append(case)
         elif case.form in FLOATS:
             turn = FLOAT_WAYS.index(case.way) + (case.native == "fp16")
             chosen += [case] if FLOATS[turn % len(FLOATS)] == case.form else []
-        else:
+        elif case.form in PACKED:
             turn = (PACKED.index(case.form) + PACKED_WAYS.index(case.way)) if case.way in PACKED_WAYS else 0
             chosen += [case] if ("bf16", "fp16")[turn % 2] == case.native else []
     return chosen
