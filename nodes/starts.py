@@ -9,6 +9,7 @@ from torch import Tensor
 from ..longlive_core.beginnings import check_given, check_latents, checked_pictures
 from ..longlive_core.takes import clip_chunks
 from . import compat
+from .checks import check_beginning
 from .handles import TakeHandle
 from .timeline import Timeline
 
@@ -28,8 +29,7 @@ def read_start(vae, timeline: Timeline, size: tuple[int, int], chunk: int, image
     """Look at the inputs, and encode pictures. ValueError for more than one of them, and for what cannot be."""
     given = {"start_image": image, "start_latent": latent, "take": take}
     connected = [name for name, value in given.items() if value is not None]
-    if len(connected) > 1:
-        raise ValueError(f"a film begins with one thing, but {' and '.join(connected)} are connected: keep one of them")
+    check_beginning(connected)
     try:
         if image is not None:
             return _from_image(vae, timeline, size, chunk, image)

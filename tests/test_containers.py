@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
-from longlive_core.checkpoints import CheckpointError, convert_model, load_state_dict, load_vae
+from longlive_core.checkpoints import convert_model, load_state_dict, load_vae
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.text import TextEncoder, hugging_face_names
@@ -16,6 +16,7 @@ from longlive_core.train.config import ConfigError, Models
 from longlive_core.vae import WanVAE
 
 from .lora_files import diffusers
+from .test_checkpoints import message, prefixed, same
 
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2, text_dim=24, freq_dim=16)
 
@@ -29,20 +30,6 @@ def weights():
 @pytest.fixture(scope="module")
 def average(weights):
     return {name: value + 1 for name, value in weights.items()}
-
-
-def prefixed(tensors, prefix):
-    return {prefix + name: value for name, value in tensors.items()}
-
-
-def same(given, expected):
-    return given.keys() == expected.keys() and all(torch.equal(given[name], expected[name]) for name in expected)
-
-
-def message(call, *arguments, **options):
-    with pytest.raises(CheckpointError) as error:
-        call(*arguments, **options)
-    return str(error.value)
 
 
 # Wrappers
