@@ -55,7 +55,7 @@ def _segment(segment: PlannedSegment, skip: int) -> str:
     if segment.start_chunk and segment.transition != "recache":
         notes.append(segment.transition)
     if abs(segment.requested_seconds - segment.start_seconds) > 0.005:
-        notes.append(f"asked {seconds_text(segment.requested_seconds)}")
+        notes.append(f"requested {seconds_text(segment.requested_seconds)}")
     if segment.seed is not None:
         notes.append(f"seed {segment.seed}")
     if segment.blend:
@@ -183,8 +183,8 @@ def take_report(take: Manifest, chunks: int) -> str:
 
 def branch_report(take: Manifest, place: Place) -> str:
     """Where a take was branched, which is at a chunk's end."""
-    asked = "" if place.asked is None else f" ({seconds_text(place.asked)} asked)"
-    at = f"branched at {seconds_text(place.seconds)}{asked}: {count(place.chunks, 'chunk')} stay"
+    requested = "" if place.requested is None else f" ({seconds_text(place.requested)} requested)"
+    at = f"branched at {seconds_text(place.seconds)}{requested}: {count(place.chunks, 'chunk')} stay"
     last = [segment for segment in take.segments if segment["chunk"] < place.chunks][-1]
     return "\n".join([at + ("s" if place.chunks == 1 else ""), f"ends with: {shorten(last['text'], WORDS)}",
                       f"take {take.id}"])  # fmt: skip

@@ -40,8 +40,8 @@ def test_timeline():
     assert reports.timeline_report(plan).splitlines() == [
         "12.38 s: 17 chunks, 198 frames at 16 fps",
         "0 s: A red fox with a white-tipped tail walks slowly through the deep snow of a pine…",
-        "4.31 s (cut, asked 4 s): A blue ball",
-        "7.88 s (asked 8 s, seed 4, blend of 1 chunk): A star",
+        "4.31 s (cut, requested 4 s): A blue ball",
+        "7.88 s (requested 8 s, seed 4, blend of 1 chunk): A star",
         *(f"hint: {hint}" for hint in plan.hints),
     ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_one_chunk():
 def test_anchor_is_said_once():
     """Forbids a subject that pushes out of every line what happens there."""
     lines = reports.timeline_report(parse("* A panda in snow.\n0s It walks\n4s It sits").plan(8)).splitlines()
-    assert lines[1:4] == ["in every prompt: A panda in snow.", "0 s: It walks", "4.31 s (asked 4 s): It sits"]
+    assert lines[1:4] == ["in every prompt: A panda in snow.", "0 s: It walks", "4.31 s (requested 4 s): It sits"]
 
 
 def test_endless_timeline_claims_no_length():
@@ -169,7 +169,7 @@ def test_branch():
     """Forbids a branch that does not say where it really is."""
     take = manifest(1, "0s A red ball\n4s A blue ball {cut}", 8)
     assert reports.branch_report(take, at_place(take, "2s")).splitlines() == [
-        "branched at 2.06 s (2 s asked): 3 chunks stay", "ends with: A red ball", "take 000000000001"]  # fmt: skip
+        "branched at 2.06 s (2 s requested): 3 chunks stay", "ends with: A red ball", "take 000000000001"]  # fmt: skip
     assert reports.branch_report(take, at_place(take, "1c")).splitlines()[0] == "branched at 0.56 s: 1 chunk stays"
     assert "A blue ball" in reports.branch_report(take, at_place(take, "7c"))
 

@@ -16,11 +16,11 @@ _CHUNKS = re.compile(r"([0-9]{1,9})\s*(?:c|chunks?)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Place:
-    """Behind so many chunks of a take. seconds: that far into it. asked: seconds that were asked for, else None."""
+    """Behind so many chunks of a take. seconds: that far into it. requested: seconds that were requested, else None."""
 
     chunks: int
     seconds: float
-    asked: float | None = None
+    requested: float | None = None
 
 
 def plan_of(take: Manifest) -> Plan:

@@ -96,7 +96,7 @@ def test_branches_share_their_beginning_only(shipped):
     run, (left, right) = shipped("branch")
     (branch,) = graphs.of_kind(graph, "LongLiveBranchTake")
     said = run.outputs[branch]["text"][0]
-    assert said.startswith("branched at 2.81 s (3 s asked): 4 chunks stay\n")
+    assert said.startswith("branched at 2.81 s (3 s requested): 4 chunks stay\n")
     kept = 12 * 4 - 3
     assert np.array_equal(left.frames[:kept], right.frames[:kept])
     assert not np.array_equal(left.frames[kept : kept + 12], right.frames[kept : kept + 9])
@@ -135,7 +135,7 @@ def test_seeds_make_different_films(shipped):
 def test_reports(short_film):
     """Forbids nodes that keep snapped times and figures to themselves."""
     run, _ = short_film
-    assert "\n1.31 s (asked 1.5 s): A blue ball" in run.outputs[TIMELINE]["text"][0]
+    assert "\n1.31 s (requested 1.5 s): A blue ball" in run.outputs[TIMELINE]["text"][0]
     report = report_of(run)
     assert (report["frames"], report["chunks"], report["positions"]) == (33, 3, "relative")
     assert [segment["start_frame"] for segment in report["segments"]] == [0, 21]

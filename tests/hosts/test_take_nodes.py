@@ -87,7 +87,7 @@ def branch(package, store, **inputs):
 def test_branch(host, store):
     """Forbids a branch elsewhere than the report says, and graphs of before that are no longer valid."""
     with host.pack() as package:
-        assert branch(package, store) == (3, "branched at 2.06 s (2 s asked): 3 chunks stay")
+        assert branch(package, store) == (3, "branched at 2.06 s (2 s requested): 3 chunks stay")
         assert branch(package, store, at="segment 2") == (6, "branched at 4.31 s: 6 chunks stay")
         assert branch(package, store, chunks=4)[0] == branch(package, store, at="0:12", chunks=4)[0] == 4
         with pytest.raises(ValueError, match="the take lasts"):
