@@ -22,11 +22,11 @@ def test_places(text, chunks):
     assert place.seconds == TAKE.frames(chunks) / 16
 
 
-def test_a_time_tells_what_was_asked():
-    """Forbids a snapped time that looks like the one that was asked for."""
+def test_a_time_tells_what_was_requested():
+    """Forbids a snapped time that looks like the one that was requested."""
     place = find_place(TAKE, "2s")
-    assert (place.asked, place.seconds) == (2.0, 33 / 16)
-    assert find_place(TAKE, "3c").asked is None
+    assert (place.requested, place.seconds) == (2.0, 33 / 16)
+    assert find_place(TAKE, "3c").requested is None
 
 
 @pytest.mark.parametrize(("text", "words"), [
