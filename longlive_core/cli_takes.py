@@ -31,7 +31,7 @@ def add_takes(parser: argparse.ArgumentParser) -> None:
 def _store(options: argparse.Namespace):
     from pathlib import Path
 
-    from .takes.store import TakeError, TakeStore
+    from .takes import TakeError, TakeStore
 
     if not Path(options.takes).is_dir():
         raise TakeError(f"there is no folder '{options.takes}'; give the one that was given to render --takes")
@@ -39,7 +39,7 @@ def _store(options: argparse.Namespace):
 
 
 def _list(options: argparse.Namespace) -> None:
-    from .takes.store import TakeError
+    from .takes import TakeError
 
     store = _store(options)
     there = store.stored_keys()

@@ -21,7 +21,7 @@ from .timeline import MAX_SECONDS, Plan, PlannedSegment, Script, shot_boundary
 from .wording import count
 
 if TYPE_CHECKING:
-    from .takes.store import Manifest
+    from .takes import Manifest
 
 FORMAT = 1
 # Of a planned segment, what follows from the timeline's chunks.

@@ -53,7 +53,7 @@ def test_a_take_that_was_stopped_goes_on_alike_in_every_placement(studio, where)
     studio.render(whole)
     expected, film = studio.latents(whole), frames_of(whole.film_path)
     for key in whole.manifest.keys[4:]:
-        studio.store._latents(key).unlink()
+        studio.store.latents_path(key).unlink()
         studio.store.unit_path(key, whole.manifest.unit).unlink()
     turns = Turns(where, studio.decoder)
     again = studio.open()

@@ -219,9 +219,9 @@ def test_a_damaged_chunk_is_named(studio):
     """Forbids going on from garbage."""
     take = studio.open()
     studio.render(take)
-    path = studio.store._latents(take.manifest.keys[7])
+    path = studio.store.latents_path(take.manifest.keys[7])
     path.write_bytes(path.read_bytes()[:100])
-    studio.store._latents(take.manifest.keys[8]).unlink()
+    studio.store.latents_path(take.manifest.keys[8]).unlink()
     with pytest.raises(TakeError, match="is damaged.*remove it"):
         studio.render(take)
 

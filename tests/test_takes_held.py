@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from longlive_core.takes import Live, TakeError, TakeStore
+from longlive_core.takes.room import sweep
 
 from .holding import holding
 from .studio import Stop, frames_of
@@ -124,7 +125,7 @@ def test_leftovers_go_when_other_takes_are_removed(studio, film, monkeypatch):
         studio.store.remove(gone.id)
     assert files(held) == ["film.mp4"] and np.array_equal(frames_of(held.film_path), film)
     assert files(cut) == files(busy) == ["film.mp4", "growing.mp4"] and not rest.exists()
-    studio.store._sweep()
+    sweep(studio.store)
     assert files(cut) == ["film.mp4", "growing.mp4"] and files(busy) == ["film.mp4"]
 
 
@@ -134,7 +135,7 @@ def test_a_chunk_that_another_process_put_there_is_kept(studio, monkeypatch):
     key, store = take.manifest.keys[0], studio.store
     studio.render(take)
     before = store.load_latents(key)
-    with holding(monkeypatch, store._latents(key)):
+    with holding(monkeypatch, store.latents_path(key)):
         store.save_latents(key, before)
     manifest = store.take_folder(take.id) / "take.json"
     with holding(monkeypatch, manifest), pytest.raises(TakeError, match="in use.; close what uses it"):

@@ -144,7 +144,7 @@ def test_a_film_of_the_old_name_goes_on_without_rendering_what_is_there(studio, 
     old = studio.open()
     studio.render(old)
     for key in old.manifest.keys[6:]:
-        studio.store._latents(key).unlink()
+        studio.store.latents_path(key).unlink()
     origin = renamed(old.origin)
     take = open_take(studio.store, STORY, old.plan, origin, old.encoding, VAE)
     assert (take.id, take.reused) == (old.id, 6)

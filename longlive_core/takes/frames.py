@@ -14,7 +14,9 @@ from ..film import ShotDecoder
 from ..memory import vae_width
 from ..timeline import shot_boundary
 from ..vae import StreamingDecoder
-from .store import Manifest, StoredLatents, TakeStore
+from .chunks import StoredLatents
+from .manifest import Manifest
+from .store import TakeStore
 from .take import check_vae
 
 
@@ -41,7 +43,7 @@ def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, co
             decoding.clear()
             decoding[start] = ShotDecoder(decoder, start)
         shot = take.shots[starts.index(start)]
-        return decoding[start].frames(StoredLatents(store, shot), chunk - start)
+        return decoding[start].frames(StoredLatents(store.chunks, shot), chunk - start)
 
     try:
         return _collect(take, chunks, first, count, decode)
@@ -52,7 +54,7 @@ def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, co
 def latents_of(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> Tensor:
     """Latents of the chunks that hold the range, normalised, float32 [1, C, T, h, w] on the CPU."""
     begin, end = _range(take, chunks, first, count)
-    latents = StoredLatents(store, take.keys)
+    latents = StoredLatents(store.chunks, take.keys)
     return torch.cat([latents[chunk] for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin],
                      dim=2)  # fmt: skip
 

@@ -16,7 +16,7 @@ import torch
 from ..config import StreamConfig
 from ..timeline import Plan
 
-FORMAT = 1  # of everything that is hashed or stored
+KEY_FORMAT = 1  # hashed into every key: another number would make all stored chunks unknown
 _KEY_LENGTH = 32  # hexadecimal digits
 _UNIT_NAME = 8
 
@@ -135,7 +135,7 @@ def shots_of(plan: Plan, origin: Origin, given: Given = Given()) -> list[ShotKey
 
 
 def _keys(plan: Plan, origin: Origin, given: Given, start: int, end: int) -> Iterator[str]:
-    key = digest({"format": FORMAT, **origin.as_json()})
+    key = digest({"format": KEY_FORMAT, **origin.as_json()})
     prompts = {prompt.start_chunk: prompt for prompt in plan.prompts}
     mix, seed, events = (), None, []
     for chunk in range(start, end):

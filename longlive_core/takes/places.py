@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..timeline import Plan, parse, parse_time
 from ..wording import count, shorten
-from .store import Manifest
+from .manifest import Manifest
 
 FORMS = "a time such as 12s or 0:12, a segment such as 'segment 2', or chunks such as 16c"
 _SEGMENT = re.compile(r"(?:segment|prompt)\s*#?\s*([0-9]{1,9})", re.IGNORECASE)

@@ -21,8 +21,11 @@ from ..rollout import OnStep, Roll, check_run
 from ..timeline import Plan
 from ..vae import StreamingDecoder
 from ..video import FilmInUse, Joiner, encode_unit
+from .chunks import StoredLatents
+from .disk import writing
+from .errors import TakeError
 from .live import Live
-from .store import GROWING, StoredLatents, TakeError, writing
+from .room import GROWING
 from .take import Take, changed_take
 
 log = logging.getLogger(__name__)
@@ -152,7 +155,7 @@ class _Rendering:
             self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
                              self.on_step, turns=self.turns)  # fmt: skip
             if chunk:
-                self.roll.go_on(spans, StoredLatents(take.store, take.manifest.keys[:chunk]))
+                self.roll.go_on(spans, StoredLatents(take.store.chunks, take.manifest.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
         return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
 
@@ -161,7 +164,7 @@ class _Rendering:
         if self.decoding is None or self.decoding.start != shot.start:
             self.decoding = ShotDecoder(self.decoder, shot.start)
         self.turns.decoding()
-        return self.decoding.frames(StoredLatents(self.take.store, shot.keys), chunk - shot.start)
+        return self.decoding.frames(StoredLatents(self.take.store.chunks, shot.keys), chunk - shot.start)
 
     def _unit_path(self, chunk: int):
         return self.take.store.unit_path(self.take.manifest.keys[chunk], self.take.manifest.unit)

@@ -16,8 +16,10 @@ from ..beginnings import PIXELS, check_given
 from ..timeline import Plan, read_exact, shot_boundary
 from ..vae import encode
 from ..wording import count
+from .errors import TakeError
 from .keys import Given, Origin, given_key
-from .store import Manifest, TakeError, TakeStore
+from .manifest import Manifest
+from .store import TakeStore
 
 
 def clip_chunks(frames: int, chunk: int) -> int:

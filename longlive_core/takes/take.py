@@ -18,8 +18,11 @@ from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
 from ..wording import count
+from .errors import TakeError
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
-from .store import FILM, GROWING, Manifest, TakeError, TakeStore
+from .manifest import Manifest
+from .room import FILM, GROWING
+from .store import TakeStore
 from .why import why
 
 

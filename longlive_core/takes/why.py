@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .store import Manifest, TakeStore
+from .manifest import Manifest
+from .store import TakeStore
 
 _SAID = {
     "model": "the model", "text_encoder": "the text encoder", "dtype": "the dtype", "size": "the size",

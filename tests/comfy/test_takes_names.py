@@ -40,7 +40,7 @@ def test_a_take_goes_on_in_the_other_program(client, server, render):
     assert np.array_equal(frames(client, run), made)
     manifest = store_of(server).read_manifest(told["take"])
     for key in manifest.keys[3:]:
-        store_of(server)._latents(key).unlink()
+        store_of(server).latents_path(key).unlink()
     assert report(client.run(story(SEED, on_cancel="discard")))["rendered_chunks"] == CHUNKS - 3
     _, said = render()
     assert f"take {manifest.id}: {CHUNKS} of {CHUNKS} chunks reused" in said

@@ -69,7 +69,7 @@ def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  
         film = film_of(package, parts)
         assert film.take.complete and not film.take.new
         for key in film.take.manifest.keys[4:]:
-            film.store._latents(key).unlink()
+            film.store.latents_path(key).unlink()
         filmed = film_of(package, parts).run(keep_partial=True)
     assert filmed.report["rendered_chunks"] == CHUNKS - 4
     assert f"4 of {CHUNKS} chunks reused" in filmed.report["reused"]
@@ -82,7 +82,7 @@ def test_a_film_of_comfyui_goes_on_in_the_command_line(host, parts, tmp_path):  
         film.run(keep_partial=True)
         pipeline, run = command_line(film, parts)
         for key in film.take.manifest.keys[6:]:
-            film.store._latents(key).unlink()
+            film.store.latents_path(key).unlink()
         said = render(pipeline, run, tmp_path / "film.mp4")
     assert said[0] == f"take {film.take.id}: it was not finished: 6 of {CHUNKS} chunks reused"
 

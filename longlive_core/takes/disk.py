@@ -1,0 +1,70 @@
+"""Files of a store: each appears whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import held
+from .errors import TakeError
+
+UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet
+
+
+@contextlib.contextmanager
+def writing(path: os.PathLike) -> Iterator[None]:
+    """Turn the disk's errors inside the block into a TakeError."""
+    try:
+        yield
+    except OSError as error:
+        what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
+        raise TakeError(f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
+                        "before is kept") from error  # fmt: skip
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, its folder too; it appears whole, or not at all. TakeError where the disk takes no more."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            held.replace(part, path)
+        except OSError:
+            held.remove(part)
+            raise
+
+
+def entries(folder: Path) -> list[os.DirEntry]:
+    """What lies in a folder; nothing where there is none."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        return list(found)
+    return []
+
+
+def changed(path: os.PathLike) -> int:
+    """Nanoseconds since 1970; 0 where there is no such file."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def age(path: Path) -> float:
+    """Seconds before now in which it was written last, but for a constant."""
+    return -path.stat().st_mtime
+
+
+def bytes_of(paths) -> int:
+    """Bytes of these files; those that another process removed meanwhile take none."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
