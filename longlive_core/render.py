@@ -19,10 +19,11 @@ from .metadata import captions_of, with_given
 from .noise import AddressedNoise
 from .placement import Turns
 from .prompts import Contexts, prompt_spans
+from .reports import repaired_line
 from .rollout import rollout
 from .sizes import check_size
 from .speed import SpeedBook, SpeedRecorder
-from .takes import Given, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
+from .takes import Given, Live, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 
@@ -148,12 +149,16 @@ def render_stored(
         with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
             turns = Turns(expected.need.placement, pipeline.decoder)
-            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: tags, done, turns=turns)
+            live = Live(plan)
+            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: tags, done, live=live,
+                        turns=turns)  # fmt: skip
     except BaseException:
         if take.has_film:
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
                 leave_film()
         raise
+    if live.progress.repaired:
+        say(repaired_line(live.progress.repaired))
     return leave_film()
 
 

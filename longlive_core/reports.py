@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .wording import count, shorten, shorten_middle
+from .wording import count, shorten, shorten_list, shorten_middle
 
 if TYPE_CHECKING:
     from .estimate import Estimate
@@ -122,8 +122,20 @@ def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> st
         lines.append(f"rendered in {facts['render_seconds']:.1f} s, {facts['frames_per_second']:.1f} frames/s")
     if facts["chunks_asked"] is not None:
         lines += _reuse(reused, facts["chunks_asked"], reason)
+    lines += [facts["repaired"]] if facts["repaired"] else []
     lines.append(f"take {facts['take']}")
     return "\n".join([*lines, *_no_effect(facts["no_effect"]), *_hints(facts["hints"])])
+
+
+def repaired_line(repaired: Mapping[int, bool]) -> str:
+    """Which stored chunks were damaged; empty where none was. repaired: see `Progress`."""
+    if not repaired:
+        return ""
+    kinds = {True: "rendered again", False: "video made again from the latents"}
+    said = [f"{shorten_list(chunks)}: {kinds[kind]}" for kind in kinds
+            if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))]  # fmt: skip
+    were = "chunk was" if len(repaired) == 1 else "chunks were"
+    return f"{len(repaired)} stored {were} damaged ({'; '.join(said)})"
 
 
 def _ending(facts: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MORE = "…"
 
 
@@ -26,3 +28,9 @@ def shorten_middle(name: str, width: int) -> str:
         return name
     end = (width - 1) // 2
     return name[: width - 1 - end] + MORE + name[len(name) - end :]
+
+
+def shorten_list(numbers: Sequence[int], most: int = 8) -> str:
+    """Such as "3, 5, 6 and 4 more"."""
+    said = ", ".join(map(str, numbers[:most]))
+    return said if len(numbers) <= most else f"{said} and {len(numbers) - most} more"

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,17 +135,18 @@ class Filming:
 
     def _render(self, watcher: Watcher) -> None:
         contexts = Contexts(self._encode, known=self.timeline.contexts)
-        if self.timeline.endless or not self.take.complete:
-            for text in self.plan.texts:  # of a take that the film continues; before the model needs the device
-                contexts(text)
-            self._load()
-        try:
-            with sampling(self.model):
-                render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
-                            self.live, self._follow, self.turns)  # fmt: skip
-        finally:
-            self.decoder.reset()
-            compat.release_memory()
+        with ExitStack() as stack:
+
+            def prepare() -> None:
+                for text in self.plan.texts:  # of a take that the film continues; before the model needs the device
+                    contexts(text)
+                self._load()
+                stack.enter_context(sampling(self.model))
+
+            stack.callback(compat.release_memory)
+            stack.callback(self.decoder.reset)
+            render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
+                        self.live, self._follow, self.turns, prepare)  # fmt: skip
 
     def _follow(self, take: Take) -> None:
         """The plan was changed while it was rendered."""
@@ -206,6 +208,7 @@ class Filming:
             "honoured": self.effects.honoured,
             "no_effect": self.effects.without,
             "hints": self._hints(),
+            "repaired": reports.repaired_line(done.repaired),
             "rendered_chunks": done.rendered,
             "render_seconds": round(seconds, 3),
             "frames_per_second": round(done.rendered_frames / seconds, 2) if done.rendered else None,

@@ -63,3 +63,9 @@ def frames_of(path):
 
 def same(one, two):
     return len(one) == len(two) and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def complete(take):
+    """Whether there is nothing to render, decode or encode."""
+    store = take.store
+    return all(store.has_latents(unit.key) and store.has_unit(unit.key, unit.unit) for unit in take.manifest.units())

@@ -40,10 +40,10 @@ def take_of(store, plan):
 
 def fill(take, chunks, video=b""):
     """Store chunks of a take: their latents and, if given, their video."""
-    for key in take.manifest.keys[:chunks]:
-        take.store.save_latents(key, torch.zeros(1, 16, 3, 4, 6))
+    for unit in list(take.manifest.units())[:chunks]:
+        take.store.save_latents(unit.key, torch.zeros(1, 16, 3, 4, 6))
         if video:
-            take.store.save_unit(key, take.manifest.unit, video)
+            take.store.chunks.save_unit(unit, video)
 
 
 def estimated(model, plan, tmp_path, **named):

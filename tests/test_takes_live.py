@@ -5,7 +5,7 @@ import pytest
 from longlive_core.takes import Live, TooLate
 from longlive_core.timeline import TimelineError, parse
 
-from .studio import CHUNKS, STORY, Studio, frames_of, same
+from .studio import CHUNKS, STORY, Studio, complete, frames_of, same
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_an_end_that_comes_before_the_first_chunk_waits_for_it(studio):
     take = studio.open()
     studio.render(take, live=Director(Live(take.plan), {0: lambda live: live.finish()}))
     assert len(studio.latents(take)) == 1 and len(frames_of(take.film_path)) == 9
-    assert not take.complete
+    assert not complete(take)
 
 
 def test_absolute_positions_end_a_film_without_end():

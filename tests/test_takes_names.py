@@ -8,10 +8,11 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Given, Live, Origin, TakeStore, Vae, extended, open_take, plan_take, reuse
 from longlive_core.takes.keys import digest
+from longlive_core.takes.proofs import Facts
 from longlive_core.timeline import parse
 from longlive_core.video import Encoding
 
-from .studio import CHUNKS, SIZE, STORY, VAE
+from .studio import CHUNKS, SIZE, STORY, VAE, complete
 
 TEXT = "0c a\n2c b {seed=7}\n4c c {cut}\n5c a {keep}"
 OLD = Origin("old", "old text", "float32", StreamConfig(window=9, sink=3, denoising_steps=(1000, 500)), (48, 32), 3)
@@ -47,7 +48,7 @@ def fill(store, keys, unit=None):
     for key in keys:
         store.save_latents(key, torch.zeros(1, 16, 3, 4, 6))
         if unit is not None:
-            store.save_unit(key, unit, b"video")
+            store.chunks.save_unit(Facts(key, unit, 9, SIZE), b"video")
 
 
 def test_keys_ids_and_units_are_those_of_earlier_versions(store):
@@ -63,7 +64,7 @@ def test_a_film_under_an_old_name_is_that_film(store):
     store.write_manifest(planned(store, OLD).manifest)
     fill(store, sum(KEYS, []), UNIT)
     take = planned(store, renamed(OLD), Vae("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
-    assert take.complete and not take.new
+    assert complete(take) and not take.new
     assert (take.id, take.manifest.unit, take.manifest.origin) == (TAKE, UNIT, OLD.as_json())
 
 

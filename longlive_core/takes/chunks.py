@@ -3,21 +3,26 @@
     FOLDER/ab/<key>.safetensors        latents of a chunk
     FOLDER/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
 
-Equal keys mean equal content, so a file that is there stays as it is.
+Equal keys mean equal content, so a file that is there stays as it is. Each proves what it is whenever it is read
+(`proofs.py`); one that does not is set aside, to be made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from .disk import write_whole
-from .errors import TakeError
+from . import proofs
+from .disk import set_aside, write_whole
+from .errors import ChunkDamaged, ChunkMissing, TakeError
+from .proofs import Damaged, Facts, read_latents, read_unit
+
+Result = TypeVar("Result")
 
 LATENTS = ".safetensors"  # how the names of their files end
 
@@ -34,6 +39,11 @@ class Chunks:
     def unit_path(self, key: str, unit: str) -> Path:
         return self.folder / key[:2] / f"{key}.{unit}.mp4"
 
+    @staticmethod
+    def has(path: Path) -> bool:
+        """Whether something is in a file's place; whether it is what was written, reading it shows."""
+        return path.is_file() or path.is_dir()
+
     def files(self) -> Iterator[Path]:
         """Every file that is there, unfinished ones too."""
         return self.folder.glob("*/*")
@@ -44,20 +54,45 @@ class Chunks:
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype."""
-        _keep(self.latents_path(key), save({"latents": latents.contiguous().cpu()}, {"key": key}))
+        _keep(self.latents_path(key), proofs.latents_file(key, latents))
 
-    def load_latents(self, key: str) -> Tensor:
-        """A chunk, float32 [1, C, T, h, w] on the CPU. TakeError where its file is damaged."""
-        path = self.latents_path(key)
+    def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """A chunk, float32 [1, C, T, h, w] on the CPU.
+
+        shape: (T, h, w), where it is known. ChunkDamaged where its file is not what was written; it is set aside.
+        """
+        latents, proved = self._proved(self.latents_path(key), key, None, lambda data: read_latents(data, key, shape))
+        if not proved:
+            with contextlib.suppress(TakeError):  # the folder may be read-only: it is proved another time
+                self.save_latents(key, latents)
+        return latents.to(torch.float32)
+
+    def save_unit(self, facts: Facts, video: bytes) -> bytes:
+        """Keep a unit; returns its file."""
+        data = proofs.unit_file(facts, video)
+        _keep(self.unit_path(facts.key, facts.unit), data)
+        return data
+
+    def load_unit(self, facts: Facts) -> bytes:
+        """A unit. ChunkDamaged where its file is not what was written; it is set aside."""
+        path = self.unit_path(facts.key, facts.unit)
+        data, proved = self._proved(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
+        if not proved:
+            with contextlib.suppress(TakeError):
+                return self.save_unit(facts, data)
+        return data
+
+    def _proved(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
-            return load(path.read_bytes())["latents"].to(torch.float32)
+            return read(path.read_bytes())
         except FileNotFoundError as error:
-            raise TakeError(f"chunk {key} is not in '{self.folder.parent}'") from error
-        except (SafetensorError, KeyError) as error:
-            raise TakeError(f"'{path}' is damaged ({error}); remove it, and it will be rendered again") from error
-
-    def save_unit(self, key: str, unit: str, data: bytes) -> None:
-        _keep(self.unit_path(key, unit), data)
+            raise ChunkMissing(path, error, key, unit, aside=True) from error
+        except PermissionError as error:  # no damage: another program holds it, or it is another user's
+            raise TakeError(f"'{path}' cannot be read ({error.strerror})") from error
+        except OSError as error:
+            raise ChunkDamaged(path, error.strerror, key, unit, set_aside(path)) from error
+        except Damaged as error:
+            raise ChunkDamaged(path, error, key, unit, set_aside(path)) from error
 
 
 def _keep(path: Path, data: bytes) -> None:
@@ -70,13 +105,13 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 class StoredLatents(Sequence):
-    """The first chunks of a shot, loaded one by one."""
+    """The first chunks of a shot, loaded one by one. shape: (T, h, w) of each."""
 
-    def __init__(self, chunks: Chunks, keys: Sequence[str]):
-        self._chunks, self._keys = chunks, keys
+    def __init__(self, chunks: Chunks, keys: Sequence[str], shape: tuple[int, int, int]):
+        self._chunks, self._keys, self._shape = chunks, keys, shape
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._chunks.load_latents(self._keys[index])
+        return self._chunks.load_latents(self._keys[index], self._shape)

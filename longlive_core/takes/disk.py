@@ -12,6 +12,7 @@ from .. import held
 from .errors import TakeError
 
 UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet
+DAMAGED = ".damaged"  # and of one that was set aside
 
 
 @contextlib.contextmanager
@@ -39,6 +40,15 @@ def write_whole(path: Path, data: bytes) -> None:
         except OSError:
             held.remove(part)
             raise
+
+
+def set_aside(path: Path) -> bool:
+    """Take a damaged file out of the way, so that it can be made again; False where that cannot be."""
+    try:
+        os.rename(path, path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{DAMAGED}"))
+    except OSError:
+        return False
+    return True
 
 
 def entries(folder: Path) -> list[os.DirEntry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class TakeError(ValueError):
     """A take that cannot be used, with the reason. take: its id, in what `TakeStore.takes` lists."""
@@ -11,3 +13,29 @@ class TakeError(ValueError):
 
 class TakeMissing(TakeError):
     """There is no such take."""
+
+
+class ChunkDamaged(TakeError):
+    """A stored file of a chunk is not what was written.
+
+    Attributes:
+        key: the chunk's.
+        unit: name of the encoding of its damaged video; None: its latents are damaged.
+        aside: whether the file was set aside, so that the next render makes it again.
+    """
+
+    def __init__(self, path: os.PathLike, reason: object, key: str, unit: str | None, aside: bool):
+        self.key, self.unit, self.aside = key, unit, aside
+        super().__init__(self._message(path, reason))
+
+    def _message(self, path: os.PathLike, reason: object) -> str:
+        what = "it was set aside, and is made again when the take is rendered again" if self.aside else (
+            "it is made again when the take is rendered again, once the folder can be written")  # fmt: skip
+        return f"'{path}' is damaged: {reason}; {what}"
+
+
+class ChunkMissing(ChunkDamaged):
+    """A stored file of a chunk is gone."""
+
+    def _message(self, path: os.PathLike, reason: object) -> str:
+        return f"'{path}' is gone; it is made again when the take is rendered again"

@@ -5,6 +5,8 @@ Frames count from the film's start, or below 0 from the end of its first `chunks
 
 from __future__ import annotations
 
+import io
+
 import av
 import numpy as np
 import torch
@@ -12,7 +14,6 @@ from torch import Tensor
 
 from ..film import ShotDecoder
 from ..memory import vae_width
-from ..timeline import shot_boundary
 from ..vae import StreamingDecoder
 from .chunks import StoredLatents
 from .manifest import Manifest
@@ -23,8 +24,10 @@ from .take import check_vae
 def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> np.ndarray:
     """Frames of the film's video, uint8 [T, H, W, 3], T <= count. ValueError for a range outside the film."""
 
+    units = list(take.units())
+
     def read(chunk: int) -> np.ndarray:
-        with av.open(str(store.unit_path(take.keys[chunk], take.unit))) as unit:
+        with av.open(io.BytesIO(store.chunks.load_unit(units[chunk]))) as unit:
             return np.stack([frame.to_ndarray(format="rgb24") for frame in unit.decode(video=0)])
 
     return _collect(take, chunks, first, count, read)
@@ -43,7 +46,7 @@ def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, co
             decoding.clear()
             decoding[start] = ShotDecoder(decoder, start)
         shot = take.shots[starts.index(start)]
-        return decoding[start].frames(StoredLatents(store.chunks, shot), chunk - start)
+        return decoding[start].frames(StoredLatents(store.chunks, shot, take.latent_shape), chunk - start)
 
     try:
         return _collect(take, chunks, first, count, decode)
@@ -54,7 +57,7 @@ def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, co
 def latents_of(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> Tensor:
     """Latents of the chunks that hold the range, normalised, float32 [1, C, T, h, w] on the CPU."""
     begin, end = _range(take, chunks, first, count)
-    latents = StoredLatents(store.chunks, take.keys)
+    latents = StoredLatents(store.chunks, take.keys, take.latent_shape)
     return torch.cat([latents[chunk] for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin],
                      dim=2)  # fmt: skip
 
@@ -79,12 +82,10 @@ def _range(take: Manifest, chunks: int, first: int, count: int) -> tuple[int, in
 
 def _chunks(take: Manifest, chunks: int) -> list[tuple[int, int, int]]:
     """(chunk, its first frame, its frames) of the film's first chunks."""
-    found, at, size = [], 0, take.origin["stream"]["chunk"]
-    for shot in take.shots:
-        for inside in range(len(shot)):
-            frames = shot_boundary(inside + 1, size) - shot_boundary(inside, size)
-            found.append((len(found), at, frames))
-            at += frames
+    found, at = [], 0
+    for unit in take.units():
+        found.append((len(found), at, unit.frames))
+        at += unit.frames
     return found[:chunks]
 
 

@@ -30,6 +30,7 @@ class Progress:
         takes: ids of the take, the newest last: a changed plan makes it another. chunk: chunks done. frames: pixel
             frames done.
         rendered, rendered_frames: of those, made in this run; the others were stored. seconds: since the run began.
+        repaired: numbers of stored chunks that were damaged and made again; True: their latents, False: their video.
     """
 
     takes: list[str] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Progress:
     frames: int = 0
     rendered: int = 0
     rendered_frames: int = 0
+    repaired: dict[int, bool] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -149,6 +151,11 @@ class Live:
             self.progress.frames += frames
             self.progress.rendered += rendered
             self.progress.rendered_frames += frames if rendered else 0
+
+    def repaired(self, chunk: int, latents: bool) -> None:
+        """A stored chunk was damaged; its latents, or else its video, are made again."""
+        with self._lock:
+            self.progress.repaired[chunk] = latents or self.progress.repaired.get(chunk, False)
 
     def close(self) -> None:
         """The render has ended, in whatever way."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..beginnings import PIXELS
 from ..timeline import shot_boundary
 from .errors import TakeError, TakeMissing
+from .proofs import Facts
 
 FORMAT = 1  # of the file; that of the keys is `keys.KEY_FORMAT`
 
@@ -48,6 +51,20 @@ class Manifest:
     @property
     def keys(self) -> list[str]:
         return [key for shot in self.shots for key in shot]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Latent frames, height and width of a chunk."""
+        width, height = self.origin["size"]
+        return self.origin["stream"]["chunk"], height // PIXELS, width // PIXELS
+
+    def units(self) -> Iterator[Facts]:
+        """What is known of each chunk's unit of video, in order."""
+        size, encoding = self.origin["stream"]["chunk"], self.encoding
+        for shot in self.shots:
+            for inside, key in enumerate(shot):
+                frames = shot_boundary(inside + 1, size) - shot_boundary(inside, size)
+                yield Facts(key, self.unit, frames, (encoding["width"], encoding["height"]))
 
     def is_whole(self) -> bool:
         """Whether the fields are of their kinds; in a file that somebody edited they may be anything."""

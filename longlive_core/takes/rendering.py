@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ..vae import StreamingDecoder
 from ..video import FilmInUse, Joiner, encode_unit
 from .chunks import StoredLatents
 from .disk import writing
-from .errors import TakeError
+from .errors import ChunkDamaged, TakeError
 from .live import Live
 from .room import GROWING
 from .take import Take, changed_take
@@ -32,13 +33,14 @@ log = logging.getLogger(__name__)
 
 # (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
 OnChunk = Callable[[int, np.ndarray | None], None]
+Made = TypeVar("Made")
 Metadata = Callable[[Take], Mapping[str, str] | None]
 
 
 def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
                 on_chunk: OnChunk = lambda chunk, frames: None, on_step: OnStep | None = None,
                 live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None,
-                turns: Turns | None = None) -> Take:  # fmt: skip
+                turns: Turns | None = None, prepare: Callable[[], None] = lambda: None) -> Take:  # fmt: skip
     """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
 
     Args:
@@ -46,25 +48,27 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
         metadata: the tags of a take's film; None: its file says nothing, neither in tags nor in captions.
         on_take: called whenever it becomes another.
         turns: what rests in main memory in between, made over `decoder`; by default nothing.
+        prepare: called before anything is computed; not at all where everything is stored and whole.
 
-    Whatever ends this early, an exception from a callback included, leaves a playable film of the chunks so far; then
-    the exception goes on. TakeError where another process renders the same take,
-    or the store takes no more.
+    A stored file that turns out to be damaged is made again, see `Live.progress`. Whatever ends this early, an
+    exception from a callback included, leaves a playable film of the chunks so far; then the exception continues.
+    TakeError where another process renders the same take, or the store takes no more.
     """
     rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take,
-                           turns or Turns(decoder=decoder))  # fmt: skip
+                           turns or Turns(decoder=decoder), prepare)  # fmt: skip
     return rendering.run(on_chunk)
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns):
+    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare):
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = self.take = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
         self.on_step, self.live, self.on_take = on_step or (lambda chunk, step: None), live, on_take
+        self.units = list(take.manifest.units())
         self.own_lock = contextlib.ExitStack()  # of a take that this one became
-        self.turns = turns
+        self.turns, self._prepare = turns, prepare
         self.roll: Roll | None = None
         self.decoding: ShotDecoder | None = None
         live.became(take.id)
@@ -75,9 +79,7 @@ class _Rendering:
             stack.enter_context(started.store.rendering(started.id))
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
-            if started.has_film:  # before the growing one begins again from its first frame
-                with writing(started.film_path), contextlib.suppress(FilmInUse):
-                    self._join(started)
+            self._join_before()
             started.store.tidy(started.id)
             started.growing_name = _free_name(started)
             growing = Joiner(started.growing_path, self.metadata(started), growing=True)
@@ -91,6 +93,19 @@ class _Rendering:
         if started is not self.take:
             self._forget(started)
         return self.take
+
+    def _join_before(self) -> None:
+        """The film of what was there, before the growing one begins again from its first frame."""
+        damaged: list[ChunkDamaged] = []
+        try:
+            if self.started.has_film:
+                with writing(self.started.film_path), contextlib.suppress(FilmInUse):
+                    self._join(self.started, damaged.append)
+        except ValueError:
+            if not damaged:  # else there was nothing before it
+                raise
+        for damage in damaged:
+            self._repair(damage)  # which is that it is missing now, and made in its turn
 
     def _leave_film(self, growing: Joiner) -> None:
         """An ordinary film in the growing one's place, which stays where that cannot be written.
@@ -108,12 +123,12 @@ class _Rendering:
                 log.warning("the film is finished, but '%s' is in use by another program and stays; it is removed "
                             "when that take is rendered again", self.started.growing_path)  # fmt: skip
 
-    def _join(self, take: Take) -> None:
+    def _join(self, take: Take, damaged: Callable[[ChunkDamaged], None] | None = None) -> None:
         """The film of what is there, in the place of those before it."""
         for spare in held.spares_of(take.film_path):
             held.remove(spare)
         tags = self.metadata(take)
-        take.join(take.film_path, tags, captions=tags is not None)
+        take.join(take.film_path, tags, tags is not None, damaged)
 
     @torch.inference_mode()
     def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:
@@ -126,24 +141,52 @@ class _Rendering:
                 return
             if plan is not before:
                 self._follow(plan)
-            rendered, frames = self._make(chunk)
+            rendered, frames, unit = self._remaking(self._make, chunk)
             with writing(self.started.growing_path):
-                growing.add(self._unit_path(chunk))
+                growing.add(unit)
             self.live.done(self.take.frames_of(chunk), rendered)
             on_chunk(chunk, frames)
 
-    def _make(self, chunk: int) -> tuple[bool, np.ndarray | None]:
-        """Store what is missing of a chunk. -> whether it was rendered, its frames where they were decoded."""
-        store, unit, key = self.take.store, self.take.manifest.unit, self.take.manifest.keys[chunk]
-        rendered, frames = not store.has_latents(key), None
-        if rendered:
-            store.save_latents(key, self._latents(chunk).to(self.model.dtype))
-        if not store.has_unit(key, unit):
-            frames = self._decode(chunk)
-            store.save_unit(key, unit, encode_unit(frames, self.take.encoding))
-        return rendered, frames
+    def _make(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
+        """Store what is missing of a chunk. -> whether it was rendered, frames where they were decoded, its unit."""
+        store, facts = self.take.store, self.units[chunk]
+        rendered = self._render(chunk)
+        if store.has_unit(facts.key, facts.unit):
+            return rendered, None, store.chunks.load_unit(facts)
+        frames = self._decode(chunk)
+        return rendered, frames, store.chunks.save_unit(facts, encode_unit(frames, self.take.encoding))
+
+    def _render(self, chunk: int) -> bool:
+        """Store a chunk's latents, unless they are there; returns whether they were not."""
+        store, key = self.take.store, self.take.manifest.keys[chunk]
+        if store.has_latents(key):
+            return False
+        store.save_latents(key, self._latents(chunk).to(self.model.dtype))
+        return True
+
+    def _remaking(self, make: Callable[[int], Made], chunk: int) -> Made:
+        """What `make` returns of a chunk. What turns out to be damaged on the way was set aside, and is made again."""
+        while True:
+            try:
+                return make(chunk)
+            except ChunkDamaged as damage:
+                self._repair(damage)
+
+    def _repair(self, damage: ChunkDamaged) -> None:
+        chunk = self.take.manifest.keys.index(damage.key)
+        log.warning("chunk %d: %s", chunk, damage)
+        if not damage.aside:
+            raise damage
+        if damage.unit is None:
+            if chunk < self.take.manifest.given:
+                raise TakeError(f"chunk {chunk}, with which this film begins, was damaged: render the take that it "
+                                "comes from again, or begin with the picture or clip again") from damage  # fmt: skip
+            self.roll = self.decoding = None  # stopped in the middle of reading
+            self._remaking(self._render, chunk)
+        self.live.repaired(chunk, damage.unit is None)
 
     def _latents(self, chunk: int) -> Tensor:
+        self._ready()
         take, plan = self.take, self.take.plan
         noise = AddressedNoise(take.origin.seed)
         if self.roll is None or self.roll.index != chunk:
@@ -155,23 +198,29 @@ class _Rendering:
             self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
                              self.on_step, turns=self.turns)  # fmt: skip
             if chunk:
-                self.roll.go_on(spans, StoredLatents(take.store.chunks, take.manifest.keys[:chunk]))
+                self.roll.go_on(spans, self._stored(take.manifest.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
         return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
 
     def _decode(self, chunk: int) -> np.ndarray:
+        self._ready()
         shot = self.take.shot_of(chunk)
         if self.decoding is None or self.decoding.start != shot.start:
             self.decoding = ShotDecoder(self.decoder, shot.start)
         self.turns.decoding()
-        return self.decoding.frames(StoredLatents(self.take.store.chunks, shot.keys), chunk - shot.start)
+        return self.decoding.frames(self._stored(shot.keys), chunk - shot.start)
 
-    def _unit_path(self, chunk: int):
-        return self.take.store.unit_path(self.take.manifest.keys[chunk], self.take.manifest.unit)
+    def _ready(self) -> None:
+        prepare, self._prepare = self._prepare, lambda: None
+        prepare()
+
+    def _stored(self, keys: Sequence[str]) -> StoredLatents:
+        return StoredLatents(self.take.store.chunks, keys, self.take.manifest.latent_shape)
 
     def _follow(self, plan: Plan) -> None:
         """Go on with another plan, of which the chunks so far are the beginning, too."""
         before, self.take = self.take, changed_take(self.take, plan)
+        self.units = list(self.take.manifest.units())
         self.own_lock.close()
         if self.take.id != self.started.id:
             self.own_lock.enter_context(self.take.store.rendering(self.take.id))

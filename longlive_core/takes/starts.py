@@ -6,6 +6,7 @@ latents go through the clean pass, nothing is decoded and encoded again.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from ..beginnings import PIXELS, check_given
 from ..timeline import Plan, read_exact, shot_boundary
 from ..vae import encode
 from ..wording import count
-from .errors import TakeError
+from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, given_key
 from .manifest import Manifest
 from .store import TakeStore
@@ -64,9 +65,17 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
     for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
         part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
         keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
-        if not store.has_latents(keys[-1]):
+        if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
             store.save_latents(keys[-1], part)
     return Given(tuple(keys))
+
+
+def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
+    """Whether a chunk is there, as it was given."""
+    with contextlib.suppress(ChunkDamaged):
+        store.load_latents(key, shape)
+        return True
+    return False
 
 
 def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: tuple[int, int]) -> tuple[Plan, Given]:

@@ -74,21 +74,18 @@ class TakeStore:
     # --- chunks
 
     def has_latents(self, key: str) -> bool:
-        return self.chunks.latents_path(key).is_file()
+        return self.chunks.has(self.latents_path(key))
 
     def has_unit(self, key: str, unit: str) -> bool:
-        return self.unit_path(key, unit).is_file()
+        return self.chunks.has(self.unit_path(key, unit))
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype."""
         self.chunks.save_latents(key, latents)
 
-    def load_latents(self, key: str) -> Tensor:
-        """A chunk, float32 [1, C, T, h, w] on the CPU. TakeError where its file is damaged."""
-        return self.chunks.load_latents(key)
-
-    def save_unit(self, key: str, unit: str, data: bytes) -> None:
-        self.chunks.save_unit(key, unit, data)
+    def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """A chunk, float32 [1, C, T, h, w] on the CPU. shape: (T, h, w), where it is known. ChunkDamaged."""
+        return self.chunks.load_latents(key, shape)
 
     def latents_path(self, key: str) -> Path:
         return self.chunks.latents_path(key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..metadata import captions_of_take
 from ..timeline import Plan, shot_boundary
 from ..video import Encoding, FilmWriter
 from ..wording import count
-from .errors import TakeError
+from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .manifest import Manifest
 from .room import FILM, GROWING
@@ -61,12 +61,6 @@ class Take:
         return self.store.done(self.manifest)
 
     @property
-    def complete(self) -> bool:
-        """Whether there is nothing to render, decode or encode."""
-        store, unit = self.store, self.manifest.unit
-        return all(store.has_latents(key) and store.has_unit(key, unit) for key in self.manifest.keys)
-
-    @property
     def has_film(self) -> bool:
         """Whether there is a first chunk to play."""
         return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
@@ -80,23 +74,31 @@ class Take:
         inside, size = chunk - self.shot_of(chunk).start, self.plan.chunk
         return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
 
-    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, captions: bool = True) -> int:
+    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, captions: bool = True,
+             damaged: Callable[[ChunkDamaged], None] | None = None) -> int:  # fmt: skip
         """See `join`."""
-        return join(self.store, self.manifest, path, metadata, captions)
+        return join(self.store, self.manifest, path, metadata, captions, damaged)
 
 
 def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None,
-         captions: bool = True) -> int:  # fmt: skip
+         captions: bool = True, damaged: Callable[[ChunkDamaged], None] | None = None) -> int:  # fmt: skip
     """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames.
 
-    metadata: its tags. captions: whether its prompts become subtitles and chapters.
+    metadata: its tags. captions: whether its prompts become subtitles and chapters. damaged: takes the error of a
+    damaged unit, which then is such a gap; by default it is raised, and there is no film.
     """
     said = captions_of_take(take) if captions else ()
     with FilmWriter(path, **take.encoding, metadata=metadata, captions=said) as film:
-        for key in take.keys:
-            if not store.has_unit(key, take.unit):
+        for unit in take.units():
+            if not store.has_unit(unit.key, unit.unit):
                 break
-            film.add(store.unit_path(key, take.unit))
+            try:
+                film.add(store.chunks.load_unit(unit))
+            except ChunkDamaged as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+                break
     return film.frames
 
 

@@ -17,6 +17,7 @@ from longlive_core.takes import TakeStore
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder
 
+from ..studio import complete
 from . import fakes
 from .test_versions import CHUNKS, SHAPE, SIZE, TEXT, filming, host, parts  # noqa: F401 - fixtures
 
@@ -67,7 +68,7 @@ def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  
         pipeline, run = command_line(film_of(package, parts), parts)
         render(pipeline, run, tmp_path / "film.mp4")
         film = film_of(package, parts)
-        assert film.take.complete and not film.take.new
+        assert complete(film.take) and not film.take.new
         for key in film.take.manifest.keys[4:]:
             film.store.latents_path(key).unlink()
         filmed = film_of(package, parts).run(keep_partial=True)

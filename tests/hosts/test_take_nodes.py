@@ -43,7 +43,7 @@ def test_choices(host, store):
         place(store, manifest(4, "A late one", 4, used=300.0))
         assert choices(package)[1].endswith("A late one [000000000004]")
         for key in manifest(2, "A star", 4).keys[3:]:
-            store.save_unit(key, "x", b"")
+            store.unit_path(key, "x").write_bytes(b"")
             (store.folder / "chunks" / key[:2] / f"{key}.safetensors").write_bytes(b"")
         assert any(" · 4.3 s · 128x80 · A star [" in choice for choice in choices(package))
 
