@@ -3,9 +3,9 @@
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
     python -m longlive_core check --model longlive_base.pt --lora lora.pt
 
-Exit codes: 0 done, 1 `check` found a fault or `follow-ups` has none for a prompt, 2 something the user can mend (one
-line on stderr), 130 stopped by Ctrl-C. Torch is imported by the commands, not here, so that `--help` and mistakes in a
-timeline answer at once.
+Exit codes: 0 done, 1 `check` or `takes verify` found a fault, or `follow-ups` has none for a prompt, 2 something the
+user can mend (one line on stderr), 130 stopped by Ctrl-C. Torch is imported by the commands, not here, so that `--help`
+and mistakes in a timeline answer at once.
 """
 
 from __future__ import annotations

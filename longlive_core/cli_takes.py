@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
+from .cli_verify import add_verify, verify_store
 from .reports import take_length
 from .wording import count, shorten
+
+if TYPE_CHECKING:
+    from .takes.errors import ChunkDamaged
 
 
 def add_takes(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +23,12 @@ def add_takes(parser: argparse.ArgumentParser) -> None:
     for name, run, what in (("list", _list, "one line a take, the newest first"),
                             ("show", _show, "timeline, settings and what is rendered"),
                             ("remove", _remove, "remove a take and the chunks no other take uses"),
+                            ("verify", _verify, "read every file and compare it with its checksum"),
                             ("join", _join, "write what is rendered as one MP4, without encoding again")):  # fmt: skip
         action = actions.add_parser(name, help=what, parents=[folder])
-        if run is not _list:
+        if run is _verify:
+            add_verify(action)
+        elif run is not _list:
             action.add_argument("take", metavar="ID")
         if run is _join:
             action.add_argument("-o", "--output", required=True, metavar="FILM.mp4")
@@ -73,6 +81,10 @@ def _remove(options: argparse.Namespace) -> None:
     print(f"removed {options.take}, {gigabytes(_store(options).remove(options.take))} freed")
 
 
+def _verify(options: argparse.Namespace) -> int:
+    return verify_store(_store(options), options.take, options.repair)
+
+
 def _join(options: argparse.Namespace) -> None:
     from .takes.take import join
     from .video import FilmInUse, check_writable
@@ -81,7 +93,11 @@ def _join(options: argparse.Namespace) -> None:
     take = store.read_manifest(options.take)
     check_writable(options.output)
     try:
-        frames = join(store, take, options.output, captions=not options.no_metadata)
+        frames = join(store, take, options.output, captions=not options.no_metadata, damaged=_tell_damage)
         print(f"{options.output}: {count(frames, 'frame')}")
     except FilmInUse as error:
         print(f"note: {error}", file=sys.stderr)
+
+
+def _tell_damage(damage: ChunkDamaged) -> None:
+    print(f"note: {damage}. The film ends before it", file=sys.stderr)

@@ -160,3 +160,50 @@ def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
     assert code == 2 and "saved without metadata (--no-metadata, in ComfyUI --disable-metadata)" in err
     if stored:  # the folder keeps what it needs, and the next film may speak again
         assert "4 of 4 chunks reused" in shell.render()[1] and len(subtitles(films[0])) == 2
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+
+
+def test_verify_finds_what_is_damaged_and_a_render_makes_it_again(shell):
+    """Forbids damage that nobody hears of, a check that writes, and a store that stays damaged after the render."""
+    shell.render()
+    (take,) = shell.ids()
+    code, out, _ = shell.run("takes", "verify", "--takes", shell.store)
+    assert (code, out) == (0, "1 take, 8 files; none damaged\n")
+    whole, files = shell.frames(), sorted(shell.store.glob("chunks/*/*"))
+    latents, video = (next(path for path in files if path.suffix == end) for end in (".safetensors", ".mp4"))
+    flip(latents)
+    flip(video)
+    for _ in range(2):  # looked at alone, it stays
+        code, out, _ = shell.run("takes", "verify", take, "--takes", shell.store)
+        assert code == 1 and f" of take {take}: " in out and "its checksum does not match" in out
+        assert "1 take, 8 files; 2 damaged; --repair sets aside" in out
+    assert sorted(shell.store.glob("chunks/*/*")) == files
+    code, out, _ = shell.run("takes", "verify", "--repair", "--takes", shell.store)
+    assert code == 1 and not latents.exists() and not video.exists()
+    code, out, _ = shell.run("takes", "verify", "--takes", shell.store)
+    assert code == 0 and f"unfinished: take {take}: " in out
+    assert shell.render()[0] == 0 and np.array_equal(shell.frames(), whole)
+    assert shell.run("takes", "verify", "--takes", shell.store)[:2] == (0, "1 take, 8 files; none damaged\n")
+
+
+def test_a_render_says_what_was_damaged(shell):
+    """Forbids repairs in secret."""
+    shell.render()
+    flip(sorted(shell.store.glob("chunks/*/*.mp4"))[0])
+    code, out, _ = shell.render()
+    assert code == 0 and "1 stored chunk was damaged (" in out and "video made again from the latents" in out
+
+
+def test_join_ends_before_what_is_damaged(shell):
+    """Forbids a film with garbage in it, and one that ends early without a word."""
+    shell.render()
+    (take,) = shell.ids()
+    for path in shell.store.glob("chunks/*/*.mp4"):
+        flip(path)
+    code, _, err = shell.run("takes", "join", take, "--takes", shell.store, "-o", shell.folder / "joined.mp4")
+    assert code == 2 and "is damaged" in err and "The film ends before it" in err

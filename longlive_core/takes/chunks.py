@@ -28,10 +28,10 @@ LATENTS = ".safetensors"  # how the names of their files end
 
 
 class Chunks:
-    """The chunks in a folder."""
+    """The chunks in a folder. mends: whether damaged files are set aside."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, mends: bool = True):
+        self.folder, self._mends = folder, mends
 
     def latents_path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}{LATENTS}"
@@ -57,15 +57,22 @@ class Chunks:
         _keep(self.latents_path(key), proofs.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
-        """A chunk, float32 [1, C, T, h, w] on the CPU.
+        """A chunk, float32 [1, C, T, h, w] on the CPU; a file of an earlier version gets its checksum.
 
-        shape: (T, h, w), where it is known. ChunkDamaged where its file is not what was written; it is set aside.
+        Args and errors: see `proved_latents`.
         """
-        latents, proved = self._proved(self.latents_path(key), key, None, lambda data: read_latents(data, key, shape))
+        latents, proved = self.proved_latents(key, shape)
         if not proved:
             with contextlib.suppress(TakeError):  # the folder may be read-only: it is proved another time
                 self.save_latents(key, latents)
         return latents.to(torch.float32)
+
+    def proved_latents(self, key: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, bool]:
+        """-> latents [1, C, T, h, w] in their dtype, whether a checksum proved them.
+
+        shape: (T, h, w), where it is known. ChunkDamaged where the file is not what was written; it is set aside.
+        """
+        return self._read(self.latents_path(key), key, None, lambda data: read_latents(data, key, shape))
 
     def save_unit(self, facts: Facts, video: bytes) -> bytes:
         """Keep a unit; returns its file."""
@@ -74,25 +81,28 @@ class Chunks:
         return data
 
     def load_unit(self, facts: Facts) -> bytes:
-        """A unit. ChunkDamaged where its file is not what was written; it is set aside."""
-        path = self.unit_path(facts.key, facts.unit)
-        data, proved = self._proved(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
+        """A unit; one of an earlier version gets its checksum. See `proved_unit`."""
+        data, proved = self.proved_unit(facts)
         if not proved:
             with contextlib.suppress(TakeError):
                 return self.save_unit(facts, data)
         return data
 
-    def _proved(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
+    def proved_unit(self, facts: Facts) -> tuple[bytes, bool]:
+        """-> a unit, whether a checksum proved it. ChunkDamaged where it is not what was written; it is set aside."""
+        path = self.unit_path(facts.key, facts.unit)
+        return self._read(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
+
+    def _read(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
             return read(path.read_bytes())
         except FileNotFoundError as error:
             raise ChunkMissing(path, error, key, unit, aside=True) from error
         except PermissionError as error:  # no damage: another program holds it, or it is another user's
             raise TakeError(f"'{path}' cannot be read ({error.strerror})") from error
-        except OSError as error:
-            raise ChunkDamaged(path, error.strerror, key, unit, set_aside(path)) from error
-        except Damaged as error:
-            raise ChunkDamaged(path, error, key, unit, set_aside(path)) from error
+        except (OSError, Damaged) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ChunkDamaged(path, reason, key, unit, self._mends and set_aside(path)) from error
 
 
 def _keep(path: Path, data: bytes) -> None:

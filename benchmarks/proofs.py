@@ -1,0 +1,76 @@
+"""What it costs that every stored chunk proves itself, at a film's true shapes.
+
+    python -m benchmarks.proofs --json docs/results/takes_proofs.json
+
+Milliseconds a chunk, the median of many, of bytes in memory: the disk is the same with and without checksums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+
+from longlive_core.takes.proofs import Facts, latents_file, read_latents, read_unit, unit_file
+from longlive_core.video import Encoding, encode_unit
+
+KEY, RUNS = "k" * 32, 101
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    found = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - began)
+    return round(1000 * statistics.median(found), 3)
+
+
+def noisy_unit(size: tuple[int, int]) -> bytes:
+    """A unit of 12 frames that takes as much as one of a lively film."""
+    coarse = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    frames = np.stack([np.kron(np.roll(coarse, 3 * shift, 1), np.ones((8, 8, 1), np.uint8)) for shift in range(12)])
+    return encode_unit(frames, Encoding(*size))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="832x480")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args()
+    size = tuple(int(side) for side in options.size.split("x"))
+    torch.set_num_threads(1)
+    shape = (3, size[1] // 8, size[0] // 8)
+    latents, video = torch.randn(1, 16, *shape).bfloat16(), noisy_unit(size)
+    facts = Facts(KEY, "unit", 12, size)
+    stored, unit, plain = latents_file(KEY, latents), unit_file(facts, video), save({"latents": latents}, {"key": KEY})
+    figures = {
+        "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
+        "command": f"python -m benchmarks.proofs --size {options.size}", "size": list(size),
+        "bytes": {"latents": len(stored), "unit": len(unit), "proof of latents": len(stored) - len(plain),
+                  "proof of a unit": len(unit) - len(video)},
+        "milliseconds": {
+            "write latents": milliseconds(lambda: latents_file(KEY, latents)),
+            "write latents without": milliseconds(lambda: save({"latents": latents}, {"key": KEY})),
+            "read latents": milliseconds(lambda: read_latents(stored, KEY, shape)),
+            "read latents without": milliseconds(lambda: load(plain)),
+            "write a unit": milliseconds(lambda: unit_file(facts, video)),
+            "read a unit": milliseconds(lambda: read_unit(unit, facts)),
+        },
+    }  # fmt: skip
+    print(text := json.dumps(figures, indent=1))
+    if options.json is not None:
+        options.json.write_text(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
