@@ -266,3 +266,18 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_reported(studio, film, monke
     monkeypatch.setattr("longlive_core.takes.chunks.set_aside", lambda path: False)
     with pytest.raises(ChunkDamaged, match="once the folder can be written"):
         studio.render(take)
+
+
+def test_a_disk_that_damages_everything_is_reported(studio, film, monkeypatch):
+    """Forbids rendering for ever what is damaged as soon as it is written."""
+    take, _, _ = film
+    flipped(paths(take, 9)[0])
+    whole = studio.store.chunks.save_latents
+
+    def failing(key, latents):
+        whole(key, latents)
+        flipped(studio.store.latents_path(key))
+
+    monkeypatch.setattr(studio.store.chunks, "save_latents", failing)
+    with pytest.raises(TakeError, match="damaged again after it was made anew"):
+        studio.render(studio.open(STORY, 12))

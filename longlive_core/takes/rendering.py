@@ -69,6 +69,7 @@ class _Rendering:
         self.units = list(take.manifest.units())
         self.own_lock = contextlib.ExitStack()  # of a take that this one became
         self.turns, self._prepare = turns, prepare
+        self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
         self.roll: Roll | None = None
         self.decoding: ShotDecoder | None = None
         live.became(take.id)
@@ -177,6 +178,10 @@ class _Rendering:
         log.warning("chunk %d: %s", chunk, damage)
         if not damage.aside:
             raise damage
+        if (chunk, damage.unit) in self.repaired:
+            raise TakeError(f"{damage}. It was damaged again after it was made anew: look at the disk, and at the "
+                            "memory, of this machine") from damage  # fmt: skip
+        self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
             if chunk < self.take.manifest.given:
                 raise TakeError(f"chunk {chunk}, with which this film begins, was damaged: render the take that it "
