@@ -17,7 +17,7 @@ LONG = "A red fox with a white-tipped tail walks slowly through the deep snow of
 NOON = 1_795_874_520.0  # seconds since 1970
 FACTS = {"seconds": 5.0625, "frames": 81, "fps": 16.0, "chunks": 7, "chunks_asked": 7, "width": 128, "height": 80,
          "ended": "complete", "frames_per_second": 9.53, "render_seconds": 8.5, "take": "0953855a605a",
-         "no_effect": [], "hints": []}  # fmt: skip
+         "no_effect": [], "hints": [], "repaired": ""}  # fmt: skip
 
 
 def film(reused: int = 0, reason: str | None = None, **facts) -> list[str]:
@@ -71,6 +71,15 @@ def test_film():
     assert film(6, "prompt 3 changed")[2] == "prompt 3 changed: 6 of 7 chunks reused"
     assert film(7, frames_per_second=None) == ["5.06 s: 81 frames, 128x80", "7 of 7 chunks reused", "take 0953855a605a"]
     assert film(0, "the seed changed", chunks_asked=1)[2] == "the seed changed: 0 of 1 chunk reused"
+
+
+def test_repairs_are_one_line():
+    """Forbids repairs that nobody hears of, and a line for each of them."""
+    line = reports.repaired_line({12: False, 3: True, 4: True})
+    assert line == "3 stored chunks were damaged (3, 4: rendered again; 12: video made again from the latents)"
+    assert film(repaired=line)[2] == line
+    assert reports.repaired_line({}) == "" and "1 stored chunk was" in reports.repaired_line({0: True})
+    assert reports.repaired_line(dict.fromkeys(range(20), True)).endswith("5, 6, 7 and 12 more: rendered again)")
 
 
 @pytest.mark.parametrize(("ended", "facts", "line"), [
