@@ -26,9 +26,10 @@ from torch import Tensor
 
 from . import room
 from .chunks import Chunks
-from .disk import UNFINISHED, changed, entries, write_whole
+from .disk import UNFINISHED, entries, set_aside, write_whole, writing
 from .errors import TakeError
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest
+from .manifest_file import manifest_bytes, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -120,9 +121,15 @@ class TakeStore:
             lock.release()
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """From here on, the chunks that the take names stay."""
+        """From here on, the chunks that the take names stay. What lies in its place and is no file goes aside."""
+        data, path = manifest_bytes(manifest), self._manifest_path(manifest.id)
         with self._lock:
-            write_whole(self._manifest_path(manifest.id), manifest.as_bytes())
+            with writing(path):
+                if os.path.lexists(path.parent) and not path.parent.is_dir():
+                    os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{room.REMOVED}"))
+                elif path.is_dir():
+                    set_aside(path)
+            write_whole(path, data)
 
     def read_manifest(self, take: str) -> Manifest:
         """TakeError with the reason: no such take, damaged, or of a newer version."""
@@ -141,14 +148,8 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
-                    error.take = folder.name
                     found.append(error)
-        yield from sorted(found, key=lambda take: -take.created if isinstance(take, Manifest) else 0.0)
-
-    def state(self) -> tuple:
-        """Another value after a take or a chunk came, went, or was written anew; cheap, for those who keep a list."""
-        manifests = (self._manifest_path(folder.name) for folder in entries(self._takes))
-        return tuple((os.fspath(path), changed(path)) for path in (*manifests, *entries(self.chunks.folder)))
+        yield from sorted(found, key=_newness, reverse=True)
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
@@ -187,3 +188,7 @@ class TakeStore:
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
         return room.size_of(self, manifest)
+
+
+def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
+    return take.newness if isinstance(take, Manifest) else (False, -1.0)
