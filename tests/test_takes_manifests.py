@@ -155,6 +155,7 @@ def test_every_file_that_is_no_manifest(store):
         found = outcome(store, take.id)
         assert isinstance(found, TakeError), name
         assert ("update the pack" in str(found)) == name.startswith("format"), name
+        assert ("stands there twice" in str(found)) == (name == "twice")
         assert f"takes remove {take.id}" in str(found) and "render its timeline again" in str(found)
 
 
@@ -168,6 +169,8 @@ def test_what_lies_in_the_place_of_a_manifest(store, name):
     obstacles()[name](path, take)
     found = outcome(store, take.id)
     assert isinstance(found, TakeError) and isinstance(found, TakeMissing) == (name == "nothing")
+    assert {"a pipe": "it is no file", "a link to a device": "it is no file", "a dead link": "a link to nothing",
+            "a huge file": f"it has {2**40} bytes"}.get(name, "") in str(found)  # fmt: skip
     store.write_manifest(take)
     assert outcome(store, take.id) == take
 
