@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const NODE = "LongLiveLoadTake";
+const ID = /([0-9a-f]{12})\]?\s*$|^([0-9a-f]{12}) /; // in names of this version and earlier ones
 
 async function takes() {
   try {
@@ -23,9 +24,34 @@ const choicesIn = (defs) => {
   return Array.isArray(kind) ? kind : options?.options;
 };
 
+// A saved name is shown as the take is called now: its length and date change as it is rendered on.
+function rename(node, choices) {
+  const widget = node.widgets?.find(({ name }) => name === "name");
+  const found = typeof widget?.value === "string" && widget.value.match(ID);
+  const label = found && choices?.find((choice) => choice.endsWith(`[${found[1] ?? found[2]}]`));
+  if (label && label !== widget.value) widget.value = label;
+}
+
+let listed; // what the list was when it was read last
 const getNodeDefs = api.getNodeDefs;
 api.getNodeDefs = async function () {
   const [defs, labels] = await Promise.all([getNodeDefs.apply(this, arguments), takes()]);
   choicesIn(defs)?.push(...labels);
+  listed = labels;
   return defs;
 };
+
+app.registerExtension({
+  name: "LongLive.Takes",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name !== NODE) return;
+    const { refreshComboInNode } = nodeType.prototype; // called at R
+    nodeType.prototype.refreshComboInNode = function () {
+      refreshComboInNode?.apply(this, arguments);
+      rename(this, listed);
+    };
+  },
+  loadedGraphNode(node) {
+    if (node.comfyClass === NODE) rename(node, listed);
+  },
+});
