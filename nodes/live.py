@@ -48,6 +48,7 @@ class Showing:
 
 
 _showings: list[Showing] = []  # the newest last
+_listing = asyncio.Lock()  # one reads the store at a time: the threads are the whole server's
 
 
 @contextlib.contextmanager
@@ -124,7 +125,8 @@ _read_allowed = functools.lru_cache(maxsize=1)(callers.read_allowed)
 
 async def list_takes(request: web.Request) -> web.Response:
     try:
-        text = await asyncio.to_thread(_all_takes)
+        async with _listing:
+            text = await asyncio.to_thread(_all_takes)
     except TakeError as error:
         raise Refused(500, str(error)) from error
     return web.json_response(text=text)
