@@ -63,7 +63,7 @@ class Serving:
     """
 
     def __init__(self, package):
-        self.nodes, self.core = package.nodes.live, package.longlive_core
+        self.nodes, self.bodies, self.core = package.nodes.live, package.nodes.request_body, package.longlive_core
         self.arguments = package.nodes.compat_server.cli_args.args
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
@@ -77,9 +77,18 @@ class Serving:
     def __exit__(self, *error) -> None:
         for runner in reversed(self.runners):
             self.do(runner.cleanup())
+        self.do(self._end_tasks())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+    @staticmethod
+    async def _end_tasks() -> None:
+        """aiohttp waits some seconds for the rest of bodies that were refused."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def do(self, what):
         """Run a coroutine where the servers run; returns its result."""
