@@ -67,8 +67,7 @@ def test_broken_packed_bodies(server, name):
 
 
 @pytest.mark.parametrize(("kind", "body"), [
-    ("gzip", BALL), ("GZIP", BALL), ("deflate", zlib.compress(TEXT)), ("identity", TEXT), ("", TEXT),
-    ("gzip", gzip.compress(TEXT[:9]) + gzip.compress(TEXT[9:]))])  # fmt: skip
+    ("gzip", BALL), ("GZIP", BALL), ("deflate", zlib.compress(TEXT)), ("identity", TEXT), ("", TEXT)])
 def test_packed_bodies(server, kind, body):
     """Forbids refusing clients that pack what they send."""
     running, port = server
@@ -100,7 +99,7 @@ def test_a_bomb(server, monkeypatch, path, headers, answer):
     assert ask(port, "POST", path, headers, SPACES).status == answer
     assert ask(port, "GET", STATUS).status == 200  # whatever is still being unpacked comes before this
     assert not running.changed
-    assert sum(unpacked) < 2**21 or len(unpacked) == 1  # older aiohttp unpacks at once what arrived at once
+    assert sum(unpacked) < 2**21 or len(list(filter(None, unpacked))) == 1  # older aiohttp unpacks at once what came
 
 
 @pytest.mark.parametrize("path", [PROMPT, FINISH])
@@ -210,8 +209,8 @@ def test_types(server, kinds):
 def test_too_often(server, monkeypatch, status):
     """Forbids that a limit of the film's looks like a mistake in the prompt, or like a film that is over."""
     running, port = server
-    takes = running.core.takes
-    error = {429: takes.TooFast("30 prompts a minute", 1.2), 409: takes.TooLate("over"), 400: ValueError("many")}[status]
+    too_fast, too_late = running.core.takes.TooFast("30 a minute", 1.2), running.core.takes.TooLate("over")
+    error = {429: too_fast, 409: too_late, 400: ValueError("the film has 4000 prompts")}[status]
 
     def prompt(*given):
         raise error
