@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 
@@ -41,8 +42,9 @@ async def end_unread(request: web.Request, answer: web.Response) -> web.Response
     whole server waits for that (200 kB that unpack to 200 MB: a second)."""
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         answer.force_close()
-        await answer.prepare(request)
-        await answer.write_eof()
+        with contextlib.suppress(ConnectionError):  # the client may be gone
+            await answer.prepare(request)
+            await answer.write_eof()
         request.protocol.force_close()
     return answer
 
