@@ -64,7 +64,7 @@ def showing(node: str, prompt_id: str, live: Live) -> Iterator[None]:
 
 def find(name: str) -> Showing | None:
     """The newest film of this node or take."""
-    return next((s for s in reversed(_showings) if name in (s.node, *s.live.progress.takes)), None)
+    return next((s for s in reversed(_showings) if name == s.node or name in s.live.progress.takes), None)
 
 
 # --- routes
@@ -99,8 +99,6 @@ def _answered(handler: Handler, changes: bool = False) -> Handler:
             return _refusal(429, str(error), {"Retry-After": str(math.ceil(error.retry_after))})
         except TooLate as error:
             return _refusal(409, str(error))
-        except ValueError as error:
-            return _refusal(400, str(error))
 
     return route
 
@@ -160,7 +158,12 @@ async def status(request: web.Request) -> web.Response:
 async def change_prompt(request: web.Request) -> web.Response:
     body = await read_object(request)
     found = await _film(request)
-    chunk = await asyncio.to_thread(found.live.prompt, *_read_prompt(body))
+    try:
+        chunk = await asyncio.to_thread(found.live.prompt, *_read_prompt(body))
+    except (TooFast, TooLate):
+        raise
+    except ValueError as error:
+        raise Refused(400, str(error)) from error
     return _state(found, chunk=chunk)
 
 
