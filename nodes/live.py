@@ -74,18 +74,21 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 def add_routes(routes: web.RouteTableDef) -> None:
     """Register the routes with ComfyUI's server."""
-    routes.get("/longlive/takes")(_answered(list_takes))
-    routes.get("/longlive/takes/choices")(_answered(list_choices))
-    routes.get("/longlive/live/{name}/status")(_answered(status))
-    routes.post("/longlive/live/{name}/prompt")(_answered(change_prompt, changes=True))
-    routes.post("/longlive/live/{name}/finish")(_answered(finish, changes=True))
+    for method, path, handler in (
+        ("GET", "/longlive/takes", list_takes),
+        ("GET", "/longlive/takes/choices", list_choices),
+        ("GET", "/longlive/live/{name}/status", status),
+        ("POST", "/longlive/live/{name}/prompt", change_prompt),
+        ("POST", "/longlive/live/{name}/finish", finish),
+    ):
+        routes.route(method, path)(_answered(handler, changes=method != "GET"))
     try:
         _allowed()
     except Refused as refusal:
         logging.error("LongLive: %s", refusal)  # the routes say so too, to whoever calls them
 
 
-def _answered(handler: Handler, changes: bool = False) -> Handler:
+def _answered(handler: Handler, changes: bool) -> Handler:
     """A route of ours: who may not call learns it before anything else; errors become answers."""
 
     @functools.wraps(handler)

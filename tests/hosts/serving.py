@@ -68,6 +68,7 @@ class Serving:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.runners: list[web.AppRunner] = []
+        self.routes: list[tuple[str, str]] = []  # (method, path with NODE in it) of all that the pack has
         self.new_film()
 
     def __enter__(self) -> Serving:
@@ -109,6 +110,7 @@ class Serving:
         """The pack's routes as ComfyUI registers them; returns the port."""
         routes, again = web.RouteTableDef(), web.RouteTableDef()
         self.nodes.add_routes(routes)
+        self.routes = [(route.method, route.path.replace("{name}", NODE)) for route in routes]
         for route in routes:
             again.route(route.method, "/api" + route.path)(route.handler, **route.kwargs)
         application = web.Application(client_max_size=100 * 2**20, middlewares=middlewares)

@@ -110,6 +110,20 @@ def test_the_front_end_and_programs(server, path):
         assert ask(port, "GET", STATUS, headers).said["state"] == "finishing"
 
 
+def test_every_route(server):
+    """Forbids a route of the pack's that somebody forgot."""
+    kind, running, port = server
+    assert {path for _, path in running.routes} >= {TAKES, STATUS, PROMPT, FINISH}
+    for (method, path), before in itertools.product(running.routes, ("", "/api")):
+        body = b"{}" if method == "POST" else b""
+        assert ask(port, method, before + path, JSON, body, host=f"evil.example:{port}").status == 403
+        reading = kind == OPEN and method == "GET"
+        assert ask(port, method, before + path, [("Origin", "null"), *JSON], body).status == (200 if reading else 403)
+        if method != "GET":
+            assert ask(port, method, before + path, [("Content-Type", "text/plain")], body).status == 415
+    assert not running.changed
+
+
 def test_a_page_that_asks_first(server):
     """Forbids that a page's question before a request (preflight) changes anything, or is allowed by us."""
     kind, running, port = server
