@@ -11,6 +11,9 @@ import urllib.request
 
 import pytest
 
+from longlive_core.takes import TakeStore
+
+from .. import made_takes
 from .client import PATIENCE, ComfyClient
 from .gate import at
 from .graphs import SAMPLER
@@ -223,19 +226,15 @@ def test_a_finished_film(asked, client, server):
 def test_a_take_that_is_not_rendered_here(asked, server):
     """Forbids a 404 for a take that is there, and a film that begins because somebody asked."""
     listed = ask(server.url, "/longlive/takes")[1]["takes"]
-    folder = server.base / "output" / "longlive" / "takes"
-    known, foreign = report(asked[1])["take"], "0123456789ab"
-    assert known in {take["take"] for take in listed}
-    text = (folder / known / "take.json").read_text()
-    (folder / foreign).mkdir()
+    assert report(asked[1])["take"] in {take["take"] for take in listed}
+    store, foreign = TakeStore(server.base / "output" / "longlive"), made_takes.manifest(77, "0s A ball", 1.5)
+    made_takes.place(store, foreign, rendered=0)
     try:
-        (folder / foreign / "take.json").write_text(text.replace(known, foreign))
         for path, body in (("status", None), ("prompt", prompt()), ("finish", b"{}")):
-            status, answer = ask(server.url, f"{LIVE}/{foreign}/{path}", body)
+            status, answer = ask(server.url, f"{LIVE}/{foreign.id}/{path}", body)
             assert status == 409 and "is not being rendered here" in answer["error"]
     finally:
-        (folder / foreign / "take.json").unlink()
-        (folder / foreign).rmdir()
+        store.remove(foreign.id)
 
 
 def test_the_server_still_renders(asked, client):
