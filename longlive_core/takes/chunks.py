@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import proofs
-from .disk import set_aside, write_whole
+from .disk import entries, set_aside, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .proofs import Damaged, Facts, read_latents, read_unit
 
@@ -50,7 +50,9 @@ class Chunks:
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        return {path.name.removesuffix(LATENTS) for path in self.folder.glob(f"*/*{LATENTS}")}
+        folders = (folder for folder in entries(self.folder) if folder.is_dir())
+        return {file.name.removesuffix(LATENTS) for folder in folders for file in entries(Path(folder.path))
+                if file.name.endswith(LATENTS)}  # fmt: skip
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype."""
