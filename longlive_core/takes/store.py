@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..durable import make_folder
 from . import room
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
@@ -54,7 +55,7 @@ class TakeStore:
 
     def _make(self) -> None:
         for place in (self.chunks.folder, self._takes):
-            place.mkdir(parents=True, exist_ok=True)
+            make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         probe.write_bytes(b"")
         probe.unlink()
@@ -87,6 +88,10 @@ class TakeStore:
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """A chunk, float32 [1, C, T, h, w] on the CPU. shape: (T, h, w), where it is known. ChunkDamaged."""
         return self.chunks.load_latents(key, shape)
+
+    def settle(self, key: str) -> None:
+        """From here on a loss of power does not take what was saved of a chunk: to be called before it is reported."""
+        self.chunks.settle(key)
 
     def latents_path(self, key: str) -> Path:
         return self.chunks.latents_path(key)
