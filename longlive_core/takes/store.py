@@ -28,7 +28,7 @@ from ..durable import make_folder
 from . import room
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
-from .errors import TakeError
+from .errors import TakeError, TakeMissing
 from .manifest import Manifest
 from .manifest_file import manifest_bytes, read_manifest
 
@@ -153,6 +153,8 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
+                    if isinstance(error, TakeMissing) and _is_bare(folder):
+                        continue  # one that is being begun, or that power was lost in: there is nothing to report
                     found.append(error)
         yield from sorted(found, key=_newness, reverse=True)
 
@@ -197,3 +199,8 @@ class TakeStore:
 
 def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
     return take.newness if isinstance(take, Manifest) else (False, -1.0)
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a take's folder holds no more than a lock and what was not finished."""
+    return all(entry.name == ".lock" or entry.name.endswith(UNFINISHED) for entry in entries(folder))
