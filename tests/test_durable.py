@@ -41,7 +41,7 @@ def test_a_new_folder_is_kept_by_the_one_it_lies_in(tmp_path, synced):
 
 
 def test_a_file_in_a_folders_place_is_an_error(tmp_path):
-    """Forbids going on without the folder."""
+    """Forbids writing where there is no folder."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError):
         make_folder(tmp_path / "file" / "below")

@@ -158,10 +158,10 @@ def test_a_server_loses_nothing_to_kills(tmp_path, results):
             assert done < CHUNKS, "the film was finished before there were enough kills: make it longer"
         with server.start() as client:
             run = client.run(graph)
-            made, told = frames(client, run), report(run)
+            made, said = frames(client, run), report(run)
     finally:
         server.running.stop()
-    assert told["rendered_chunks"] == CHUNKS - found.done[-1] and not told["partial"]
+    assert said["rendered_chunks"] == CHUNKS - found.done[-1] and not said["partial"]
     assert np.array_equal(made, alone)
     assert contents(server.store).items() >= whole.items()
     left = days_later(server.store)

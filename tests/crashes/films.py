@@ -74,37 +74,34 @@ class Site:
         return take
 
     def render(self, text: str, chunks: int, stop_at: int | None = None, live=None) -> Take:
-        """Open and render a film; it ends before the chunk `stop_at`. live: called with the film's `Live`."""
-        take, done = self.open(text, chunks), []
-        controls = Live(take.plan)
+        """Open and render a film; it stops after the first chunks `stop_at`. live: called with the film's `Live`."""
+        takes = [self.open(text, chunks)]
+        controls = Live(takes[0].plan)
         if live is not None:
             live(controls)
 
         def on_chunk(chunk: int, frames) -> None:
-            done.append(now[-1].manifest.keys[chunk])
-            self.say("done", done[-1])
+            self.say("done", takes[-1].manifest.keys[chunk])
             if chunk + 1 == stop_at:
                 raise Stop
 
-        now = [take]
-
         def on_take(changed: Take) -> None:
-            self.say("leaving", now[-1].id)
+            self.say("leaving", takes[-1].id)
             self.say("begun", changed.id, tuple(changed.manifest.keys))
-            now.append(changed)
+            takes.append(changed)
 
         with contextlib.suppress(Stop):
-            take = rendering.render_take(take, self.studio.model, self.studio.decoder,
-                                         self.studio.contexts.__getitem__, lambda take: {}, on_chunk, live=controls,
-                                         on_take=on_take)  # fmt: skip
-            self.say("gone", now[0].id) if take.id != now[0].id else None
-            self.say("finished", take.id, take.film_path.read_bytes())
-        return take
+            rendering.render_take(takes[0], self.studio.model, self.studio.decoder, self.studio.contexts.__getitem__,
+                                  lambda take: {}, on_chunk, live=controls, on_take=on_take)  # fmt: skip
+            for former in takes[:-1]:
+                self.say("gone", former.id)
+            self.say("finished", takes[-1].id, takes[-1].film_path.read_bytes())
+        return takes[-1]
 
 
 @dataclass
 class Reported:
-    """What the user has been told by the time of a crash.
+    """What has been reported to the user by the time of a crash.
 
     Attributes:
         begun: keys by take, of takes whose manifest was written. leaving: takes that may be gone, as they are being

@@ -54,7 +54,7 @@ def whole(site, tmp_path):
 
 @pytest.fixture
 def every_crash(site, tmp_path, whole, memory, monkeypatch):
-    """Checks a recorded disk after every crash; tells how many there were."""
+    """Checks a recorded disk after every crash; prints how many there were."""
 
     def check(log, films):
         crashes = Crashes(site.studio, tmp_path / "states", *whole, log, memory)
@@ -113,13 +113,15 @@ class Crashes:
         return faults | self.found[key].faults(said)
 
     def _used(self, site, folder, films) -> set[str]:
-        """Go on in a store: every film becomes what it would have been, and nothing of the crash stays."""
+        """Continue in a store: every film becomes what it would have been, and nothing of the crash stays."""
         chunks = frozenset(path.name for path in folder.glob("chunks/*/*.*") if path.suffix != ".tmp")
         self.memory.remembers = chunks in self.computed  # each set of chunks once with all its numbers
         self.computed.add(chunks)
         faults = {f"another film: {text!r}" for text, chunks in films
                   if site.render(text, chunks).film_path.read_bytes() != self.films[text]}  # fmt: skip
-        faults |= {f"after going on: {fault}" for fault in Found.of(folder, self.chunks).faults(Reported.of(site.said))}
+        self.memory.remembers = True
+        now = Found.of(folder, self.chunks)
+        faults |= {f"after continuing: {fault}" for fault in now.faults(Reported.of(site.said))}
         return faults | {f"left days later: {_kind(name)}" for name in days_later(folder)}
 
 
