@@ -44,12 +44,12 @@ class _Recorder:
         self.log.begin(read(folder))
         self.open_nodes: dict[int, int] = {}  # by descriptor
         self.open_paths: dict[int, str] = {}
-        self.real = {name: getattr(os, name) for name in _NAMES}
+        self.real = {name: getattr(os, name) for name in _NAMES if hasattr(os, name)}  # macOS lacks one
         self.real_open = io.open
 
     def patch(self, patch: pytest.MonkeyPatch) -> None:
         accessor = getattr(pathlib, "_normal_accessor", None)  # Python 3.10's pathlib has its own references
-        for name in _NAMES:
+        for name in self.real:
             patch.setattr(os, name, getattr(self, name))
             if hasattr(accessor, name):
                 patch.setattr(accessor, name, getattr(self, name))
