@@ -14,6 +14,8 @@ from pathlib import Path
 
 from longlive_core.takes import Manifest, TakeStore
 
+CHANGES = 16  # a chunk makes two or more
+
 
 class Killed(Exception):
     """The process is dead; what the test was doing with it ends."""
@@ -69,12 +71,13 @@ def names(folder: Path) -> set[str]:
 def kill(process: subprocess.Popen, within: float, moments: random.Random, changing: Path | None = None) -> bool:
     """kill -9 at a random moment of the next seconds; False where the process ended by itself before.
 
-    changing: only after a file in this store came or went, which is where a write may be cut short.
+    changing: only after files in this store came or went some times, where a write may be cut short.
     """
-    before = names(changing) if changing is not None else None
-    while changing is not None and names(changing) == before and process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.001)
+    for _ in range(moments.randrange(1, CHANGES) if changing is not None else 0):
+        before = names(changing)
+        while names(changing) == before and process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.001)
     try:
         process.wait(timeout=moments.uniform(0, within))
         return False

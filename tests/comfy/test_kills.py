@@ -51,7 +51,8 @@ def results():
                  "command": "LONGLIVE_SOAK=1 LONGLIVE_RESULTS=docs/results python -m pytest tests/comfy/test_kills.py",
                  "film": f"tiny random model, 64x48, float32, {CHUNKS} chunks, three prompts"}  # fmt: skip
         path = Path(os.environ["LONGLIVE_RESULTS"]) / "takes_kills.json"
-        text = json.dumps({**facts, **found}, indent=1)
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        text = json.dumps({**before, **facts, **found}, indent=1)
         path.write_text(re.sub(r"\s+(?=\d+,?\s)|(?<=\d)\s+(?=\])", " ", text) + "\n")  # a list in one line
 
 
@@ -142,7 +143,7 @@ def test_a_server_loses_nothing_to_kills(tmp_path, results):
     if comfyui_path() is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     server, found, moments = Server(tmp_path / "base"), Kills(), random.Random(2)
-    graph = story(5, text=STORY, duration=SECONDS)
+    graph = story(5, text=STORY, duration=SECONDS, filename_prefix="saved")
     try:
         with server.start() as client:
             began = time.monotonic()
