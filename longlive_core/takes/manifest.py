@@ -13,6 +13,7 @@ from ..timeline import shot_boundary
 from .errors import TakeError, TakeMissing
 from .proofs import Facts
 
+MANIFEST = "take.json"  # its name in the take's folder
 FORMAT = 1  # of the file; that of the keys is `keys.KEY_FORMAT`
 
 

@@ -21,14 +21,16 @@ import uuid
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import Tensor
 
 from . import room
 from .chunks import Chunks
-from .disk import UNFINISHED, changed, entries, write_whole
+from .disk import UNFINISHED, changed, entries, write_whole, writing
 from .errors import TakeError
-from .manifest import Manifest, read_manifest
+from .inventory import measure
+from .locks import LOCK, TakeLock, is_held
+from .manifest import MANIFEST, Manifest, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -43,33 +45,48 @@ class TakeStore:
 
     def __init__(self, folder: str | os.PathLike, limit: int | None = None, create: bool = True):
         self.folder, self.limit = Path(folder), limit
-        self.chunks, self._takes = Chunks(self.folder / "chunks"), self.folder / "takes"
-        self._lock = FileLock(str(self.folder / ".lock"))
+        self.chunks, self.takes_folder = Chunks(self.folder / "chunks"), self.folder / "takes"
+        self.lock = FileLock(str(self.folder / LOCK))
+        if create:
+            with self._kept():
+                self._make()
+        elif self.folder.exists() and not self.folder.is_dir():
+            raise TakeError(f"'{self.folder}' is no folder; give the one that takes are kept in")
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
         try:
-            self._make() if create else self._look()
+            yield
         except OSError as error:
             raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
                             "write to") from error  # fmt: skip
 
     def _make(self) -> None:
-        for place in (self.chunks.folder, self._takes):
+        for place in (self.chunks.folder, self.takes_folder):
             place.mkdir(parents=True, exist_ok=True)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         probe.write_bytes(b"")
         probe.unlink()
 
-    def _look(self) -> None:
-        """OSError where `_make` is bound to fail."""
+    def check_writable(self) -> None:
+        """TakeError where a store that keeps takes there is bound to fail; writes nothing."""
         folder = self.folder.absolute()
         place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-        if not place.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(place, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with self._kept():
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def locked(self) -> contextlib.AbstractContextManager:
-        """While this is held, no process removes anything."""
-        return self._lock
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """While this is held, no process removes anything. TakeError where the folder cannot be written."""
+        with writing(self.folder / LOCK):
+            self.lock.acquire()
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     # --- chunks
 
@@ -100,38 +117,33 @@ class TakeStore:
         return _ID.match(name) is not None
 
     def take_folder(self, take: str) -> Path:
-        return self._takes / take
+        return self.takes_folder / take
 
     def take_folders(self) -> list[Path]:
         """Those of all takes, and what is left of removed ones."""
-        return [Path(folder.path) for folder in entries(self._takes)]
+        return [Path(folder.path) for folder in entries(self.takes_folder)]
 
-    @contextlib.contextmanager
-    def rendering(self, take: str) -> Iterator[None]:
-        """Have a take for oneself. TakeError where another process renders it."""
-        lock = FileLock(str(self.take_folder(take) / ".lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise TakeError(f"take {take} is being rendered by another process; wait for it") from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def rendering(self, take: str) -> TakeLock:
+        """Have a take for oneself, inside a `with` block. TakeError where another process renders it."""
+        return TakeLock(self.take_folder(take))
+
+    def is_being_rendered(self, take: str) -> bool:
+        """Whether somebody renders it, in this process or another; writes nothing."""
+        return is_held(self.take_folder(take) / LOCK)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """From here on, the chunks that the take names stay."""
-        with self._lock:
-            write_whole(self._manifest_path(manifest.id), manifest.as_bytes())
+        with self.locked():
+            write_whole(self.manifest_path(manifest.id), manifest.as_bytes())
 
     def read_manifest(self, take: str) -> Manifest:
         """TakeError with the reason: no such take, damaged, or of a newer version."""
         if not self.is_id(take):
             raise TakeError(f"'{take}' is not the id of a take: those are twelve hexadecimal digits, see `takes list`")
-        return read_manifest(self._manifest_path(take), take)
+        return read_manifest(self.manifest_path(take), take)
 
-    def _manifest_path(self, take: str) -> Path:
-        return self.take_folder(take) / "take.json"
+    def manifest_path(self, take: str) -> Path:
+        return self.take_folder(take) / MANIFEST
 
     def takes(self) -> Iterator[Manifest | TakeError]:
         """Every take, the newest first; what cannot be read comes as its error."""
@@ -147,7 +159,7 @@ class TakeStore:
 
     def state(self) -> tuple:
         """Another value after a take or a chunk came, went, or was written anew; cheap, for those who keep a list."""
-        manifests = (self._manifest_path(folder.name) for folder in entries(self._takes))
+        manifests = (self.manifest_path(folder.name) for folder in entries(self.takes_folder))
         return tuple((os.fspath(path), changed(path)) for path in (*manifests, *entries(self.chunks.folder)))
 
     def done(self, manifest: Manifest) -> int:
@@ -172,18 +184,30 @@ class TakeStore:
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         return room.remove(self, take)
 
-    def make_room(self, needed: int, keep: str) -> list[str]:
-        """Remove the takes unused for longest until `needed` more bytes fit; never `keep`. Returns what went."""
-        return room.make_room(self, needed, keep)
+    def forget(self, take: str) -> None:
+        """Remove a take whose chunks another one uses, all that are there. TakeError while it is rendered or played."""
+        room.forget(self, take)
+
+    def make_room(self, needed: int, keep: str | Manifest) -> list[str]:
+        """Remove what nobody uses any more, and where there is a limit takes, until `needed` more bytes fit.
+
+        Those unused for longest go first, never `keep`, never one that is being rendered or cannot be read, and none
+        where all of them are too few. Returns what went.
+        """
+        return room.make_room(self, needed, keep)[0]
 
     def tidy(self, take: str) -> None:
         """Remove what players held when renders of a take ended. To be called while nobody else renders it."""
         room.tidy(self, take)
 
+    def filled(self, film: Manifest) -> room.Filled:
+        """What fills the store, as a film in it sees that."""
+        return room.filled(self, film)
+
     def size(self) -> int:
         """Bytes of everything in the store."""
-        return room.size(self)
+        return measure(self)
 
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
-        return room.size_of(self, manifest)
+        return room.filled(self, manifest).film
