@@ -28,7 +28,7 @@ REMOVED = ".removed"  # how the name of a take's folder ends whose take was remo
 ABANDONED = 24 * 3600.0  # seconds after which a file that nobody finished, or no take names, is nobody's
 VIDEO = ".mp4"
 _PARTS = (UNFINISHED, ".part", DAMAGED)  # how the names of such files end
-_CHUNK = re.compile(r"([0-9a-f]{16,})(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the name of a chunk's file
+_CHUNK = re.compile(r"[0-9a-f]{16,}(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the name of a chunk's file
 _NAMED = re.compile(rb'"([0-9a-f]{16,64})"')
 _MOST_READ = 16 * 2**20  # bytes of a manifest that cannot be read
 
@@ -37,12 +37,9 @@ class Found(NamedTuple):
     """A file. written: seconds since 1970."""
 
     path: str
+    name: str
     bytes: int
     written: float
-
-    @property
-    def name(self) -> str:
-        return os.path.basename(self.path)
 
 
 @dataclass
@@ -156,11 +153,11 @@ def take_inventory(store: TakeStore) -> Inventory:
 
 
 def _sort_chunks(found: Inventory, entry: os.DirEntry, old: float) -> None:
+    inside = len(entry.path) + 1
     for file in files_in(entry):
-        name = _CHUNK.fullmatch(file.name)
         if _is_leftover(file, old):
             found.leftovers.append(file)
-        elif name and entry.name == name[1][:2] and os.path.dirname(file.path) == entry.path:
+        elif _CHUNK.fullmatch(file.name) and file.name[:2] == entry.name and len(file.path) == inside + len(file.name):
             found.chunks[file.name] = file
         else:
             found.other += file.bytes
@@ -222,7 +219,7 @@ def files_in(entry: os.DirEntry) -> Iterator[Found]:
                 yield from files_in(inner)
         else:
             facts = entry.stat(follow_symlinks=False)
-            yield Found(entry.path, facts.st_size, facts.st_mtime)
+            yield Found(entry.path, entry.name, facts.st_size, facts.st_mtime)
     except OSError:
         return  # another process removed it
 

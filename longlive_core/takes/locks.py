@@ -53,10 +53,11 @@ class TakeLock:
 
     def _acquired(self) -> FileLock:
         lock = FileLock(str(self._folder / LOCK), timeout=0)
-        try:
-            with writing(self._folder / LOCK):
-                self._folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._folder / LOCK):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
                 lock.acquire()
-        except Timeout as error:
-            raise TakeError(f"take {self._folder.name} is being rendered by another process; wait for it") from error
+            except Timeout as error:
+                raise TakeError(f"take {self._folder.name} is being rendered by another process; wait for "
+                                "it") from error  # fmt: skip
         return lock

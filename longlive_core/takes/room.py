@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .. import held
 from .disk import age
 from .errors import TakeError
-from .inventory import ABANDONED, REMOVED, Inventory, is_bare, names_of, take_inventory
+from .inventory import ABANDONED, REMOVED, Inventory, is_bare, names_of, take_inventory, total
 from .locks import NO_SPACE
 from .manifest import MANIFEST, Manifest
 
@@ -223,13 +223,13 @@ def _check_free(store: TakeStore, take: str) -> None:
 def _drop(store: TakeStore, found: Inventory, take: str) -> int:
     """Remove a take and what only it used; returns the bytes freed. TakeError while it is rendered or played."""
     _check_free(store, take)
-    before, folder, said = found.size, store.take_folder(take), found.takes[take]
-    rest = _remove_folder(folder)  # with the manifest: what a crash leaves from here on are chunks that nobody names
+    own, said = found.own(take), found.takes[take]
+    rest = _remove_folder(store.take_folder(take))  # first the manifest: a crash then leaves chunks that nobody names
     names = found.forget(take, rest)
     if isinstance(said, TakeError):  # what no other names may have been its
         names = set() if found.unreadable else found.orphans()
-    _unlink_chunks(found, {name for name in names if not found.users[name]})
-    return before - found.size
+    freed = _unlink_chunks(found, {name for name in names if not found.users[name]})
+    return freed + own - found.removed.get(str(rest), 0)
 
 
 def _remove_folder(folder: Path) -> Path:
@@ -262,10 +262,10 @@ def _unlink(folder: Path, name: str) -> None:
         raise TakeError(f"take {folder.name} cannot be removed ({error.strerror})") from error
 
 
-def _unlink_chunks(found: Inventory, names: Iterable[str]) -> None:
-    for name in names:
-        if _is_unlinked(found.chunks[name].path):
-            del found.chunks[name]
+def _unlink_chunks(found: Inventory, names: Iterable[str]) -> int:
+    """-> the bytes freed."""
+    gone = [found.chunks.pop(name) for name in names if _is_unlinked(found.chunks[name].path)]
+    return total(gone)
 
 
 def _is_unlinked(path: str) -> bool:
