@@ -165,6 +165,25 @@ def _hints(hints: Sequence[str]) -> list[str]:
     return [f"hint: {hint}" for hint in hints]
 
 
+# --- the limit of a store
+
+
+def removed_line(take: str, limit: int) -> str:
+    """A take went, to keep to a limit of so many bytes."""
+    from .memory import gigabytes
+
+    return f"removed take {take}, unused for longest: the limit is {gigabytes(limit)}"
+
+
+def in_the_way(rendered: int, unreadable: int, other: int) -> str:
+    """What a limit cannot remove, in bytes: takes that are rendered, what cannot be read, what is not the store's."""
+    from .memory import gigabytes
+
+    kinds = {"takes that are being rendered": rendered, "takes that cannot be read, and chunks that may be theirs":
+             unreadable, "other files in the folder": other}  # fmt: skip
+    return " and ".join(f"{gigabytes(size)} of {kind}" for kind, size in kinds.items() if size)
+
+
 # --- takes
 
 

@@ -103,7 +103,7 @@ class Model:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_eviction_against_counting(tmp_path, seed):
-    """Forbids one take too many or too few, whatever they share, and the loss of anything that a take uses that stays."""
+    """Forbids one take too many or too few, whatever they share, and losing what a take uses that stays."""
     dice, store = random.Random(seed), TakeStore(tmp_path / "store")
     made = []
     for number in range(1, dice.randrange(2, 8)):
@@ -168,7 +168,7 @@ def test_a_small_old_take_stays_where_a_larger_one_has_to_go(store):
 def test_what_is_shared_with_the_film_itself_frees_nothing(store):
     """Forbids counting chunks that the new film begins with as room that a take would leave."""
     old, film = put(store, take(1, range(10)), film=0), put(store, take(2, range(12)), film=0)
-    other = put(store, take(3, range(50, 52)), film=0)
+    other = put(store, take(3, range(50, 60)), film=0)
     own = store.size_of(old) - 10 * 150  # its folder
     assert limited(store, 0).make_room(own + 1, keep=film.id) == [other.id]
     assert names(old) <= chunk_files(store)
@@ -289,8 +289,9 @@ LEFTOVERS = ["0123456789abcdef0123456789abcdef.tmp", "chunks/stray.tmp", "chunks
              "takes/{take}/film.mp4.part", "takes/{take}/take.json.0a1b2c3d.damaged"]  # fmt: skip
 
 
-@pytest.mark.parametrize("clean", [lambda store: store.make_room(0, "0" * 12), sweep,
-                                   lambda store: store.remove(f"{2:012x}")], ids=["render", "sweep", "remove"])  # fmt: skip
+@pytest.mark.parametrize("clean", [
+    lambda store: store.make_room(0, "0" * 12), sweep, lambda store: store.remove(f"{2:012x}"),
+], ids=["render", "sweep", "remove"])  # fmt: skip
 def test_what_nobody_finishes_goes_by_age(store, clean):
     """Forbids leftovers that stay for ever, wherever they lie, and taking what somebody writes just now."""
     made, _ = put(store, take(1, range(4))), put(store, take(2, range(4)))
@@ -324,8 +325,8 @@ def test_folders_of_others_are_left_alone(store):
 
 
 def test_chunks_without_a_take_go_by_age(store):
-    """Forbids chunks that stay for ever after their take's folder was thrown away by hand, and haste: it may be a render
-    whose manifest somebody removed a moment ago."""
+    """Forbids chunks that stay for ever after their take's folder was thrown away by hand, and haste: they may be of a
+    render whose manifest somebody removed a moment ago."""
     made, thrown = put(store, take(1, range(4))), put(store, take(2, range(2, 8)))
     for path in store.take_folder(thrown.id).iterdir():
         path.unlink()
