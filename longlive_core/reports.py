@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 WORDS = 80  # characters of a prompt
 NAME = 44  # of a file's or a part's name
 LABEL_WORDS = 48  # of one in a list of takes
-COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"  # how a film came to its end
+# How a film came to its end.
+COMPLETE, CANCELLED, FINISHED, FULL, NO_ROOM = "complete", "cancelled", "finished", "full", "no_room"
 
 
 def seconds_text(seconds: float) -> str:
@@ -128,19 +129,21 @@ def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> st
 
 
 def repaired_line(repaired: Mapping[int, bool]) -> str:
-    """Which stored chunks were damaged; empty where none was. repaired: see `Progress`."""
+    """Which stored chunks were damaged or gone; empty where none was. repaired: see `Progress`."""
     if not repaired:
         return ""
     kinds = {True: "rendered again", False: "video made again from the latents"}
     said = [f"{shorten_list(chunks)}: {kinds[kind]}" for kind in kinds
             if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))]  # fmt: skip
     were = "chunk was" if len(repaired) == 1 else "chunks were"
-    return f"{len(repaired)} stored {were} damaged ({'; '.join(said)})"
+    return f"{len(repaired)} stored {were} damaged or gone ({'; '.join(said)})"
 
 
 def _ending(facts: Mapping[str, Any]) -> list[str]:
     done, asked, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
     of_all = count(done, "chunk") if asked is None else f"{done} of {count(asked, 'chunk')}"
+    if ended == NO_ROOM:
+        return [f"ended after {of_all}: {facts['no_room']}"]
     return {
         COMPLETE: [],
         CANCELLED: [f"cancelled after {of_all}: queue again to go on"],

@@ -57,17 +57,16 @@ class Filled:
         return self.film + self.rendered + self.unreadable + self.other
 
 
-def filled(store: TakeStore, film: Manifest, inventory: Inventory | None = None) -> Filled:
-    """film: a take that is in the store, or will be. Writes nothing."""
-    found = take_inventory(store) if inventory is None else inventory
-    names = names_of(film)
-    rendered = [take for take in found.takes if take != film.id and store.is_being_rendered(take)]
-    unreadable = [take for take in found.unreadable if take not in (film.id, *rendered)]
-    others = [take for take, said in found.takes.items() if said is None and take not in (film.id, *rendered)]
+def filled(store: TakeStore, film: Manifest, began: str | None = None) -> Filled:
+    """film: a take that is in the store, or will be. began: the take that its render began with. Writes nothing."""
+    found, names, own = take_inventory(store), names_of(film), {film.id, began}
+    rendered = [take for take in found.takes if take not in own and store.is_being_rendered(take)]
+    unreadable = [take for take in found.unreadable if take not in (*own, *rendered)]
+    others = [take for take, said in found.takes.items() if said is None and take not in (*own, *rendered)]
     kinds = (names, _claimed(found, rendered) - names)
     vague = _claimed(found, unreadable) | (found.orphans() if found.unreadable else set())
     parts = Filled(
-        found.used_by(kinds[0]) + found.own(film.id),
+        found.used_by(kinds[0]) + sum(map(found.own, own)),
         found.used_by(kinds[1]) + sum(map(found.own, rendered)),
         found.used_by(vague.difference(*kinds)) + sum(map(found.own, unreadable)),
         found.other + sum(map(found.own, others)),

@@ -136,6 +136,10 @@ class TakeStore:
         with self.locked():
             write_whole(self.manifest_path(manifest.id), manifest.as_bytes())
 
+    def has_manifest(self, take: str) -> bool:
+        """Whether there is one, readable or not."""
+        return os.path.lexists(self.manifest_path(take))
+
     def read_manifest(self, take: str) -> Manifest:
         """TakeError with the reason: no such take, damaged, or of a newer version."""
         if not self.is_id(take):

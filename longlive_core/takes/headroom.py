@@ -1,0 +1,80 @@
+"""The limit of a store while a film is rendered, also one without an end: others make room, or the film ends.
+
+The store is looked at when a render begins, when its running count says that the next chunk does not fit, and now and
+then, for what other processes write. In between a chunk costs two looks at files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..memory import gigabytes
+from ..reports import in_the_way, removed_line
+from .disk import bytes_of
+from .room import filled, make_room
+
+if TYPE_CHECKING:
+    from .take import Take
+
+LOOK_AGAIN = 64  # chunks after which the store is counted anew
+_OVERHEAD = 4096  # bytes that a chunk adds to both films beside its video: a fragment, an entry in the index
+
+
+class Headroom:
+    """Bytes that are left for one film. started: the take that its render began with. say: is told which takes went."""
+
+    def __init__(self, started: Take, say: Callable[[str], None]):
+        self._started, self._limit, self._say = started, started.store.limit, say
+        self._left: int | None = None  # not counted yet
+        self._since = 0  # chunks, since it was counted
+        self._growing = 0  # bytes of the growing film, as many as the finished one will take
+        self._latents = self._unit = 0  # bytes of the largest of this film
+
+    def fits(self, take: Take, chunk: int) -> bool:
+        """Whether a chunk can be made, and the film finished after it; where not even after other takes went, False."""
+        if self._limit is None:
+            return True
+        needed = self._needed(take, chunk)
+        if self._left is None or self._left < needed or self._since >= LOOK_AGAIN:
+            self._make_room(take, needed)
+        return self._left >= needed
+
+    def made(self, take: Take, chunk: int, new_latents: bool, new_unit: bool) -> None:
+        """A chunk is stored, and in the growing film."""
+        if self._limit is None:
+            return
+        key = take.manifest.keys[chunk]
+        latents = bytes_of([take.store.latents_path(key)])
+        unit = bytes_of([take.store.unit_path(key, take.manifest.unit)])
+        before, self._growing = self._growing, bytes_of([self._started.growing_path])
+        self._latents, self._unit = max(self._latents, latents), max(self._unit, unit)
+        self._since += 1
+        if self._left is not None:
+            self._left -= new_latents * latents + new_unit * unit + self._growing - before
+
+    def reason(self, take: Take) -> str:
+        """Why the film cannot be longer."""
+        held = filled(take.store, take.manifest, self._started.id)
+        rest = in_the_way(held.rendered, held.unreadable, held.other)
+        return (f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "
+                f"film's{f', {rest} cannot be removed' if rest else ''}. Raise it, or make room")  # fmt: skip
+
+    def _needed(self, take: Take, chunk: int) -> int:
+        """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one.
+
+        A new unit may be twice as large as any before it: the picture may begin to move, and a shot's first is short.
+        """
+        store, manifest = take.store, take.manifest
+        key = manifest.keys[chunk] if chunk < len(manifest.keys) else None  # of a film without an end none yet
+        stored = bytes_of([store.unit_path(key, manifest.unit)]) if key else 0
+        unit = stored or 2 * self._unit
+        fresh = (0 if key and store.has_latents(key) else self._latents) + (0 if stored else unit)
+        manifests = 3 * bytes_of([store.manifest_path(take.id)])  # the next one, a part of it, its prompts in the film
+        return fresh + 2 * unit + _OVERHEAD + self._growing + manifests
+
+    def _make_room(self, take: Take, needed: int) -> None:
+        gone, size = make_room(take.store, needed, take.manifest)
+        for other in gone:
+            self._say(removed_line(other, self._limit))
+        self._left, self._since = self._limit - size, 0
