@@ -6,30 +6,30 @@ import shutil
 import numpy as np
 import pytest
 
-from longlive_core.takes import Live, TakeError, TakeStore, render_take
-from longlive_core.takes.headroom import LOOK_AGAIN
+from longlive_core import held
+from longlive_core.takes import Live, TakeError, TakeStore, headroom, render_take
+from longlive_core.video import FilmWriter
 
-from .studio import CHUNKS, Stop, frames_of, no_tags, same
+from .studio import CHUNKS, Stop, Studio, frames_of, no_tags, same
 from .test_takes_live import Director, _alone
 
 pytestmark = pytest.mark.slow
 
 
 def peak_of(studio, monkeypatch):
-    """The most bytes that the store holds from now on, looked at whenever a file in it is finished."""
-    seen = [studio.store.size()]
-    for place, name in (("longlive_core.held", "replace"), ("longlive_core.takes.take.FilmWriter", "close")):
-        module, _, owner = place.rpartition(".")
-        target = __import__(module, fromlist=[owner]).__dict__[owner] if owner != "held" else __import__(
-            place, fromlist=["replace"])  # fmt: skip
-        before = getattr(target, name)
+    """Sizes of the store from now on, looked at before and after a file in it is finished."""
+    seen = []
 
-        def watching(*args, before=before):
+    def looking(finish):
+        def finishing(*args):
             seen.append(studio.store.size())
-            before(*args)
+            finish(*args)
             seen.append(studio.store.size())
 
-        monkeypatch.setattr(target, name, watching)
+        return finishing
+
+    monkeypatch.setattr(held, "replace", looking(held.replace))
+    monkeypatch.setattr(FilmWriter, "close", looking(FilmWriter.close))
     return seen
 
 
@@ -126,15 +126,14 @@ def test_what_is_in_the_way_is_said(studio, others):
 
 def test_the_store_is_not_counted_for_every_chunk(studio, monkeypatch):
     """Forbids a render that slows down with the size of the store."""
-    from longlive_core.takes import headroom
-
     counted, look = [], headroom.make_room
     monkeypatch.setattr(headroom, "make_room", lambda *args: counted.append(1) or look(*args))
+    monkeypatch.setattr(headroom, "LOOK_AGAIN", 5)
     studio.store.limit = 10**9
     take = studio.open("0c a", 4)
     live = Live(take.plan, endless=True)
-    studio.render(take, live=Director(live, {LOOK_AGAIN + 8: lambda live: live.finish()}))
-    assert len(counted) == 2
+    studio.render(take, live=Director(live, {10: lambda live: live.finish()}))
+    assert len(counted) == 2  # before the second chunk, and five chunks later
 
 
 # --- removed in mid-render
@@ -157,11 +156,11 @@ def all_gone(take):
 
 
 def latents_gone(take):
-    take.store.latents_path(take.manifest.keys[1]).unlink()
+    take.store.latents_path(take.manifest.keys[0]).unlink()
 
 
 def unit_gone(take):
-    take.store.unit_path(take.manifest.keys[1], take.manifest.unit).unlink()
+    take.store.unit_path(take.manifest.keys[0], take.manifest.unit).unlink()
 
 
 def film_gone(take):
@@ -176,6 +175,8 @@ def lock_gone(take):
     (take.store.take_folder(take.id) / ".lock").unlink()
 
 
+SHORT, SHOTS = ("0c a\n2c b {cut}", 4), [9, 21, 30, 42]  # frames of its first chunks
+
 REMOVALS = [folder_gone, manifest_gone, chunks_gone, all_gone, latents_gone, unit_gone, film_gone, growing_gone,
             lock_gone]  # fmt: skip
 
@@ -183,58 +184,56 @@ REMOVALS = [folder_gone, manifest_gone, chunks_gone, all_gone, latents_gone, uni
 @pytest.fixture(scope="module")
 def whole(tiny_model, contexts, tiny_decoder, tmp_path_factory):
     """Latents and frames of the story when nobody removes anything."""
-    from .studio import Studio
-
     studio = Studio(tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder,
                     TakeStore(tmp_path_factory.mktemp("whole")))  # fmt: skip
-    take = studio.open()
+    take = studio.open(*SHORT)
     studio.render(take)
     return studio.latents(take), frames_of(take.film_path)
 
 
-@pytest.mark.parametrize("at", [2, CHUNKS - 1])
+@pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("remove", REMOVALS, ids=lambda remove: remove.__name__)
 def test_what_is_removed_while_it_is_rendered_is_made_again(studio, whole, remove, at):
-    """Forbids a film that is rendered and then forgotten, one with a gap, and a second render of it at the same time."""
-    take, busy = studio.open(), []
+    """Forbids a film that is rendered and then forgotten, one with a gap, and two renders of it at the same time."""
+    take, busy = studio.open(*SHORT), []
 
     def act(chunk):
         if chunk == at:
             remove(take)
         elif chunk == at + 1:
             busy.append(TakeStore(studio.store.folder, create=False).is_being_rendered(take.id))
-            assert np.array_equal(frames_of(take.growing_path), whole[1][: 12 * chunk - 3])
+            assert np.array_equal(frames_of(take.growing_path), whole[1][: SHOTS[chunk - 1]])
 
     live = Live(take.plan)
     render(studio, take, live, act)
     assert [found.id for found in studio.store.takes()] == [take.id]
     assert same(studio.latents(take), whole[0]) and np.array_equal(frames_of(take.film_path), whole[1])
-    assert busy == [True] * (at < CHUNKS - 1) and not take.growing_path.exists()
+    assert busy == [True] * (at < 3) and not take.growing_path.exists()
     notes, repaired = live.progress.notes, live.progress.repaired
     listed = remove in (folder_gone, manifest_gone, all_gone)
     assert notes == [f"take {take.id} was removed while it was rendered; it was written again"] * listed
-    lost = {latents_gone: {1: True}, unit_gone: {1: False}}.get(remove)
+    lost = {latents_gone: {0: True}, unit_gone: {0: False}}.get(remove)
     if remove in (chunks_gone, all_gone):
         assert set(repaired) >= set(range(at))
     else:
         assert repaired == (lost or {})
-    assert studio.render(studio.open()) == ([], [])
+    assert studio.render(studio.open(*SHORT)) == ([], [])
 
 
 @pytest.mark.parametrize("remove", [folder_gone, manifest_gone])
 def test_what_is_removed_before_it_stops_is_kept(studio, whole, remove):
     """Forbids losing the chunks so far when a render ends early after its manifest went."""
-    take = studio.open()
+    take = studio.open(*SHORT)
 
     def act(chunk):
-        if chunk == 4:
+        if chunk == 2:
             remove(take)
             raise Stop
 
     with pytest.raises(Stop):
         render(studio, take, Live(take.plan), act)
     assert [found.id for found in studio.store.takes()] == [take.id]
-    assert np.array_equal(frames_of(take.film_path), whole[1][: 12 * 5 - 3])
+    assert np.array_equal(frames_of(take.film_path), whole[1][: SHOTS[2]])
 
 
 def test_a_steered_film_is_listed_again_too(studio):
@@ -256,7 +255,7 @@ def test_a_steered_film_is_listed_again_too(studio):
 
 def test_removing_what_is_rendered_is_refused(studio):
     """Forbids that `takes remove` takes the chunks from under a render."""
-    take, refused = studio.open(), []
+    take, refused = studio.open(*SHORT), []
 
     def act(chunk):
         with pytest.raises(TakeError, match="is being rendered by another process; wait for it"):
@@ -264,7 +263,7 @@ def test_removing_what_is_rendered_is_refused(studio):
         refused.append(chunk)
 
     render(studio, take, Live(take.plan), act)
-    assert len(refused) == CHUNKS
+    assert len(refused) == 4
 
 
 def test_the_beginning_of_another_take_is_not_made_up(studio):

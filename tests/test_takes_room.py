@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from longlive_core.takes import TakeError, TakeStore
 from longlive_core.takes.room import sweep
 from tests.made_takes import manifest
 
-DAY = 24 * 3600.0
+HOUR, DAY = 3600.0, 24 * 3600.0
 UNITS = ("aaaaaaaa", "bbbbbbbb")
 
 
@@ -115,6 +116,7 @@ def test_eviction_against_counting(tmp_path, seed):
     for chunk in range(dice.randrange(3)):
         store.latents_path(key(9000 + chunk)).parent.mkdir(exist_ok=True)
         store.latents_path(key(9000 + chunk)).write_bytes(b"x" * dice.randrange(200))
+        grow_old(store.latents_path(key(9000 + chunk)), HOUR + 60)
     unreadable = {one.id for one in made if dice.random() < 0.15}
     for one in made:
         if one.id in unreadable:
@@ -217,8 +219,20 @@ def test_orphans_go_before_takes(store):
     orphan = store.latents_path(key(500))
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 400)
+    grow_old(orphan, HOUR + 60)
     assert limited(store, 0).make_room(300, keep="0" * 12) == []
     assert chunk_files(store) == names(made)
+
+
+def test_new_chunks_are_no_orphans_yet(store):
+    """Forbids that one render takes another's newest chunks, whose manifest is about to be written."""
+    made = put(store, take(1, range(4)))
+    fresh = store.latents_path(key(500))
+    fresh.parent.mkdir(exist_ok=True)
+    fresh.write_bytes(b"x" * 400)
+    assert store.filled(take(2, range(3))).rendered == 400
+    assert limited(store, 0).make_room(300, keep="0" * 12) == [made.id]
+    assert chunk_files(store) == {fresh.name}
 
 
 # --- takes that cannot be read
@@ -245,7 +259,7 @@ def test_what_may_be_of_a_take_that_cannot_be_read_stays(store, damage):
 def test_a_newer_format_keeps_all_its_chunks(store):
     """Forbids that an older version removes what a newer one wrote."""
     newer, other = put(store, take(1, range(6))), put(store, take(2, range(3, 9)))
-    spoil(store, newer, newer.as_bytes().replace(b'"format": 1', b'"format": 99'))
+    spoil(store, newer, re.sub(rb'"format": [0-9]+', b'"format": 99', store.manifest_path(newer.id).read_bytes()))
     store.remove(other.id)
     assert chunk_files(store) == names(newer)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 REMOVED = ".removed"  # how the name of a take's folder ends whose take was removed
 ABANDONED = 24 * 3600.0  # seconds after which a file that nobody finished, or no take names, is nobody's
+SETTLED = 3600.0  # seconds after which the manifest is written, if there is to be one, that names a new chunk
 VIDEO = ".mp4"
 _PARTS = (UNFINISHED, ".part", DAMAGED)  # how the names of such files end
 _CHUNK = re.compile(r"[0-9a-f]{16,}(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the name of a chunk's file
@@ -77,9 +78,10 @@ class Inventory:
         """Ids of the takes whose manifests cannot be read."""
         return [take for take, said in self.takes.items() if isinstance(said, TakeError)]
 
-    def orphans(self) -> set[str]:
-        """Names of the chunks' files that no take uses, as far as one can read."""
-        return {name for name in self.chunks if not self.users[name]}
+    def orphans(self, seconds: float = 0.0) -> set[str]:
+        """Names of the chunks' files that no take uses, as far as one can read, and that are older than so much."""
+        old = time.time() - seconds
+        return {name for name, file in self.chunks.items() if not self.users[name] and file.written < old}
 
     def own(self, take: str) -> int:
         """Bytes in a take's folder."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .. import held
 from .disk import age
 from .errors import TakeError
-from .inventory import ABANDONED, REMOVED, Inventory, is_bare, names_of, take_inventory, total
+from .inventory import ABANDONED, REMOVED, SETTLED, Inventory, is_bare, names_of, take_inventory, total
 from .locks import NO_SPACE
 from .manifest import MANIFEST, Manifest
 
@@ -35,7 +35,7 @@ class Filled:
 
     Attributes:
         film: its own files and chunks.
-        rendered: takes that are being rendered, without what they share with it.
+        rendered: takes that are being rendered, without what they share with it, and new chunks that no take names yet.
         unreadable: takes that cannot be read, and chunks that no other take names: they may be theirs.
         other: files that are not the store's, and takes without a manifest.
         removable: all else.
@@ -63,7 +63,7 @@ def filled(store: TakeStore, film: Manifest, began: str | None = None) -> Filled
     rendered = [take for take in found.takes if take not in own and store.is_being_rendered(take)]
     unreadable = [take for take in found.unreadable if take not in (*own, *rendered)]
     others = [take for take, said in found.takes.items() if said is None and take not in (*own, *rendered)]
-    kinds = (names, _claimed(found, rendered) - names)
+    kinds = (names, (_claimed(found, rendered) | found.orphans() - found.orphans(SETTLED)) - names)
     vague = _claimed(found, unreadable) | (found.orphans() if found.unreadable else set())
     parts = Filled(
         found.used_by(kinds[0]) + sum(map(found.own, own)),
@@ -92,7 +92,7 @@ def make_room(store: TakeStore, needed: int, keep: str | Manifest) -> tuple[list
         gone = []
         if store.limit is not None and found.size + needed > store.limit:
             if not found.unreadable:
-                _unlink_chunks(found, found.orphans())
+                _unlink_chunks(found, found.orphans(SETTLED))
             gone = _evict(store, found, found.size + needed - store.limit, film)
         return gone, found.size
 
@@ -226,7 +226,7 @@ def _drop(store: TakeStore, found: Inventory, take: str) -> int:
     rest = _remove_folder(store.take_folder(take))  # first the manifest: a crash then leaves chunks that nobody names
     names = found.forget(take, rest)
     if isinstance(said, TakeError):  # what no other names may have been its
-        names = set() if found.unreadable else found.orphans()
+        names = set() if found.unreadable else found.orphans(SETTLED)
     freed = _unlink_chunks(found, {name for name in names if not found.users[name]})
     return freed + own - found.removed.get(str(rest), 0)
 
@@ -289,8 +289,8 @@ def sweep(store: TakeStore) -> int:
 def clean(store: TakeStore, found: Inventory) -> int:
     """Remove old files that nobody finishes, and old chunks that no take names; the store's lock is held.
 
-    A render writes its manifest under that lock before anything else goes, so a chunk of one that has none is as old as
-    what broke it off. Takes that cannot be read keep what may be theirs.
+    What a render begins with it writes under that lock, together with the manifest that names it. Takes that cannot be
+    read keep what may be theirs.
     """
     before, old = found.size, time.time() - ABANDONED
     found.leftovers = [file for file in found.leftovers if not _is_unlinked(file.path)]
@@ -298,7 +298,7 @@ def clean(store: TakeStore, found: Inventory) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         found.measure_removed(folder)
     if not found.unreadable:
-        _unlink_chunks(found, {name for name in found.orphans() if found.chunks[name].written < old})
+        _unlink_chunks(found, found.orphans(ABANDONED))
     for take in list(found.takes):
         _clean_take(store, found, take, old)
     return before - found.size
