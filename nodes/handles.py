@@ -20,4 +20,5 @@ class TakeHandle:
     chunks: int
 
     def store(self) -> TakeStore:
-        return TakeStore(self.folder)
+        """The store, to read in: it may lie on a full or a read-only disk."""
+        return TakeStore(self.folder, create=False)

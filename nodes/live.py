@@ -22,7 +22,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ..longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooLate
-from .stores import film_file, store_folder
+from .stores import film_file, reading_store, store_folder
 
 MAX_BODY = 64 * 1024  # bytes
 REMEMBERED = 100  # finished films that still answer
@@ -79,7 +79,7 @@ def _all_takes() -> list[dict]:
     folder = Path(store_folder())
     if not (folder / "takes").is_dir():  # nothing was rendered yet
         return []
-    store = TakeStore(folder, create=False)
+    store = reading_store()
     return [_described(store, take) for take in store.takes()]
 
 
@@ -171,7 +171,7 @@ def _state(found: Showing, **more) -> web.Response:
 def _unknown(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     with contextlib.suppress(TakeError):
-        TakeStore(store_folder(), create=False).read_manifest(name)
+        reading_store().read_manifest(name)
         return _refusal(409, f"take {name} is not being rendered here; queue its timeline to go on with it")
     return _refusal(404, "no film of this name is being rendered; give the id of its node or of its take")
 

@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..longlive_core.reports import branch_report, take_choices, take_report
-from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, find_place
+from ..longlive_core.takes import Manifest, TakeError, TakeMissing, check_place, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
 from ..longlive_core.wording import shorten
 from . import bounds, compat
@@ -18,7 +18,7 @@ from .handles import TakeHandle, TakeType
 from .prompt_graph import UNKNOWN, Graph
 from .queueing import judged, widgets_fault, widgets_judged
 from .search_words import WORDS
-from .stores import open_store, store_folder
+from .stores import reading_store, store_folder
 
 NEWEST = "newest"
 MOST_FRAMES = 1000
@@ -111,7 +111,7 @@ class LongLiveLoadTake(io.ComfyNode):
         if name in (None, NEWEST):
             return True  # None: linked
         try:
-            TakeStore(store_folder(), create=False).read_manifest(_id_of(name))
+            reading_store().read_manifest(_id_of(name))
         except TakeMissing:
             return f"there is no take {_id_of(name)} here: press R to read the list again"
         except TakeError as error:
@@ -126,7 +126,7 @@ class LongLiveLoadTake(io.ComfyNode):
     def execute(cls, name: str, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
         manifest = _manifest(name)
-        store = open_store()
+        store = reading_store()
         handle = TakeHandle(str(store.folder), manifest.id, store.rendered(manifest))
         return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
 
@@ -136,7 +136,7 @@ def _choices() -> list[str]:
     if not (Path(store_folder()) / "takes").is_dir():
         return []
     try:
-        store = TakeStore(store_folder(), create=False)
+        store = reading_store()
     except TakeError:
         return []  # whoever renders is told why
     state = store.state()
@@ -157,7 +157,7 @@ def _id_of(name: str) -> str:
 
 
 def _manifest(name: str) -> Manifest:
-    store = open_store()
+    store = reading_store()
     if name != NEWEST:
         return store.read_manifest(_id_of(name))
     newest = max((take for take in store.takes() if isinstance(take, Manifest)), key=lambda take: take.used,

@@ -63,8 +63,9 @@ def filled(store: TakeStore, film: Manifest, began: str | None = None) -> Filled
     rendered = [take for take in found.takes if take not in own and store.is_being_rendered(take)]
     unreadable = [take for take in found.unreadable if take not in (*own, *rendered)]
     others = [take for take, said in found.takes.items() if said is None and take not in (*own, *rendered)]
-    kinds = (names, (_claimed(found, rendered) | found.orphans() - found.orphans(SETTLED)) - names)
-    vague = _claimed(found, unreadable) | (found.orphans() if found.unreadable else set())
+    orphans, new = found.orphans(), found.orphans() - found.orphans(SETTLED)
+    kinds = (names, _claimed(found, rendered).union(() if found.unreadable else new) - names)
+    vague = _claimed(found, unreadable).union(orphans if found.unreadable else ())
     parts = Filled(
         found.used_by(kinds[0]) + sum(map(found.own, own)),
         found.used_by(kinds[1]) + sum(map(found.own, rendered)),
@@ -208,8 +209,9 @@ def _lock_to_remove(store: TakeStore, take: str) -> bool:
                 raise TakeError(f"take {take} cannot be removed: '{store.folder}' cannot be written "
                                 f"({error.strerror})") from error  # fmt: skip
             _check_free(store, take)
-            for film in () if last else store.take_folder(take).glob("*.mp4"):
-                held.remove(film)
+            with contextlib.suppress(OSError):
+                for film in () if last else store.take_folder(take).glob("*.mp4"):
+                    held.remove(film)
     log.warning("take %s is removed without a lock, for which the disk has no room: begin no render meanwhile", take)
     return False
 

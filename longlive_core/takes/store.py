@@ -29,7 +29,7 @@ from .chunks import Chunks
 from .disk import UNFINISHED, changed, entries, write_whole, writing
 from .errors import TakeError
 from .inventory import measure
-from .locks import LOCK, TakeLock, is_held
+from .locks import LOCK, NO_SPACE, TakeLock, is_held
 from .manifest import MANIFEST, Manifest, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
@@ -47,19 +47,20 @@ class TakeStore:
         self.folder, self.limit = Path(folder), limit
         self.chunks, self.takes_folder = Chunks(self.folder / "chunks"), self.folder / "takes"
         self.lock = FileLock(str(self.folder / LOCK))
-        if create:
-            with self._kept():
+        with self._kept():
+            if create:
                 self._make()
-        elif self.folder.exists() and not self.folder.is_dir():
-            raise TakeError(f"'{self.folder}' is no folder; give the one that takes are kept in")
+            elif self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
-                            "write to") from error  # fmt: skip
+            advice = "free some space (`takes remove`), or choose another folder" if error.errno in NO_SPACE else (
+                "choose a folder you may write to")  # fmt: skip
+            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); {advice}") from error
 
     def _make(self) -> None:
         for place in (self.chunks.folder, self.takes_folder):
