@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 64  # chunks after which the store is counted anew
 _OVERHEAD = 4096  # bytes that a chunk adds to both films beside its video: a fragment, an entry in the index
+_MARGIN = 2  # a picture may begin to move: so much larger than any before it a chunk's video may be
 
 
 class Headroom:
@@ -29,13 +30,14 @@ class Headroom:
         self._left: int | None = None  # not counted yet
         self._since = 0  # chunks, since it was counted
         self._growing = 0  # bytes of the growing film, as many as the finished one will take
-        self._latents = self._unit = 0  # bytes of the largest of this film
+        self._latents, self._frame = 0, 0.0  # bytes of the largest latents of this film, and video a frame
 
-    def fits(self, take: Take, chunk: int) -> bool:
+    def fits(self, take: Take, chunk: int, endless: bool) -> bool:
         """Whether a chunk can be made, and the film finished after it; where not even after other takes went, False."""
         if self._limit is None:
             return True
-        needed = self._needed(take, chunk)
+        # The last chunk of a film that was found to fit is not refused for a margin: the film would lack it alone.
+        needed = self._needed(take, chunk, margin=endless or chunk + 1 < take.plan.chunks)
         if self._left is None or self._left < needed or self._since >= LOOK_AGAIN:
             self._make_room(take, needed)
         return self._left >= needed
@@ -48,7 +50,8 @@ class Headroom:
         latents = bytes_of([take.store.latents_path(key)])
         unit = bytes_of([take.store.unit_path(key, take.manifest.unit)])
         before, self._growing = self._growing, bytes_of([self._started.growing_path])
-        self._latents, self._unit = max(self._latents, latents), max(self._unit, unit)
+        self._latents = max(self._latents, latents)
+        self._frame = max(self._frame, unit / take.frames_of(chunk))
         self._since += 1
         if self._left is not None:
             self._left -= new_latents * latents + new_unit * unit + self._growing - before
@@ -60,18 +63,18 @@ class Headroom:
         return (f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "
                 f"film's{f', {rest} cannot be removed' if rest else ''}. Raise it, or make room")  # fmt: skip
 
-    def _needed(self, take: Take, chunk: int) -> int:
-        """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one.
-
-        A new unit may be twice as large as any before it: the picture may begin to move, and a shot's first is short.
-        """
+    def _needed(self, take: Take, chunk: int, margin: bool) -> int:
+        """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one."""
         store, manifest = take.store, take.manifest
         key = manifest.keys[chunk] if chunk < len(manifest.keys) else None  # of a film without an end none yet
         stored = bytes_of([store.unit_path(key, manifest.unit)]) if key else 0
-        unit = stored or 2 * self._unit
-        fresh = (0 if key and store.has_latents(key) else self._latents) + (0 if stored else unit)
-        manifests = 3 * bytes_of([store.manifest_path(take.id)])  # the next one, a part of it, its prompts in the film
-        return fresh + 2 * unit + _OVERHEAD + self._growing + manifests
+        unit = stored or int(self._frame * (take.frames_of(chunk) if key else 4 * take.plan.chunk))
+        fresh = 0 if key and store.has_latents(key) else self._latents
+        needed = fresh + (0 if stored else unit) + 2 * unit + self._growing
+        if margin:  # and for the manifests: the next one, a part of it; for its prompts in the film
+            manifests = 3 * bytes_of([store.manifest_path(take.id)])
+            needed += 3 * (_MARGIN - 1) * (0 if stored else unit) + _OVERHEAD + manifests
+        return needed
 
     def _make_room(self, take: Take, needed: int) -> None:
         gone, size = make_room(take.store, needed, take.manifest)

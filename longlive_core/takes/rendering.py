@@ -170,7 +170,7 @@ class _Rendering:
     def _keep_to_limit(self, chunk: int) -> None:
         """End the film before a chunk for which the store has no room, though other takes went."""
         over = chunk >= self.take.plan.chunks and not self.live.endless
-        if chunk and not over and not self.headroom.fits(self.take, chunk):
+        if chunk and not over and not self.headroom.fits(self.take, chunk, self.live.endless):
             reason = self.headroom.reason(self.take)
             log.warning("the film ends after %s: %s", count(chunk, "chunk"), reason)
             self.live.end(reason)
