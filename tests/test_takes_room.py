@@ -186,8 +186,9 @@ def test_nothing_goes_where_all_is_not_enough(store):
 
 def test_a_take_that_is_dated_ahead_is_no_newer_than_the_others(store):
     """Forbids a take that stays for ever, because its clock was wrong or somebody wrote so."""
-    ahead = put(store, take(1, range(4), used=time.time() + 1e9))
-    put(store, take(2, range(10, 14), used=time.time() + 2e9))
+    put(store, take(1, range(4), used=time.time() - 1))
+    put(store, take(2, range(20, 24), used=time.time()))
+    ahead = put(store, take(3, range(10, 14), used=time.time() + 1e9))
     assert limited(store, 0).make_room(1, keep="0" * 12) == [ahead.id]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILM, GROWING = "film.mp4", "growing.mp4"
+_AHEAD = 3600.0  # seconds by which the clocks of two machines may differ
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def _evict(store: TakeStore, found: Inventory, excess: int, film: str) -> list[s
 
 
 def _by_use(found: Inventory, stay: set[str]) -> list[str]:
-    """The takes that may go, the one unused for longest first. One that is dated ahead was not used later than now."""
-    now = time.time()
-    used = {take: min(said.used, now) for take, said in found.takes.items()
+    """The takes that may go, the one unused for longest first. One that is dated ahead comes before them all."""
+    latest = time.time() + _AHEAD
+    used = {take: (said.used <= latest, said.used) for take, said in found.takes.items()
             if isinstance(said, Manifest) and take not in stay}  # fmt: skip
     return sorted(used, key=lambda take: (used[take], take))
 
