@@ -278,6 +278,14 @@ def test_a_folder_of_takes_that_cannot_be_read_stops_everything(store, tmp_path)
     assert chunk_files(store) == names(made)
 
 
+def test_a_look_at_a_store_makes_no_file(store):
+    """Forbids locks that a look leaves in every take's folder."""
+    made = put(store, take(1, range(4)))
+    before = sorted(store.folder.rglob("*"))
+    store.filled(made), store.size(), store.is_being_rendered(made.id)
+    assert sorted(store.folder.rglob("*")) == before
+
+
 def test_what_fills_a_store_is_told_apart(store):
     """Forbids bytes that nobody accounts for, and a limit that seems to be kept because some were not counted."""
     film, other, busy, broken = (put(store, take(number, range(10 * number, 10 * number + 4)))
