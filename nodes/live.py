@@ -1,6 +1,7 @@
 """Films that are being rendered now, as the front end and other programs see and steer them over HTTP.
 
     GET  /longlive/takes                 what the store holds
+    GET  /longlive/takes/choices         Load Take's list, see `choices.py`
     GET  /longlive/live/<id>/status      id: of the take, or of the node that renders it
     POST /longlive/live/<id>/prompt      {"text": ..., "at": "now" or a time, "transition": ...}
     POST /longlive/live/<id>/finish      end the film after the chunk that is being made
@@ -22,6 +23,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ..longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooLate
+from .choices import list_choices
 from .stores import film_file, reading_store, store_folder
 
 MAX_BODY = 64 * 1024  # bytes
@@ -63,6 +65,7 @@ def find(name: str) -> Showing | None:
 def add_routes(routes: web.RouteTableDef) -> None:
     """Register the routes with ComfyUI's server."""
     routes.get("/longlive/takes")(list_takes)
+    routes.get("/longlive/takes/choices")(list_choices)
     routes.get("/longlive/live/{name}/status")(status)
     routes.post("/longlive/live/{name}/prompt")(change_prompt)
     routes.post("/longlive/live/{name}/finish")(finish)
@@ -85,7 +88,7 @@ def _all_takes() -> list[dict]:
 
 def _described(store: TakeStore, take: Manifest | TakeError) -> dict:
     if isinstance(take, TakeError):
-        return {"error": str(take)}
+        return {"take": take.take, "error": str(take)}
     film = store.take_folder(take.id) / "film.mp4"
     return {
         "take": take.id, "created": take.created, "chunks": len(take.keys), "rendered": store.rendered(take),

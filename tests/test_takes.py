@@ -197,10 +197,10 @@ def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, 
 
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda text: text[:40], "is damaged"),
-    (lambda text: "[]", "format None"),
-    (lambda text: text.replace('"format": 1', '"format": 2'), "format 2, this version reads 1"),
-    (lambda text: json.dumps({**json.loads(text), "extra": 1}), "is damaged.*extra"),
-    (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "says that it is take 000000000000"),
+    (lambda text: "[]", "does not say what it is"),
+    (lambda text: text.replace('"format": 2', '"format": 3'), "format 3, this version reads 1 to 2; update the pack"),
+    (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is no field.*update the pack"),
+    (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "its id is not that of its chunks"),
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damage, words):
     """Forbids guessing, and removing chunks that an unreadable take may need."""

@@ -58,14 +58,6 @@ def entries(folder: Path) -> list[os.DirEntry]:
     return []
 
 
-def changed(path: os.PathLike) -> int:
-    """Nanoseconds since 1970; 0 where there is no such file."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
 def age(path: Path) -> float:
     """Seconds before now in which it was written last, but for a constant."""
     return -path.stat().st_mtime

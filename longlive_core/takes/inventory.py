@@ -105,7 +105,8 @@ class Inventory:
         """Look again at what is left of a take that was removed."""
         self.removed.pop(folder, None)
         if os.path.lexists(folder):
-            self.removed[folder] = total(file for entry in _entries(folder) for file in files_in(entry))
+            own = 0 if os.path.isdir(folder) else os.lstat(folder).st_size
+            self.removed[folder] = own + total(file for entry in _entries(folder) for file in files_in(entry))
 
     def forget(self, take: str, rest: Path) -> set[str]:
         """A take was removed; returns what it used. rest: where that lies which could not be removed."""
@@ -179,10 +180,12 @@ def _sort_take(found: Inventory, store: TakeStore, entry: os.DirEntry, old: floa
 
 def _read(store: TakeStore, take: str) -> Manifest | TakeError | None:
     """A take's manifest, what is wrong with it, or None where there is none."""
+    folder = store.take_folder(take)
     try:
         store.manifest_path(take).lstat()
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, NotADirectoryError):
+        if not folder.is_symlink():  # one that leads nowhere now may have led to a take
+            return None
     except OSError:
         pass  # it cannot be read, which is told below
     try:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILM, GROWING = "film.mp4", "growing.mp4"
-_AHEAD = 3600.0  # seconds by which the clocks of two machines may differ
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,7 @@ def _evict(store: TakeStore, found: Inventory, excess: int, film: str) -> list[s
 
 def _by_use(found: Inventory, stay: set[str]) -> list[str]:
     """The takes that may go, the one unused for longest first. One that is dated ahead comes before them all."""
-    latest = time.time() + _AHEAD
-    used = {take: (said.used <= latest, said.used) for take, said in found.takes.items()
+    used = {take: said.recency for take, said in found.takes.items()
             if isinstance(said, Manifest) and take not in stay}  # fmt: skip
     return sorted(used, key=lambda take: (used[take], take))
 
@@ -241,10 +239,7 @@ def _remove_folder(folder: Path) -> Path:
     """
     gone = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{REMOVED}")
     try:
-        if folder.is_symlink():
-            folder.unlink()
-        else:
-            os.rename(folder, gone)
+        os.rename(folder, gone)
     except PermissionError as error:
         raise TakeError(f"take {folder.name} cannot be removed ({error.strerror}): close what shows its film, or ask "
                         "whose it is") from error  # fmt: skip
@@ -253,8 +248,16 @@ def _remove_folder(folder: Path) -> Path:
             raise TakeError(f"take {folder.name} cannot be removed ({error.strerror})") from error
         gone = folder  # not even room for another name
         _unlink(folder, MANIFEST)
-    shutil.rmtree(gone, ignore_errors=True)
+    _delete(gone)
     return gone
+
+
+def _delete(path: str | os.PathLike) -> None:
+    """A folder, or whatever lies in its place; nothing where that cannot be."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        _is_unlinked(os.fspath(path))
 
 
 def _unlink(folder: Path, name: str) -> None:
@@ -298,7 +301,7 @@ def clean(store: TakeStore, found: Inventory) -> int:
     before, old = found.size, time.time() - ABANDONED
     found.leftovers = [file for file in found.leftovers if not _is_unlinked(file.path)]
     for folder in list(found.removed):
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
         found.measure_removed(folder)
     if not found.unreadable:
         _unlink_chunks(found, found.orphans(ABANDONED))

@@ -14,12 +14,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..beginnings import PIXELS, check_given
-from ..timeline import Plan, read_exact, shot_boundary
+from ..timeline import Plan, shot_boundary
 from ..vae import encode
 from ..wording import count
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, given_key
 from .manifest import Manifest
+from .places import check_rendered
 from .store import TakeStore
 
 
@@ -87,12 +88,13 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     """
     manifest = store.read_manifest(take)
     there = store.rendered(manifest)
+    check_rendered(manifest, there)
     chunks = there if chunks is None else chunks
     if not 1 <= chunks <= there:
         raise TakeError(f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
                         f"{there}, not after {chunks}")  # fmt: skip
     _check_like(manifest, size, plan.chunk)
-    old = read_exact(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
+    old = manifest.plan(plan.fps).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
     for segment in plan.segments:
         first = segment.start_chunk == 0

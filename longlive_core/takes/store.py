@@ -26,11 +26,12 @@ from torch import Tensor
 
 from . import room
 from .chunks import Chunks
-from .disk import UNFINISHED, changed, entries, write_whole, writing
+from .disk import UNFINISHED, entries, set_aside, write_whole, writing
 from .errors import TakeError
-from .inventory import measure
+from .inventory import REMOVED, measure
 from .locks import LOCK, NO_SPACE, TakeLock, is_held
-from .manifest import MANIFEST, Manifest, read_manifest
+from .manifest import MANIFEST, Manifest
+from .manifest_file import manifest_bytes, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -133,9 +134,15 @@ class TakeStore:
         return is_held(self.take_folder(take) / LOCK)
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """From here on, the chunks that the take names stay."""
+        """From here on, the chunks that the take names stay. What lies in its place and is no file goes aside."""
+        data, path = manifest_bytes(manifest), self.manifest_path(manifest.id)
         with self.locked():
-            write_whole(self.manifest_path(manifest.id), manifest.as_bytes())
+            with writing(path):
+                if os.path.lexists(path.parent) and not path.parent.is_dir():
+                    os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{REMOVED}"))
+                elif path.is_dir():
+                    set_aside(path)
+            write_whole(path, data)
 
     def has_manifest(self, take: str) -> bool:
         """Whether there is one, readable or not."""
@@ -158,14 +165,8 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
-                    error.take = folder.name
                     found.append(error)
-        yield from sorted(found, key=lambda take: -take.created if isinstance(take, Manifest) else 0.0)
-
-    def state(self) -> tuple:
-        """Another value after a take or a chunk came, went, or was written anew; cheap, for those who keep a list."""
-        manifests = (self.manifest_path(folder.name) for folder in entries(self.takes_folder))
-        return tuple((os.fspath(path), changed(path)) for path in (*manifests, *entries(self.chunks.folder)))
+        yield from sorted(found, key=_newness, reverse=True)
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
@@ -185,7 +186,7 @@ class TakeStore:
 
     def remove(self, take: str) -> int:
         """Remove a take and the chunks that no other take uses; returns the bytes freed."""
-        if not self.is_id(take) or not self.take_folder(take).is_dir():
+        if not self.is_id(take) or not os.path.lexists(self.take_folder(take)):
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         return room.remove(self, take)
 
@@ -216,3 +217,7 @@ class TakeStore:
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
         return room.filled(self, manifest).film
+
+
+def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
+    return take.newness if isinstance(take, Manifest) else (False, -1.0)

@@ -74,15 +74,16 @@ def test_takes_are_loaded_from_a_disk_that_cannot_be_written(tmp_path, monkeypat
     """Forbids nodes that need to write where they only read."""
     host = fakes.Host(fakes.NEW, tmp_path / "temp")
     store = TakeStore(f"{host.temp}_output/longlive")
-    place(store, manifest(1, "0s A red ball bounces\n4s A blue ball bounces {cut}", 8, used=100.0))
+    made = manifest(1, "0s A red ball bounces\n4s A blue ball bounces {cut}", 8, used=100.0)
+    place(store, made)
     with host.pack() as package, refusing_writes(monkeypatch, store.folder):
         nodes = package.nodes.takes
-        for name in ("newest", "000000000001"):
+        for name in ("newest", made.id):
             assert nodes.LongLiveLoadTake.validate_inputs(name=name) is True
             assert nodes.LongLiveLoadTake.fingerprint_inputs(name=name) == 100.0
             (handle,), _ = nodes.LongLiveLoadTake.execute(name)
-            assert handle.id == "000000000001"
+            assert handle.id == made.id
         (branch,), _ = nodes.LongLiveBranchTake.execute(handle, at="4c")
         assert branch.chunks == 4 and branch.store().read_manifest(branch.id).id == handle.id
         (listed,) = package.nodes.live._all_takes()
-        assert listed["take"] == "000000000001"
+        assert listed["take"] == made.id
