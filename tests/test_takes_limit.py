@@ -136,6 +136,21 @@ def test_the_store_is_not_counted_for_every_chunk(studio, monkeypatch):
     assert len(counted) == 2  # before the second chunk, and five chunks later
 
 
+def test_two_films_at_once_keep_to_one_limit(studio, monkeypatch):
+    """Forbids that each of them counts on the room that the other has filled meanwhile."""
+    store, live = studio.store, Live(studio.open("0c a", 4).plan, endless=True)
+    store.limit = 500_000
+    seen = peak_of(studio, monkeypatch)
+
+    def act(chunk):  # what another process writes
+        for number in range(2):
+            store.chunks.latents_path(f"{chunk:04x}{number:028x}").parent.mkdir(exist_ok=True)
+            store.chunks.latents_path(f"{chunk:04x}{number:028x}").write_bytes(b"x" * 4000)
+
+    render(studio, studio.open("0c a", 4), live, act)
+    assert live.progress.no_room and max(seen) <= store.limit
+
+
 # --- removed in mid-render
 
 

@@ -1,7 +1,7 @@
 """The limit of a store while a film is rendered, also one without an end: others make room, or the film ends.
 
-The store is looked at when a render begins, when its running count says that the next chunk does not fit, and now and
-then, for what other processes write. In between a chunk costs two looks at files.
+The store is looked at when a render begins, and when its running count says that the next chunk may not fit if somebody
+else has written as much since, and now and then. In between a chunk costs a few looks at files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Headroom:
     def __init__(self, started: Take, say: Callable[[str], None]):
         self._started, self._limit, self._say = started, started.store.limit, say
         self._left: int | None = None  # not counted yet
-        self._since = 0  # chunks, since it was counted
+        self._since = self._written = 0  # chunks and their bytes, since it was counted
         self._growing = 0  # bytes of the growing film, as many as the finished one will take
         self._latents, self._frame = 0, 0.0  # bytes of the largest latents of this film, and video a frame
 
@@ -38,7 +38,7 @@ class Headroom:
             return True
         # The last chunk of a film that was found to fit is not refused for a margin: the film would lack it alone.
         needed = self._needed(take, chunk, margin=endless or chunk + 1 < take.plan.chunks)
-        if self._left is None or self._left < needed or self._since >= LOOK_AGAIN:
+        if self._left is None or self._left < needed + self._written or self._since >= LOOK_AGAIN:
             self._make_room(take, needed)
         return self._left >= needed
 
@@ -54,7 +54,8 @@ class Headroom:
         self._frame = max(self._frame, unit / take.frames_of(chunk))
         self._since += 1
         if self._left is not None:
-            self._left -= new_latents * latents + new_unit * unit + self._growing - before
+            written = new_latents * latents + new_unit * unit + self._growing - before
+            self._left, self._written = self._left - written, self._written + written
 
     def reason(self, take: Take) -> str:
         """Why the film cannot be longer."""
@@ -80,4 +81,4 @@ class Headroom:
         gone, size = make_room(take.store, needed, take.manifest)
         for other in gone:
             self._say(removed_line(other, self._limit))
-        self._left, self._since = self._limit - size, 0
+        self._left, self._since, self._written = self._limit - size, 0, 0
