@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..durable import make_folder
 from .disk import writing
 from .errors import TakeError
 
@@ -54,7 +55,7 @@ class TakeLock:
     def _acquired(self) -> FileLock:
         lock = FileLock(str(self._folder / LOCK), timeout=0)
         with writing(self._folder / LOCK):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             try:
                 lock.acquire()
             except Timeout as error:

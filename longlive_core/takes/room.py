@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import held
-from .disk import age
+from .disk import age, settle
 from .errors import TakeError
 from .inventory import ABANDONED, REMOVED, SETTLED, Inventory, is_bare, names_of, take_inventory, total
 from .locks import NO_SPACE
@@ -248,6 +248,8 @@ def _remove_folder(folder: Path) -> Path:
             raise TakeError(f"take {folder.name} cannot be removed ({error.strerror})") from error
         gone = folder  # not even room for another name
         _unlink(folder, MANIFEST)
+    with contextlib.suppress(TakeError):  # a full disk may not
+        settle(folder.parent)  # before its chunks go: after a loss of power it would be back without them
     _delete(gone)
     return gone
 
