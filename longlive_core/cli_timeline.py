@@ -58,7 +58,7 @@ class Source:
 def read_source(argument: str, goes_on: bool = False) -> Source:
     """What `render` is to render; goes_on: after a take. ValueError where the argument, or what it names, is none."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
-        from .metadata import read_film
+        from .film_record import read_film
 
         film = read_film(argument)
         if film.given:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from longlive_core.config import StreamConfig
-from longlive_core.metadata import FilmRun, film_metadata, plan_again, read_film, segments_of
+from longlive_core.film_record import read_film
+from longlive_core.metadata import FilmRun, film_metadata, plan_again, segments_of
 from longlive_core.timeline import parse
 from longlive_core.video import FilmWriter
 
@@ -97,7 +98,7 @@ def test_a_timeline_that_is_not_the_films_is_refused(tmp_path):
     ({"segments": []}, "it has no segments"),
     ({"segments": [{"chunk": 0, "transition": "recache", "text": "a"}]}, "'requested_seconds' is missing"),
     ({"segments": ["a"]}, "is damaged"),
-    ({"segments": [{"chunk": "0", "requested_seconds": 0}]}, "starts with chunk '0'"),
+    ({"segments": [{"chunk": "0", "requested_seconds": 0}]}, "of segment 1 the chunk is '0'"),
 ])  # fmt: skip
 def test_a_damaged_record_is_refused(tmp_path, changes, words):
     """Forbids a traceback, and a film rendered from what is left of its record."""
