@@ -18,6 +18,7 @@ from struct import pack, unpack
 import av
 
 from .boxes import inside
+from .visible import shown
 
 _TEXT_BYTES, _TITLE_BYTES = 65535, 255  # what a sample's length and a chapter's (an MP4 lists them twice) can say
 _LANGUAGE_UND = 0x55C4  # ISO 639-2 in 5 bits a letter; a prompt's language is not known
@@ -113,8 +114,8 @@ def hide_captions(path: str | os.PathLike) -> None:
 
 
 def _shortened(text: str, limit: int) -> bytes:
-    """UTF-8 of at most `limit` bytes; what is too long ends in an ellipsis after a whole letter."""
-    data = text.encode(errors="replace")  # half a surrogate pair, from JSON, is not a letter
+    """A text as `shown`, in UTF-8 of at most `limit` bytes; a longer one ends in an ellipsis after a whole letter."""
+    data = shown(text, lines=True).encode()
     if len(data) <= limit:
         return data
     return (data[: limit - 3].decode(errors="ignore") + "\u2026").encode()

@@ -42,8 +42,9 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise
-        raise ValueError(f"{source}: its tensors or its `config` are not those of a recording "
-                         f"({type(error).__name__}: {shorten(str(error), 200)}); record it again") from error  # fmt: skip
+        reason = f"{type(error).__name__}: {shorten(str(error), 200)}"
+        raise ValueError(f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it "
+                         "again") from error  # fmt: skip
     temporary = Path(target).with_name(Path(target).name + ".part")
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     os.replace(temporary, target)

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import held
 from .video import part_path
+from .visible import shown
 
 _CELL_WIDTH = 320
 _GAP = 12
@@ -87,7 +88,7 @@ def _caption_at(seconds: float, captions: Sequence[tuple[float, str]]) -> str:
 def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """Break a caption into lines of the cell's width; what does not fit ends in dots."""
     lines, line = [], ""
-    for word in text.split():
+    for word in shown(" ".join(text.split())).split():
         joined = f"{line} {word}".strip()
         if font.getlength(joined) <= _CELL_WIDTH:
             line = joined
