@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from struct import pack, unpack
+from typing import BinaryIO
 
 import av
 
@@ -98,19 +99,18 @@ class CaptionTrack:
         self._container.mux(packet)
 
 
-def hide_captions(path: str | os.PathLike) -> None:
+def hide_captions(file: BinaryIO) -> None:
     """Have players show the captions of a finished MP4 only when asked. FFmpeg's muxer enables its first text track."""
-    with open(path, "r+b") as file:
-        for movie in inside(file, b"moov", (0, file.seek(0, os.SEEK_END))):
-            for track in inside(file, b"trak", movie):
-                (header,), (media,) = inside(file, b"tkhd", track), inside(file, b"mdia", track)
-                ((handler, _),) = inside(file, b"hdlr", media)
-                file.seek(handler + 8)
-                if file.read(4) == b"sbtl":
-                    file.seek(header[0])
-                    (flags,) = unpack(">I", file.read(4))
-                    file.seek(header[0])
-                    file.write(pack(">I", flags & ~_TRACK_ENABLED))
+    for movie in inside(file, b"moov", (0, file.seek(0, os.SEEK_END))):
+        for track in inside(file, b"trak", movie):
+            (header,), (media,) = inside(file, b"tkhd", track), inside(file, b"mdia", track)
+            ((handler, _),) = inside(file, b"hdlr", media)
+            file.seek(handler + 8)
+            if file.read(4) == b"sbtl":
+                file.seek(header[0])
+                (flags,) = unpack(">I", file.read(4))
+                file.seek(header[0])
+                file.write(pack(">I", flags & ~_TRACK_ENABLED))
 
 
 def _shortened(text: str, limit: int) -> bytes:
