@@ -15,6 +15,11 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+
+class Planted(OSError):
+    """Something that is not ours lies in a file's place. strerror: what to do about it."""
+
+
 _TRIES = 5  # between removing what lies there and making the file somebody else may be faster
 
 
@@ -25,11 +30,18 @@ def create(path: str | os.PathLike) -> BinaryIO:
     a program holds what lies there (Windows).
     """
     for _ in range(_TRIES):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        Path(path).unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             return open(path, "x+b", buffering=0)  # noqa: SIM115 - whoever asked for it closes it; "x" follows no link
-    raise FileExistsError(errno.EEXIST, "somebody else puts something there again and again", os.fspath(path))
+    raise Planted(errno.EEXIST, "another program puts something there again and again", os.fspath(path))
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """The content of a file. OSError for what is none, such as a pipe, at which an ordinary reader waits for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Planted(errno.EINVAL, "it is not a file; remove it", os.fspath(path))
+        return file.read()
 
 
 def is_link(path: str | os.PathLike) -> bool:
@@ -47,8 +59,8 @@ def is_link(path: str | os.PathLike) -> bool:
 def check_folder(path: Path) -> None:
     """Raise OSError where a folder of ours, which may be missing, is a link: what is in it lies elsewhere."""
     if is_link(path):
-        raise OSError(errno.ELOOP, "its folder is a link, and nothing is written through those: remove the link, or "
-                      "link the whole folder of takes", os.fspath(path))  # fmt: skip
+        raise Planted(errno.ELOOP, f"its folder '{path}' is a link, and nothing is written through those: remove it, "
+                      "or link the whole folder of takes", os.fspath(path))  # fmt: skip
 
 
 def check_lock(path: Path) -> None:
@@ -59,5 +71,5 @@ def check_lock(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode) or is_link(path) or (found.st_nlink > 1 and found.st_size):
-        raise OSError(errno.EEXIST, "what lies there is a link, a pipe or a folder, not a lock: remove it",
+        raise Planted(errno.EEXIST, "it is to be a lock, and is a link, a pipe or a folder; remove it",
                       os.fspath(path))  # fmt: skip

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import planted
 from .config import ModelConfig, StreamConfig
 from .model import CausalWan, WanModel
 from .noise import RecordedNoise
@@ -46,6 +47,7 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
         raise ValueError(f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it "
                          "again") from error  # fmt: skip
     temporary = Path(target).with_name(Path(target).name + ".part")
+    planted.create(temporary).close()  # a link that somebody put there is not followed
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     os.replace(temporary, target)
     return {name: (value - tensors[name]).abs().max().item() for name, value in outputs.items()}

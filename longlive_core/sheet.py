@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from . import held
+from . import held, planted
 from .video import part_path
 from .visible import shown
 
@@ -42,7 +43,8 @@ def contact_sheet(
     png = Path(png)
     part = part_path(png)
     try:
-        sheet.save(part, format="PNG")
+        with io.BufferedWriter(planted.create(part)) as file:
+            sheet.save(file, format="PNG")
         held.replace(part, png)
     except OSError as error:
         held.remove(part)

@@ -133,7 +133,7 @@ def _encoder(container: av.container.OutputContainer, encoding: Encoding) -> av.
 
 
 class _NewFile:
-    """A file of a name where nothing lies, as PyAV writes it: by path it would follow a link that somebody put there."""
+    """A file that PyAV writes, made anew. (By its path PyAV would follow a link that somebody put there.)"""
 
     def __init__(self, path: str | os.PathLike):
         self.name, self.raw = os.fspath(path), planted.create(path)

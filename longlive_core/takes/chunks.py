@@ -17,8 +17,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .. import planted
+from ..planted import is_link
 from . import proofs
-from .disk import set_aside, write_whole
+from .disk import entries, set_aside, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .proofs import Damaged, Facts, read_latents, read_unit
 
@@ -46,11 +48,15 @@ class Chunks:
 
     def files(self) -> Iterator[Path]:
         """Every file that is there, unfinished ones too."""
-        return self.folder.glob("*/*")
+        return (path for folder in self._folders() for path in folder.glob("*"))
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        return {path.name.removesuffix(LATENTS) for path in self.folder.glob(f"*/*{LATENTS}")}
+        return {path.name.removesuffix(LATENTS) for folder in self._folders() for path in folder.glob(f"*{LATENTS}")}
+
+    def _folders(self) -> Iterator[Path]:
+        """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""
+        return (Path(entry.path) for entry in entries(self.folder) if entry.is_dir() and not is_link(entry.path))
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype."""
@@ -95,7 +101,7 @@ class Chunks:
 
     def _read(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
-            return read(path.read_bytes())
+            return read(planted.read(path))
         except FileNotFoundError as error:
             raise ChunkMissing(path, error, key, unit, aside=True) from error
         except PermissionError as error:  # no damage: another program holds it, or it is another user's

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import held
+from .. import held, planted
 from .errors import TakeError
 
 UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet
@@ -20,6 +20,8 @@ def writing(path: os.PathLike) -> Iterator[None]:
     """Turn the disk's errors inside the block into a TakeError."""
     try:
         yield
+    except planted.Planted as error:
+        raise TakeError(f"'{path}' is not written: {error.strerror}") from error
     except OSError as error:
         what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
         raise TakeError(f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
@@ -30,9 +32,10 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file, its folder too; it appears whole, or not at all. TakeError where the disk takes no more."""
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
+        planted.check_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("wb") as file:
+            with part.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

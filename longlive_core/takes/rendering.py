@@ -80,10 +80,13 @@ class _Rendering:
             stack.enter_context(started.store.rendering(started.id))
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
+            if started.film_path.is_dir():  # told before the hours of rendering
+                raise TakeError(f"'{started.film_path}' is a folder, in the place of the take's film; remove it")
             self._join_before()
             started.store.tidy(started.id)
             started.growing_name = _free_name(started)
-            growing = Joiner(started.growing_path, self.metadata(started), growing=True)
+            with writing(started.growing_path):
+                growing = Joiner(started.growing_path, self.metadata(started), growing=True)
             try:
                 self._make_all(growing, on_chunk)
             except BaseException:

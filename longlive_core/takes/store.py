@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from .. import planted
 from . import room
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
@@ -56,7 +57,7 @@ class TakeStore:
         for place in (self.chunks.folder, self._takes):
             place.mkdir(parents=True, exist_ok=True)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
-        probe.write_bytes(b"")
+        planted.create(probe).close()
         probe.unlink()
 
     def _look(self) -> None:
@@ -68,9 +69,13 @@ class TakeStore:
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def locked(self) -> contextlib.AbstractContextManager:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """While this is held, no process removes anything."""
-        return self._lock
+        with writing(self._lock.lock_file):
+            planted.check_lock(Path(self._lock.lock_file))
+        with self._lock:
+            yield
 
     # --- chunks
 
@@ -111,6 +116,9 @@ class TakeStore:
     def rendering(self, take: str) -> Iterator[None]:
         """Have a take for oneself. TakeError where another process renders it."""
         lock = FileLock(str(self.take_folder(take) / ".lock"), timeout=0)
+        with writing(lock.lock_file):
+            planted.check_folder(self.take_folder(take))
+            planted.check_lock(Path(lock.lock_file))
         try:
             lock.acquire()
         except Timeout as error:
@@ -123,7 +131,7 @@ class TakeStore:
     def write_manifest(self, manifest: Manifest) -> None:
         """From here on, the chunks that the take names stay. What lies in its place and is no file goes aside."""
         data, path = manifest_bytes(manifest), self._manifest_path(manifest.id)
-        with self._lock:
+        with self.locked():
             with writing(path):
                 if os.path.lexists(path.parent) and not path.parent.is_dir():
                     os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{room.REMOVED}"))
