@@ -7,6 +7,7 @@ render the film again, with the same model's files.
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -81,6 +82,13 @@ def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, si
         "segments": segments_of(plan),
     }
     return {"comment": timeline, "longlive": json.dumps(run, ensure_ascii=False)}
+
+
+def read_film(path: str | os.PathLike) -> FilmRun:
+    """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
+    from .film_record import read_film as read  # not above: it imports this file
+
+    return read(path)
 
 
 def with_given(tags: Mapping[str, str], given: int) -> dict[str, str]:

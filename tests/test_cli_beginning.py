@@ -6,7 +6,7 @@ from PIL import Image
 
 from longlive_core.cli import main
 from longlive_core.clips import read_clip
-from longlive_core.film_record import read_film
+from longlive_core.metadata import read_film
 from longlive_core.takes import TakeStore
 from longlive_core.video import FilmWriter
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from longlive_core.config import StreamConfig
-from longlive_core.film_record import read_film
-from longlive_core.metadata import FilmRun, film_metadata, plan_again, segments_of
+from longlive_core.metadata import FilmRun, film_metadata, plan_again, read_film, segments_of
 from longlive_core.timeline import parse
 from longlive_core.video import FilmWriter
 
