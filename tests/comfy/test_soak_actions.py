@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import numpy as np
 import pytest
 
 from .client import ComfyClient
+from .gate import FLOOD, WAITING, place_gate
 from .models import place_models, place_tiny
 from .server import ComfyServer, comfyui_path
-from .soak import Held, Leftovers, Visitor, act_for, endings, look, settle
+from .soak import DEADLINE, Held, Leftovers, Visitor, act_for, endings, look, settle
 from .takes import frames, story
 
 pytestmark = [
@@ -36,6 +38,8 @@ DISK, LIMIT = "6m", "3MB"  # of the disk that takes lie on, and for them
 MIB = 2**20
 MEMORY_MORE = 40 * MIB  # that the server may hold after ACTIONS beside WARM
 HANDLES_MORE, THREADS_MORE = 3, 3
+LONG, LONG_SECONDS = "0s A red ball bounces on a meadow.", 120.0  # 161 chunks, some 2000 messages
+MOST_WAITING = 1100  # a film is silent from 1000 on; ComfyUI has some words of its own
 # What films may end with where others fill the disk, remove takes and cancel. Everything else is a fault.
 EXPECTED = re.compile(r"done|cancelled|NotEnoughDisk: |.*No space left on device"
                       r"|TakeError: (?:cannot write|take ... is being rendered by another)")  # fmt: skip
@@ -55,6 +59,7 @@ def own_server(tmp_path, monkeypatch):
     server = ComfyServer(tmp_path / "server")
     place_models(server.base / "models")
     place_tiny(server.base / "models")
+    place_gate(server.base / "custom_nodes")
     try:
         with server:
             yield server
@@ -129,6 +134,41 @@ def test_nothing_is_left(own_server):
     assert last.handles - first.handles <= HANDLES_MORE and last.threads - first.threads <= THREADS_MORE
 
 
+def waits_for(condition) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_client_that_stops_reading(own_server):
+    """Forbids a film that stands still, and memory that fills, because one client does not read what it is told; all of
+    what the others are told waits behind it, in ComfyUI (which sends one message after another)."""
+    deaf, other = (Visitor(own_server, own_server.base, name) for name in ("deaf", "other"))
+    server, rendered = other.connection, {}
+    for seed, part in ((1, "before"), (2, "while one does not read")):
+        if seed == 2:
+            asked = {"client": deaf.deaf_socket(), "messages": 16, "size": MIB}
+            server.post(FLOOD, asked)
+        heard, memory = other.heard, Held.of(own_server).memory
+        other.queue(story(seed, filename_prefix="read", text=LONG, duration=LONG_SECONDS))
+        waits_for(lambda: other.ids[-1] in server.get("/history"))
+        (run,) = server.get(f"/history/{other.ids[-1]}").values()
+        assert run["status"]["status_str"] == "success"
+        rendered[part] = {"messages heard": other.heard - heard, "messages waiting": server.get(WAITING)["waiting"],
+                          "memory": f"{(Held.of(own_server).memory - memory) / MIB:+.0f} MiB"}  # fmt: skip
+    heard = other.heard
+    deaf.close()
+    waits_for(lambda: not server.get(WAITING)["waiting"])
+    rendered["when it has gone"] = {"messages heard": other.heard - heard}
+    print(rendered)
+    _write({"a client that stops reading": {"film": f"{LONG_SECONDS:g} s", **rendered}})
+    waiting = rendered["while one does not read"]["messages waiting"]
+    assert 0 < waiting <= MOST_WAITING, "it was not held up, or there is no bound"
+    assert rendered["when it has gone"]["messages heard"] >= waiting // 2
+    other.close()
+
+
 def _write(result: dict) -> None:
     if "LONGLIVE_RESULTS" not in os.environ:
         return
@@ -142,5 +182,6 @@ def _write(result: dict) -> None:
         "server": f"ComfyUI; takes on a disk of {DISK}, limited to {LIMIT}",
         "seconds": SECONDS, "clients": VISITORS, "seed": SEED, "warm-up": f"{WARM} actions",
     }  # fmt: skip
-    text = json.dumps({**facts, **result}, indent=1, ensure_ascii=False)
-    (Path(os.environ["LONGLIVE_RESULTS"]) / "takes_soak.json").write_text(text + "\n", encoding="utf-8")
+    path = Path(os.environ["LONGLIVE_RESULTS"]) / "takes_soak.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**before, **facts, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
