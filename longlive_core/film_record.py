@@ -1,33 +1,52 @@
 """Reading what a film's file says about itself. The file may come from anybody, so nothing in it is taken on trust.
 
-Sizes are looked at before FFmpeg sets memory aside for them (`boxes.py`), the tags before they are parsed, and every
-field before it is used: its type, its range, and what else the record says. All that is wrong is a ValueError.
+Sizes are looked at before FFmpeg sets memory aside for them (`boxes.py`), the tags before they are parsed, every field
+before it is used (`fields.py`), and then what the record says elsewhere. All that is wrong is a ValueError.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields as names_of
 from typing import Any
 
 import av
 
 from .boxes import MIB, check_boxes
-from .config import StreamConfig
+from .config import POSITIONS, SINK_POLICIES, TRANSITIONS, StreamConfig
+from .fields import Check, items, number, one_of, read_json, record, shown, text, whole
 from .metadata import FORMAT, FilmRun
 from .noise import MAX_SEED
-from .timeline import MAX_SECONDS, TRANSITIONS
+from .timeline import MAX_SECONDS
 from .wording import shorten
 
 LONGEST_TAG = 8 * MIB  # characters: some 30,000 prompts; parsed they take 25 times as much
 MOST_READ = 192 * MIB  # bytes of a file until its tags are known
-_MOST = 1_000_000  # of a number that counts
-_MOST_PIXELS = 2**14
-_MOST_FPS = 10_000
-_SAID = 60  # characters of a value in a message
+_MOST_CHUNKS, _MOST_FRAMES, _MOST_PIXELS, _MOST_FPS = 10_000_000, 2**20, 2**14, 10_000
+_SAID = 240  # characters of a reason
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value, where: None if value is None else check(value, where)
+
+
+_STREAM = {
+    "window": whole(-1, _MOST_FRAMES), "sink": whole(0, _MOST_FRAMES), "chunk": whole(1, 1024),
+    "sink_policy": one_of(*SINK_POLICIES), "positions": one_of(*POSITIONS), "shift": number(0, 1e6),
+    "denoising_steps": items(whole(1, 1000), 1, 1000), "context_noise": whole(0, 1000),
+}  # fmt: skip
+_SEGMENT = {
+    "chunk": whole(0, _MOST_CHUNKS), "transition": one_of(*TRANSITIONS), "text": text(LONGEST_TAG),
+    "requested_seconds": number(0, 1e9),
+}  # fmt: skip
+_MORE_OF_SEGMENT = {"seed": _or_none(whole(0, MAX_SEED)), "blend": whole(0, _MOST_CHUNKS)}
+_RUN = {
+    "model": text(LONGEST_TAG), "seed": whole(0, MAX_SEED), "chunks": whole(1, _MOST_CHUNKS),
+    "fps": number(1e-3, _MOST_FPS), "width": whole(1, _MOST_PIXELS), "height": whole(1, _MOST_PIXELS), **_STREAM,
+    "segments": items(record(_SEGMENT, _MORE_OF_SEGMENT), 1, _MOST_CHUNKS),
+}  # fmt: skip
+_MORE_OF_RUN = {"given": whole(0, _MOST_CHUNKS)}
 
 
 def read_film(path: str | os.PathLike) -> FilmRun:
@@ -38,21 +57,18 @@ def read_film(path: str | os.PathLike) -> FilmRun:
                          "without metadata (--no-metadata, in ComfyUI --disable-metadata), or another program removed "
                          "it; render its timeline from a text")  # fmt: skip
     try:
-        run = _parsed(_text_of(tags, "longlive"))
-        if type(run.get("format")) is int and run["format"] > FORMAT:
-            newer = shorten(str(run["format"]), _SAID)
-            raise NewerFormat(f"'{path}' was made by a newer version of LongLive (its format is {newer}, the newest "
-                              f"known here {FORMAT}); update this one")  # fmt: skip
-        return _film_run(_text_of(tags, "comment"), run)
-    except NewerFormat:
-        raise
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        reason = shorten(str(error), 4 * _SAID)
+        film = _film_run(_text_of(tags, "comment"), read_json(_text_of(tags, "longlive").encode()))
+    except _Newer as newer:
+        raise ValueError(f"'{path}' was made by a newer version of LongLive (its format is {newer}, the newest known "
+                         f"here {FORMAT}); update this one") from newer  # fmt: skip
+    except ValueError as error:
+        reason = shorten(str(error), _SAID)
         raise ValueError(f"the metadata of '{path}' is damaged ({reason}); render its timeline from a text") from error
+    return film
 
 
-class NewerFormat(ValueError):
-    """A film of a later version."""
+class _Newer(Exception):
+    """A record of a later version."""
 
 
 class _Bounded:
@@ -89,101 +105,36 @@ def _text_of(tags: Mapping[str, str], name: str) -> str:
         raise ValueError(f"'{name}' is missing")
     if len(tags[name]) > LONGEST_TAG:
         raise ValueError(f"its tag {name} has {len(tags[name])} characters, and at most {LONGEST_TAG} are read")
-    return _unicode(tags[name], f"its tag {name}")
-
-
-def _unicode(text: str, what: str) -> str:
     try:
-        text.encode()
+        tags[name].encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{what} is no Unicode text (character {error.start})") from error
-    return text
+        raise ValueError(f"its tag {name} is no Unicode text (character {error.start})") from error
+    return tags[name]
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number that a record has")
-
-    try:
-        run = json.loads(text, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("its JSON is nested too deep") from None
-    if not isinstance(run, dict):
-        raise TypeError(f"the record is {_said(run)}, not an object")
-    return run
-
-
-def _said(value: Any) -> str:
-    """A value in a message. A number of thousands of digits takes long to write, or cannot be written."""
-    if isinstance(value, int) and abs(value) > 10**_SAID:
-        return f"a number of more than {_SAID} digits"
-    return shorten(repr(value), _SAID) if not isinstance(value, (list, dict)) else f"a {type(value).__name__}"
-
-
-def _checked(run: Mapping[str, Any], name: str, fits: Callable[[Any], bool], what: str | None = None) -> Any:
-    if name not in run:
-        raise ValueError(f"'{name}' is missing")
-    if not fits(run[name]):
-        raise ValueError(f"{what or name} is {_said(run[name])}")
-    return run[name]
-
-
-def _whole(least: int, most: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and least <= value <= most
-
-
-def _number(value: Any) -> bool:
-    """Of a float a finite one; of a whole number one that a float can hold."""
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
-
-
-def _film_run(timeline: str, run: Mapping[str, Any]) -> FilmRun:
-    if _checked(run, "format", lambda value: type(value) is int) != FORMAT:
-        raise ValueError(f"format is {run['format']}")
-    fps = _checked(run, "fps", lambda value: _number(value) and 0 < value <= _MOST_FPS)
-    chunks = _checked(run, "chunks", _whole(1, 10 * _MOST))
-    size = tuple(_checked(run, name, _whole(1, _MOST_PIXELS)) for name in ("width", "height"))
-    film = FilmRun(
-        timeline, fps, chunks, _checked(run, "seed", _whole(0, MAX_SEED)), size, _stream(run),
-        _checked(run, "model", lambda value: isinstance(value, str)), _segments(run, chunks),
-        _checked({"given": 0, **run}, "given", _whole(0, chunks)),
-    )  # fmt: skip
-    if film.frames > MAX_SECONDS * fps + 8 * film.stream.chunk:
-        raise ValueError(f"{chunks} chunks last more than {MAX_SECONDS:g} s")
+def _film_run(timeline: str, run: Any) -> FilmRun:
+    """_Newer for a record of a later version."""
+    form = run.get("format") if isinstance(run, dict) else None
+    if type(form) is int and form > FORMAT:
+        raise _Newer(form)
+    if type(form) is not int or form != FORMAT:
+        raise ValueError("'format' is missing" if form is None else f"format is {shown(form)}")
+    run = {name: value for name, value in run.items() if name in _RUN or name in _MORE_OF_RUN}
+    record(_RUN, _MORE_OF_RUN)(run, "")
+    stream = {field.name: run[field.name] for field in names_of(StreamConfig)}
+    stream["denoising_steps"] = tuple(stream["denoising_steps"])
+    film = FilmRun(timeline, run["fps"], run["chunks"], run["seed"], (run["width"], run["height"]),
+                   StreamConfig(**stream), run["model"], tuple(run["segments"]), run.get("given", 0))  # fmt: skip
+    _check_together(film)
     return film
 
 
-def _stream(run: Mapping[str, Any]) -> StreamConfig:
-    whole, texts = ("window", "sink", "chunk", "context_noise"), ("sink_policy", "positions")
-    kinds = {name: _whole(-1, _MOST) for name in whole} | {name: lambda value: isinstance(value, str) for name in texts}
-    kinds |= {"shift": _number, "denoising_steps": _steps}
-    stream = {field.name: _checked(run, field.name, kinds[field.name]) for field in fields(StreamConfig)}
-    stream["denoising_steps"] = tuple(stream["denoising_steps"])
-    return StreamConfig(**stream)
-
-
-def _steps(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_whole(1, _MOST), value))
-
-
-def _segments(run: Mapping[str, Any], chunks: int) -> tuple[dict[str, Any], ...]:
-    segments, least = _checked(run, "segments", lambda value: isinstance(value, list)), 0
-    if not segments:
-        raise ValueError("it has no segments")
-    for number, segment in enumerate(segments, 1):
-        if not isinstance(segment, dict):
-            raise TypeError(f"segment {number} is {_said(segment)}")
-        _check_segment(segment, f"of segment {number} the", _whole(least, 0 if number == 1 else chunks - 1))
-        least = segment["chunk"] + 1
-    return tuple(segments)
-
-
-def _check_segment(segment: Mapping[str, Any], what: str, starts: Callable[[Any], bool]) -> None:
-    fits = {
-        "chunk": starts, "transition": TRANSITIONS.__contains__, "text": lambda value: isinstance(value, str),
-        "requested_seconds": lambda value: _number(value) and value >= 0,
-        "seed": lambda value: value is None or _whole(0, MAX_SEED)(value), "blend": _whole(0, 10 * _MOST),
-    }  # fmt: skip
-    for name, fit in fits.items():
-        _checked({"seed": None, "blend": 0, **segment}, name, fit, f"{what} {name}")
-    _unicode(segment["text"], f"{what} text")
+def _check_together(film: FilmRun) -> None:
+    """ValueError where fields contradict each other."""
+    starts = [segment["chunk"] for segment in film.segments]
+    if starts[0] or any(after <= before for before, after in zip(starts, starts[1:])):  # noqa: B905 - neighbours
+        raise ValueError("its segments do not begin with chunk 0 and rise")
+    if max(starts[-1] + 1, film.given) > film.chunks:
+        raise ValueError(f"it has {film.chunks} chunks, fewer than its segments or those it was given")
+    if film.frames > MAX_SECONDS * film.fps + 8 * film.stream.chunk:
+        raise ValueError(f"{film.chunks} chunks last more than {MAX_SECONDS:g} s")
