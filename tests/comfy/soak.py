@@ -179,8 +179,9 @@ def fill_disk(visitor: Visitor) -> None:
 
 
 def empty_disk(visitor: Visitor) -> None:
-    for filler in visitor.disk.glob("filler*"):
-        filler.unlink(missing_ok=True)
+    """As its user would: what fills it goes, and the films that Save Video wrote there."""
+    for path in (*visitor.disk.glob("filler*"), *visitor.disk.glob("soak*")):
+        path.unlink(missing_ok=True)
 
 
 def stop_reading(visitor: Visitor) -> None:
