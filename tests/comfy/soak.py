@@ -201,9 +201,9 @@ ACTIONS: dict[str, tuple[int, Callable[[Visitor], None]]] = {
     "queue without end": (2, queue_endless),
     "edit": (10, edit),
     "queue again": (6, queue_again),
-    "cancel": (8, cancel),
-    "unqueue": (4, unqueue),
-    "clear the queue": (2, clear_queue),
+    "cancel": (6, cancel),
+    "unqueue": (3, unqueue),
+    "clear the queue": (1, clear_queue),
     "live prompt": (14, live_prompt),
     "finish": (8, finish),
     "remove": (8, remove),
@@ -211,7 +211,7 @@ ACTIONS: dict[str, tuple[int, Callable[[Visitor], None]]] = {
     "look": (8, look),
     "watch": (6, watch),
     "fill the disk": (3, fill_disk),
-    "empty the disk": (6, empty_disk),
+    "empty the disk": (12, empty_disk),
     "stop reading": (1, stop_reading),
     "hang up": (2, hang_up),
 }
@@ -315,6 +315,6 @@ def endings(visitor: Visitor) -> Counter[str]:
         if error is None:
             found["cancelled" if "execution_interrupted" in kinds else "done"] += 1
         else:
-            words = re.sub(r"[0-9a-f]{8,}|'[^']*'|[0-9.]+ [MG]B", "...", error["exception_message"])
+            words = re.sub(r"[0-9a-f]{8,}|'[^']*'|[0-9.]+ [kMG]B", "...", error["exception_message"])
             found[f"{error['exception_type'].rpartition('.')[2]}: {' '.join(words.split())[:100]}"] += 1
     return found
