@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from .. import planted
-from ..planted import is_link
 from . import proofs
-from .disk import entries, set_aside, write_whole
+from .disk import entries, set_aside, settle, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .proofs import Damaged, Facts, read_latents, read_unit
 
@@ -52,14 +51,16 @@ class Chunks:
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        return {path.name.removesuffix(LATENTS) for folder in self._folders() for path in folder.glob(f"*{LATENTS}")}
+        return {file.name.removesuffix(LATENTS) for folder in self._folders() for file in entries(folder)
+                if file.name.endswith(LATENTS)}  # fmt: skip
 
     def _folders(self) -> Iterator[Path]:
         """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""
-        return (Path(entry.path) for entry in entries(self.folder) if entry.is_dir() and not is_link(entry.path))
+        found = (entry for entry in entries(self.folder) if entry.is_dir() and not planted.is_link(entry.path))
+        return (Path(entry.path) for entry in found)
 
     def save_latents(self, key: str, latents: Tensor) -> None:
-        """Keep a chunk, [1, C, T, h, w], in its dtype."""
+        """Keep a chunk, [1, C, T, h, w], in its dtype; over a loss of power once it is settled."""
         _keep(self.latents_path(key), proofs.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -94,6 +95,10 @@ class Chunks:
                 return self.save_unit(facts, data)
         return data
 
+    def settle(self, key: str) -> None:
+        """From here on a loss of power does not take what was saved of a chunk."""
+        settle(self.latents_path(key).parent)
+
     def proved_unit(self, facts: Facts) -> tuple[bytes, bool]:
         """-> a unit, whether a checksum proved it. ChunkDamaged where it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
@@ -114,7 +119,7 @@ class Chunks:
 def _keep(path: Path, data: bytes) -> None:
     """A chunk's file. One that somebody put there meanwhile, and holds, has the same content."""
     try:
-        write_whole(path, data)
+        write_whole(path, data, settled=False)
     except TakeError as error:
         if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
             raise

@@ -22,6 +22,14 @@ class TooLate(ValueError):
     """The film is finished, or the chunk in question is made already."""
 
 
+class TooFast(ValueError):
+    """Changes come faster than they can be taken. retry_after: seconds until the next one may come."""
+
+    def __init__(self, message: str, retry_after: float):
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
 @dataclass
 class Progress:
     """How far a film is.

@@ -104,7 +104,7 @@ def read_manifest(path: Path, take: str) -> Manifest:
     path: of its file, in the take's folder.
     """
     try:
-        return _parsed(_content(path), take)
+        return _parsed(content(path), take)
     except TakeError as error:
         error.take = take
         raise
@@ -136,8 +136,11 @@ def _not_there(path: Path, take: str) -> TakeError:
     return _error(f"there is no take {take} in '{folder.parents[1]}'; see `takes list`", take, TakeMissing)
 
 
-def _content(path: Path) -> bytes:
-    """Of the file, if it is one: a pipe or a device would keep whoever opens it waiting, or never end."""
+def content(path: Path) -> bytes:
+    """What lies at a manifest's place, as bytes: whoever opens a pipe or a device otherwise may wait for ever.
+
+    OSError where it cannot be read, ValueError where it is no file or a huge one.
+    """
     flags = getattr(os, "O_NONBLOCK", 0)
     with open(path, "rb", opener=lambda name, how: os.open(name, how | flags)) as file:
         about = os.fstat(file.fileno())

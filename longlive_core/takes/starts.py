@@ -68,6 +68,7 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
         if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
             store.save_latents(keys[-1], part)
+            store.settle(keys[-1])
     return Given(tuple(keys))
 
 

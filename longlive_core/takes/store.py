@@ -25,10 +25,11 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .. import planted
+from ..durable import make_folder
 from . import room
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
-from .errors import TakeError
+from .errors import TakeError, TakeMissing
 from .manifest import Manifest
 from .manifest_file import manifest_bytes, read_manifest
 
@@ -55,7 +56,7 @@ class TakeStore:
 
     def _make(self) -> None:
         for place in (self.chunks.folder, self._takes):
-            place.mkdir(parents=True, exist_ok=True)
+            make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         planted.create(probe).close()
         probe.unlink()
@@ -92,6 +93,10 @@ class TakeStore:
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """A chunk, float32 [1, C, T, h, w] on the CPU. shape: (T, h, w), where it is known. ChunkDamaged."""
         return self.chunks.load_latents(key, shape)
+
+    def settle(self, key: str) -> None:
+        """From here on a loss of power does not take what was saved of a chunk: to be called before it is reported."""
+        self.chunks.settle(key)
 
     def latents_path(self, key: str) -> Path:
         return self.chunks.latents_path(key)
@@ -156,6 +161,8 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
+                    if isinstance(error, TakeMissing) and _is_bare(folder):
+                        continue  # one that is being begun, or that power was lost in: there is nothing to report
                     found.append(error)
         yield from sorted(found, key=_newness, reverse=True)
 
@@ -200,3 +207,8 @@ class TakeStore:
 
 def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
     return take.newness if isinstance(take, Manifest) else (False, -1.0)
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a take's folder holds no more than a lock and what was not finished."""
+    return all(entry.name == ".lock" or entry.name.endswith(UNFINISHED) for entry in entries(folder))

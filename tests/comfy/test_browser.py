@@ -238,7 +238,6 @@ def test_templates_stand_in_their_order(page):
 
 # --- Load Take's list
 
-NEW_PAGE = "() => window.app.graph._nodes.length && window.LiteGraph.registered_node_types.LongLiveLoadTake"
 # Load Take's nodes: what is chosen in each, and the ids in its list, oldest words first.
 LISTED = """() => window.app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake").map((node) => {
   const { value, options } = node.widgets.find((widget) => widget.name === "name");
@@ -292,7 +291,7 @@ def test_load_take_lists_what_is_stored(page, server, object_info):
     place(store, half, 3)
     assert object_info["LongLiveLoadTake"]["input"]["required"]["name"][1]["options"] == ["newest"]
     page.reload()
-    page.wait_for_function(NEW_PAGE)
+    page.wait_for_function(READY)
     names = [f"2020-01-01 00:00 · 1 s · A blue star [{half.id}]", f"{old.id} A red ball", "newest", "0123456789ab"]
     page.evaluate("(workflow) => window.app.loadGraphData(workflow)", load_takes(*names))
     nodes = page.evaluate(LISTED)
