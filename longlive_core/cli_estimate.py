@@ -53,6 +53,7 @@ def dry_run(pipeline: Pipeline, plan: Plan, options: argparse.Namespace, store: 
 
     take = None
     if store is not None:
+        store.check_writable()
         take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=options.seed, size=size,
                            given=given)  # fmt: skip
         print(reuse(take))

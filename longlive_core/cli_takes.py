@@ -44,7 +44,7 @@ def _store(options: argparse.Namespace):
 
     if not Path(options.takes).is_dir():
         raise TakeError(f"there is no folder '{options.takes}'; give the one that was given to render --takes")
-    return TakeStore(options.takes)
+    return TakeStore(options.takes, create=False)  # whatever is only read may lie on a full or a read-only disk
 
 
 def _list(options: argparse.Namespace) -> None:

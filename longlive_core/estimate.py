@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .config import StreamConfig
 from .memory import Need, gigabytes
 from .model import CausalWan
+from .reports import in_the_way, removed_line
 from .speed import Speed, SpeedBook, SpeedKey, speed_key
 from .timeline import Plan
 from .wording import count
@@ -56,25 +57,46 @@ class Limit:
         held: bytes that lie there.
         kept: those of them that must stay, because the film uses them.
         needed: bytes that the run adds at its fullest moment.
+        rendered, unreadable, other: bytes that stay too: of takes that are being rendered, of what cannot be read, of
+            what is not the store's.
     """
 
     limit: int
     held: int
     kept: int
     needed: int
+    rendered: int = 0
+    unreadable: int = 0
+    other: int = 0
+
+    @property
+    def stays(self) -> int:
+        """Bytes that nothing removes."""
+        return self.kept + self.rendered + self.unreadable + self.other
 
     @property
     def to_remove(self) -> int:
         """Bytes of other takes that have to go, as far as they can."""
-        return max(0, min(self.held + self.needed - self.limit, self.held - self.kept))
+        return max(0, min(self.held + self.needed - self.limit, self.held - self.stays))
 
     def check(self) -> None:
+        """Raise NotEnoughDisk where the film does not fit, though all goes that may."""
         if self.kept + self.needed > self.limit:
             raise NotEnoughDisk(
                 f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
                 f"it takes {gigabytes(self.kept + self.needed)} there. Raise it (--takes-limit; in ComfyUI "
                 "LONGLIVE_TAKES_LIMIT), or shorten the film"
             )
+        if self.stays + self.needed > self.limit:
+            raise NotEnoughDisk(
+                f"the limit of {gigabytes(self.limit)} for the takes cannot be kept: this film takes "
+                f"{gigabytes(self.kept + self.needed)} there, and {self.in_the_way()} cannot be removed. "
+                "Raise it (--takes-limit; in ComfyUI LONGLIVE_TAKES_LIMIT), or make room: see `takes list`"
+            )
+
+    def in_the_way(self) -> str:
+        """What stays beside the film, in words."""
+        return in_the_way(self.rendered, self.unreadable, self.other)
 
 
 @dataclass(frozen=True)
@@ -222,20 +244,27 @@ def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tupl
 
 
 def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
-    """Keep the store to its limit while the take is rendered; says what goes.
+    """Tidy the store, and keep it to its limit while the take is rendered; says which takes go.
 
-    NotEnoughDisk where takes that must stay are in the way.
+    NotEnoughDisk where what must stay is in the way.
     """
     limit, store = expected.limit, take.store
-    if limit is None:
-        return
-    for gone in store.make_room(limit.needed, keep=take.manifest.id):
-        say(f"removed take {gone}, unused for longest: the limit is {gigabytes(limit.limit)}")
-    held = store.size()
-    if held + limit.needed > limit.limit:
-        raise NotEnoughDisk(f"the film needs {gigabytes(limit.needed)} in '{store.folder}', where {gigabytes(held)} "
-                        f"cannot be removed (the limit is {gigabytes(limit.limit)}): takes that are being rendered, or "
-                        "that cannot be read, see `takes list`. Wait, remove them, or raise it")  # fmt: skip
+    for gone in store.make_room(0 if limit is None else limit.needed, take.manifest):
+        say(removed_line(gone, store.limit))
+    if limit is not None and store.size() + limit.needed > limit.limit:
+        _limit(take, limit.needed).check()
+        raise NotEnoughDisk(f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that has to "
+                            f"go for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
+                            "removed: close what shows its film")  # fmt: skip
+
+
+def _limit(take: Take, needed: int) -> Limit | None:
+    """needed: bytes that the run adds at its fullest moment."""
+    store = take.store
+    if store.limit is None:
+        return None
+    held = store.filled(take.manifest)
+    return Limit(store.limit, held.size, held.film, needed, held.rendered, held.unreadable, held.other)
 
 
 def chunks_to_make(take: Take) -> list[int]:
@@ -276,7 +305,7 @@ def _disk(film: Path, fresh: int, video: int, latents: int, take: Take | None,
     # When the last chunk is there, the growing film and the finished one lie side by side for a moment. The film at
     # `film` is written after the growing one is gone, so on one file system it takes that one's place.
     needed = latents + fresh + 2 * video
-    limit = None if store.limit is None else Limit(store.limit, store.size(), store.size_of(take.manifest), needed)
+    limit = _limit(take, needed)
     spaces = [Space(store.folder, needed, _plus(free_disk(store.folder), limit))]
     if _file_system(store.folder) != _file_system(film.parent):
         spaces.append(Space(film.parent, video, free_disk(film.parent)))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .config import StreamConfig
-from .estimate import Estimate, chunks_to_make, estimate_film, make_room
+from .estimate import Estimate, NotEnoughDisk, chunks_to_make, estimate_film, make_room
 from .film import film_frames
 from .identity import text_identity, weights_identity
 from .memory import available_memory, estimate, shortage_explained, vae_width, weight_bytes
@@ -26,6 +26,7 @@ from .speed import SpeedBook, SpeedRecorder
 from .takes import Given, Live, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
+from .wording import count
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -121,7 +122,8 @@ def render_stored(
     timeline: the text as written. metadata: None, with `captions` off as well, for a film that says nothing of itself.
     given: what the film begins with: chunks of the store, or a clip [T, H, W, 3] in [0, 1]. say: is also told what is
     reused, why the rest is not, and which takes went because of the store's limit. Whatever stops this leaves the
-    chunks so far in the store and, if there are any, in the film at `path`.
+    chunks so far in the store and, if there are any, in the film at `path`; so does NotEnoughDisk where that limit left
+    no room for the rest.
     """
     _check_run(plan, stream, size)
     check_writable(path)
@@ -151,7 +153,7 @@ def render_stored(
             turns = Turns(expected.need.placement, pipeline.decoder)
             live = Live(plan)
             render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: tags, done, live=live,
-                        turns=turns)  # fmt: skip
+                        turns=turns, say=say)  # fmt: skip
     except BaseException:
         if take.has_film:
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
@@ -159,7 +161,13 @@ def render_stored(
         raise
     if live.progress.repaired:
         say(repaired_line(live.progress.repaired))
-    return leave_film()
+    for note in live.progress.notes:
+        say(f"note: {note}")
+    frames = leave_film()
+    if live.progress.no_room is not None:
+        done = f"{live.progress.chunk} of {count(plan.chunks, 'chunk')}"
+        raise NotEnoughDisk(f"'{path}' ends after {done}: {live.progress.no_room}")
+    return frames
 
 
 def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 WORDS = 80  # characters of a prompt
 NAME = 44  # of a file's or a part's name
 LABEL_WORDS = 48  # of one in a list of takes
-COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"  # how a film came to its end
+# How a film came to its end.
+COMPLETE, CANCELLED, FINISHED, FULL, NO_ROOM = "complete", "cancelled", "finished", "full", "no_room"
 
 
 def seconds_text(seconds: float) -> str:
@@ -129,19 +130,21 @@ def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> st
 
 
 def repaired_line(repaired: Mapping[int, bool]) -> str:
-    """Which stored chunks were damaged; empty where none was. repaired: see `Progress`."""
+    """Which stored chunks were damaged or gone; empty where none was. repaired: see `Progress`."""
     if not repaired:
         return ""
     kinds = {True: "rendered again", False: "video made again from the latents"}
     said = [f"{shorten_list(chunks)}: {kinds[kind]}" for kind in kinds
             if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))]  # fmt: skip
     were = "chunk was" if len(repaired) == 1 else "chunks were"
-    return f"{len(repaired)} stored {were} damaged ({'; '.join(said)})"
+    return f"{len(repaired)} stored {were} damaged or gone ({'; '.join(said)})"
 
 
 def _ending(facts: Mapping[str, Any]) -> list[str]:
     done, asked, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
     of_all = count(done, "chunk") if asked is None else f"{done} of {count(asked, 'chunk')}"
+    if ended == NO_ROOM:
+        return [f"ended after {of_all}: {facts['no_room']}"]
     return {
         COMPLETE: [],
         CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
@@ -164,6 +167,25 @@ def _no_effect(things: Sequence[str]) -> list[str]:
 
 def _hints(hints: Sequence[str]) -> list[str]:
     return [f"hint: {shown(hint)}" for hint in hints]
+
+
+# --- the limit of a store
+
+
+def removed_line(take: str, limit: int) -> str:
+    """A take went, to keep to a limit of so many bytes."""
+    from .memory import gigabytes
+
+    return f"removed take {take}, unused for longest: the limit is {gigabytes(limit)}"
+
+
+def in_the_way(rendered: int, unreadable: int, other: int) -> str:
+    """What a limit cannot remove, in bytes: takes that are rendered, what cannot be read, what is not the store's."""
+    from .memory import gigabytes
+
+    kinds = {"takes that are being rendered": rendered, "takes that cannot be read, and chunks that may be theirs":
+             unreadable, "other files in the folder": other}  # fmt: skip
+    return " and ".join(f"{gigabytes(size)} of {kind}" for kind, size in kinds.items() if size)
 
 
 # --- takes

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from ..longlive_core.fields import shown
 from ..longlive_core.reports import take_choices
-from ..longlive_core.takes import TakeError, TakeStore
+from ..longlive_core.takes import TakeError
 from ..longlive_core.wording import shorten
-from .stores import store_folder
+from .stores import reading_store, store_folder
 
 NEWEST = "newest"
 _LONGEST = 1000  # characters of a name; labels of all versions are shorter
@@ -39,7 +39,7 @@ def choices() -> list[str]:
     """
     if not (Path(store_folder()) / "takes").is_dir():
         return []
-    return take_choices(TakeStore(store_folder(), create=False))
+    return take_choices(reading_store())
 
 
 def id_of(name: Any) -> str:

@@ -116,6 +116,8 @@ class Filming:
         """How the film came to its end. Without end it is one that was asked for, whoever ended it."""
         if cancelled:
             return reports.CANCELLED
+        if self.live.progress.no_room is not None:
+            return reports.NO_ROOM
         if self.timeline.endless:
             return reports.FINISHED if self.live.finishing else reports.FULL
         return reports.COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else reports.FINISHED
@@ -147,7 +149,7 @@ class Filming:
             stack.callback(compat.release_memory)
             stack.callback(self.decoder.reset)
             render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
-                        self.live, self._follow, self.turns, prepare)  # fmt: skip
+                        self.live, self._follow, self.turns, prepare, watcher.say)  # fmt: skip
 
     def _follow(self, take: Take) -> None:
         """The plan was changed while it was rendered."""
@@ -184,7 +186,7 @@ class Filming:
     def _hints(self) -> list[str]:
         """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
         cuts = (compat.text_cut(self.timeline.clip, text) for text in self.take.plan.texts)
-        return [*self.notes, *(cut for cut in cuts if cut is not None)]
+        return [*self.notes, *self.live.progress.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, ended: str) -> dict[str, Any]:
         done = self.live.progress
@@ -205,6 +207,7 @@ class Filming:
             "take": self.take.id,
             "partial": ended == reports.CANCELLED or done.chunk < self.take.plan.chunks,
             "ended": ended,
+            "no_room": done.no_room,
             "reused": self.reused,
             "honoured": self.effects.honoured,
             "no_effect": self.effects.without,

@@ -22,7 +22,8 @@ class TakeHandle:
     chunks: int
 
     def store(self) -> TakeStore:
-        return TakeStore(self.folder)
+        """The store, to read in: it may lie on a full or a read-only disk."""
+        return TakeStore(self.folder, create=False)
 
 
 def checked_take(take: Any) -> TakeHandle:

@@ -32,7 +32,7 @@ from . import callers, compat_server
 from .callers import Refused
 from .choices import list_choices
 from .request_body import end_unread, read_object
-from .stores import film_file, store_folder
+from .stores import film_file, reading_store, store_folder
 
 REMEMBERED = 100  # finished films that still answer
 FIELDS = {"text", "at", "transition"}
@@ -138,7 +138,7 @@ def _all_takes() -> str:
     folder = Path(store_folder())
     if not (folder / "takes").is_dir():  # nothing was rendered yet
         return '{"takes": []}'
-    store = TakeStore(folder, create=False)
+    store = reading_store()
     there = store.stored_keys()
     return json.dumps({"takes": [_described(store, take, there) for take in store.takes()]})
 
@@ -209,7 +209,7 @@ async def _film(request: web.Request) -> Showing:
 
 def _is_stored(name: str) -> bool:
     with contextlib.suppress(TakeError):
-        TakeStore(store_folder(), create=False).read_manifest(name)
+        reading_store().read_manifest(name)
         return True
     return False
 

@@ -29,6 +29,11 @@ def open_store() -> TakeStore:
     return TakeStore(store_folder(), limit())
 
 
+def reading_store() -> TakeStore:
+    """The store as it is, to read in; nothing is written. TakeError where it is none."""
+    return TakeStore(store_folder(), create=False)
+
+
 def limit() -> int | None:
     """Bytes; None without a limit."""
     asked = os.environ.get(LIMIT, DEFAULT_LIMIT)

@@ -8,15 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..longlive_core.reports import branch_report, take_report
-from ..longlive_core.takes import (
-    Manifest,
-    TakeError,
-    TakeMissing,
-    TakeStore,
-    check_place,
-    check_rendered,
-    find_place,
-)
+from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, check_rendered, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
 from . import bounds, compat
 from .choices import NEWEST, id_of
@@ -24,7 +16,7 @@ from .handles import TakeHandle, TakeType, checked_take
 from .prompt_graph import UNKNOWN, Graph
 from .queueing import judged, widgets_fault, widgets_judged
 from .search_words import WORDS
-from .stores import open_store, store_folder
+from .stores import reading_store
 
 MOST_FRAMES = 1000
 FIRST_PLACE = "2s"  # inside nearly every take
@@ -116,12 +108,12 @@ class LongLiveLoadTake(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **inputs):
-        return _manifest(open_store(), NEWEST if name is None else name).used
+        return _manifest(reading_store(), NEWEST if name is None else name).used
 
     @classmethod
     def execute(cls, name: str, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
-        store = open_store()
+        store = reading_store()
         manifest = _manifest(store, name)
         handle = TakeHandle(str(store.folder), manifest.id, store.rendered(manifest))
         check_rendered(manifest, handle.chunks)
@@ -137,7 +129,7 @@ def _take_fault(name: Any) -> str | None:
     """Why no take can be loaded by that name; whether there is a newest one is known when it runs."""
     try:
         if name != NEWEST:
-            TakeStore(store_folder(), create=False).read_manifest(id_of(name))
+            reading_store().read_manifest(id_of(name))
     except TakeMissing as error:
         return f"{error}; press R to read the list again"
     except TakeError as error:

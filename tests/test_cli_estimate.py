@@ -159,6 +159,33 @@ def test_takes_that_cannot_go_are_told_before_rendering(shell, monkeypatch):
     assert code == 2 and "cannot be removed" in err and "takes list" in err and old in shell.ids()
 
 
+def test_what_cannot_be_read_is_in_the_way_and_is_said(shell, monkeypatch):
+    """Forbids a limit that seems to be kept since some files were not counted, and removing them."""
+    shell.render()
+    (old,) = shell.ids()
+    (shell.store / "takes" / old / "take.json").write_text("{")
+    before, limit = tree(shell.store), stored_size(shell) * 3 // 2
+    monkeypatch.setattr(render, "render_take", None)  # nothing may be computed
+    code, _, err = shell.render(STORY, 2.8, "film.mp4", "--seed", 1, "--takes-limit", limit)
+    assert code == 2 and "of takes that cannot be read, and chunks that may be theirs cannot be removed" in err
+    assert {path: what for path, what in tree(shell.store).items() if path in before} == before
+
+
+def test_a_film_that_outgrows_the_limit_ends_there(shell, monkeypatch):
+    """Forbids more bytes than the limit where the estimate was too low, and a film that ends early without a word."""
+    shell.render(film="whole.mp4")
+    limit = stored_size(shell)
+    shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)
+    monkeypatch.setattr(estimate, "ASSUMED_VIDEO", 0.0)
+    monkeypatch.setattr("longlive_core.speed.SpeedBook.video_rate", lambda book, key: None)
+    code, out, err = shell.render(STORY, 2.8, "film.mp4", "--takes-limit", limit)
+    done = len(shell.frames())
+    assert code == 2 and 0 < done < 45 and stored_size(shell) <= limit, err
+    assert f"film.mp4' ends after {(done + 3) // 12} of 4 chunks: the limit of" in err and "is reached" in err
+    code, out, err = shell.render()
+    assert code == 0 and "it was not finished" in out and len(shell.frames()) == 45
+
+
 @pytest.mark.parametrize(("text", "size"), [
     ("1", 1), ("500MB", 500 * 10**6), ("20GB", 20 * 10**9), ("20 gb", 20 * 10**9), ("1.5k", 1500), ("2GiB", 2**31),
     (" 3T ", 3 * 10**12), ("7b", 7),

@@ -121,6 +121,7 @@ def test_a_limit_counts_what_must_stay(tiny_model, tmp_path, store, monkeypatch)
     """Forbids removing takes for a film that does not fit all the same, and a full disk where their going frees it."""
     other, take = take_of(store, plan_of("0c c")), take_of(store, plan_of())
     fill(other, 8), fill(take, 3)
+    store.write_manifest(other.manifest)
     kept, held = store.size_of(take.manifest), store.size()
     assert 0 < kept < held
     store.limit = held

@@ -76,7 +76,7 @@ def test_film():
 def test_repairs_are_one_line():
     """Forbids repairs that nobody hears of, and a line for each of them."""
     line = reports.repaired_line({12: False, 3: True, 4: True})
-    assert line == "3 stored chunks were damaged (3, 4: rendered again; 12: video made again from the latents)"
+    assert line == "3 stored chunks were damaged or gone (3, 4: rendered again; 12: video made again from the latents)"
     assert film(repaired=line)[2] == line
     assert reports.repaired_line({}) == "" and "1 stored chunk was" in reports.repaired_line({0: True})
     assert reports.repaired_line(dict.fromkeys(range(20), True)).endswith("5, 6, 7 and 12 more: rendered again)")
@@ -86,6 +86,8 @@ def test_repairs_are_one_line():
     ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to go on"),
     ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
     ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
+    ("no_room", {"chunks": 4, "no_room": "the limit of 1.0 GB is reached"},
+     "ended after 4 of 7 chunks: the limit of 1.0 GB is reached"),
     ("full", {"chunks_asked": None}, "ended by itself: absolute positions go no further; relative ones have no end"),
 ])  # fmt: skip
 def test_ends(ended, facts, line):

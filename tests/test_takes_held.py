@@ -96,7 +96,7 @@ def test_removing_what_is_played_is_refused_whole(studio, monkeypatch):
         take.manifest.used = used
         studio.store.write_manifest(take.manifest)
     before = sorted(studio.store.folder.rglob("*"))
-    limited = TakeStore(studio.store.folder, limit=1)
+    limited = TakeStore(studio.store.folder, limit=studio.store.size())
     with holding(monkeypatch, old.film_path):
         with pytest.raises(TakeError, match="cannot be removed .in use.: close what shows its film"):
             studio.store.remove(old.id)

@@ -226,7 +226,7 @@ def test_a_damaged_beginning_names_what_to_do(studio, film):
     after = plan_take(studio.store, "", plan, origin, take.encoding, VAE, given)
     studio.store.write_manifest(after.manifest)
     flipped(paths(take, 9)[0])
-    with pytest.raises(TakeError, match="chunk 9, with which this film begins, was damaged: render the take"):
+    with pytest.raises(TakeError, match="chunk 9, with which this film begins, was damaged or removed"):
         studio.render(after)
     studio.render(take)
     studio.render(after)

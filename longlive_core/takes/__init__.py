@@ -1,9 +1,10 @@
 """Takes: films whose every chunk is on disk as soon as it is made, playable and continuable at any moment.
 
 A take is its timeline and its latents; every cache is derived. `keys.py` says what a chunk follows from. A store
-(`store.py`) is a folder of chunks by key (`chunks.py`) and of the takes that use them (`manifest.py`), kept to its
-size by `room.py`. `take.py` says what a take is, `rendering.py` makes what is missing, after a beginning from
-`starts.py` and under a plan that `live.py` may change; `verify.py` looks through a store.
+(`store.py`) is a folder of chunks by key (`chunks.py`) and of the takes that use them (`manifest.py`), counted by
+`inventory.py` and kept to its size by `room.py`, while a film is rendered by `headroom.py`. `take.py` says what a take
+is, `rendering.py` makes what is missing, after a beginning from `starts.py` and under a plan that `live.py` may change;
+`verify.py` looks through a store.
 """
 
 from .errors import TakeError, TakeMissing

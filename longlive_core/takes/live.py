@@ -38,7 +38,10 @@ class Progress:
         takes: ids of the take, the newest last: a changed plan makes it another. chunk: chunks done. frames: pixel
             frames done.
         rendered, rendered_frames: of those, made in this run; the others were stored. seconds: since the run began.
-        repaired: numbers of stored chunks that were damaged and made again; True: their latents, False: their video.
+        repaired: numbers of stored chunks that were damaged or removed, and made again; True: their latents, False:
+            their video.
+        notes: what else happened to what is stored meanwhile, in words.
+        no_room: why the film ended early, where the store's limit left no room; else None.
     """
 
     takes: list[str] = field(default_factory=list)
@@ -47,6 +50,8 @@ class Progress:
     rendered: int = 0
     rendered_frames: int = 0
     repaired: dict[int, bool] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    no_room: str | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -130,7 +135,7 @@ class Live:
     @property
     def finishing(self) -> bool:
         """Whether somebody asked for the end."""
-        return self._finishing
+        return self._finishing and self.progress.no_room is None
 
     # --- for the thread that renders
 
@@ -164,6 +169,17 @@ class Live:
         """A stored chunk was damaged; its latents, or else its video, are made again."""
         with self._lock:
             self.progress.repaired[chunk] = latents or self.progress.repaired.get(chunk, False)
+
+    def note(self, text: str) -> None:
+        """Something happened to what is stored."""
+        with self._lock:
+            self.progress.notes.append(text)
+
+    def end(self, reason: str) -> None:
+        """There is no room for more: the film ends as if somebody had asked for that."""
+        with self._lock:
+            if not self._finishing:
+                self._finishing, self.progress.no_room = True, reason
 
     def close(self) -> None:
         """The render has ended, in whatever way."""

@@ -12,6 +12,7 @@ from .errors import TakeError
 from .keys import digest
 from .proofs import Facts
 
+MANIFEST = "take.json"  # its name in the take's folder
 _AHEAD = 24 * 3600.0  # seconds by which clocks of machines that share a store may differ
 
 

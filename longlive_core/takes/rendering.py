@@ -22,10 +22,13 @@ from ..rollout import OnStep, Roll, check_run
 from ..timeline import Plan
 from ..vae import StreamingDecoder
 from ..video import FilmInUse, Joiner, encode_unit
+from ..wording import count
 from .chunks import StoredLatents
 from .disk import writing
 from .errors import ChunkDamaged, TakeError
+from .headroom import Headroom
 from .live import Live
+from .locks import TakeLock
 from .room import GROWING
 from .take import Take, changed_take
 
@@ -40,7 +43,8 @@ Metadata = Callable[[Take], Mapping[str, str] | None]
 def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
                 on_chunk: OnChunk = lambda chunk, frames: None, on_step: OnStep | None = None,
                 live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None,
-                turns: Turns | None = None, prepare: Callable[[], None] = lambda: None) -> Take:  # fmt: skip
+                turns: Turns | None = None, prepare: Callable[[], None] = lambda: None,
+                say: Callable[[str], None] = log.info) -> Take:  # fmt: skip
     """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
 
     Args:
@@ -50,24 +54,31 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
         turns: what rests in main memory in between, made over `decoder`; by default nothing.
         prepare: called before anything is computed; not at all where everything is stored and whole.
 
-    A stored file that turns out to be damaged is made again, see `Live.progress`. Whatever ends this early, an
+        say: is told which takes went meanwhile, to keep to the store's limit.
+
+    A stored file that turns out to be damaged, or that somebody removes, is made again, see `Live.progress`. Where the
+    store's limit leaves no room for another chunk the film ends, as `Live.finish` ends it. Whatever ends this early, an
     exception from a callback included, leaves a playable film of the chunks so far; then the exception continues.
     TakeError where another process renders the same take, or the store takes no more.
     """
     rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take,
-                           turns or Turns(decoder=decoder), prepare)  # fmt: skip
+                           turns or Turns(decoder=decoder), prepare, say)  # fmt: skip
     return rendering.run(on_chunk)
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare):
+    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare,
+                 say):  # fmt: skip
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = self.take = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
         self.on_step, self.live, self.on_take = on_step or (lambda chunk, step: None), live, on_take
         self.units = list(take.manifest.units())
+        self.locks: dict[str, TakeLock] = {}  # by take
         self.own_lock = contextlib.ExitStack()  # of a take that this one became
+        self.headroom = Headroom(take, say)
+        self.growing: Joiner | None = None
         self.turns, self._prepare = turns, prepare
         self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
         self.roll: Roll | None = None
@@ -77,7 +88,7 @@ class _Rendering:
     def run(self, on_chunk: OnChunk) -> Take:
         started = self.started
         with contextlib.ExitStack() as stack:
-            stack.enter_context(started.store.rendering(started.id))
+            self.locks[started.id] = stack.enter_context(started.store.rendering(started.id))
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
             if started.film_path.is_dir():  # told before the hours of rendering
@@ -85,15 +96,15 @@ class _Rendering:
             self._join_before()
             started.store.tidy(started.id)
             started.growing_name = _free_name(started)
-            with writing(started.growing_path):
-                growing = Joiner(started.growing_path, self.metadata(started), growing=True)
+            self._begin_growing()
             try:
-                self._make_all(growing, on_chunk)
+                self._make_all(on_chunk)
+                self._make_lost()
             except BaseException:
                 with contextlib.suppress(ValueError):  # a full disk takes no film; what led here is the error to report
-                    self._leave_film(growing)
+                    self._leave_film()
                 raise
-            self._leave_film(growing)
+            self._leave_film()
         if started is not self.take:
             self._forget(started)
         return self.take
@@ -111,14 +122,19 @@ class _Rendering:
         for damage in damaged:
             self._repair(damage)  # which is that it is missing now, and made in its turn
 
-    def _leave_film(self, growing: Joiner) -> None:
+    def _begin_growing(self) -> None:
+        with writing(self.started.growing_path):
+            self.growing = Joiner(self.started.growing_path, self.metadata(self.started), growing=True)
+
+    def _leave_film(self) -> None:
         """An ordinary film in the growing one's place, which stays where that cannot be written.
 
         A player that holds the old film, or the growing one, does not make an error of a finished film (Windows).
         """
         with writing(self.take.film_path):
-            growing.close()
-            if growing.frames:
+            self.growing.close()
+            self._keep_listed()
+            if self.growing.frames:
                 try:
                     self._join(self.take)
                 except FilmInUse as error:
@@ -135,9 +151,11 @@ class _Rendering:
         take.join(take.film_path, tags, tags is not None, damaged)
 
     @torch.inference_mode()
-    def _make_all(self, growing: Joiner, on_chunk: OnChunk) -> None:
+    def _make_all(self, on_chunk: OnChunk) -> None:
         plan = self.take.plan
         for chunk in itertools.count():
+            self._keep_whole(chunk)
+            self._keep_to_limit(chunk)
             plan, before = self.live.plan_for(chunk), plan
             if plan is None:
                 if self.live.endless and 0 < chunk != before.chunks:
@@ -147,9 +165,58 @@ class _Rendering:
                 self._follow(plan)
             rendered, frames, unit = self._remaking(self._make, chunk)
             with writing(self.started.growing_path):
-                growing.add(unit)
+                self.growing.add(unit)
+            self.headroom.made(self.take, chunk, rendered, frames is not None)
             self.live.done(self.take.frames_of(chunk), rendered)
             on_chunk(chunk, frames)
+
+    def _keep_to_limit(self, chunk: int) -> None:
+        """End the film before a chunk for which the store has no room, though other takes went."""
+        over = chunk >= self.take.plan.chunks and not self.live.endless
+        if chunk and not over and not self.headroom.fits(self.take, chunk, self.live.endless):
+            reason = self.headroom.reason(self.take)
+            log.warning("the film ends after %s: %s", count(chunk, "chunk"), reason)
+            self.live.end(reason)
+
+    # --- what somebody removes meanwhile
+
+    def _keep_whole(self, chunks: int) -> None:
+        """Before a chunk is made: the take is listed and locked, and its film of so many chunks grows."""
+        self._keep_listed()
+        if chunks and not self.started.growing_path.exists():
+            with contextlib.suppress(ValueError, OSError):  # of the one that nobody sees any more
+                self.growing.close()
+            self._begin_growing()
+            for chunk in range(chunks):
+                rendered, frames, unit = self._remaking(self._make, chunk)
+                self.growing.add(unit)
+                if frames is not None:
+                    self.live.repaired(chunk, rendered)
+
+    def _keep_listed(self) -> None:
+        """Write the manifests again that somebody removed, with their folders or without."""
+        for take in {take.id: take for take in (self.started, self.take)}.values():
+            if not take.store.has_manifest(take.id):
+                take.store.write_manifest(take.manifest)
+                self._note(f"take {take.id} was removed while it was rendered; it was written again")
+            self.locks[take.id].renew()
+
+    def _make_lost(self) -> None:
+        """Make the chunks again that somebody removed since they were made."""
+        store = self.take.store
+        for chunk in range(self.live.progress.chunk):
+            facts = self.units[chunk]
+            there = store.has_latents(facts.key)
+            if not (there and store.has_unit(facts.key, facts.unit)):
+                log.warning("chunk %d was removed while its film was rendered; it is made again", chunk)
+                self._remaking(self._make, chunk)
+                self.live.repaired(chunk, not there)
+
+    def _note(self, text: str) -> None:
+        log.warning("%s", text)
+        self.live.note(text)
+
+    # --- one chunk
 
     def _make(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
         """Store what is missing of a chunk. -> whether it was rendered, frames where they were decoded, its unit."""
@@ -169,6 +236,7 @@ class _Rendering:
         store, key = self.take.store, self.take.manifest.keys[chunk]
         if store.has_latents(key):
             return False
+        self._refuse_given(chunk)
         store.save_latents(key, self._latents(chunk).to(self.model.dtype))
         return True
 
@@ -190,13 +258,17 @@ class _Rendering:
                             "memory, of this machine") from damage  # fmt: skip
         self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
-            if chunk < self.take.manifest.given:
-                raise TakeError(f"chunk {chunk}, with which this film begins, was damaged: render the take that it "
-                                "comes from again, or begin with the picture or clip again") from damage  # fmt: skip
+            self._refuse_given(chunk)
             self.roll = self.decoding = None  # stopped in the middle of reading
             self._remaking(self._render, chunk)
             self.take.store.settle(damage.key)
         self.live.repaired(chunk, damage.unit is None)
+
+    def _refuse_given(self, chunk: int) -> None:
+        """TakeError for one that this run cannot make."""
+        if chunk < self.take.manifest.given:
+            raise TakeError(f"chunk {chunk}, with which this film begins, was damaged or removed: render the take that "
+                            "it comes from again, or begin with the picture or clip again")  # fmt: skip
 
     def _latents(self, chunk: int) -> Tensor:
         self._ready()
@@ -236,7 +308,7 @@ class _Rendering:
         self.units = list(self.take.manifest.units())
         self.own_lock.close()
         if self.take.id != self.started.id:
-            self.own_lock.enter_context(self.take.store.rendering(self.take.id))
+            self.locks[self.take.id] = self.own_lock.enter_context(self.take.store.rendering(self.take.id))
         if before is not self.started and before.id != self.take.id:
             self._forget(before)
         self.live.became(self.take.id)
@@ -246,7 +318,7 @@ class _Rendering:
         """Remove a take that this render made and that became another, which has all its chunks."""
         if take.new and take.id != self.take.id:
             try:
-                take.store.remove(take.id)
+                take.store.forget(take.id)
             except TakeError as error:  # somebody else has begun to render it, or a player shows it
                 log.warning("take %s, which became %s, stays: %s", take.id, self.take.id, error)
 

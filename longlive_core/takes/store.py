@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import Tensor
 
 from .. import planted
@@ -30,7 +30,9 @@ from . import room
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
 from .errors import TakeError, TakeMissing
-from .manifest import Manifest
+from .inventory import REMOVED, measure
+from .locks import LOCK, NO_SPACE, TakeLock, is_held
+from .manifest import MANIFEST, Manifest
 from .manifest_file import manifest_bytes, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
@@ -46,37 +48,55 @@ class TakeStore:
 
     def __init__(self, folder: str | os.PathLike, limit: int | None = None, create: bool = True):
         self.folder, self.limit = Path(folder), limit
-        self.chunks, self._takes = Chunks(self.folder / "chunks"), self.folder / "takes"
-        self._lock = FileLock(str(self.folder / ".lock"))
+        self.chunks, self.takes_folder = Chunks(self.folder / "chunks"), self.folder / "takes"
+        self.lock = FileLock(str(self.folder / LOCK))
+        with self._kept():
+            if create:
+                self._make()
+            elif self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
         try:
-            self._make() if create else self._look()
+            yield
         except OSError as error:
-            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); choose a folder you may "
-                            "write to") from error  # fmt: skip
+            advice = "free some space (`takes remove`), or choose another folder" if error.errno in NO_SPACE else (
+                "choose a folder you may write to")  # fmt: skip
+            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); {advice}") from error
 
     def _make(self) -> None:
-        for place in (self.chunks.folder, self._takes):
+        for place in (self.chunks.folder, self.takes_folder):
             make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         planted.create(probe).close()
         probe.unlink()
 
-    def _look(self) -> None:
-        """OSError where `_make` is bound to fail."""
+    def check_writable(self) -> None:
+        """TakeError where a store that keeps takes there is bound to fail; writes nothing."""
         folder = self.folder.absolute()
         place = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-        if not place.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(place, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with self._kept():
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def acquire(self) -> None:
+        """Have the store's lock. OSError where the folder cannot be written, or no lock lies in its place."""
+        planted.check_lock(self.folder / LOCK)
+        self.lock.acquire()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """While this is held, no process removes anything."""
-        with writing(self._lock.lock_file):
-            planted.check_lock(Path(self._lock.lock_file))
-        with self._lock:
+        """While this is held, no process removes anything. TakeError where the folder cannot be written."""
+        with writing(self.folder / LOCK):
+            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it since
+            self.acquire()
+        try:
             yield
+        finally:
+            self.lock.release()
 
     # --- chunks
 
@@ -111,47 +131,43 @@ class TakeStore:
         return _ID.match(name) is not None
 
     def take_folder(self, take: str) -> Path:
-        return self._takes / take
+        return self.takes_folder / take
 
     def take_folders(self) -> list[Path]:
         """Those of all takes, and what is left of removed ones."""
-        return [Path(folder.path) for folder in entries(self._takes)]
+        return [Path(folder.path) for folder in entries(self.takes_folder)]
 
-    @contextlib.contextmanager
-    def rendering(self, take: str) -> Iterator[None]:
-        """Have a take for oneself. TakeError where another process renders it."""
-        lock = FileLock(str(self.take_folder(take) / ".lock"), timeout=0)
-        with writing(lock.lock_file):
-            planted.check_folder(self.take_folder(take))
-            planted.check_lock(Path(lock.lock_file))
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise TakeError(f"take {take} is being rendered by another process; wait for it") from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def rendering(self, take: str) -> TakeLock:
+        """Have a take for oneself, inside a `with` block. TakeError where another process renders it."""
+        return TakeLock(self.take_folder(take))
+
+    def is_being_rendered(self, take: str) -> bool:
+        """Whether somebody renders it, in this process or another; writes nothing."""
+        return is_held(self.take_folder(take) / LOCK)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """From here on, the chunks that the take names stay. What lies in its place and is no file goes aside."""
-        data, path = manifest_bytes(manifest), self._manifest_path(manifest.id)
+        data, path = manifest_bytes(manifest), self.manifest_path(manifest.id)
         with self.locked():
             with writing(path):
                 if os.path.lexists(path.parent) and not path.parent.is_dir():
-                    os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{room.REMOVED}"))
+                    os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{REMOVED}"))
                 elif path.is_dir():
                     set_aside(path)
             write_whole(path, data)
+
+    def has_manifest(self, take: str) -> bool:
+        """Whether there is one, readable or not."""
+        return os.path.lexists(self.manifest_path(take))
 
     def read_manifest(self, take: str) -> Manifest:
         """TakeError with the reason: no such take, damaged, or of a newer version."""
         if not self.is_id(take):
             raise TakeError(f"'{take}' is not the id of a take: those are twelve hexadecimal digits, see `takes list`")
-        return read_manifest(self._manifest_path(take), take)
+        return read_manifest(self.manifest_path(take), take)
 
-    def _manifest_path(self, take: str) -> Path:
-        return self.take_folder(take) / "take.json"
+    def manifest_path(self, take: str) -> Path:
+        return self.take_folder(take) / MANIFEST
 
     def takes(self) -> Iterator[Manifest | TakeError]:
         """Every take, the newest first; what cannot be read comes as its error."""
@@ -184,25 +200,37 @@ class TakeStore:
 
     def remove(self, take: str) -> int:
         """Remove a take and the chunks that no other take uses; returns the bytes freed."""
-        if not self.is_id(take) or not self.take_folder(take).is_dir():
+        if not self.is_id(take) or not os.path.lexists(self.take_folder(take)):
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         return room.remove(self, take)
 
-    def make_room(self, needed: int, keep: str) -> list[str]:
-        """Remove the takes unused for longest until `needed` more bytes fit; never `keep`. Returns what went."""
-        return room.make_room(self, needed, keep)
+    def forget(self, take: str) -> None:
+        """Remove a take whose chunks another one uses, all that are there. TakeError while it is rendered or played."""
+        room.forget(self, take)
+
+    def make_room(self, needed: int, keep: str | Manifest) -> list[str]:
+        """Remove what nobody uses any more, and where there is a limit takes, until `needed` more bytes fit.
+
+        Those unused for longest go first, never `keep`, never one that is being rendered or cannot be read, and none
+        where all of them are too few. Returns what went.
+        """
+        return room.make_room(self, needed, keep)[0]
 
     def tidy(self, take: str) -> None:
         """Remove what players held when renders of a take ended. To be called while nobody else renders it."""
         room.tidy(self, take)
 
+    def filled(self, film: Manifest) -> room.Filled:
+        """What fills the store, as a film in it sees that."""
+        return room.filled(self, film)
+
     def size(self) -> int:
         """Bytes of everything in the store."""
-        return room.size(self)
+        return measure(self)
 
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
-        return room.size_of(self, manifest)
+        return room.filled(self, manifest).film
 
 
 def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
@@ -211,4 +239,4 @@ def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
 
 def _is_bare(folder: Path) -> bool:
     """Whether a take's folder holds no more than a lock and what was not finished."""
-    return all(entry.name == ".lock" or entry.name.endswith(UNFINISHED) for entry in entries(folder))
+    return all(entry.name == LOCK or entry.name.endswith(UNFINISHED) for entry in entries(folder))
