@@ -36,6 +36,7 @@ def days_later(folder: Path) -> list[str]:
     for _ in range(2):  # a folder goes a day after the last file in it
         for name in unaccounted(store):
             os.utime(folder / name, (long_ago, long_ago))
-        made_takes.place(store, made_takes.manifest(OTHER, "0s a", 1.0))
-        store.remove(f"{OTHER:012x}")
+        other = made_takes.manifest(OTHER, "0s a", 1.0)
+        made_takes.place(store, other)
+        store.remove(other.id)
     return [name for name in unaccounted(store) if not (name.startswith("chunks/") and (folder / name).is_dir())]
