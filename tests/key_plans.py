@@ -20,7 +20,7 @@ STORY = "0s A red ball.\n2s A blue star. {keep}\n4s A green box. {cut}\n6s The b
 LATENTS = Given(("0" * 32, "1" * 32, "2" * 32))
 OWN = Given(tuple(f"{n:032x}" for n in range(5)), ORIGIN.as_json(), 2, 16)
 OTHER = Given(tuple(f"{n:032x}" for n in range(5)), {**ORIGIN.as_json(), "model": "another"}, 0, 16)
-ODD = '0s Ein "roter" Ball \\ \u00fcber B\u00e4ume \u7d05\u3044\u7403\n3s \U0001f43c walks on {seed=18446744073709551615}'
+ODD = '0s Ein "roter" Ball \\ \u00fcber B\u00e4ume \u7d05\u3044\u7403\n3s \U0001f43c walks {seed=18446744073709551615}'
 
 
 def _plan(text: str, seconds: float | None = None, fps: float = 16, chunk: int = 3) -> Plan:
