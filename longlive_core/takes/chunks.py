@@ -10,7 +10,7 @@ Equal keys mean equal content, so a file that is there stays as it is. Each prov
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,23 @@ import torch
 from torch import Tensor
 
 from . import proofs
-from .disk import set_aside, write_whole
+from .disk import entries, set_aside, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .proofs import Damaged, Facts, read_latents, read_unit
 
 Result = TypeVar("Result")
 
 LATENTS = ".safetensors"  # how the names of their files end
+
+
+def latents_name(key: str) -> str:
+    """Of the file of a chunk's latents."""
+    return f"{key}{LATENTS}"
+
+
+def unit_name(key: str, unit: str) -> str:
+    """Of the file of a chunk's video."""
+    return f"{key}.{unit}.mp4"
 
 
 class Chunks:
@@ -34,10 +44,10 @@ class Chunks:
         self.folder, self._mends = folder, mends
 
     def latents_path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}{LATENTS}"
+        return self.folder / key[:2] / latents_name(key)
 
     def unit_path(self, key: str, unit: str) -> Path:
-        return self.folder / key[:2] / f"{key}.{unit}.mp4"
+        return self.folder / key[:2] / unit_name(key, unit)
 
     @staticmethod
     def has(path: Path) -> bool:
@@ -47,6 +57,11 @@ class Chunks:
     def files(self) -> Iterator[Path]:
         """Every file that is there, unfinished ones too."""
         return self.folder.glob("*/*")
+
+    def files_of(self, keys: Iterable[str]) -> set[str]:
+        """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
+        folders = {key[:2] for key in keys}
+        return {entry.name for folder in folders for entry in entries(self.folder / folder)}
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""

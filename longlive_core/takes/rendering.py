@@ -226,6 +226,7 @@ class _Rendering:
         """Go on with another plan, of which the chunks so far are the beginning, too."""
         before, self.take = self.take, changed_take(self.take, plan)
         self.units = list(self.take.manifest.units())
+        self.take.store.write_manifest(self.take.manifest)
         self.own_lock.close()
         if self.take.id != self.started.id:
             self.own_lock.enter_context(self.take.store.rendering(self.take.id))
@@ -238,7 +239,7 @@ class _Rendering:
         """Remove a take that this render made and that became another, which has all its chunks."""
         if take.new and take.id != self.take.id:
             try:
-                take.store.remove(take.id)
+                take.store.forget(take.id)
             except TakeError as error:  # somebody else has begun to render it, or a player shows it
                 log.warning("take %s, which became %s, stays: %s", take.id, self.take.id, error)
 

@@ -42,6 +42,12 @@ def remove(store: TakeStore, take: str) -> int:
         return before - size(store)
 
 
+def forget(store: TakeStore, take: str) -> None:
+    """Remove a take all of whose chunks another one has; none of them is looked at."""
+    with store.locked():
+        _drop_folder(store, take)
+
+
 def make_room(store: TakeStore, needed: int, keep: str) -> list[str]:
     """Remove the takes unused for longest until `needed` more bytes fit; never `keep`. Returns what went."""
     gone = []
@@ -60,6 +66,11 @@ def make_room(store: TakeStore, needed: int, keep: str) -> list[str]:
 
 def _drop(store: TakeStore, take: str) -> None:
     """Remove a take and what only it used; the store's lock is held. TakeError while it is rendered or played."""
+    _drop_folder(store, take)
+    sweep(store)
+
+
+def _drop_folder(store: TakeStore, take: str) -> None:
     with store.rendering(take):
         pass  # nobody does; on Windows its folder could not go while the lock is open
     folder = store.take_folder(take)
@@ -69,7 +80,6 @@ def _drop(store: TakeStore, take: str) -> None:
     except PermissionError as error:
         raise TakeError(f"take {take} cannot be removed ({error.strerror}): close what shows its film") from error
     shutil.rmtree(gone, ignore_errors=True)
-    sweep(store)
 
 
 def tidy(store: TakeStore, take: str) -> None:

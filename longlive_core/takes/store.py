@@ -18,14 +18,14 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import room
-from .chunks import Chunks
+from .chunks import Chunks, latents_name
 from .disk import UNFINISHED, changed, entries, write_whole
 from .errors import TakeError
 from .manifest import Manifest, read_manifest
@@ -93,6 +93,10 @@ class TakeStore:
     def unit_path(self, key: str, unit: str) -> Path:
         return self.chunks.unit_path(key, unit)
 
+    def files_of(self, keys: Iterable[str]) -> set[str]:
+        """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
+        return self.chunks.files_of(keys)
+
     # --- takes
 
     @staticmethod
@@ -152,7 +156,8 @@ class TakeStore:
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
-        return sum(self.has_latents(key) for key in manifest.keys)
+        files = self.files_of(manifest.keys)
+        return sum(latents_name(key) in files for key in manifest.keys)
 
     def rendered(self, manifest: Manifest, there: Container[str] | None = None) -> int:
         """How many of a take's chunks are there from its start on, to the first gap. there: `stored_keys`, for many."""
@@ -171,6 +176,10 @@ class TakeStore:
         if not self.is_id(take) or not self.take_folder(take).is_dir():
             raise TakeError(f"there is no take {take} in '{self.folder}'; see `takes list`")
         return room.remove(self, take)
+
+    def forget(self, take: str) -> None:
+        """Remove a take all of whose chunks another one has; none of them is looked at. TakeError as for `remove`."""
+        room.forget(self, take)
 
     def make_room(self, needed: int, keep: str) -> list[str]:
         """Remove the takes unused for longest until `needed` more bytes fit; never `keep`. Returns what went."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..cancelling import cancellable, check_cancelled
 from ..metadata import captions_of_take
-from ..timeline import Plan, shot_boundary
+from ..timeline import Plan, PlannedSegment, shot_boundary
 from ..video import Encoding, FilmWriter
 from ..wording import count
+from .chunks import latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .manifest import Manifest
@@ -67,7 +70,7 @@ class Take:
 
     def shot_of(self, chunk: int) -> ShotKeys:
         """The shot that a chunk of the film belongs to."""
-        return max((shot for shot in self.shots if shot.start <= chunk), key=lambda shot: shot.start)
+        return self.shots[bisect_right(self.shots, chunk, key=lambda shot: shot.start) - 1]
 
     def frames_of(self, chunk: int) -> int:
         """Pixel frames of a chunk of the film."""
@@ -89,7 +92,7 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
     """
     said = captions_of_take(take) if captions else ()
     with FilmWriter(path, **take.encoding, metadata=metadata, captions=said) as film:
-        for unit in take.units():
+        for unit in cancellable(take.units()):
             if not store.has_unit(unit.key, unit.unit):
                 break
             try:
@@ -124,18 +127,25 @@ def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
     given = Given() if given is None else given
-    choices = [
-        _planned(store, timeline, plan, name, encoding, unit, vae.width, given.under(name))
-        for name in (origin, *origin.aliases) for unit in vae.units(asdict(encoding))
-    ]  # fmt: skip
-    take = max(choices, key=_stored)  # of equals the first
+    exact = plan.to_text()
+    choices: list[tuple[tuple[int, int], Take]] = []
+    for name in (origin, *origin.aliases):
+        check_cancelled()
+        shots = shots_of(plan, name, given.under(name))
+        there = store.files_of(key for shot in shots for key in shot.keys)
+        for unit in vae.units(asdict(encoding)):
+            take = _planned(store, timeline, exact, plan, name, shots, encoding, unit, vae.width, given.under(name))
+            choices.append((stored(there, take.manifest), take))
+    # Of those with as much rendered and decoded the first that was begun, else the first.
+    _, take = max(choices, key=lambda choice: (*choice[0], not choice[1].new))
     take.names = origin.names()
     return take
 
 
-def _stored(take: Take) -> tuple[int, int, bool]:
-    units = sum(take.store.has_unit(key, take.manifest.unit) for key in take.manifest.keys)
-    return take.reused, units, not take.new
+def stored(files: Container[str], take: Manifest) -> tuple[int, int]:
+    """(chunks of a take whose latents are there, those whose units are there). files: from `TakeStore.files_of`."""
+    keys = take.keys
+    return (sum(latents_name(key) in files for key in keys), sum(unit_name(key, take.unit) in files for key in keys))
 
 
 def check_vae(theirs: int, width: int) -> None:
@@ -146,18 +156,33 @@ def check_vae(theirs: int, width: int) -> None:
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
-    """The take of the same film with another plan, whose timeline is written in exact chunks; its manifest, too."""
-    changed = _planned(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit,
-                       take.manifest.vae_width, take.given)  # fmt: skip
-    take.store.write_manifest(changed.manifest)
-    return changed
+    """The take of the same film with another plan, whose timeline is written in exact chunks. Writes nothing."""
+    text = plan.to_text()
+    shots = shots_of(plan, take.origin, take.given, take.shots, same_chunks(take.plan, plan))
+    return _planned(take.store, text, text, plan, take.origin, shots, take.encoding, take.manifest.unit,
+                    take.manifest.vae_width, take.given)  # fmt: skip
 
 
-def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
-             vae_width: int, given: Given) -> Take:  # fmt: skip
-    shots = shots_of(plan, origin, given)
+def same_chunks(one: Plan, other: Plan) -> int:
+    """How many chunks two plans of a film begin alike with."""
+    for a, b in zip(one.segments, other.segments, strict=False):
+        if a is b:
+            continue
+        if _prompt(a) != _prompt(b):
+            return min(a.start_chunk, b.start_chunk)
+        if a.chunks != b.chunks:
+            return a.start_chunk + min(a.chunks, b.chunks)
+    return min(one.chunks, other.chunks)
+
+
+def _prompt(segment: PlannedSegment) -> tuple:
+    return segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend
+
+
+def _planned(store: TakeStore, timeline: str, exact: str, plan: Plan, origin: Origin, shots: list[ShotKeys],
+             encoding: Encoding, unit: str, vae_width: int, given: Given) -> Take:  # fmt: skip
     manifest = Manifest(
-        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=plan.to_text(),
+        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=exact,
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
         shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, vae_width=vae_width,
         given=given.foreign(origin),
@@ -169,7 +194,7 @@ def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encodi
     return Take(store, manifest, plan, origin, encoding, shots, given, new)
 
 
-def segment_data(segment) -> dict:
+def segment_data(segment: PlannedSegment) -> dict:
     """A planned segment as it stands in manifests."""
     data = {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
     data |= {} if segment.seed is None else {"seed": segment.seed}
