@@ -37,6 +37,12 @@ def unit_name(key: str, unit: str) -> str:
     return f"{key}.{unit}.mp4"
 
 
+def keys_of(files: Iterable[str], ending: str, keys: Iterable[str]) -> list[str]:
+    """Those of the keys of which there is a file whose name ends so, of the names `files`."""
+    there = {name.removesuffix(ending) for name in files if name.endswith(ending)}
+    return [key for key in keys if key in there]
+
+
 class Chunks:
     """The chunks in a folder. mends: whether damaged files are set aside."""
 

@@ -160,17 +160,17 @@ def _spans_by_shot(plan: Plan) -> Iterator[list[_Span]]:
 def _keys(spans: list[_Span], origin: Origin, given: Given, known: tuple[str, ...]) -> list[str]:
     start, keys, events = spans[0][0].start_chunk, list(known), []
     key = keys[-1] if keys else digest({"format": KEY_FORMAT, **origin.as_json()})
-    foreign = given.origin != origin.as_json()
+    begun, foreign = len(given), given.origin != origin.as_json()
     for prompt, until in spans:
         event = prompt.transition if prompt.start_chunk > start else "start"
         events.append([prompt.start_chunk - start, prompt.mix, event])
         seed = [] if prompt.seed is None else [prompt.seed]
         first, then = (plain([prompt.mix, event, *seed])[1:] for event in (event, ""))  # the same for many chunks
         for chunk in range(max(prompt.start_chunk, start + len(keys)), until):
-            if chunk < len(given):
+            if chunk < begun:
                 key = given.keys[chunk]
             else:
-                if chunk == len(given) > start and foreign:
+                if chunk == begun > start and foreign:
                     # The chunks before count by their content; how they are read back in is this run's.
                     key = digest([key, "onward", origin.as_json(), events])
                 key = hashed(f'["{key}",{first if chunk == prompt.start_chunk else then}')

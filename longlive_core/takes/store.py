@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import room
-from .chunks import Chunks, latents_name
+from .chunks import Chunks, keys_of, latents_name
 from .disk import UNFINISHED, changed, entries, write_whole
 from .errors import TakeError
 from .manifest import Manifest, read_manifest
@@ -156,8 +156,8 @@ class TakeStore:
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
-        files = self.files_of(manifest.keys)
-        return sum(latents_name(key) in files for key in manifest.keys)
+        keys = manifest.keys
+        return len(keys_of(self.files_of(keys), latents_name(""), keys))
 
     def rendered(self, manifest: Manifest, there: Container[str] | None = None) -> int:
         """How many of a take's chunks are there from its start on, to the first gap. there: `stored_keys`, for many."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..metadata import captions_of_take
 from ..timeline import Plan, PlannedSegment, shot_boundary
 from ..video import Encoding, FilmWriter
 from ..wording import count
-from .chunks import latents_name, unit_name
+from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .manifest import Manifest
@@ -142,10 +142,10 @@ def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
     return take
 
 
-def stored(files: Container[str], take: Manifest) -> tuple[int, int]:
+def stored(files: Collection[str], take: Manifest) -> tuple[int, int]:
     """(chunks of a take whose latents are there, those whose units are there). files: from `TakeStore.files_of`."""
     keys = take.keys
-    return (sum(latents_name(key) in files for key in keys), sum(unit_name(key, take.unit) in files for key in keys))
+    return len(keys_of(files, latents_name(""), keys)), len(keys_of(files, unit_name("", take.unit), keys))
 
 
 def check_vae(theirs: int, width: int) -> None:
