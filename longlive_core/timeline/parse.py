@@ -17,6 +17,7 @@ from .heads import Head, check_glued, check_relative, find_head
 from .invisible import fold, split_lines
 from .json_forms import is_json, parse_json
 from .layout import clean
+from .limits import check_segments, check_text
 from .options import literal_option_notes, make_segment
 from .order import check_first, check_order
 from .script import Script
@@ -43,12 +44,14 @@ def parse(text: str, goes_on: bool = False) -> Script:
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
     segments, anchor, form, notes = read(text)
+    check_segments(len(segments))
     check_order(segments, goes_on)
     return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
 
 
 def read(text: str) -> tuple[list[Segment], str | None, str, list[str]]:
     """Segments, anchor, form and the reader's notes, before segments are held against each other."""
+    check_text(text)
     anchor, lines = take_anchor(clean(split_lines(text)))
     content = [(number, line) for number, line in enumerate(lines, 1) if fold(line).text.strip()]
     if not content:

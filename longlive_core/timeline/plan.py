@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..wording import count
-from .syntax import TimelineError
+from .limits import check_chunks, check_frames
 
-MAX_SECONDS = 24 * 3600.0
 # Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
 NOISE = 1e-6
 
@@ -136,7 +135,7 @@ class Plan:
 
         A shortened plan may end inside a blend; its weights stay, so what is rendered stays valid. Hints are kept.
         """
-        check_chunks(chunks)
+        check_chunks(chunks, self.fps)
         kept = [segment for segment in self.segments if segment.start_chunk < chunks]
         ends = [*(segment.start_chunk for segment in kept[1:]), chunks]
         kept = [replace(segment, chunks=end - segment.start_chunk) for segment, end in zip(kept, ends, strict=True)]
@@ -181,17 +180,6 @@ def nearest_chunk(frame: float, chunk: int) -> int:
     below = max(0, math.floor((frame + 3) / (4 * chunk)))
     to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
     return below + 1 if to_above <= to_below + NOISE else below
-
-
-def check_chunks(chunks: int) -> None:
-    if isinstance(chunks, bool) or not isinstance(chunks, int) or chunks < 1:
-        raise ValueError(f"chunks is {chunks!r}; it is a whole number from 1")
-
-
-def check_frames(frames: int, fps: float, chunk: int) -> None:
-    """The limit of MAX_SECONDS for lengths counted in chunks; a duration snaps to up to two chunks more."""
-    if frames > MAX_SECONDS * fps + 8 * chunk:
-        raise TimelineError(f"the film would last more than {MAX_SECONDS:g} s (24 hours)")
 
 
 def _shorten(text: str, width: int) -> str:
