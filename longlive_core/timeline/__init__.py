@@ -12,7 +12,7 @@ from .exact import read_exact
 from .limits import MAX_CHUNKS, MAX_SECONDS, MAX_SEGMENTS
 from .order import check_first
 from .parse import parse
-from .plan import Plan, PlannedPrompt, PlannedSegment, shot_boundary
+from .plan import NewSegment, Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
 from .snap import DEFAULT_SEGMENT_SECONDS
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
@@ -23,6 +23,7 @@ __all__ = [
     "MAX_CHUNKS",
     "MAX_SECONDS",
     "MAX_SEGMENTS",
+    "NewSegment",
     "TRANSITIONS",
     "Plan",
     "PlannedPrompt",

@@ -8,7 +8,10 @@ shot, so the boundaries after it count from there.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 from ..wording import count
@@ -36,6 +39,17 @@ class PlannedSegment:
     requested_seconds: float
     transition: str
     line: int
+    seed: int | None = None
+    blend: int = 0
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A segment to be put into a plan, see Plan.with_segment."""
+
+    chunk: int
+    text: str
+    transition: str = "recache"
     seed: int | None = None
     blend: int = 0
 
@@ -74,7 +88,7 @@ class Plan:
         """The distinct prompts, in order of first use."""
         return tuple(dict.fromkeys(segment.text for segment in self.segments))
 
-    @property
+    @cached_property
     def prompts(self) -> tuple[PlannedPrompt, ...]:
         """What the rollout meets, in order: one entry a segment, and one more for each chunk of its blend."""
         prompts = []
@@ -126,6 +140,10 @@ class Plan:
         bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
         exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
         """
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         from .exact import plan_text  # not above: exact parses, and parsing imports this file
 
         return plan_text(self)
@@ -136,9 +154,8 @@ class Plan:
         A shortened plan may end inside a blend; its weights stay, so what is rendered stays valid. Hints are kept.
         """
         check_chunks(chunks, self.fps)
-        kept = [segment for segment in self.segments if segment.start_chunk < chunks]
-        ends = [*(segment.start_chunk for segment in kept[1:]), chunks]
-        kept = [replace(segment, chunks=end - segment.start_chunk) for segment, end in zip(kept, ends, strict=True)]
+        kept = list(self.segments[: bisect_left(self.segments, chunks, key=lambda segment: segment.start_chunk)])
+        kept[-1] = replace(kept[-1], chunks=chunks - kept[-1].start_chunk)
         shot = next((segment for segment in reversed(kept) if segment.transition == "cut"), kept[0])
         frames = shot.start_frame + shot_boundary(chunks - shot.start_chunk, self.chunk)
         check_frames(frames, self.fps, self.chunk)
@@ -153,9 +170,18 @@ class Plan:
         is checked as if the segment stood in the timeline, so faults are TimelineErrors. Other segments keep their
         chunks; lines, hints and places of errors are those of the new plan's to_text(), in its form with lines.
         """
-        from .exact import with_segment  # not above: exact parses, and parsing imports this file
+        from .exact import with_segment
 
-        return with_segment(self, chunk, text, transition, seed, blend)
+        return with_segment(self, NewSegment(chunk, text, transition, seed, blend))
+
+    def with_segments(self, new: Sequence[NewSegment]) -> Plan:
+        """As `with_segment` for several, in the order of their chunks; the plan has no hints then.
+
+        It takes little time, however many segments there are: for films that get prompts while they are rendered.
+        """
+        from .exact import with_segments
+
+        return with_segments(self, new)
 
 
 def _remarks(segment: PlannedSegment) -> str:

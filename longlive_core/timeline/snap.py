@@ -54,7 +54,7 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
             transition=segment.transition,
             line=segment.line,
             seed=segment.seed,
-            blend=_blend_chunks(segment.blend, fps, chunk),
+            blend=blend_chunks(segment.blend, fps, chunk),
         )
         for index, (segment, start, spot) in enumerate(zip(segments, starts, spots, strict=True))
     )
@@ -67,16 +67,15 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
 
 def _at_rate(segment: Segment, fps: float) -> Segment:
     """The segment with the frames among its times as seconds."""
-    times = {
-        name: time.at_rate(fps) for name in ("time", "end", "blend") if (time := getattr(segment, name)) is not None
-    }
-    return replace(segment, **times)
+    times = {name: time.at_rate(fps) for name in ("time", "end") if (time := getattr(segment, name)) is not None}
+    return segment if all(getattr(segment, name) is time for name, time in times.items()) else replace(segment, **times)
 
 
-def _blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
+def blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
     """The chunks nearest to a blend's length, at least one; a tie goes to the longer, as for places."""
     if blend is None:
         return 0
+    blend = blend.at_rate(fps)
     if blend.chunk is not None:
         return blend.chunk
     return max(1, math.floor(blend.seconds * fps / (4 * chunk) + 0.5 + NOISE))
@@ -194,15 +193,20 @@ def _collision(
     return TimelineError(what, segment.line, segment.column)
 
 
+def check_begins(segment: Segment, chunk: int, frame: int, chunks: int, fps: float) -> None:
+    """Raise TimelineError for a segment that would start past the end of the film."""
+    if chunk >= chunks:
+        raise TimelineError(
+            f"the segment starts with chunk {chunk} ({frame / fps:.2f} s), past the end of the film, whose last chunk "
+            f"is {chunks - 1}; make the film longer or start it earlier",
+            segment.line,
+            segment.column,
+        )
+
+
 def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: float) -> None:
     """The last segment has at least one chunk, and a range does not reach past the film."""
-    if spot.chunk >= chunks:
-        raise TimelineError(
-            f"the segment starts with chunk {spot.chunk} ({spot.frame / fps:.2f} s), past the end of the film, whose "
-            f"last chunk is {chunks - 1}; make the film longer or start it earlier",
-            last.line,
-            last.column,
-        )
+    check_begins(last, spot.chunk, spot.frame, chunks, fps)
     end = last.end
     if end is None:
         return
