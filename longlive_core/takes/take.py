@@ -12,7 +12,7 @@ import contextlib
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..cancelling import cancellable, check_cancelled
@@ -24,6 +24,7 @@ from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
 from .manifest import Manifest
+from .proofs import Facts
 from .room import FILM, GROWING
 from .store import TakeStore
 from .why import why
@@ -67,6 +68,17 @@ class Take:
     def has_film(self) -> bool:
         """Whether there is a first chunk to play."""
         return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
+
+    @property
+    def keys(self) -> list[str]:
+        """Those of its chunks."""
+        return [key for shot in self.shots for key in shot.keys]
+
+    def unit_of(self, chunk: int) -> Facts:
+        """What is known of a chunk's unit of video."""
+        shot = self.shot_of(chunk)
+        size = (self.encoding.width, self.encoding.height)
+        return Facts(shot.keys[chunk - shot.start], self.manifest.unit, self.frames_of(chunk), size)
 
     def shot_of(self, chunk: int) -> ShotKeys:
         """The shot that a chunk of the film belongs to."""
@@ -156,10 +168,15 @@ def check_vae(theirs: int, width: int) -> None:
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
-    """The take of the same film with another plan, whose timeline is written in exact chunks. Writes nothing."""
-    text = plan.to_text()
+    """The same take with another plan, and the keys of its chunks. Its manifest stays what it was, see `named`."""
     shots = shots_of(plan, take.origin, take.given, take.shots, same_chunks(take.plan, plan))
-    return _planned(take.store, text, text, plan, take.origin, shots, take.encoding, take.manifest.unit,
+    return replace(take, plan=plan, shots=shots)
+
+
+def named(take: Take) -> Take:
+    """A changed take with the manifest of what it has become, its timeline in exact chunks. Writes nothing."""
+    text = take.plan.to_text()
+    return _planned(take.store, text, text, take.plan, take.origin, take.shots, take.encoding, take.manifest.unit,
                     take.manifest.vae_width, take.given)  # fmt: skip
 
 

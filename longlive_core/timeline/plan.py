@@ -42,6 +42,11 @@ class PlannedSegment:
     seed: int | None = None
     blend: int = 0
 
+    @cached_property
+    def prompt(self) -> PlannedPrompt:
+        """What the rollout meets behind its blend."""
+        return PlannedPrompt(self.start_chunk + self.blend, ((self.text, 1.0),), self.transition, self.seed)
+
 
 @dataclass(frozen=True)
 class NewSegment:
@@ -99,8 +104,7 @@ class Plan:
                 mix = ((self.segments[index - 1].text, 1 - weight), (segment.text, weight))
                 prompts.append(PlannedPrompt(segment.start_chunk + step, mix, segment.transition, segment.seed))
             if segment.blend < segment.chunks:
-                start, mix = segment.start_chunk + segment.blend, ((segment.text, 1.0),)
-                prompts.append(PlannedPrompt(start, mix, segment.transition, segment.seed))
+                prompts.append(segment.prompt)
         return tuple(prompts)
 
     @property
