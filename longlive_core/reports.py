@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .timeline.limits import MAX_CHUNKS, MAX_SECONDS
 from .wording import count, shorten, shorten_list, shorten_middle
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 WORDS = 80  # characters of a prompt
 NAME = 44  # of a file's or a part's name
 LABEL_WORDS = 48  # of one in a list of takes
-COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"  # how a film came to its end
+# How a film came to its end.
+COMPLETE, CANCELLED, FINISHED, FULL, LONGEST = "complete", "cancelled", "finished", "full", "longest"
 
 
 def seconds_text(seconds: float) -> str:
@@ -146,6 +148,8 @@ def _ending(facts: Mapping[str, Any]) -> list[str]:
         CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
         FINISHED: [f"finished by hand after {of_all}"],
         FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
+        LONGEST: [f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
+                  "begin another one with its last latents or its last frame (Take Frames)"],
     }[ended]
 
 

@@ -116,7 +116,7 @@ class Filming:
         if cancelled:
             return reports.CANCELLED
         if self.timeline.endless:
-            return reports.FINISHED if self.live.finishing else reports.FULL
+            return reports.FINISHED if self.live.finishing else reports.LONGEST if self.live.full else reports.FULL
         return reports.COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else reports.FINISHED
 
     def _plan(self, start: Tensor | TakeHandle | None) -> Take:
@@ -245,11 +245,10 @@ class Watcher:
         preview = None if frames is None else ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE)
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
-        status = self.live.status()
+        status = self.live.status(timeline=False)
         event = {"node": self.node, "prompt_id": self.prompt_id, **status, "chunk": chunk,
                  "file": film_file(self.take.id, self.take.growing_name), "size": list(self.take.origin.size),
                  "said": reports.progress_line(status, self.take.plan.fps)}  # fmt: skip
-        del event["timeline"]  # of any length; who wants it asks for the status
         compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:

@@ -87,6 +87,8 @@ def test_repairs_are_one_line():
     ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
     ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
     ("full", {"chunks_asked": None}, "ended by itself: absolute positions go no further; relative ones have no end"),
+    ("longest", {"chunks_asked": None}, "ended by itself: a film has at most 24 hours and 350000 chunks; begin another "
+     "one with its last latents or its last frame (Take Frames)"),
 ])  # fmt: skip
 def test_ends(ended, facts, line):
     """Forbids a deliberate Finish that is told as a failure."""

@@ -25,7 +25,7 @@ def check_chunks(chunks: int, fps: float | None = None) -> None:
         raise ValueError(f"chunks is {chunks!r}; it is a whole number from 1")
     if chunks > MAX_CHUNKS:
         at = "" if fps is None else f" at {fps:g} frames a second"
-        raise TimelineError(f"the film would have {_digits(chunks)} chunks{at}; the most is {MAX_CHUNKS}: make it "
+        raise TimelineError(f"the film would have {digits(chunks)} chunks{at}; the most is {MAX_CHUNKS}: make it "
                             "shorter, or take fewer frames a second")  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def check_segments(segments: int) -> None:
                             "and continue each after the take of the one before")  # fmt: skip
 
 
-def _digits(number: int) -> str:
-    """Python refuses to write a number of thousands of digits."""
-    return str(number) if number < 10**15 else f"about 10^{int(math.log10(number))}"
+def digits(number: float) -> str:
+    """A number for people: in few digits, of which Python's whole numbers may have thousands."""
+    if isinstance(number, float) or abs(number) < 10**15:
+        return f"{number:g}" if isinstance(number, float) else str(number)
+    return f"about {'-' if number < 0 else ''}10^{int(math.log10(abs(number)))}"

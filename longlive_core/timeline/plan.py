@@ -8,14 +8,14 @@ shot, so the boundaries after it count from there.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 from ..wording import count
-from .limits import check_chunks, check_frames
+from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
 # Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
 NOISE = 1e-6
@@ -113,6 +113,22 @@ class Plan:
         cuts = [segment.start_chunk for segment in self.segments[1:] if segment.transition == "cut"]
         return max(end - start for start, end in pairwise((0, *cuts, self.chunks)))
 
+    @cached_property
+    def most_chunks(self) -> int:
+        """How many chunks the film can have with the last segment longer; `resized` takes no more."""
+        shot = self._last_shot(self.segments)
+        frames = math.floor(most_frames(self.fps, self.chunk)) - shot.start_frame
+        return min(MAX_CHUNKS, shot.start_chunk + max(1, (frames + 3) // (4 * self.chunk)))
+
+    @staticmethod
+    def _last_shot(segments: Sequence[PlannedSegment]) -> PlannedSegment:
+        """The segment that the last shot begins with."""
+        return next((segment for segment in reversed(segments) if segment.transition == "cut"), segments[0])
+
+    def segment_at(self, chunk: int) -> PlannedSegment:
+        """The segment in force at a chunk of the film."""
+        return self.segments[bisect_right(self.segments, chunk, key=lambda segment: segment.start_chunk) - 1]
+
     def chunk_at(self, seconds: float) -> int:
         """The chunk of the film whose start is nearest to a time; the last segment lasts for ever."""
         frame = seconds * self.fps
@@ -160,7 +176,7 @@ class Plan:
         check_chunks(chunks, self.fps)
         kept = list(self.segments[: bisect_left(self.segments, chunks, key=lambda segment: segment.start_chunk)])
         kept[-1] = replace(kept[-1], chunks=chunks - kept[-1].start_chunk)
-        shot = next((segment for segment in reversed(kept) if segment.transition == "cut"), kept[0])
+        shot = self._last_shot(kept)
         frames = shot.start_frame + shot_boundary(chunks - shot.start_chunk, self.chunk)
         check_frames(frames, self.fps, self.chunk)
         return replace(self, chunks=chunks, frames=frames, segments=tuple(kept))
