@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cancelling import cancellable
 from .config import StreamConfig
 from .memory import Need, gigabytes
 from .model import CausalWan
@@ -240,9 +241,10 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
 
 def chunks_to_make(take: Take) -> list[int]:
     """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
-    made: dict[str, int] = {}
-    for chunk, key in enumerate(take.manifest.keys):
-        if not take.store.has_latents(key):
+    keys, made = take.manifest.keys, {}
+    there = set(keys_of(take.store.files_of(keys), latents_name(""), keys))
+    for chunk, key in enumerate(keys):
+        if key not in there:
             made.setdefault(key, chunk)
     return list(made.values())
 
@@ -256,13 +258,11 @@ def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
 
 def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
     """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
-    missing, there = [], 0
-    for key in take.manifest.keys:
-        path = take.store.unit_path(key, take.manifest.unit)
-        if path.is_file():
-            there += path.stat().st_size
-        else:
-            missing.append(key)
+    keys, unit = take.manifest.keys, take.manifest.unit
+    stored = keys_of(take.store.files_of(keys), unit_name("", unit), keys)
+    there = bytes_of(cancellable((take.store.unit_path(key, unit) for key in stored), 500))
+    known = set(stored)
+    missing = [key for key in keys if key not in known]
     fresh = len(set(missing))
     return fresh, int(chunk * fresh), there + int(chunk * len(missing))
 

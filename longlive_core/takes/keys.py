@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -161,12 +162,15 @@ def _keys(spans: list[_Span], origin: Origin, given: Given, known: tuple[str, ..
     start, keys, events = spans[0][0].start_chunk, list(known), []
     key = keys[-1] if keys else digest({"format": KEY_FORMAT, **origin.as_json()})
     begun, foreign = len(given), given.origin != origin.as_json()
-    for prompt, until in spans:
+    done = start + len(keys)
+    # What came before a beginning that was given is part of the first key behind it.
+    skipped = 0 if done <= begun else bisect_right(spans, done, key=lambda span: span[1])
+    for prompt, until in spans[skipped:]:
         event = prompt.transition if prompt.start_chunk > start else "start"
         events.append([prompt.start_chunk - start, prompt.mix, event])
         seed = [] if prompt.seed is None else [prompt.seed]
         first, then = (plain([prompt.mix, event, *seed])[1:] for event in (event, ""))  # the same for many chunks
-        for chunk in range(max(prompt.start_chunk, start + len(keys)), until):
+        for chunk in range(max(prompt.start_chunk, done), until):
             if chunk < begun:
                 key = given.keys[chunk]
             else:

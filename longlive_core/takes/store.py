@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..cancelling import cancellable
 from . import room
 from .chunks import Chunks, keys_of, latents_name
 from .disk import UNFINISHED, changed, entries, write_whole
@@ -140,7 +141,7 @@ class TakeStore:
     def takes(self) -> Iterator[Manifest | TakeError]:
         """Every take, the newest first; what cannot be read comes as its error."""
         found = []
-        for folder in self.take_folders():
+        for folder in cancellable(self.take_folders()):
             if self.is_id(folder.name):
                 try:
                     found.append(self.read_manifest(folder.name))

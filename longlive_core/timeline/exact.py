@@ -107,6 +107,8 @@ def with_segment(plan: Plan, new: NewSegment) -> Plan:
 
 def with_segments(plan: Plan, new: Sequence[NewSegment]) -> Plan:
     """See Plan.with_segments. What lies before the first of them is taken over as it is."""
+    if not new:
+        return plan
     index = bisect_left(plan.segments, new[0].chunk, key=lambda segment: segment.start_chunk)
     first = _first_line(plan)
     before = [_numbered(segment, line) for line, segment in enumerate(plan.segments[:index], first)]
