@@ -242,7 +242,7 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
 def chunks_to_make(take: Take) -> list[int]:
     """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
     keys, made = take.manifest.keys, {}
-    there = set(keys_of(take.store.files_of(keys), latents_name(""), keys))
+    there = set(take.store.with_latents(keys))
     for chunk, key in enumerate(keys):
         if key not in there:
             made.setdefault(key, chunk)
@@ -259,10 +259,9 @@ def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
 def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
     """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
     keys, unit = take.manifest.keys, take.manifest.unit
-    stored = keys_of(take.store.files_of(keys), unit_name("", unit), keys)
-    there = bytes_of(cancellable((take.store.unit_path(key, unit) for key in stored), 500))
-    known = set(stored)
-    missing = [key for key in keys if key not in known]
+    stored = cancellable(dict.fromkeys(take.store.with_unit(keys, unit)), 500)
+    sizes = {key: take.store.unit_path(key, unit).stat().st_size for key in stored}
+    there, missing = sum(sizes.get(key, 0) for key in keys), [key for key in keys if key not in sizes]
     fresh = len(set(missing))
     return fresh, int(chunk * fresh), there + int(chunk * len(missing))
 

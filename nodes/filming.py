@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..longlive_core import reports
+from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate, vae_width
@@ -138,7 +139,8 @@ class Filming:
         with ExitStack() as stack:
 
             def prepare() -> None:
-                for text in self.plan.texts:  # of a take that the film continues; before the model needs the device
+                # Those of a take that the film continues, too; before the model needs the device.
+                for text in cancellable(self.plan.texts):
                     contexts(text)
                 self._load()
                 stack.enter_context(sampling(self.model))
@@ -182,7 +184,7 @@ class Filming:
 
     def _hints(self) -> list[str]:
         """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
-        cuts = (compat.text_cut(self.timeline.clip, text) for text in self.take.plan.texts)
+        cuts = (compat.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
         return [*self.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, ended: str) -> dict[str, Any]:

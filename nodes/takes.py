@@ -65,6 +65,7 @@ class LongLiveTakeFrames(io.ComfyNode):
         return widgets_judged(cls)
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
         first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
         store = take.store()
@@ -123,6 +124,7 @@ class LongLiveLoadTake(io.ComfyNode):
         return _manifest(name or NEWEST).used
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, name: str, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
         manifest = _manifest(name)
@@ -196,6 +198,7 @@ class LongLiveBranchTake(io.ComfyNode):
         return judged("LongLiveBranchTake", _branch_fault)
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
         manifest = take.store().read_manifest(take.id)

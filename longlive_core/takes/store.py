@@ -18,7 +18,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..cancelling import cancellable
 from . import room
-from .chunks import Chunks, keys_of, latents_name
+from .chunks import Chunks, keys_of, latents_name, unit_name
 from .disk import UNFINISHED, changed, entries, write_whole
 from .errors import TakeError
 from .manifest import Manifest, read_manifest
@@ -98,6 +98,14 @@ class TakeStore:
         """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
         return self.chunks.files_of(keys)
 
+    def with_latents(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys of whose chunks there are latents, in their order."""
+        return keys_of(self.files_of(keys), latents_name(""), keys)
+
+    def with_unit(self, keys: Sequence[str], unit: str) -> list[str]:
+        """Those of whose chunks there is the unit of that name."""
+        return keys_of(self.files_of(keys), unit_name("", unit), keys)
+
     # --- takes
 
     @staticmethod
@@ -157,8 +165,7 @@ class TakeStore:
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
-        keys = manifest.keys
-        return len(keys_of(self.files_of(keys), latents_name(""), keys))
+        return len(self.with_latents(manifest.keys))
 
     def rendered(self, manifest: Manifest, there: Container[str] | None = None) -> int:
         """How many of a take's chunks are there from its start on, to the first gap. there: `stored_keys`, for many."""

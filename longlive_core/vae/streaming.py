@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..cancelling import cancellable
 from ..placement import to_main_memory
 from ..transfer import send
 from .convolution import Convolutions
