@@ -12,7 +12,6 @@ from comfy_api.latest import io, ui
 from ..longlive_core.reports import branch_report, take_choices, take_report
 from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
-from ..longlive_core.wording import shorten
 from . import bounds, compat
 from .handles import TakeHandle, TakeType
 from .prompt_graph import UNKNOWN, Graph
@@ -109,15 +108,7 @@ class LongLiveLoadTake(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name=None):
         # A take may have come, or gone on, after the front end read the list, so its words do not count.
-        if name in (None, NEWEST):
-            return True  # None: linked
-        try:
-            TakeStore(store_folder(), create=False).read_manifest(_id_of(name))
-        except TakeMissing:
-            return f"there is no take {_id_of(name)} here: press R to read the list again"
-        except TakeError as error:
-            return str(error)
-        return True
+        return judged("LongLiveLoadTake", _name_fault, alone=None if name is None else _take_fault(name))
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **inputs):
@@ -131,6 +122,24 @@ class LongLiveLoadTake(io.ComfyNode):
         store = open_store()
         handle = TakeHandle(str(store.folder), manifest.id, store.rendered(manifest))
         return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
+
+
+def _name_fault(graph: Graph, node: str) -> str | None:
+    name = graph.value(node, "name", NEWEST)
+    return None if name is UNKNOWN else _take_fault(name)
+
+
+def _take_fault(name: Any) -> str | None:
+    """What is wrong with a choice of Load Take."""
+    if name == NEWEST:
+        return None
+    try:
+        TakeStore(store_folder(), create=False).read_manifest(_id_of(name))
+    except TakeMissing:
+        return f"there is no take {_id_of(name)} here: press R to read the list again"
+    except TakeError as error:
+        return str(error)
+    return None
 
 
 def _choices() -> list[str]:
@@ -148,12 +157,11 @@ def _choices() -> list[str]:
     return _listed[store.folder][1]
 
 
-def _id_of(name: str) -> str:
+def _id_of(name: Any) -> str:
     """The id in a choice of this version or an earlier one. TakeError where there is none."""
-    name = str(name)  # over the API it may be anything
-    match = _ID.search(name) or _ID_BEFORE.match(name)
+    match = (_ID.match(name) or _ID_BEFORE.match(name)) if isinstance(name, str) else None
     if match is None:
-        raise TakeError(f"{shorten(name, 60)!r} names no take: choose one from the list, or give its id, which is "
+        raise TakeError(f"{bounds.shown(name)} names no take: choose one from the list, or give its id, which is "
                         "twelve hexadecimal digits, or newest")  # fmt: skip
     return match[1]
 
@@ -201,6 +209,7 @@ class LongLiveBranchTake(io.ComfyNode):
     @compat.cancellable()
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
+        check_place(at)
         manifest = take.store().read_manifest(take.id)
         place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)
