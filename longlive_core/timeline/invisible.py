@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,10 +82,10 @@ def _fold(line: str) -> Folded:
     if line.isascii() and line.isprintable():
         return Folded(line, range(len(line) + 1))
     chars = [(plain, index) for index, char in enumerate(line) if (plain := folded(char))]
-    return Folded("".join(char for char, _ in chars), (*(index for _, index in chars), len(line)))
+    return Folded("".join(char for char, _ in chars), array("L", [*(index for _, index in chars), len(line)]))
 
 
-_fold_again = lru_cache(maxsize=1024)(_fold)
+_fold_again = lru_cache(maxsize=16384)(_fold)
 
 
 def lstrip(text: str) -> str:
@@ -109,7 +110,11 @@ def split_lines(text: str) -> list[str]:
 
 def one_line(text: str) -> str:
     """A prompt is one line of text; line breaks inside become spaces."""
-    return re.sub(r"\s*[\r\n]+\s*", " ", text)
+    first, *more = re.split("[\r\n]+", text)
+    if not more:
+        return text
+    *between, last = more
+    return " ".join([first.rstrip(), *filter(None, map(str.strip, between)), last.lstrip()])
 
 
 def named_inside(text: str) -> list[str]:

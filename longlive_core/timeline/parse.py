@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .anchor import take_anchor
-from .brackets import INLINE, read_open, split_markers
+from .brackets import INLINE, moved, read_open, split_markers
 from .foreign import foreign_notes
 from .heads import Head, check_glued, check_relative, find_head
 from .invisible import fold, split_lines
@@ -168,10 +168,11 @@ def _read_headed(head: Head, line: str, number: int, form: str, first_line: int)
     if head.open:
         return read_open(line, number, lambda other: _check_kind(other, line, number, form, first_line))
     segments = []
-    for part in split_markers(line, head):
-        head = find_head(part, number)
-        _check_kind(head, part, number, form, first_line)
-        segments += _read_one(head, number)
+    for at, part in split_markers(line, head):
+        with moved(at):
+            head = find_head(part, number)
+            _check_kind(head, part, number, form, first_line)
+            segments += [replace(segment, column=segment.column + at) for segment in _read_one(head, number)]
     return segments
 
 
