@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+from ..cancelling import cancellable
 from .anchor import take_anchor
 from .brackets import INLINE, moved, read_open, split_markers
 from .foreign import foreign_notes
@@ -43,6 +45,11 @@ def parse(text: str, goes_on: bool = False) -> Script:
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
+    return _parse(text, goes_on)
+
+
+@lru_cache(maxsize=8)  # a host asks for the same one several times for each film
+def _parse(text: str, goes_on: bool) -> Script:
     segments, anchor, form, notes = read(text)
     check_segments(len(segments))
     check_order(segments, goes_on)
@@ -109,7 +116,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     segments, notes = [], []
     waiting: tuple[Head, int] | None = None  # a time alone on its line
     beneath: list[tuple[int, str]] = []
-    for number, line in content:
+    for number, line in cancellable(content, 500):
         head = find_head(line, number)
         if waiting is not None and (head is None or _is_sentence(head, first=not beneath)):
             beneath.append((number, line))
