@@ -177,7 +177,7 @@ def take_choices(store: TakeStore) -> list[str]:
     from .takes import Manifest
 
     takes, there = list(store.takes()), store.stored_keys()
-    whole = sorted((take for take in takes if isinstance(take, Manifest)), key=lambda take: -take.used)
+    whole = sorted((take for take in takes if isinstance(take, Manifest)), key=lambda take: take.recency, reverse=True)
     labels = [take_label(take, store.rendered(take, there)) for take in whole]
     return [*labels, *(f"cannot be read [{take.take}]" for take in takes if not isinstance(take, Manifest))]
 
@@ -214,4 +214,5 @@ def take_length(take: Manifest, rendered: int) -> str:
 
 def when(take: Manifest) -> str:
     """When it was rendered last, on this machine's clock."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(take.used))
+    said = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.used))
+    return f"{said} (dated ahead)" if take.is_ahead else said

@@ -21,6 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from . import held
 from .captions import Caption, CaptionTrack, check_captions, hide_captions
+from .durable import sync_file, sync_folder
 
 # BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players that ignore the tags assume 601
 # at these sizes, and so do decoders that ignore them, so colours come back either way.
@@ -249,6 +250,7 @@ class FilmWriter:
             raise ValueError(f"no frame was written to '{self.path}', so there is no film")
         try:
             self._joiner.close()
+            sync_file(self._part)  # else a loss of power may leave an empty film in the place of the one before
         except BaseException:
             self.abort()
             raise
@@ -258,9 +260,11 @@ class FilmWriter:
     def _name_film(self) -> None:
         try:
             held.replace(self._part, self.path)
-            return
         except PermissionError as error:
             reason = error
+        else:
+            sync_folder(self.path.parent)
+            return
         for spare in held.spare_names(self.path):
             if not spare.exists():  # else it is the user's
                 with contextlib.suppress(OSError):

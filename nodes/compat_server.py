@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import comfy.cli_args as cli_args
 from comfy_execution.utils import get_executing_context
 
 
@@ -34,3 +35,8 @@ def send_text(text: str, node: str, client: str | None) -> None:
 def routes():
     """Where routes are registered; None where no server runs, as in tests and tools."""
     return getattr(server(), "routes", None)
+
+
+def cors_header() -> str | None:
+    """The origin whose pages ComfyUI lets call its server, as --enable-cors-header names it; `*`: any. None without."""
+    return cli_args.args.enable_cors_header

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from comfy_api.latest import io
 
+from ..longlive_core.fields import shown
 from ..longlive_core.takes import TakeStore
 
 TakeType = io.Custom("LONGLIVE_TAKE")
@@ -21,3 +23,10 @@ class TakeHandle:
 
     def store(self) -> TakeStore:
         return TakeStore(self.folder)
+
+
+def checked_take(take: Any) -> TakeHandle:
+    """ValueError for what is no TAKE: over the API anything may stand in its place."""
+    if not isinstance(take, TakeHandle):
+        raise ValueError(f"take is {shown(take)}: connect the TAKE of Stream Sampler, Load Take or Branch Take")
+    return take

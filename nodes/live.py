@@ -1,30 +1,39 @@
 """Films that are being rendered now, as the front end and other programs see and steer them over HTTP.
 
     GET  /longlive/takes                 what the store holds
+    GET  /longlive/takes/choices         Load Take's list, see `choices.py`
     GET  /longlive/live/<id>/status      id: of the take, or of the node that renders it
     POST /longlive/live/<id>/prompt      {"text": ..., "at": "now" or a time, "transition": ...}
     POST /longlive/live/<id>/finish      end the film after the chunk that is being made
 
 A request only reads and writes a `Live`, never a model; no name that a client sends is ever opened as a file. Answers
-are JSON; mistakes are {"error": ...} with status 400, 404 (not known here), 409 (nothing can be changed any more), 413
-or 415. Foreign origins are refused by ComfyUI itself, for all routes alike.
+are JSON; mistakes are {"error": ...} with status 400, 403 (may not call, see `callers.py`), 404 (not known here), 409
+(nothing can be changed any more), 429 (too often), or one of the body's (`request_body.py`). What reads files or plans
+does so in a thread of its own: everything else that ComfyUI's server does waits for the thread that answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
-from collections.abc import Iterator
+import logging
+import math
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
-from ..longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooLate
+from ..longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooFast, TooLate
+from . import callers, compat_server
+from .callers import Refused
+from .choices import list_choices
+from .request_body import end_unread, read_object
 from .stores import film_file, store_folder
 
-MAX_BODY = 64 * 1024  # bytes
 REMEMBERED = 100  # finished films that still answer
 FIELDS = {"text", "at", "transition"}
 
@@ -39,6 +48,7 @@ class Showing:
 
 
 _showings: list[Showing] = []  # the newest last
+_listing = asyncio.Lock()  # one reads the store at a time: the threads are the whole server's
 
 
 @contextlib.contextmanager
@@ -54,127 +64,159 @@ def showing(node: str, prompt_id: str, live: Live) -> Iterator[None]:
 
 def find(name: str) -> Showing | None:
     """The newest film of this node or take."""
-    return next((s for s in reversed(_showings) if name in (s.node, *s.live.progress.takes)), None)
+    return next((s for s in reversed(_showings) if name == s.node or name in s.live.progress.takes), None)
 
 
 # --- routes
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
 
 def add_routes(routes: web.RouteTableDef) -> None:
     """Register the routes with ComfyUI's server."""
-    routes.get("/longlive/takes")(list_takes)
-    routes.get("/longlive/live/{name}/status")(status)
-    routes.post("/longlive/live/{name}/prompt")(change_prompt)
-    routes.post("/longlive/live/{name}/finish")(finish)
+    for method, path, handler in (
+        ("GET", "/longlive/takes", list_takes),
+        ("GET", "/longlive/takes/choices", list_choices),
+        ("GET", "/longlive/live/{name}/status", status),
+        ("POST", "/longlive/live/{name}/prompt", change_prompt),
+        ("POST", "/longlive/live/{name}/finish", finish),
+    ):
+        routes.route(method, path)(_answered(handler, changes=method != "GET"))
+    try:
+        _allowed()
+    except Refused as refusal:
+        logging.error("LongLive: %s", refusal)  # the routes say so too, to whoever calls them
+
+
+def _answered(handler: Handler, changes: bool) -> Handler:
+    """A route of ours: who may not call learns it before anything else; errors become answers."""
+
+    @functools.wraps(handler)
+    async def route(request: web.Request) -> web.Response:
+        try:
+            callers.check(_call(request, changes), _allowed(), compat_server.cors_header())
+            return await handler(request)
+        except Refused as refusal:
+            return await end_unread(request, _refusal(refusal.status, str(refusal)))
+        except TooFast as error:
+            return _refusal(429, str(error), {"Retry-After": str(math.ceil(error.retry_after))})
+        except TooLate as error:
+            return _refusal(409, str(error))
+
+    return route
+
+
+def _call(request: web.Request, changes: bool) -> callers.Call:
+    headers, target = request.headers, request.raw_path
+    absolute = "" if target.startswith("/") else "/".join(target.split("/", 3)[:3])
+    secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
+    names = ("Host", "Origin", "Sec-Fetch-Site")
+    return callers.Call(*(tuple(headers.getall(name, ())) for name in names), absolute, changes, secure)
+
+
+def _allowed() -> tuple[callers.Place, ...]:
+    try:
+        return _read_allowed(os.environ.get(callers.ALLOWED, ""))
+    except ValueError as error:
+        raise Refused(500, f"the environment variable {callers.ALLOWED}: {error}") from error
+
+
+_read_allowed = functools.lru_cache(maxsize=1)(callers.read_allowed)
 
 
 async def list_takes(request: web.Request) -> web.Response:
     try:
-        return web.json_response({"takes": await asyncio.to_thread(_all_takes)})
+        async with _listing:
+            text = await asyncio.to_thread(_all_takes)
     except TakeError as error:
-        return _refusal(500, str(error))
+        raise Refused(500, str(error)) from error
+    return web.json_response(text=text)
 
 
-def _all_takes() -> list[dict]:
+def _all_takes() -> str:
+    """JSON, made where it holds nobody up: that of a thousand takes is some megabytes."""
     folder = Path(store_folder())
     if not (folder / "takes").is_dir():  # nothing was rendered yet
-        return []
+        return '{"takes": []}'
     store = TakeStore(folder, create=False)
-    return [_described(store, take) for take in store.takes()]
+    there = store.stored_keys()
+    return json.dumps({"takes": [_described(store, take, there) for take in store.takes()]})
 
 
-def _described(store: TakeStore, take: Manifest | TakeError) -> dict:
+def _described(store: TakeStore, take: Manifest | TakeError, there: set[str]) -> dict:
     if isinstance(take, TakeError):
-        return {"error": str(take)}
+        return {"take": take.take, "error": str(take)}
     film = store.take_folder(take.id) / "film.mp4"
     return {
-        "take": take.id, "created": take.created, "chunks": len(take.keys), "rendered": store.rendered(take),
+        "take": take.id, "created": take.created, "chunks": len(take.keys), "rendered": store.rendered(take, there),
         "size": take.origin["size"], "seed": take.origin["seed"], "fps": take.encoding["fps"],
         "segments": take.segments, "timeline": take.timeline, "film": film_file(take.id) if film.is_file() else None,
     }  # fmt: skip
 
 
 async def status(request: web.Request) -> web.Response:
-    found = find(request.match_info["name"])
-    return _unknown(request) if found is None else _state(found)
+    return _state(await _film(request))
 
 
 async def change_prompt(request: web.Request) -> web.Response:
-    found = find(request.match_info["name"])
-    if found is None:
-        return _unknown(request)
+    body = await read_object(request)
+    found = await _film(request)
     try:
-        text, at, transition = _read_prompt(await _body(request))
-        chunk = found.live.prompt(text, at, transition)
-    except _Refused as refusal:
-        return _refusal(refusal.status, str(refusal))
-    except TooLate as error:
-        return _refusal(409, str(error))
+        chunk = await asyncio.to_thread(found.live.prompt, *_read_prompt(body))
+    except (TooFast, TooLate):
+        raise
     except ValueError as error:
-        return _refusal(400, str(error))
+        raise Refused(400, str(error)) from error
     return _state(found, chunk=chunk)
 
 
 async def finish(request: web.Request) -> web.Response:
-    found = find(request.match_info["name"])
-    if found is None:
-        return _unknown(request)
-    try:
-        found.live.finish()
-    except TooLate as error:
-        return _refusal(409, str(error))
+    _check_fields(await read_object(request, optional=True), set())
+    found = await _film(request)
+    found.live.finish()
     return _state(found)
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, message: str):
-        self.status = status
-        super().__init__(message)
-
-
-async def _body(request: web.Request) -> dict:
-    """The request's JSON object, of bounded size."""
-    if request.content_type != "application/json":
-        raise _Refused(415, "send the body as application/json")
-    data = b""
-    async for piece in request.content.iter_chunked(4096):
-        data += piece
-        if len(data) > MAX_BODY:
-            raise _Refused(413, f"the body is larger than {MAX_BODY} bytes")
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _Refused(400, "the body is not valid JSON") from error
-    if not isinstance(body, dict):
-        raise _Refused(400, 'the body is an object, such as {"text": "A red ball spins on a meadow."}')
-    return body
-
-
 def _read_prompt(body: dict) -> tuple[str, str | float, str]:
-    unknown = sorted(set(body) - FIELDS)
-    if unknown:
-        raise _Refused(400, f"unknown field {', '.join(map(repr, unknown))}: allowed are {', '.join(sorted(FIELDS))}")
+    _check_fields(body, FIELDS)
     text, at, transition = body.get("text"), body.get("at", "now"), body.get("transition", "recache")
     if not isinstance(text, str) or not text.strip():
-        raise _Refused(400, '"text" is the new prompt, a text')
+        raise Refused(400, '"text" is the new prompt, a text')
     if isinstance(at, bool) or not isinstance(at, (str, int, float)):
-        raise _Refused(400, '"at" is "now", a time such as "12s" or "16c", or seconds')
+        raise Refused(400, '"at" is "now", a time such as "12s" or "16c", or seconds')
     if not isinstance(transition, str):
-        raise _Refused(400, '"transition" is "recache", "keep" or "cut"')
+        raise Refused(400, '"transition" is "recache", "keep" or "cut"')
     return text, at, transition
+
+
+def _check_fields(body: dict, known: set[str]) -> None:
+    unknown = sorted(set(body) - known)
+    if unknown:
+        allowed = f"allowed are {', '.join(sorted(known))}" if known else "the body is empty, or {}"
+        raise Refused(400, f"unknown field {', '.join(map(repr, unknown))[:200]}: {allowed}")
+
+
+async def _film(request: web.Request) -> Showing:
+    """The film that a request names. Refused: 404, or 409 for a take that is not rendered now."""
+    name = request.match_info["name"]
+    found = find(name)
+    if found is not None:
+        return found
+    if await asyncio.to_thread(_is_stored, name):
+        raise Refused(409, f"take {name} is not being rendered here; queue its timeline to continue it")
+    raise Refused(404, "no film of this name is being rendered; give the id of its node or of its take")
+
+
+def _is_stored(name: str) -> bool:
+    with contextlib.suppress(TakeError):
+        TakeStore(store_folder(), create=False).read_manifest(name)
+        return True
+    return False
 
 
 def _state(found: Showing, **more) -> web.Response:
     return web.json_response({"node": found.node, "prompt_id": found.prompt_id, **found.live.status(), **more})
 
 
-def _unknown(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    with contextlib.suppress(TakeError):
-        TakeStore(store_folder(), create=False).read_manifest(name)
-        return _refusal(409, f"take {name} is not being rendered here; queue its timeline to go on with it")
-    return _refusal(404, "no film of this name is being rendered; give the id of its node or of its take")
-
-
-def _refusal(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": message}, status=status, headers=headers)

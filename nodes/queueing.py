@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..longlive_core.fields import shown
 from . import bounds, compat, compat_prompt
 from .prompt_graph import UNKNOWN, Graph
 
@@ -30,9 +31,9 @@ def widgets_judged(node: type[io.ComfyNode]) -> bool | str:
 
 
 def widgets_fault(graph: Graph, node: str, inputs: Iterable[io.Input], taken: str = "") -> tuple[str | None, bool]:
-    """(what is wrong with one of the widgets and is not said by ComfyUI itself, whether all of them are right)
+    """(what is wrong with one of the inputs and is not said by ComfyUI itself, whether all widgets are right)
 
-    A link to an input that there is not counts as such.
+    A link to an input that there is not counts as such, and so does a value in the place of a link.
 
     taken: the widget that the node's `validate_inputs` takes, at which ComfyUI does not look.
     """
@@ -42,6 +43,9 @@ def widgets_fault(graph: Graph, node: str, inputs: Iterable[io.Input], taken: st
         compat.refuse_removed({name: None for name in graph.links(node) if name not in names})
     except ValueError as error:
         return str(error), False
+    forged = _forged(graph, node, inputs)
+    if forged is not None:
+        return forged, False
     for name, widget in bounds.widgets_of(inputs).items():
         error = _fault(graph, node, widget)
         if error is not None:
@@ -49,6 +53,15 @@ def widgets_fault(graph: Graph, node: str, inputs: Iterable[io.Input], taken: st
             if name == taken or not _said_by_host(error) or graph.link(node, name) is not None:
                 return str(error), False
     return None, all_right
+
+
+def _forged(graph: Graph, node: str, inputs: list[io.Input]) -> str | None:
+    """What is wrong where a value stands in the place of a link: ComfyUI hands it to the node as it came."""
+    given, widgets = graph.inputs(node), bounds.widgets_of(inputs)
+    for name in (each.id for each in inputs if each.id not in widgets):
+        if given.get(name) is not None and graph.link(node, name) is None:
+            return f"{name} is {shown(given[name])}: connect it to another node's output, it takes no value"
+    return None
 
 
 def _fault(graph: Graph, node: str, widget: io.Input) -> Exception | None:

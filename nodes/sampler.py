@@ -13,7 +13,7 @@ from ..longlive_core.sizes import film_size
 from . import bounds, compat, compat_server
 from .checks import SAMPLER, sampler_fault
 from .filming import Filming
-from .handles import TakeType
+from .handles import TakeType, checked_take
 from .inputs import AUTO, KEEP, sampler_inputs
 from .queueing import judged
 from .search_words import WORDS
@@ -54,6 +54,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         """widgets: those of `sampler_inputs`; what is left out has its default."""
         given = bounds.settings(sampler_inputs(), widgets)
         compat.refuse_missing(MODEL=model, VAE=vae)
+        take = None if take is None else checked_take(take)
         preset = compat.preset_of(model)
         stream = _stream(given, preset)
         asked = (given["size"], given["width"], given["height"])

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..longlive_core.reports import branch_report, take_choices, take_report
-from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, find_place
+from ..longlive_core.reports import branch_report, take_report
+from ..longlive_core.takes import (
+    Manifest,
+    TakeError,
+    TakeMissing,
+    TakeStore,
+    check_place,
+    check_rendered,
+    find_place,
+)
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
 from . import bounds, compat
-from .handles import TakeHandle, TakeType
+from .choices import NEWEST, id_of
+from .handles import TakeHandle, TakeType, checked_take
 from .prompt_graph import UNKNOWN, Graph
 from .queueing import judged, widgets_fault, widgets_judged
 from .search_words import WORDS
 from .stores import open_store, store_folder
 
-NEWEST = "newest"
 MOST_FRAMES = 1000
 FIRST_PLACE = "2s"  # inside nearly every take
-_ID = re.compile(r"(?:.*\[)?([0-9a-f]{12})\]?\s*\Z", re.DOTALL)  # alone, or in brackets at a label's end
-_listed: dict[Path, tuple[tuple, list[str]]] = {}  # of the folder listed last: its state, and its choices
-_ID_BEFORE = re.compile(r"([0-9a-f]{12}) ")  # followed by first words
 
 
 class LongLiveTakeFrames(io.ComfyNode):
@@ -67,9 +70,11 @@ class LongLiveTakeFrames(io.ComfyNode):
     @compat.cancellable()
     def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
         first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
+        take = checked_take(take)
         store = take.store()
         manifest = store.read_manifest(take.id)
         chunks = min(take.chunks, store.rendered(manifest))
+        check_rendered(manifest, chunks)
         if vae is None:
             pictures = stored_frames(store, manifest, chunks, first, frames)
             last = stored_frames(store, manifest, chunks, -1, 1)
@@ -97,7 +102,7 @@ class LongLiveLoadTake(io.ComfyNode):
             search_aliases=WORDS["LongLiveLoadTake"],
             inputs=[
                 io.Combo.Input(
-                    "name", options=[NEWEST, *_choices()], default=NEWEST,
+                    "name", options=[NEWEST], default=NEWEST,  # the front end adds the takes
                     tooltip="The takes, the one rendered last first: when, length, size, first words, id. Press R to "
                     "read the folder again. Programs give the id alone, or newest.",
                 ),
@@ -107,20 +112,21 @@ class LongLiveLoadTake(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None):
-        # A take may have come, or gone on, after the front end read the list, so its words do not count.
+        # ComfyUI knows of no take, and its words in the list may have changed meanwhile: they do not count.
         return judged("LongLiveLoadTake", _name_fault, alone=None if name is None else _take_fault(name))
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **inputs):
-        return _manifest(name or NEWEST).used
+        return _manifest(open_store(), NEWEST if name is None else name).used
 
     @classmethod
     @compat.cancellable()
     def execute(cls, name: str, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
-        manifest = _manifest(name)
         store = open_store()
+        manifest = _manifest(store, name)
         handle = TakeHandle(str(store.folder), manifest.id, store.rendered(manifest))
+        check_rendered(manifest, handle.chunks)
         return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
 
 
@@ -130,48 +136,23 @@ def _name_fault(graph: Graph, node: str) -> str | None:
 
 
 def _take_fault(name: Any) -> str | None:
-    """What is wrong with a choice of Load Take."""
-    if name == NEWEST:
-        return None
+    """Why no take can be loaded by that name; whether there is a newest one is known when it runs."""
     try:
-        TakeStore(store_folder(), create=False).read_manifest(_id_of(name))
-    except TakeMissing:
-        return f"there is no take {_id_of(name)} here: press R to read the list again"
+        if name != NEWEST:
+            TakeStore(store_folder(), create=False).read_manifest(id_of(name))
+    except TakeMissing as error:
+        return f"{error}; press R to read the list again"
     except TakeError as error:
         return str(error)
     return None
 
 
-def _choices() -> list[str]:
-    """A label for every take, the one rendered last first; those that cannot be read come last, and say so."""
-    if not (Path(store_folder()) / "takes").is_dir():
-        return []
-    try:
-        store = TakeStore(store_folder(), create=False)
-    except TakeError:
-        return []  # whoever renders is told why
-    state = store.state()
-    if _listed.get(store.folder, (None,))[0] != state:  # ComfyUI asks many times for every prompt
-        _listed.clear()
-        _listed[store.folder] = (state, take_choices(store))
-    return _listed[store.folder][1]
-
-
-def _id_of(name: Any) -> str:
-    """The id in a choice of this version or an earlier one. TakeError where there is none."""
-    match = (_ID.match(name) or _ID_BEFORE.match(name)) if isinstance(name, str) else None
-    if match is None:
-        raise TakeError(f"{bounds.shown(name)} names no take: choose one from the list, or give its id, which is "
-                        "twelve hexadecimal digits, or newest")  # fmt: skip
-    return match[1]
-
-
-def _manifest(name: str) -> Manifest:
-    store = open_store()
+def _manifest(store: TakeStore, name: Any) -> Manifest:
+    """Of a take by its name, whatever that is; the newest is the one used last of those that have something."""
     if name != NEWEST:
-        return store.read_manifest(_id_of(name))
-    newest = max((take for take in store.takes() if isinstance(take, Manifest)), key=lambda take: take.used,
-                 default=None)  # fmt: skip
+        return store.read_manifest(id_of(name))
+    there = (take for take in store.takes() if isinstance(take, Manifest) and store.has_latents(take.keys[0]))
+    newest = max(there, key=lambda take: take.recency, default=None)
     if newest is None:
         raise TakeError("there is no take yet; render a film first")
     return newest
@@ -210,6 +191,7 @@ class LongLiveBranchTake(io.ComfyNode):
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
         check_place(at)
+        take = checked_take(take)
         manifest = take.store().read_manifest(take.id)
         place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)

@@ -55,7 +55,7 @@ LIVE = (
     "curl -H 'Content-Type: application/json' \\\n"
     '  -d \'{"text": "PROMPT"}\' \\\n'
     "  http://127.0.0.1:8188/longlive/live/3/prompt\n"
-    "curl -X POST \\\n"
+    "curl -X POST -H 'Content-Type: application/json' \\\n"
     "  http://127.0.0.1:8188/longlive/live/3/finish\n```"
 )
 

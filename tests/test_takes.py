@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.takes import TakeError, TakeStore, render_take
@@ -197,10 +198,10 @@ def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, 
 
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda text: text[:40], "is damaged"),
-    (lambda text: "[]", "format None"),
-    (lambda text: text.replace('"format": 1', '"format": 2'), "format 2, this version reads 1"),
-    (lambda text: json.dumps({**json.loads(text), "extra": 1}), "is damaged.*extra"),
-    (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "says that it is take 000000000000"),
+    (lambda text: "[]", "does not say what it is"),
+    (lambda text: text.replace('"format": 2', '"format": 3'), "format 3, this version reads 1 to 2; update the pack"),
+    (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is no field.*update the pack"),
+    (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "its id is not that of its chunks"),
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damage, words):
     """Forbids guessing, and removing chunks that an unreadable take may need."""
@@ -213,6 +214,32 @@ def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damag
     assert sorted(type(entry).__name__ for entry in studio.store.takes()) == ["Manifest", "TakeError"]
     studio.store.remove(other.manifest.id)
     assert len(studio.latents(take)) == 9
+
+
+@pytest.mark.parametrize("files", [[], [".lock"], [".lock", "take.json.0123abcd.tmp"]])
+def test_a_take_that_was_never_begun_is_none(studio, files):
+    """Forbids that a crash before the first manifest leaves an error in the list for ever, and chunks that stay with
+    it: what belongs to nobody is not removed while a take cannot be read."""
+    take = studio.open(chunks=9)
+    folder = studio.store.take_folder("0123456789ab")
+    folder.mkdir()
+    for name in files:
+        (folder / name).touch()
+    assert [entry.id for entry in studio.store.takes()] == [take.id]
+    studio.store.save_latents("f" * 32, torch.zeros(1, 16, 3, 4, 6))
+    chunk = studio.store.latents_path("f" * 32)
+    os.utime(chunk, (0, 0))
+    studio.store.remove(take.id)
+    assert not chunk.exists()
+
+
+def test_a_take_whose_manifest_is_gone_is_reported(studio):
+    """Forbids that a film which lies there is not listed at all."""
+    take = studio.open(chunks=1, text="0c a")
+    studio.render(take)
+    (studio.store.take_folder(take.id) / "take.json").unlink()
+    (listed,) = studio.store.takes()
+    assert isinstance(listed, TakeError) and listed.take == take.id
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "ABCDEFABCDEF", "0" * 11, "0" * 12])

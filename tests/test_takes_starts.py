@@ -122,7 +122,7 @@ def test_a_branch_with_another_seed_keeps_its_beginning(studio):
 def test_what_cannot_be_gone_on_with(studio):
     """Forbids going on after chunks that are not there, in another size, or with another chunk."""
     take = studio.open()
-    with pytest.raises(TakeError, match="has 0 chunks rendered"):
+    with pytest.raises(TakeError, match="has no chunk rendered yet"):
         go_on(studio, take, "0c a", 3)
     studio.render(take)
     with pytest.raises(TakeError, match=f"after chunk 1 to {CHUNKS}, not after 11"):

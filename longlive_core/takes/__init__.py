@@ -8,14 +8,15 @@ size by `room.py`. `take.py` says what a take is, `rendering.py` makes what is m
 
 from .errors import TakeError, TakeMissing
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
-from .live import Live, TooLate, TooMany
+from .live import Live, TooFast, TooLate
 from .manifest import Manifest
-from .places import Place, check_place, find_place
+from .places import Place, check_place, check_rendered, find_place
 from .rendering import render_take
 from .starts import clip_chunks, clip_latents, extended, give_latents
 from .store import TakeStore
 from .take import Take, open_take, plan_take, reason_for, reuse
 
 __all__ = ["Given", "Live", "Manifest", "Origin", "Place", "ShotKeys", "Take", "TakeError", "TakeMissing", "TakeStore",
-           "TooLate", "TooMany", "Vae", "check_place", "clip_chunks", "clip_latents", "extended", "find_place",
-           "give_latents", "open_take", "plan_take", "reason_for", "render_take", "reuse", "shots_of"]  # fmt: skip
+           "TooFast", "TooLate", "Vae", "check_place", "check_rendered", "clip_chunks", "clip_latents", "extended",
+           "find_place", "give_latents", "open_take", "plan_take", "reason_for", "render_take", "reuse",
+           "shots_of"]  # fmt: skip

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import proofs
-from .disk import entries, set_aside, write_whole
+from .disk import entries, set_aside, settle, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .proofs import Damaged, Facts, read_latents, read_unit
 
@@ -71,10 +71,12 @@ class Chunks:
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        return {path.name.removesuffix(LATENTS) for path in self.folder.glob(f"*/*{LATENTS}")}
+        folders = (folder for folder in entries(self.folder) if folder.is_dir())
+        return {file.name.removesuffix(LATENTS) for folder in folders for file in entries(Path(folder.path))
+                if file.name.endswith(LATENTS)}  # fmt: skip
 
     def save_latents(self, key: str, latents: Tensor) -> None:
-        """Keep a chunk, [1, C, T, h, w], in its dtype."""
+        """Keep a chunk, [1, C, T, h, w], in its dtype; over a loss of power once it is settled."""
         _keep(self.latents_path(key), proofs.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -109,6 +111,10 @@ class Chunks:
                 return self.save_unit(facts, data)
         return data
 
+    def settle(self, key: str) -> None:
+        """From here on a loss of power does not take what was saved of a chunk."""
+        settle(self.latents_path(key).parent)
+
     def proved_unit(self, facts: Facts) -> tuple[bytes, bool]:
         """-> a unit, whether a checksum proved it. ChunkDamaged where it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
@@ -129,7 +135,7 @@ class Chunks:
 def _keep(path: Path, data: bytes) -> None:
     """A chunk's file. One that somebody put there meanwhile, and holds, has the same content."""
     try:
-        write_whole(path, data)
+        write_whole(path, data, settled=False)
     except TakeError as error:
         if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
             raise

@@ -1,4 +1,4 @@
-"""Files of a store: each appears whole, or not at all."""
+"""Files of a store: each appears whole, or not at all, and stays when the power fails."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import held
+from ..durable import make_folder, sync_folder
 from .errors import TakeError
 
 UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet
@@ -26,11 +27,15 @@ def writing(path: os.PathLike) -> Iterator[None]:
                         "before is kept") from error  # fmt: skip
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, its folder too; it appears whole, or not at all. TakeError where the disk takes no more."""
+def write_whole(path: Path, data: bytes, settled: bool = True) -> None:
+    """Write a file, its folder too; it appears whole, or not at all. TakeError where the disk takes no more.
+
+    A loss of power does not take it, unless settled is False: then only once `settle` was called for its folder, which
+    does for several files at once.
+    """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with part.open("wb") as file:
                 file.write(data)
@@ -40,6 +45,14 @@ def write_whole(path: Path, data: bytes) -> None:
         except OSError:
             held.remove(part)
             raise
+        if settled:
+            sync_folder(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """From here on a loss of power keeps what was made, renamed or removed in a folder. TakeError where it cannot."""
+    with writing(folder):
+        sync_folder(folder)
 
 
 def set_aside(path: Path) -> bool:
@@ -56,14 +69,6 @@ def entries(folder: Path) -> list[os.DirEntry]:
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
         return list(found)
     return []
-
-
-def changed(path: os.PathLike) -> int:
-    """Nanoseconds since 1970; 0 where there is no such file."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
 
 
 def age(path: Path) -> float:

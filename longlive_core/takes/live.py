@@ -31,12 +31,12 @@ class TooLate(ValueError):
     """The film is finished, or the chunk in question is made already."""
 
 
-class TooMany(ValueError):
-    """More prompts than are taken in a while. seconds: after which one is taken again."""
+class TooFast(ValueError):
+    """Changes come faster than they can be taken. retry_after: seconds until the next one may come."""
 
-    def __init__(self, message: str, seconds: float):
+    def __init__(self, message: str, retry_after: float):
+        self.retry_after = retry_after
         super().__init__(message)
-        self.seconds = seconds
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Live:
             transition: recache, keep or cut.
 
         Raises:
-            TimelineError: what a timeline may not hold. TooLate: nothing can be changed there any more. TooMany: they
+            TimelineError: what a timeline may not hold. TooLate: nothing can be changed there any more. TooFast: they
                 come too fast. ValueError: anything else that is no prompt, or lies too far ahead.
         """
         with self._lock:
@@ -202,7 +202,7 @@ class Live:
         now = self._clock()
         if len(self._came) == PROMPTS and now - self._came[0] < WITHIN:
             wait = self._came[0] + WITHIN - now
-            raise TooMany(f"{count(PROMPTS, 'prompt')} came within {WITHIN:g} s, which is the most: give the next one "
+            raise TooFast(f"{count(PROMPTS, 'prompt')} came within {WITHIN:g} s, which is the most: give the next one "
                           f"in {math.ceil(wait)} s", wait)  # fmt: skip
         self._came.append(now)
 

@@ -1,19 +1,18 @@
-"""The manifest of a take: what it is, as a file that anybody may have edited."""
+"""The manifest of a take: what it is."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..beginnings import PIXELS
-from ..timeline import shot_boundary
-from .errors import TakeError, TakeMissing
+from ..timeline import Plan, read_exact, shot_boundary
+from .errors import TakeError
+from .keys import digest
 from .proofs import Facts
 
-FORMAT = 1  # of the file; that of the keys is `keys.KEY_FORMAT`
+_AHEAD = 24 * 3600.0  # seconds by which clocks of machines that share a store may differ
 
 
 @dataclass
@@ -21,7 +20,7 @@ class Manifest:
     """What a take is.
 
     Attributes:
-        id: twelve hexadecimal digits.
+        id: twelve hexadecimal digits, which follow from shots and unit (`take_id`).
         timeline: the text as written.
         exact: the same film's timeline with its times in chunks.
         origin: the run's settings, from `Origin.as_json`.
@@ -31,7 +30,7 @@ class Manifest:
         unit: name of the encoding in the units' file names.
         vae_width: of the VAE whose latents these are.
         given: how many chunks it begins with that it did not make itself.
-        created, used: seconds since 1970.
+        created, used: seconds since 1970, as a clock said that may have been wrong.
     """
 
     id: str
@@ -46,7 +45,6 @@ class Manifest:
     given: int = 0
     created: float = field(default_factory=time.time)
     used: float = field(default_factory=time.time)
-    format: int = FORMAT
 
     @property
     def keys(self) -> list[str]:
@@ -66,17 +64,34 @@ class Manifest:
                 frames = shot_boundary(inside + 1, size) - shot_boundary(inside, size)
                 yield Facts(key, self.unit, frames, (encoding["width"], encoding["height"]))
 
-    def is_whole(self) -> bool:
-        """Whether the fields are of their kinds; in a file that somebody edited they may be anything."""
+    def plan(self, fps: float | None = None) -> Plan:
+        """What it was made by. fps: another rate than its own. TakeError where `exact` is of another film than the
+        other fields, which a checksum rules out."""
+        own, chunk, chunks = self.encoding["fps"], self.origin["stream"]["chunk"], len(self.keys)
         try:
-            width, height = self.origin["size"]
-            numbers = (width, height, self.origin["stream"]["chunk"], self.encoding["fps"], self.created, self.used)
-            texts = [segment["text"] for segment in self.segments] + self.keys + [self.exact, self.unit]
-            counts = [segment["chunk"] for segment in self.segments]
-        except (KeyError, TypeError, ValueError):
-            return False
-        right = all(isinstance(number, (int, float)) for number in (*numbers, *counts))
-        return bool(self.segments and self.keys and right and all(isinstance(text, str) for text in texts))
+            script = read_exact(self.exact)
+            plan = script.plan(None, own, chunk, chunks=chunks)
+        except ValueError as error:
+            raise TakeError(damaged(self.id, f"its exact timeline is none: {error}")) from error
+        said = [(segment["chunk"], segment["text"]) for segment in self.segments]
+        if [(segment.start_chunk, segment.text) for segment in plan.segments] != said:
+            raise TakeError(damaged(self.id, "its exact timeline has other prompts than its segments"))
+        return plan if fps in (None, own) else script.plan(None, fps, chunk, chunks=chunks)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is dated later than now: some clock is wrong, or was."""
+        return _is_ahead(self.used)
+
+    @property
+    def recency(self) -> tuple[bool, float]:
+        """When it was used, to be compared. One that is dated ahead comes before all others: they were used since."""
+        return not _is_ahead(self.used), self.used
+
+    @property
+    def newness(self) -> tuple[bool, float]:
+        """When it was begun, to be compared as `recency` is."""
+        return not _is_ahead(self.created), self.created
 
     def frames(self, chunks: int) -> int:
         """Pixel frames of its first chunks."""
@@ -90,32 +105,21 @@ class Manifest:
         """How long its first chunks last."""
         return self.frames(chunks) / self.encoding["fps"]
 
-    def as_bytes(self) -> bytes:
-        """The content of its file."""
-        return json.dumps(vars(self), ensure_ascii=False, indent=1).encode()
+
+def _is_ahead(seconds: float) -> bool:
+    return seconds > time.time() + _AHEAD
 
 
-def read_manifest(path: Path, take: str) -> Manifest:
-    """The manifest of the take with that id. TakeError with the reason: none there, damaged, or of a newer version."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise TakeMissing(f"there is no take {take} in '{path.parents[2]}'; see `takes list`") from error
-    except OSError as error:
-        raise TakeError(f"'{path}' cannot be read ({error.strerror})") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise TakeError(f"'{path}' is damaged ({error}); its chunks are still there: render the timeline again, or "
-                        "remove the take") from error  # fmt: skip
-    version = data.get("format") if isinstance(data, dict) else None
-    if version != FORMAT:
-        raise TakeError(f"'{path}' has format {version!r}, this version reads {FORMAT}; "
-                        "update the pack, or remove the take")  # fmt: skip
-    try:
-        manifest = Manifest(**data)
-    except TypeError as error:
-        raise TakeError(f"'{path}' is damaged ({error}); remove the take") from error
-    if not manifest.is_whole():
-        raise TakeError(f"'{path}' is damaged (a field is not what it should be); remove the take")
-    if manifest.id != take:
-        raise TakeError(f"'{path}' says that it is take {manifest.id}; it was moved or edited")
-    return manifest
+def take_id(shots: list[list[str]], unit: str) -> str:
+    """What a take is called that has these chunk keys, shot by shot, and units of video of that name."""
+    return digest([shots, unit])[:12]
+
+
+def damaged(take: str, reason: str) -> str:
+    """What is said of a take that cannot be read."""
+    return f"take {take} is damaged ({reason}); {remedy(take)}"
+
+
+def remedy(take: str) -> str:
+    """What to do about it."""
+    return f"render its timeline again, which writes it anew from what is there, or remove it: takes remove {take}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..timeline import Plan, parse, parse_time
+from ..timeline import parse_time
 from ..wording import count, shorten
+from .errors import TakeError
 from .manifest import Manifest
 
 FORMS = "a time such as 12s or 0:12, a segment such as 'segment 2', or chunks such as 16c"
@@ -23,10 +24,10 @@ class Place:
     requested: float | None = None
 
 
-def plan_of(take: Manifest) -> Plan:
-    """The plan that a take was made by."""
-    fps, chunk = take.encoding["fps"], take.origin["stream"]["chunk"]
-    return parse(take.exact).plan(None, fps, chunk, chunks=len(take.keys))
+def check_rendered(take: Manifest, chunks: int) -> None:
+    """Raise TakeError where nothing of a take is there. chunks: so many are, from its start."""
+    if chunks < 1:
+        raise TakeError(f"take {take.id} has no chunk rendered yet: queue its timeline, or choose another take")
 
 
 def check_place(text: str) -> None:
@@ -43,9 +44,10 @@ def find_place(take: Manifest, text: str, chunks: int | None = None) -> Place:
         chunks: so many of the take are there; None: all.
 
     Raises:
-        ValueError: it names no place, or one outside the take.
+        ValueError: it names no place, or one outside the take. TakeError: there is nothing of the take.
     """
-    there = len(take.keys) if chunks is None else chunks
+    there = len(take.keys) if chunks is None else min(chunks, len(take.keys))
+    check_rendered(take, there)
     kind, value = _read(text)
     if kind == "segment":
         return _segment(take, int(value), there)
@@ -89,5 +91,5 @@ def _seconds(take: Manifest, seconds: float, there: int, text: str) -> Place:
     length = take.seconds(there)
     if not 0 < seconds <= length + 0.005:  # as exactly as it is shown
         raise ValueError(f"{text.strip()!r}: the take lasts {length:.2f} s; give a time after its start, up to that")
-    chunk = min(max(1, plan_of(take).chunk_at(seconds)), there)
+    chunk = min(max(1, take.plan().chunk_at(seconds)), there)
     return Place(chunk, take.seconds(chunk), seconds)

@@ -155,9 +155,13 @@ class _Rendering:
         store, facts = self.take.store, self.take.unit_of(chunk)
         rendered = self._render(chunk)
         if store.has_unit(facts.key, facts.unit):
-            return rendered, None, store.chunks.load_unit(facts)
-        frames = self._decode(chunk)
-        return rendered, frames, store.chunks.save_unit(facts, encode_unit(frames, self.take.encoding))
+            frames, unit = None, store.chunks.load_unit(facts)
+        else:
+            frames = self._decode(chunk)
+            unit = store.chunks.save_unit(facts, encode_unit(frames, self.take.encoding))
+        if rendered or frames is not None:
+            store.settle(facts.key)  # before anybody is told that it is done
+        return rendered, frames, unit
 
     def _render(self, chunk: int) -> bool:
         """Store a chunk's latents, unless they are there; returns whether they were not."""
@@ -190,6 +194,7 @@ class _Rendering:
                                 "comes from again, or begin with the picture or clip again") from damage  # fmt: skip
             self.roll = self.decoding = None  # stopped in the middle of reading
             self._remaking(self._render, chunk)
+            self.take.store.settle(damage.key)
         self.live.repaired(chunk, damage.unit is None)
 
     def _latents(self, chunk: int) -> Tensor:

@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from .. import held
-from .disk import UNFINISHED, age, bytes_of
+from .disk import UNFINISHED, age, bytes_of, settle
 from .errors import TakeError
 from .manifest import Manifest
 
@@ -79,6 +79,7 @@ def _drop_folder(store: TakeStore, take: str) -> None:
         os.rename(folder, gone)  # whole or not at all: on Windows not while a file in it is open
     except PermissionError as error:
         raise TakeError(f"take {take} cannot be removed ({error.strerror}): close what shows its film") from error
+    settle(folder.parent)  # before its chunks go: after a loss of power it would be back without them
     shutil.rmtree(gone, ignore_errors=True)
 
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ..beginnings import PIXELS, check_given
 from ..cancelling import cancellable
-from ..timeline import NewSegment, Plan, read_exact, shot_boundary
+from ..timeline import NewSegment, Plan, shot_boundary
 from ..vae import encode
 from ..wording import count
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, given_key
 from .manifest import Manifest
+from .places import check_rendered
 from .store import TakeStore
 
 
@@ -68,6 +69,7 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
         keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
         if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
             store.save_latents(keys[-1], part)
+            store.settle(keys[-1])
     return Given(tuple(keys))
 
 
@@ -88,12 +90,13 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     """
     manifest = store.read_manifest(take)
     there = store.rendered(manifest)
+    check_rendered(manifest, there)
     chunks = there if chunks is None else chunks
     if not 1 <= chunks <= there:
         raise TakeError(f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
                         f"{there}, not after {chunks}")  # fmt: skip
     _check_like(manifest, size, plan.chunk)
-    old = read_exact(manifest.exact).plan(None, plan.fps, plan.chunk, chunks=len(manifest.keys)).resized(chunks)
+    old = manifest.plan(plan.fps).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
     new = [NewSegment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend)
            for segment in plan.segments]  # fmt: skip

@@ -25,11 +25,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..cancelling import cancellable
+from ..durable import make_folder
 from . import room
 from .chunks import Chunks, keys_of, latents_name, unit_name
-from .disk import UNFINISHED, changed, entries, write_whole
-from .errors import TakeError
-from .manifest import Manifest, read_manifest
+from .disk import UNFINISHED, entries, set_aside, write_whole, writing
+from .errors import TakeError, TakeMissing
+from .manifest import Manifest
+from .manifest_file import manifest_bytes, read_manifest
 
 _ID = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -54,7 +56,7 @@ class TakeStore:
 
     def _make(self) -> None:
         for place in (self.chunks.folder, self._takes):
-            place.mkdir(parents=True, exist_ok=True)
+            make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         probe.write_bytes(b"")
         probe.unlink()
@@ -87,6 +89,10 @@ class TakeStore:
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """A chunk, float32 [1, C, T, h, w] on the CPU. shape: (T, h, w), where it is known. ChunkDamaged."""
         return self.chunks.load_latents(key, shape)
+
+    def settle(self, key: str) -> None:
+        """From here on a loss of power does not take what was saved of a chunk: to be called before it is reported."""
+        self.chunks.settle(key)
 
     def latents_path(self, key: str) -> Path:
         return self.chunks.latents_path(key)
@@ -133,9 +139,15 @@ class TakeStore:
             lock.release()
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """From here on, the chunks that the take names stay."""
+        """From here on, the chunks that the take names stay. What lies in its place and is no file goes aside."""
+        data, path = manifest_bytes(manifest), self._manifest_path(manifest.id)
         with self._lock:
-            write_whole(self._manifest_path(manifest.id), manifest.as_bytes())
+            with writing(path):
+                if os.path.lexists(path.parent) and not path.parent.is_dir():
+                    os.rename(path.parent, path.parent.with_name(f"{manifest.id}.{uuid.uuid4().hex[:8]}{room.REMOVED}"))
+                elif path.is_dir():
+                    set_aside(path)
+            write_whole(path, data)
 
     def read_manifest(self, take: str) -> Manifest:
         """TakeError with the reason: no such take, damaged, or of a newer version."""
@@ -154,14 +166,10 @@ class TakeStore:
                 try:
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
-                    error.take = folder.name
+                    if isinstance(error, TakeMissing) and _is_bare(folder):
+                        continue  # one that is being begun, or that power was lost in: there is nothing to report
                     found.append(error)
-        yield from sorted(found, key=lambda take: -take.created if isinstance(take, Manifest) else 0.0)
-
-    def state(self) -> tuple:
-        """Another value after a take or a chunk came, went, or was written anew; cheap, for those who keep a list."""
-        manifests = (self._manifest_path(folder.name) for folder in entries(self._takes))
-        return tuple((os.fspath(path), changed(path)) for path in (*manifests, *entries(self.chunks.folder)))
+        yield from sorted(found, key=_newness, reverse=True)
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
@@ -204,3 +212,12 @@ class TakeStore:
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
         return room.size_of(self, manifest)
+
+
+def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
+    return take.newness if isinstance(take, Manifest) else (False, -1.0)
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a take's folder holds no more than a lock and what was not finished."""
+    return all(entry.name == ".lock" or entry.name.endswith(UNFINISHED) for entry in entries(folder))

@@ -22,8 +22,8 @@ from ..video import Encoding, FilmWriter
 from ..wording import count
 from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
-from .keys import Given, Origin, ShotKeys, Vae, digest, shots_of
-from .manifest import Manifest
+from .keys import Given, Origin, ShotKeys, Vae, shots_of
+from .manifest import Manifest, take_id
 from .proofs import Facts
 from .room import FILM, GROWING
 from .store import TakeStore
@@ -199,14 +199,14 @@ def _prompt(segment: PlannedSegment) -> tuple:
 def _planned(store: TakeStore, timeline: str, exact: str, plan: Plan, origin: Origin, shots: list[ShotKeys],
              encoding: Encoding, unit: str, vae_width: int, given: Given) -> Take:  # fmt: skip
     manifest = Manifest(
-        id=digest([[shot.keys for shot in shots], unit])[:12], timeline=timeline, exact=exact,
+        id=take_id([list(shot.keys) for shot in shots], unit), timeline=timeline, exact=exact,
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
         shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, vae_width=vae_width,
-        given=given.foreign(origin),
+        given=min(given.foreign(origin), plan.chunks),  # a film may be finished within them
     )  # fmt: skip
     new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
-        manifest.created = store.read_manifest(manifest.id).created
+        manifest.created = min(manifest.created, store.read_manifest(manifest.id).created)  # no clock was ahead
         new = False
     return Take(store, manifest, plan, origin, encoding, shots, given, new)
 

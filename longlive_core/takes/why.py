@@ -23,7 +23,7 @@ def why(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str
         return None
     mine = set(manifest.keys)
     # Of those that share most, the one used last: what the user changed a moment ago.
-    return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.used)), manifest, names)
+    return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.recency)), manifest, names)
 
 
 def difference(old: Manifest, new: Manifest, names: Sequence[dict] = ()) -> str | None:

@@ -6,6 +6,10 @@ import shutil
 
 import pytest
 
+from longlive_core.reports import take_choices
+from longlive_core.takes import TakeStore
+
+from ..made_takes import manifest, place
 from . import graphs
 from .graphs import SAMPLER
 from .server import PACK_NAME
@@ -230,3 +234,86 @@ def test_templates_stand_in_their_order(page):
     """Forbids the disk's order, which is none: the server lists the files as it finds them."""
     listed = page.evaluate("async (pack) => (await window.app.api.getWorkflowTemplates())[pack]", PACK_NAME)
     assert listed == sorted(listed) and len(listed) == len(graphs.NAMES)
+
+
+# --- Load Take's list
+
+# Load Take's nodes: what is chosen in each, and the ids in its list, oldest words first.
+LISTED = """() => window.app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake").map((node) => {
+  const { value, options } = node.widgets.find((widget) => widget.name === "name");
+  return { value, listed: options.values.map((label) => label.match(/\\[(.*)\\]$/)?.[1] ?? label) };
+})"""
+HAVE = """(id) => window.app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake")
+  .every((node) => node.widgets[0].options.values.some((label) => label.endsWith(`[${id}]`)))"""
+# Where the first node's widget is, in pixels of the page.
+WIDGET_AT = """() => {
+  const { graph, canvas } = window.app;
+  const node = graph.nodes.find((each) => each.type === "LongLiveLoadTake");
+  canvas.ds.scale = 1;
+  canvas.ds.offset = [200 - node.pos[0], 200 - node.pos[1]];
+  canvas.draw(true, true);
+  const { left, top } = canvas.canvas.getBoundingClientRect();
+  return [left + 200 + node.size[0] / 2, top + 200 + node.widgets[0].last_y + 10];
+}"""
+QUEUE_ALONE = """async () => {
+  const { app } = window, { api } = app;
+  const [kept, ...others] = app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake");
+  others.forEach((node) => app.graph.remove(node));
+  const shown = window.LiteGraph.createNode("PreviewAny");
+  app.graph.add(shown);
+  kept.connect(0, shown, 0);
+  window.longliveEnd = null;
+  for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+    api.addEventListener(kind, () => { window.longliveEnd = kind; }, { once: true });
+  }
+  await app.queuePrompt(0);
+}"""
+
+
+def load_takes(*names: str) -> dict:
+    """A workflow of Load Takes, saved with these names."""
+    nodes = [{"id": number, "type": "LongLiveLoadTake", "pos": [100, 200 * number], "size": [480, 90], "flags": {},
+              "order": 0, "mode": 0, "inputs": [], "properties": {}, "widgets_values": [name],
+              "outputs": [{"name": "TAKE", "type": "LONGLIVE_TAKE", "links": None}]}
+             for number, name in enumerate(names, 1)]  # fmt: skip
+    return {"last_node_id": len(names), "last_link_id": 0, "nodes": nodes, "links": [], "groups": [], "config": {},
+            "extra": {}, "version": 0.4}  # fmt: skip
+
+
+def test_load_take_lists_what_is_stored(page, server, object_info):
+    """Forbids a list without the newest take or before it is read again, a saved choice that becomes another take, and
+    a take that can be chosen and is not the one that is loaded."""
+    store = TakeStore(server.base / "output" / "longlive")
+    shutil.rmtree(store.folder)
+    store = TakeStore(store.folder)
+    old, half = manifest(1, "0s A red ball", 4, used=1.70e9), manifest(2, "0s A blue star", 4, used=1.71e9)
+    place(store, old)
+    place(store, half, 3)
+    assert object_info["LongLiveLoadTake"]["input"]["required"]["name"][1]["options"] == ["newest"]
+    page.reload()
+    page.wait_for_function(READY)
+    names = [f"2020-01-01 00:00 · 1 s · A blue star [{half.id}]", f"{old.id} A red ball", "newest", "0123456789ab"]
+    page.evaluate("(workflow) => window.app.loadGraphData(workflow)", load_takes(*names))
+    nodes = page.evaluate(LISTED)
+    assert [node["listed"] for node in nodes] == [["newest", half.id, old.id]] * 4
+    labels = take_choices(store)
+    assert [node["value"] for node in nodes] == [labels[0], labels[1], *names[2:]]
+
+    late = manifest(3, "0s A green cube", 4, used=1.72e9)
+    place(store, late)
+    place(store, half)
+    page.locator("#graph-canvas").click(position={"x": 600, "y": 600})
+    page.keyboard.press("r")
+    page.wait_for_function(HAVE, arg=late.id)
+    labels = take_choices(store)
+    assert [node["value"] for node in page.evaluate(LISTED)] == [labels[1], labels[2], *names[2:]]
+    made = page.evaluate("() => window.LiteGraph.createNode('LongLiveLoadTake').widgets[0].options.values")
+    assert made == ["newest", *labels]
+
+    page.mouse.click(*page.evaluate(WIDGET_AT))
+    page.locator(".litecontextmenu").get_by_text(late.id).click()
+    assert page.evaluate(LISTED)[0]["value"] == labels[0]
+    page.evaluate(QUEUE_ALONE)
+    page.wait_for_function("() => window.longliveEnd")
+    assert page.evaluate("() => window.longliveEnd") == "execution_success"
+    page.wait_for_function("(id) => document.querySelector('.longlive-report')?.textContent.includes(id)", arg=late.id)

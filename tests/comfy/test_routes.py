@@ -1,5 +1,9 @@
-"""The pack's routes against requests that nobody should send: each is refused, the film goes on, no file appears."""
+"""The pack's routes against requests that nobody should send: each is refused, the film goes on, no file appears.
 
+These are the ones that a whole server has to show; tests/hosts has every combination of headers and bodies.
+"""
+
+import gzip
 import json
 import urllib.error
 import urllib.parse
@@ -7,6 +11,9 @@ import urllib.request
 
 import pytest
 
+from longlive_core.takes import TakeStore
+
+from .. import made_takes
 from .client import PATIENCE, ComfyClient
 from .gate import at
 from .graphs import SAMPLER
@@ -14,7 +21,7 @@ from .takes import CHUNK_EVENT, report, story
 
 pytestmark = pytest.mark.comfy
 LIVE = "/longlive/live"
-PROMPT = f"{LIVE}/{SAMPLER}/prompt"
+PROMPT, FINISH = f"{LIVE}/{SAMPLER}/prompt", f"{LIVE}/{SAMPLER}/finish"
 JSON = {"Content-Type": "application/json"}
 SEED, SECONDS = 71, 60.0
 
@@ -86,9 +93,20 @@ BODIES = {
     "transition and option": (prompt(text="a {keep}", transition="cut"), 400, "contradict"),
 }
 TYPES = {"form": "application/x-www-form-urlencoded", "text": "text/plain", "files": "multipart/form-data; boundary=x",
-         "none": "", "JSON of another kind": "application/ld+json"}  # fmt: skip
+         "none": "", "JSON of another kind": "application/ld+json", "Latin 1": "application/json; charset=latin-1"}
+CALLERS = {
+    "another page": ({"Origin": "http://evil.example"}, 403), "no origin": ({"Origin": "null"}, 403),
+    "a file": ({"Origin": "file://"}, 403), "another port": ({"Origin": "http://127.0.0.1:1"}, 403),
+    "no port": ({"Origin": "http://127.0.0.1"}, 403), "a form or a link": ({"Sec-Fetch-Site": "cross-site"}, 403),
+    "a rebound name": ({"Host": "evil.example"}, 403),
+    "a rebound name's own page": ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+    "a forwarded name": ({"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1"}, 403),
+    "an address of the network": ({"Host": "192.168.1.5:8188", "Origin": "http://evil.example"}, 403),
+    "no name": ({"Host": "x@127.0.0.1"}, 400), "a broken body": ({"Content-Encoding": "gzip"}, 400),
+}  # fmt: skip
+BOMB = gzip.compress(b" " * 30_000_000)
 METHODS = {
-    "GET prompt": ("GET", PROMPT), "GET finish": ("GET", f"{LIVE}/{SAMPLER}/finish"),
+    "GET prompt": ("GET", PROMPT), "GET finish": ("GET", FINISH),
     "POST status": ("POST", f"{LIVE}/{SAMPLER}/status"), "POST takes": ("POST", "/longlive/takes"),
     "DELETE takes": ("DELETE", "/longlive/takes"), "PUT prompt": ("PUT", PROMPT), "DELETE prompt": ("DELETE", PROMPT),
 }  # fmt: skip
@@ -96,17 +114,21 @@ METHODS = {
 
 def hostile(url: str) -> dict:
     """Every request once, to a film that is being rendered: answers by what and name."""
-    evil = {**JSON, "Origin": "http://evil.example"}
     answers = {("body", name): ask(url, PROMPT, body) for name, (body, _, _) in BODIES.items()}
     for name, kind in TYPES.items():
-        answers["type", name] = ask(url, PROMPT, prompt(), headers={"Content-Type": kind})
+        answers["type", name] = [ask(url, PROMPT, prompt(), headers={"Content-Type": kind}),
+                                 ask(url, FINISH, b"{}", headers={"Content-Type": kind})]  # fmt: skip
     for name, (method, path) in METHODS.items():
         answers["method", name] = ask(url, path, b"{}" if method != "GET" else None, method)
     for name, film in UNKNOWN_IDS.items():
         answers["id", name] = [ask(url, f"{LIVE}/{film}/status"), ask(url, f"{LIVE}/{film}/prompt", prompt()),
                                ask(url, f"{LIVE}/{film}/finish", b"{}")]  # fmt: skip
-    answers["origin", "evil"] = [ask(url, PROMPT, prompt(), headers=evil),
-                                 ask(url, f"{LIVE}/{SAMPLER}/finish", b"{}", headers=evil)]  # fmt: skip
+    for name, (headers, _) in CALLERS.items():
+        answers["caller", name] = [ask(url, PROMPT, prompt(), headers={**JSON, **headers}),
+                                   ask(url, f"/api{FINISH}", b"{}", headers={**JSON, **headers})]  # fmt: skip
+    answers["bomb", ""] = ask(url, PROMPT, BOMB, headers={**JSON, "Content-Encoding": "gzip"})
+    page = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
+    answers["own page", ""] = ask(url, f"/api{LIVE}/{SAMPLER}/status", headers=page)
     answers["after", "all"] = ask(url, f"{LIVE}/{SAMPLER}/status")
     return answers
 
@@ -127,7 +149,7 @@ def asked(server):
     def act(run):
         answers.update(hostile(server.url))
         answers["finish", "good"] = ask(server.url, f"{LIVE}/{answers['after', 'all'][1]['take']}/finish", b"{}")
-        answers["finish", "again"] = ask(server.url, f"{LIVE}/{SAMPLER}/finish", b"{}")
+        answers["finish", "again"] = ask(server.url, FINISH, b"{}")
 
     with ComfyClient(server.url) as connection:
         run = connection.run(story(SEED, duration=SECONDS), on_event=at(connection, CHUNK_EVENT, act, chunk=1))
@@ -146,8 +168,7 @@ def test_bodies(asked, name):
 @pytest.mark.parametrize("name", TYPES)
 def test_types(asked, name):
     """Forbids bodies that a page of another origin may send without asking first."""
-    status, answer = asked[0]["type", name]
-    assert (status, answer) == (415, {"error": "send the body as application/json"})
+    assert asked[0]["type", name] == [(415, {"error": "send the body as application/json, in UTF-8"})] * 2
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -164,9 +185,17 @@ def test_unknown_ids(asked, name):
         assert "no film of this name" in answer["error"]
 
 
-def test_other_origins(asked):
-    """Forbids steering films from any page that is open in the browser."""
-    assert [status for status, _ in asked[0]["origin", "evil"]] == [403, 403]
+@pytest.mark.parametrize("name", CALLERS)
+def test_callers(asked, name):
+    """Forbids steering films from any page that is open in the browser, under whatever name it comes."""
+    assert [status for status, _ in asked[0]["caller", name]] == [CALLERS[name][1]] * 2
+
+
+def test_the_own_page_and_a_bomb(asked):
+    """Forbids keeping out the panel, and unpacking a body that has no end."""
+    status, state = asked[0]["own page", ""]
+    assert (status, state["state"]) == (200, "rendering")
+    assert asked[0]["bomb", ""][0] == 413
 
 
 def test_the_film_goes_on_as_it_was(asked):
@@ -197,19 +226,15 @@ def test_a_finished_film(asked, client, server):
 def test_a_take_that_is_not_rendered_here(asked, server):
     """Forbids a 404 for a take that is there, and a film that begins because somebody asked."""
     listed = ask(server.url, "/longlive/takes")[1]["takes"]
-    folder = server.base / "output" / "longlive" / "takes"
-    known, foreign = report(asked[1])["take"], "0123456789ab"
-    assert known in {take["take"] for take in listed}
-    text = (folder / known / "take.json").read_text()
-    (folder / foreign).mkdir()
+    assert report(asked[1])["take"] in {take["take"] for take in listed}
+    store, foreign = TakeStore(server.base / "output" / "longlive"), made_takes.manifest(77, "0s A ball", 1.5)
+    made_takes.place(store, foreign, rendered=0)
     try:
-        (folder / foreign / "take.json").write_text(text.replace(known, foreign))
         for path, body in (("status", None), ("prompt", prompt()), ("finish", b"{}")):
-            status, answer = ask(server.url, f"{LIVE}/{foreign}/{path}", body)
+            status, answer = ask(server.url, f"{LIVE}/{foreign.id}/{path}", body)
             assert status == 409 and "is not being rendered here" in answer["error"]
     finally:
-        (folder / foreign / "take.json").unlink()
-        (folder / foreign).rmdir()
+        store.remove(foreign.id)
 
 
 def test_the_server_still_renders(asked, client):

@@ -168,7 +168,8 @@ class Host:
         ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
         algorithms = {"int8_tensorwise": None} if self.new else {}
         quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
-        flags = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=self.disable_metadata))
+        flags = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=self.disable_metadata,
+                                                               enable_cors_header=None))  # fmt: skip
         comfy = _module("comfy", cli_args=flags, ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops,
                         quant_ops=quant, lora=lora)  # fmt: skip
         execution = _module("comfy_execution.utils", get_executing_context=lambda: None)

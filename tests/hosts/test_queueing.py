@@ -263,3 +263,74 @@ def test_linked_values_are_bounded_when_they_come(inside, kind, inputs, words):
     """Forbids bounds that hold at queueing only, where links have no value yet."""
     needed = {name: 1 if value is object else value for name, value in NEEDED[kind].items()}
     assert inside.ask({"execute": kind, "inputs": {**needed, **inputs}})["raised"].startswith(words)
+
+
+# --- TAKE over the API: a link can only come from a node, but anything may be sent in its place
+
+
+def frames_of(graph: dict, **inputs) -> dict:
+    """Frames of a take of an earlier day are looked at."""
+    graph["8"] = {"class_type": "LongLiveLoadTake", "inputs": {"name": "newest"}}
+    graph["7"] = {"class_type": "LongLiveTakeFrames", "inputs": {"take": ["8", 0], "first": 0, "frames": 48, **inputs}}
+    graph["6"] = {"class_type": "PreviewImage", "inputs": {"images": ["7", 0]}}
+    return graph
+
+
+FORGED = {
+    "a dictionary": {"folder": "/", "id": "0123456789ab", "chunks": 1}, "an empty one": {}, "an id": "0123456789ab",
+    "a number": 5, "true": True, "infinity": float("inf"), "a list in a wrapper": {"__value__": ["8", 0, 0]},
+    "half a character": "\ud800", "deep": {"a": [{"b": [[[[[[[[1]]]]]]]]}]}, "long": "x" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", FORGED.values(), ids=FORGED)
+def test_a_value_in_the_place_of_a_link_is_refused(inside, value):
+    """Forbids AttributeError from inside a node, after the film before it was made."""
+    (error,) = inside.errors(frames_of(film(), take=value))
+    assert error[0] == "7" and "take is " in error[2] and error[2].endswith("output, it takes no value")
+    graph = put(film(), SAMPLER, take=["7", 0])
+    graph["7"] = {"class_type": "LongLiveBranchTake", "inputs": {"take": value, "at": "2s"}}
+    (error,) = inside.errors(graph)
+    assert error[0] == "7" and "it takes no value" in error[2] and len(error[2]) < 300
+    for name in ("take", "start_image", "start_latent", "timeline", "vae", "model"):
+        errors = inside.errors(put(film(), SAMPLER, **{name: value}))
+        assert [error[0] for error in errors] == [SAMPLER] and f"{name} is " in errors[0][2]
+
+
+@pytest.mark.parametrize("kind", ["LongLiveTakeFrames", "LongLiveBranchTake", "LongLiveStreamSampler"])
+def test_what_links_bring_in_the_place_of_a_take(inside, kind):
+    """Forbids that a node which hands on anything brings something else than a take."""
+    for value in (*FORGED.values(), [1, 2]):
+        needed = {name: 1 for name, value in NEEDED[kind].items() if value is object}
+        raised = inside.ask({"execute": kind, "inputs": {**needed, "take": value}})["raised"]
+        assert raised.startswith("take is ") and raised.endswith("of Stream Sampler, Load Take or Branch Take")
+
+
+NAMES = {
+    "nothing": None, "a number": 5, "an id as a number": 123456789012, "true": True, "NaN": NAN, "an object": {"a": 1},
+    "a list": {"__value__": ["0123456789ab"]}, "empty": "", "a path": "../../etc [x]", "upper case": "0123456789AB",
+    "too long": "x" * 1_000_000 + "[0123456789ab]", "brackets": "[" * 200_000, "half a character": "\ud800",
+    "a zero": "\x00", "thirteen digits": "0123456789abc", "nobody's": "0123456789ab",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_whatever_names_no_take_is_refused(inside, name):
+    """Forbids a name that is searched for minutes, ends as a path, or is found wrong when the film before is made."""
+    graph = going_on(film())
+    graph["8"]["inputs"]["name"] = name
+    (error,) = inside.errors(graph)
+    assert error[0] == "8" and len(error[2]) < 600
+    assert ("there is no take 0123456789ab" if name == "0123456789ab" else "names no take") in error[2]
+    raised = inside.ask({"execute": "LongLiveLoadTake", "inputs": {"name": name}})["raised"]
+    assert "there is no take" in raised or "names no take" in raised
+
+
+def test_a_linked_name_is_looked_at(inside):
+    """Forbids a wrong id from another node that shows when everything before it was made."""
+    graph = going_on(film())
+    graph["9"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red ball"}}
+    graph["8"]["inputs"]["name"] = ["9", 0]
+    assert any(error[0] == "8" and "'a red ball' names no take" in error[2] for error in inside.errors(graph))
+    graph["9"]["inputs"]["value"] = "newest"
+    assert not any("names no take" in error[2] for error in inside.errors(graph))

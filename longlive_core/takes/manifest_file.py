@@ -1,0 +1,222 @@
+"""The file of a manifest, which anybody may have edited and any disk may have damaged.
+
+    {"format": 2, "checksum": ..., "id": ..., ...}      the fields of `Manifest`, a line each
+
+Everything in it is data from outside. The kinds, ranges and lengths of its fields stand in one table (`_FIELDS`), what
+they say of one another in `_fault`. The id proves keys and unit, the checksum all of it; format 1 had no checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from hashlib import blake2b
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from ..config import POSITIONS, SINK_POLICIES
+from ..fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
+from ..noise import MAX_SEED
+from ..timeline import TRANSITIONS
+from .errors import TakeError, TakeMissing
+from .manifest import Manifest, damaged, remedy, take_id
+
+FORMAT = 2  # of the file; that of the keys is `keys.KEY_FORMAT`, and stays
+_READABLE = (1, FORMAT)
+MOST_BYTES = 64 * 2**20
+_CHECKSUM = 16  # bytes
+
+_MOST_CHUNKS, _MOST_PIXELS, _MOST_FRAMES = 4_000_000, 2**15, 2**20
+_NAMES, _WORDS = 2000, 2**24  # characters of a name, of a timeline
+_YEAR_3000 = 32_503_680_000  # seconds since 1970; no system's calendar ends earlier
+
+_key = text(32, "[0-9a-f]{32}", "32 hexadecimal digits")
+_pixels = whole(2, _MOST_PIXELS)
+_stream = record({
+    "window": whole(-1, _MOST_FRAMES),
+    "sink": whole(0, _MOST_FRAMES),
+    "chunk": whole(1, 1024),
+    "sink_policy": one_of(*SINK_POLICIES),
+    "positions": one_of(*POSITIONS),
+    "denoising_steps": items(whole(1, 1000), 1, 1000),
+    "shift": number(0, 1e6),
+    "context_noise": number(0, 1000),
+})  # fmt: skip
+_origin = record({
+    "model": text(_NAMES),
+    "text_encoder": text(_NAMES),
+    "dtype": text(32, "[a-z][a-z0-9_]*", "the name of a dtype"),
+    "stream": _stream,
+    "size": items(_pixels, 2, 2),
+    "seed": whole(0, MAX_SEED),
+})  # fmt: skip
+_segment = record({
+    "chunk": whole(0, _MOST_CHUNKS),
+    "transition": one_of(*TRANSITIONS),
+    "text": text(_WORDS),
+}, {
+    "seed": whole(0, MAX_SEED),
+    "blend": whole(1, _MOST_CHUNKS),
+})  # fmt: skip
+_encoding = record({
+    "width": _pixels,
+    "height": _pixels,
+    "fps": number(1e-3, 1e5),
+    "crf": whole(0, 51),
+})  # fmt: skip
+_seconds = number(0, _YEAR_3000)
+
+_FIELDS = record({
+    "id": text(12, "[0-9a-f]{12}", "twelve hexadecimal digits"),
+    "timeline": text(_WORDS),
+    "exact": text(_WORDS),
+    "origin": _origin,
+    "segments": items(_segment, 1, _MOST_CHUNKS),
+    "shots": items(items(_key, 1, _MOST_CHUNKS), 1, _MOST_CHUNKS),
+    "encoding": _encoding,
+    "unit": text(8, "[0-9a-f]{8}", "8 hexadecimal digits"),
+    "vae_width": whole(1, 2**16),
+    "given": whole(0, _MOST_CHUNKS),
+    "created": _seconds,
+    "used": _seconds,
+})  # fmt: skip
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The content of its file. TakeError where `read_manifest` would refuse it."""
+    fields = vars(manifest)
+    try:
+        _check(fields)
+    except ValueError as error:
+        raise TakeError(f"take {manifest.id} cannot be kept: {error}") from error
+    data = _file_of({"format": FORMAT, "checksum": _checksum(fields), **fields})
+    if len(data) > MOST_BYTES:
+        raise TakeError(f"take {manifest.id} cannot be kept: its timeline and settings take {len(data)} bytes, and "
+                        f"{MOST_BYTES} are the most; make films of its parts, each after the one before")  # fmt: skip
+    return data
+
+
+def read_manifest(path: Path, take: str) -> Manifest:
+    """The manifest of the take with that id. TakeError with the reason: none there, damaged, or of another version.
+
+    path: of its file, in the take's folder.
+    """
+    try:
+        return _parsed(content(path), take)
+    except TakeError as error:
+        error.take = take
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _not_there(path, take) from error
+    except OSError as error:
+        raise _error(damaged(take, f"'{path}' cannot be read: {error.strerror}"), take) from error
+    except UnknownField as error:
+        raise _error(f"take {take} is of another version of the pack ({error}); update the pack, or {remedy(take)}",
+                     take) from error  # fmt: skip
+    except ValueError as error:
+        raise _error(damaged(take, f"'{path}': {error}"), take) from error
+
+
+def _error(message: str, take: str, kind: type[TakeError] = TakeError) -> TakeError:
+    error = kind(message)
+    error.take = take
+    return error
+
+
+def _not_there(path: Path, take: str) -> TakeError:
+    folder = path.parent
+    if os.path.lexists(folder) and not folder.is_dir():
+        return _error(damaged(take, f"'{folder}' is no folder"), take)
+    if path.is_symlink():
+        return _error(damaged(take, f"'{path}' is a link to nothing"), take)
+    if folder.is_dir():
+        return _error(f"take {take} has no take.json, which says what it is; {remedy(take)}", take, TakeMissing)
+    return _error(f"there is no take {take} in '{folder.parents[1]}'; see `takes list`", take, TakeMissing)
+
+
+def content(path: Path) -> bytes:
+    """What lies at a manifest's place, as bytes: whoever opens a pipe or a device otherwise may wait for ever.
+
+    OSError where it cannot be read, ValueError where it is no file or a huge one.
+    """
+    flags = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, how: os.open(name, how | flags)) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("it is no file")
+        if about.st_size > MOST_BYTES:
+            raise ValueError(f"it has {about.st_size} bytes, and {MOST_BYTES} are the most")
+        return file.read(MOST_BYTES)
+
+
+def _parsed(data: bytes, take: str) -> Manifest:
+    """ValueError for what is damaged, TakeError for what is of a newer version or another take."""
+    if not data:
+        raise ValueError("it is empty")
+    fields = read_json(data)
+    if not isinstance(fields, dict) or "format" not in fields:
+        raise ValueError("it does not say what it is")
+    version, checksum = fields.pop("format"), fields.pop("checksum", None)
+    if type(version) is not int or version not in _READABLE:
+        raise TakeError(f"take {take} has format {shown(version)}, this version reads {_READABLE[0]} to {FORMAT}; "
+                        f"update the pack, or {remedy(take)}")  # fmt: skip
+    if version == 1:
+        fields = _of_format_1(fields)
+    _check(fields)
+    if (version > 1 or checksum is not None) and checksum != _checksum(fields):
+        raise ValueError("it is not what was written: a bit has changed, or somebody edited it")
+    if fields["id"] != take:
+        raise TakeError(f"take {take} says that it is take {fields['id']}: its folder was copied or renamed; give it "
+                        f"that name, or remove it: takes remove {take}")  # fmt: skip
+    return Manifest(**fields)
+
+
+def _of_format_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Its fields as they are now: some could be left out, and a film that was finished within the chunks that it began
+    with counted more of those than it has."""
+    fields = {"given": 0, "created": 0.0, "used": 0.0, **fields}
+    shots, given = fields.get("shots"), fields["given"]
+    if type(given) is int and given <= _MOST_CHUNKS and isinstance(shots, list):
+        fields["given"] = min(given, sum(len(shot) for shot in shots if isinstance(shot, list)))
+    return fields
+
+
+def _check(fields: dict[str, Any]) -> None:
+    """ValueError where a field, or what they say of one another, is not what it should be."""
+    _FIELDS(fields, "")
+    fault = _fault(fields)
+    if fault is not None:
+        raise ValueError(fault)
+
+
+def _fault(fields: dict[str, Any]) -> str | None:
+    """Where fields contradict each other."""
+    segments, shots, encoding = fields["segments"], fields["shots"], fields["encoding"]
+    *begins, chunks = accumulate((len(shot) for shot in shots), initial=0)
+    starts = [segment["chunk"] for segment in segments]
+    cuts = [segment["chunk"] for segment in segments[1:] if segment["transition"] == "cut"]
+    if starts[0] != 0 or starts[-1] >= chunks or any(after <= before for before, after in pairwise(starts)):
+        return f"its prompts begin at the chunks {shown(starts)}: from 0 on, rising, below {chunks}"
+    if begins[1:] != cuts:
+        return f"its shots begin at the chunks {shown(begins)}, but its cuts are at {shown(cuts)}"
+    if fields["given"] > chunks:
+        return f"it begins with {fields['given']} given chunks, but has {chunks}"
+    if [encoding["width"], encoding["height"]] != fields["origin"]["size"]:
+        return "its film has another size than its pictures"
+    if fields["id"] != take_id(shots, fields["unit"]):
+        return "its id is not that of its chunks"
+    return None
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    """Of the fields' content, however their file is laid out."""
+    plain = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(plain.encode(), digest_size=_CHECKSUM).hexdigest()
+
+
+def _file_of(fields: dict[str, Any]) -> bytes:
+    """A line a field, so that people can read it too."""
+    lines = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
