@@ -41,7 +41,7 @@ def _body(line: str, number: int) -> tuple[str, int, int]:
         raise TimelineError("the anchor has no text; write '* subject and setting'", number, column)
     if fold(text).text.endswith("}"):
         raise TimelineError("an anchor takes no options; put them at the end of a segment", number, column)
-    check_characters(body, number, column)
+    check_characters(text, number, column)
     return text, number, column
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+from ..wording import count
 from .syntax import TimelineError
 
 MAX_SECONDS = 24 * 3600.0
@@ -45,8 +46,9 @@ def check_seconds(seconds: float) -> None:
 
 
 def check_fps(fps: float) -> None:
-    if isinstance(fps, bool) or not isinstance(fps, Real) or not math.isfinite(fps) or not 0 < fps <= MAX_FPS:
-        raise ValueError(f"fps is {fps!r}; it is a number above 0, {MAX_FPS:g} at most")
+    number = isinstance(fps, Real) and not isinstance(fps, bool)
+    if not number or not 0 < fps <= MAX_FPS:  # NaN neither
+        raise ValueError(f"fps is {digits(fps) if number else repr(fps)}; it is a number above 0, {MAX_FPS:g} at most")
 
 
 def check_text(text: str) -> None:
@@ -62,8 +64,8 @@ def check_prompt(text: str, line: int, column: int) -> None:
 
 def check_segments(segments: int) -> None:
     if segments > MAX_SEGMENTS:
-        raise TimelineError(f"the timeline has {segments} prompts; the most is {MAX_SEGMENTS}: make films of its parts "
-                            "and continue each after the take of the one before")  # fmt: skip
+        raise TimelineError(f"the timeline has {count(segments, 'prompt')} or more; the most is {MAX_SEGMENTS}: make "
+                            "films of its parts and continue each after the take of the one before")  # fmt: skip
 
 
 def digits(number: float) -> str:

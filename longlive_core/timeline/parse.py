@@ -130,6 +130,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
             waiting = head, number
         else:
             segments += _read_headed(head, line, number, form, first_line)
+        check_segments(len(segments))
     if waiting is not None:
         segments += _beneath(*waiting, beneath)
     return segments, form, notes
@@ -263,6 +264,7 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
         if (choice := _CHOICE.search(fold(line).text)) is not None:
             notes.append(f"line {number}: '{choice[0]}' is split by its bar; prompts without times are divided by '|'")
         segments += _read_bars(line, number)
+        check_segments(len(segments))
     return segments, "untimed", notes
 
 
