@@ -4,8 +4,8 @@
 
 A line of input is a request's JSON, the same line of output what came of it: {"accepted": ..., "errors": [[node, type,
 details], ...]}. A line {"execute": TYPE, "inputs": {...}} calls a node of the pack with values as links would bring
-them: {"raised": message or null}. A line {"widgets": true} asks for what the nodes of the pack take:
-{TYPE: {name: {"kind": ..., "min": ..., "max": ..., "options": ...}}}.
+them: {"raised": message or null}; with "cancelled": true as if the user had pressed Cancel. A line {"widgets": true}
+asks for what the nodes of the pack take: {TYPE: {name: {"kind": ..., "min": ..., "max": ..., "options": ...}}}.
 """
 
 import asyncio
@@ -68,10 +68,14 @@ async def queued(body: dict) -> dict:
     return {"accepted": valid[0], "errors": errors}
 
 
-def executed(kind: str, inputs: dict) -> dict:
+def executed(kind: str, inputs: dict, cancelled: bool) -> dict:
     """What a node says to values that links bring; it has nothing to work with, so it fails in any case."""
+    management = sys.modules["comfy.model_management"]
+    management.interrupt_current_processing(cancelled)
     try:
         nodes.NODE_CLASS_MAPPINGS[kind].execute(**inputs)
+    except management.InterruptProcessingException:
+        return {"raised": "cancelled"}
     except ValueError as error:
         return {"raised": str(error)}
     except Exception:
@@ -93,7 +97,7 @@ def answer(request: dict) -> dict:
     if "widgets" in request:
         return widgets()
     if "execute" in request:
-        return executed(request["execute"], request["inputs"])
+        return executed(request["execute"], request["inputs"], request.get("cancelled", False))
     return asyncio.run(queued(request))
 
 

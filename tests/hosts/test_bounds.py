@@ -137,3 +137,13 @@ def test_the_ends_of_every_range_are_taken(inside, widgets):
             refused += [(kind, name, value, said) for _, _, said in errors if f"{name} is {value!r}: " in said
                         or f"{name} {value!r}: " in said]  # fmt: skip
     assert refused == []
+
+
+STORY = "\n".join(f"{number}s The ball is at {number}." for number in range(40))
+
+
+def test_nodes_ask_whether_they_were_cancelled(inside):
+    """Forbids a node that is deaf until a film is rendered: reading and encoding a timeline may take long, too."""
+    request = {"execute": "LongLivePromptTimeline", "inputs": {"clip": 1, "text": STORY, "duration": -1.0, "fps": 16.0}}
+    assert inside.ask({**request, "cancelled": True})["raised"] == "cancelled"
+    assert inside.ask(request)["raised"] is None
