@@ -89,6 +89,8 @@ def test_repairs_are_one_line():
     ("no_room", {"chunks": 4, "no_room": "the limit of 1.0 GB is reached"},
      "ended after 4 of 7 chunks: the limit of 1.0 GB is reached"),
     ("full", {"chunks_asked": None}, "ended by itself: absolute positions go no further; relative ones have no end"),
+    ("longest", {"chunks_asked": None}, "ended by itself: a film has at most 24 hours and 350000 chunks; begin another "
+     "one with its last latents or its last frame (Take Frames)"),
 ])  # fmt: skip
 def test_ends(ended, facts, line):
     """Forbids a deliberate Finish that is told as a failure."""
