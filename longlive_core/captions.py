@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -17,6 +17,9 @@ from struct import pack, unpack
 from typing import BinaryIO
 
 import av
+
+from .boxes import inside
+from .visible import shown
 
 _TEXT_BYTES, _TITLE_BYTES = 65535, 255  # what a sample's length and a chapter's (an MP4 lists them twice) can say
 _LANGUAGE_UND = 0x55C4  # ISO 639-2 in 5 bits a letter; a prompt's language is not known
@@ -96,37 +99,23 @@ class CaptionTrack:
         self._container.mux(packet)
 
 
-def hide_captions(path: str | os.PathLike) -> None:
+def hide_captions(file: BinaryIO) -> None:
     """Have players show the captions of a finished MP4 only when asked. FFmpeg's muxer enables its first text track."""
-    with open(path, "r+b") as file:
-        for movie in _boxes(file, b"moov", (0, file.seek(0, os.SEEK_END))):
-            for track in _boxes(file, b"trak", movie):
-                (header,), (media,) = _boxes(file, b"tkhd", track), _boxes(file, b"mdia", track)
-                ((handler, _),) = _boxes(file, b"hdlr", media)
-                file.seek(handler + 8)
-                if file.read(4) == b"sbtl":
-                    file.seek(header[0])
-                    (flags,) = unpack(">I", file.read(4))
-                    file.seek(header[0])
-                    file.write(pack(">I", flags & ~_TRACK_ENABLED))
-
-
-def _boxes(file: BinaryIO, kind: bytes, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Where the contents of the boxes of a kind begin and end, among those that fill `span` of an MP4."""
-    at, end = span
-    while at < end:
-        file.seek(at)
-        size, found, long_size = unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-        header = 16 if size == 1 else 8
-        size = long_size if size == 1 else size
-        if found == kind:
-            yield at + header, at + size
-        at += size
+    for movie in inside(file, b"moov", (0, file.seek(0, os.SEEK_END))):
+        for track in inside(file, b"trak", movie):
+            (header,), (media,) = inside(file, b"tkhd", track), inside(file, b"mdia", track)
+            ((handler, _),) = inside(file, b"hdlr", media)
+            file.seek(handler + 8)
+            if file.read(4) == b"sbtl":
+                file.seek(header[0])
+                (flags,) = unpack(">I", file.read(4))
+                file.seek(header[0])
+                file.write(pack(">I", flags & ~_TRACK_ENABLED))
 
 
 def _shortened(text: str, limit: int) -> bytes:
-    """UTF-8 of at most `limit` bytes; what is too long ends in an ellipsis after a whole letter."""
-    data = text.encode(errors="replace")  # half a surrogate pair, from JSON, is not a letter
+    """A text as `shown`, in UTF-8 of at most `limit` bytes; a longer one ends in an ellipsis after a whole letter."""
+    data = shown(text, lines=True).encode()
     if len(data) <= limit:
         return data
     return (data[: limit - 3].decode(errors="ignore") + "\u2026").encode()

@@ -29,6 +29,7 @@ from .cli_train import add_train
 from .cli_train_clips import add_train_clips
 from .cli_weights import add_weights, prefer_ema
 from .sizes import AUTO, CHOICES, film_size
+from .visible import shown
 from .wording import count
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
     return USER_ERROR
 
 
@@ -216,7 +217,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
-    print("\n".join([plan.describe(), *(f"hint: {cut}" for cut in pipeline.text.cuts(plan.texts))]), flush=True)
+    print("\n".join([plan.describe(), *(f"hint: {shown(cut)}" for cut in pipeline.text.cuts(plan.texts))]), flush=True)
     if options.dry_run:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
         return

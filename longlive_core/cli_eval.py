@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .cli_numbers import positive
 from .cli_timeline import read_timeline
-from .wording import count
+from .wording import count, shorten
 
 if TYPE_CHECKING:
     from .eval import Film, FilmReport, Settings
@@ -141,7 +141,7 @@ def _describe(report: FilmReport) -> str:
         lines.append(f"  drift {words}: colour {_number(row[f'drift_{which}_colour'], 1)} levels, {values}")
     for part in segment_rows(report):
         score = part["toybox_adherence"] if report.toybox is not None else part["model_clip_score"]
-        lines.append(f"  {part['start_seconds']:7.2f} s  {_number(score):>6s}  {part['text'][:70]}")
+        lines.append(f"  {part['start_seconds']:7.2f} s  {_number(score):>6s}  {shorten(part['text'], 70)}")
     for switch in switch_rows(report):
         jump = "" if switch["subject_jump"] is None else f", subject's largest step {switch['subject_jump']:.1f} px"
         lines.append(f"  switch at {switch['seconds']:.2f} s ({switch['transition']}): change "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .cli_verify import add_verify, verify_store
 from .reports import take_length
+from .visible import shown
 from .wording import count, shorten
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _list(options: argparse.Namespace) -> None:
     there = store.stored_keys()
     for take in store.takes():
         if isinstance(take, TakeError):
-            print(f"{take.take}  {take}")
+            print(f"{take.take}  {shown(str(take))}")
             continue
         width, height = take.origin["size"]
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
@@ -70,9 +71,9 @@ def _show(options: argparse.Namespace) -> None:
     print(f"take {take.id}: {done} of {count(len(take.keys), 'chunk')} rendered{complete}")
     print(f"film: {store.take_folder(take.id) / 'film.mp4'}")
     for name, value in take.origin.items():
-        print(f"{name}: {value}")
+        print(f"{name}: {shown(str(value))}")
     print(f"encoding: {take.encoding}")
-    print(f"timeline:\n{take.timeline}")
+    print(f"timeline:\n{shown(take.timeline, lines=True)}")
 
 
 def _remove(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .timeline import Plan, Script, parse
-from .wording import count
+from .wording import count, shorten
 
 if TYPE_CHECKING:
     from .metadata import FilmRun
@@ -51,14 +51,15 @@ class Source:
     def note_model(self, model: str) -> None:
         """Tell the user where the film was made with another model than `model`, as far as names tell."""
         if self.film is not None and self.film.model != model:
-            print(f"note: the film was made with the model '{self.film.model}', it is rendered again with '{model}' "
-                  "(--model)", file=sys.stderr)  # fmt: skip
+            made = shorten(self.film.model, 80)
+            print(f"note: the film was made with the model '{made}', it is rendered again with '{model}' (--model)",
+                  file=sys.stderr)  # fmt: skip
 
 
 def read_source(argument: str, goes_on: bool = False) -> Source:
     """What `render` is to render; goes_on: after a take. ValueError where the argument, or what it names, is none."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
-        from .metadata import read_film
+        from .film_record import read_film
 
         film = read_film(argument)
         if film.given:

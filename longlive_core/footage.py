@@ -7,6 +7,7 @@ broadcast), nor an edit list, nor sound that begins earlier moves anything.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from PIL import Image
 
+from .boxes import check_boxes
 from .pictures import BACKGROUND, Shown
 
 # A display matrix (a, b, c, d) takes the pixel (x, y), y downwards, to (a x + c y, b x + d y).
@@ -38,6 +40,7 @@ _HDR = {16: "PQ (HDR10, Dolby Vision)", 18: "HLG"}  # transfer characteristics
 _WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # primaries
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg draws text files
+_DURATION = re.compile(r"(\d{1,5}):(\d{1,5}):(\d{1,5}(?:\.\d{0,20})?)\s*", re.ASCII)
 _RECENT = 50  # intervals that tell what is usual
 _LONG_HOLD, _OFTEN = 1.0, 8  # seconds, and times the usual interval, from which a picture that stays is spoken of
 
@@ -127,8 +130,8 @@ class Footage:
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
         start = float((self._stream.start_time or 0) * (self._stream.time_base or 1))
-        hours, minutes, seconds = (self._stream.metadata.get("DURATION") or "0:0:0").split(":")  # Matroska's, the end
-        return max(0.0, int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start)
+        match = _DURATION.fullmatch(self._stream.metadata.get("DURATION") or "")  # Matroska's, the end
+        return 0.0 if match is None else max(0.0, int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) - start)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -256,6 +259,9 @@ class _Clock:
 def open_footage(path: str | os.PathLike, otherwise: str = "not a video") -> Iterator[Footage]:
     """A video file. ValueError where it is none, saying that it is `otherwise`, or where it has no pictures."""
     try:
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                check_boxes(file)
         container = av.open(os.fspath(path), metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"'{path}' is {otherwise} that can be read ({error})") from error

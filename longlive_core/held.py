@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .planted import is_link
+
 PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds: a reader or a virus scanner lets go in a moment, a player does not
 _SPARES = 9
 
@@ -27,10 +29,10 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, if there is one; False where somebody holds it."""
+    """Remove a file, if there is one; False where somebody holds it, or a folder lies there."""
     try:
         path.unlink(missing_ok=True)
-    except PermissionError:
+    except (IsADirectoryError, PermissionError):
         return False
     return True
 
@@ -42,5 +44,5 @@ def spare_names(path: Path) -> Iterator[Path]:
 
 
 def spares_of(path: Path) -> list[Path]:
-    """Those of `spare_names` that are there."""
-    return [spare for spare in spare_names(path) if spare.is_file()]
+    """Those of `spare_names` that are there; a link that somebody put there is not the film."""
+    return [spare for spare in spare_names(path) if spare.is_file() and not is_link(spare)]

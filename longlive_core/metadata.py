@@ -1,4 +1,4 @@
-"""What a film's file says about itself, and a film from what its file says.
+"""What a film's file says about itself, and a film from what its file says (read by `film_record.py`).
 
 Two tags of the container: `comment`, the timeline as written, and `longlive`, the run as JSON. They are enough to
 render the film again, with the same model's files.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import av
 
 from .captions import Caption
 from .config import StreamConfig
-from .timeline import MAX_SECONDS, Plan, PlannedSegment, Script, shot_boundary
+from .timeline import MAX_SECONDS, Plan, PlannedSegment, Script
 from .wording import count
 
 if TYPE_CHECKING:
@@ -59,9 +58,13 @@ class FilmRun:
         """Of the whole film."""
         return self.start_frame(self.chunks)
 
+    @cached_property
+    def _cuts(self) -> list[int]:
+        return _cuts(self.segments)
+
     def start_frame(self, chunk: int) -> int:
         """The film's frame with which a chunk begins."""
-        return _start_frame(chunk, _cuts(self.segments), self.stream.chunk)
+        return _start_frame(chunk, self._cuts, self.stream.chunk)
 
 
 def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int],
@@ -79,6 +82,13 @@ def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, si
         "segments": segments_of(plan),
     }
     return {"comment": timeline, "longlive": json.dumps(run, ensure_ascii=False)}
+
+
+def read_film(path: str | os.PathLike) -> FilmRun:
+    """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
+    from .film_record import read_film as read  # not above: it imports this file
+
+    return read(path)
 
 
 def with_given(tags: Mapping[str, str], given: int) -> dict[str, str]:
@@ -115,9 +125,9 @@ def _cuts(segments: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _start_frame(chunk: int, cuts: Sequence[int], size: int) -> int:
-    """The film's frame with which a chunk of `size` latent frames begins."""
-    bounds = [0, *(cut for cut in cuts if cut < chunk), chunk]
-    return sum(shot_boundary(end - start, size) for start, end in pairwise(bounds))
+    """The film's frame with which a chunk of `size` latent frames begins; cuts: rising, the first above 0."""
+    shots = bisect_left(cuts, chunk) + 1  # that begin before it
+    return 4 * size * chunk - 3 * shots if chunk else 0
 
 
 def duration_again(script: Script, film: FilmRun) -> float:
@@ -142,59 +152,3 @@ def plan_again(script: Script, film: FilmRun) -> Plan:
 
 def _prompts(segments: Sequence[Mapping[str, Any]]) -> list[tuple]:
     return [(segment["chunk"], segment["transition"], segment["text"]) for segment in segments]
-
-
-def read_film(path: str | os.PathLike) -> FilmRun:
-    """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
-    tags = _tags(path)
-    if "longlive" not in tags:
-        raise ValueError(f"'{path}' does not say how it was rendered: it was not made by LongLive, or it was saved "
-                         "without metadata (--no-metadata, in ComfyUI --disable-metadata), or another program removed "
-                         "it; render its timeline from a text")  # fmt: skip
-    try:
-        run = json.loads(tags["longlive"])
-        film = None if run["format"] > FORMAT else _film_run(tags["comment"], run)
-    except KeyError as error:
-        raise _damaged(path, f"{error} is missing") from error
-    except (TypeError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-    if film is None:
-        raise ValueError(f"'{path}' was made by a newer version of LongLive (its format is {run['format']}, the newest "
-                         f"known here {FORMAT}); update this one")  # fmt: skip
-    return film
-
-
-def _damaged(path: str | os.PathLike, reason: str) -> ValueError:
-    return ValueError(f"the metadata of '{path}' is damaged ({reason}); render its timeline from a text")
-
-
-def _tags(path: str | os.PathLike) -> dict[str, str]:
-    if not os.path.isfile(path):
-        raise ValueError(f"there is no film '{path}'")
-    try:
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
-            if container.streams.video:
-                return dict(container.metadata)
-    except (OSError, ValueError) as error:  # PyAV's errors are one or the other
-        raise ValueError(f"'{path}' is not a video that can be read ({error})") from error
-    raise ValueError(f"'{path}' is not a video: it has no picture track")
-
-
-def _film_run(timeline: str, run: Mapping[str, Any]) -> FilmRun:
-    """KeyError, TypeError or ValueError where `run` is not what `film_metadata` writes."""
-    for name in ("chunks", "width", "height"):
-        if type(run[name]) is not int or run[name] < 1:
-            raise ValueError(f"{name} is {run[name]!r}")
-    if type(run["seed"]) is not int or not run["fps"] > 0:
-        raise ValueError(f"seed is {run['seed']!r}, fps is {run['fps']!r}")
-    segments = tuple(run["segments"])
-    if not segments:
-        raise ValueError("it has no segments")
-    for segment in segments:
-        if type(segment["chunk"]) is not int or type(segment["requested_seconds"]) not in (int, float):
-            raise ValueError(f"a segment starts with chunk {segment['chunk']!r}")
-    _prompts(segments)
-    stream = {field.name: run[field.name] for field in fields(StreamConfig)}
-    stream["denoising_steps"] = tuple(stream["denoising_steps"])
-    return FilmRun(timeline, run["fps"], run["chunks"], run["seed"], (run["width"], run["height"]),
-                   StreamConfig(**stream), str(run["model"]), segments, run.get("given", 0))  # fmt: skip

@@ -16,12 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from . import planted
 from .config import ModelConfig, StreamConfig
 from .model import CausalWan, WanModel
 from .noise import RecordedNoise
 from .rollout import PromptSpan, rollout
 from .schedule import warp
 from .vae import WanVAE, decode, encode
+from .wording import shorten
 
 Tensors = dict[str, Tensor]
 
@@ -36,8 +38,16 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
         ValueError: if the file cannot be read or is no recording.
     """
     tensors, config = read_recording(source)
-    outputs = run(tensors, config)
+    try:
+        outputs = run(tensors, config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = f"{type(error).__name__}: {shorten(str(error), 200)}"
+        raise ValueError(f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it "
+                         "again") from error  # fmt: skip
     temporary = Path(target).with_name(Path(target).name + ".part")
+    planted.create(temporary).close()  # a link that somebody put there is not followed
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     os.replace(temporary, target)
     return {name: (value - tensors[name]).abs().max().item() for name, value in outputs.items()}
@@ -47,13 +57,21 @@ def read_recording(source: str | Path) -> tuple[Tensors, dict]:
     """The tensors of a recording and its configuration."""
     try:
         with safe_open(source, "pt") as file:
-            config = json.loads((file.metadata() or {}).get("config", "null"))
+            config = _parsed((file.metadata() or {}).get("config", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{source}: not a readable safetensors file ({error})") from error
-    if config is None:
+    if not isinstance(config, dict):
         raise ValueError(f"{source}: no `config` in its metadata, so it is not a recording of the fidelity format")
     return tensors, config
+
+
+def _parsed(text: str) -> object:
+    """None where the text is no JSON."""
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError):
+        return None
 
 
 def run(tensors: Tensors, config: dict, device: torch.device | str = "cpu") -> Tensors:

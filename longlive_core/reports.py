@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .visible import shown
 from .wording import count, shorten, shorten_list, shorten_middle
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _no_effect(things: Sequence[str]) -> list[str]:
 
 
 def _hints(hints: Sequence[str]) -> list[str]:
-    return [f"hint: {hint}" for hint in hints]
+    return [f"hint: {shown(hint)}" for hint in hints]
 
 
 # --- the limit of a store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from . import held
+from . import held, planted
 from .video import part_path
+from .visible import shown
 
 _CELL_WIDTH = 320
 _GAP = 12
@@ -41,7 +43,8 @@ def contact_sheet(
     png = Path(png)
     part = part_path(png)
     try:
-        sheet.save(part, format="PNG")
+        with io.BufferedWriter(planted.create(part)) as file:
+            sheet.save(file, format="PNG")
         held.replace(part, png)
     except OSError as error:
         held.remove(part)
@@ -87,7 +90,7 @@ def _caption_at(seconds: float, captions: Sequence[tuple[float, str]]) -> str:
 def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """Break a caption into lines of the cell's width; what does not fit ends in dots."""
     lines, line = [], ""
-    for word in text.split():
+    for word in shown(" ".join(text.split())).split():
         joined = f"{line} {word}".strip()
         if font.getlength(joined) <= _CELL_WIDTH:
             line = joined

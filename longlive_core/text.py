@@ -28,6 +28,7 @@ from .checkpoints.errors import sample
 from .checkpoints.modules import unwrap
 from .checkpoints.names import QUANTISED, recognise, require_fractions
 from .pocket import TEXT_ENCODER_FILE, TOKENIZER_FILE, weights_folder
+from .visible import shown
 
 if TYPE_CHECKING:
     from transformers import UMT5EncoderModel
@@ -184,8 +185,8 @@ def told_cut(text: str, count: Callable[[str], int], limit: int) -> str | None:
         start, place = fits, f"letter {fits + 1}"
     rest = text[start : start + _LONG_WORD]
     dots = "..." if start + len(rest) < len(text) else ""
-    return (f"the prompt '{text[:_LONG_WORD]}...' has {tokens} tokens, of which the text encoder takes {limit}: it is "
-            f"cut before {place}, '{rest}{dots}'; make it shorter, or split it")  # fmt: skip
+    return (f"the prompt '{shown(text[:_LONG_WORD])}...' has {tokens} tokens, of which the text encoder takes {limit}: "
+            f"it is cut before {place}, '{shown(rest)}{dots}'; make it shorter, or split it")  # fmt: skip
 
 
 def encode_ids(model: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:

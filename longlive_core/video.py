@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from . import held
+from . import held, planted
 from .captions import Caption, CaptionTrack, check_captions, hide_captions
 from .durable import sync_file, sync_folder
 
@@ -55,7 +56,7 @@ def check_writable(path: str | os.PathLike) -> None:
         raise ValueError(f"the folder '{path.parent}' does not exist; create it or write the film elsewhere")
     part = part_path(path)
     try:
-        part.open("wb").close()
+        planted.create(part).close()
         part.unlink()
     except OSError as error:
         raise ValueError(f"cannot write to '{path}' ({error.strerror}); choose a folder you may write to") from error
@@ -132,11 +133,33 @@ def _encoder(container: av.container.OutputContainer, encoding: Encoding) -> av.
     return stream
 
 
+class _NewFile:
+    """A file that PyAV writes, made anew. (By its path PyAV would follow a link that somebody put there.)"""
+
+    def __init__(self, path: str | os.PathLike):
+        self.name, self.raw = os.fspath(path), planted.create(path)
+        self.seek, self.tell, self.close = self.raw.seek, self.raw.tell, self.raw.close
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        while left:  # of a disk that is nearly full a part is taken; then it is an error
+            left = left[self.raw.write(left) :]
+        return len(data)
+
+    def again(self, url: str, flags: int, options: dict) -> BinaryIO:
+        """The same file once more, to be read while it is written: where FFmpeg moves the index to the front."""
+        file = open(self.name, "rb", buffering=0)  # noqa: SIM115 - PyAV closes it
+        if os.path.sameopenfile(file.fileno(), self.raw.fileno()):
+            return file
+        file.close()
+        raise ValueError(f"'{self.name}' was replaced while it was written; keep other programs away from it")
+
+
 class Joiner:
     """Puts units in a row into one MP4, packet by packet; memory does not grow with the film.
 
     Args:
-        path: the file; it is there from the first unit on.
+        path: the file, made anew: a link that lies there is not followed.
         metadata: text stored in the file under any keys, as ComfyUI does with `prompt` and `workflow`.
         growing: fragmented, so that what is there so far plays at any moment (up to the last unit but one); otherwise
             an ordinary MP4 with its index in front, which plays once it is closed.
@@ -149,10 +172,11 @@ class Joiner:
         if growing and captions:
             raise ValueError("a growing film takes no captions; its subtitles could not be told before its end")
         check_captions(captions)
-        self._path, self._captions = path, captions
+        self._captions = captions
         self._track: CaptionTrack | None = None
         flags = "frag_keyframe+empty_moov+default_base_moof" if growing else "+faststart"
-        self._container = av.open(str(path), "w", format="mp4", options={
+        self._file = _NewFile(path)
+        self._container = av.open(self._file, "w", format="mp4", io_open=self._file.again, options={
             "movflags": f"{flags}+use_metadata_tags", **({"flush_packets": "1"} if growing else {})})  # fmt: skip
         for key, value in (metadata or {}).items():
             self._container.metadata[key] = value
@@ -186,13 +210,14 @@ class Joiner:
     def close(self) -> None:
         """Finish the file."""
         track, self._track = self._track, None
-        try:
+        with contextlib.closing(self._file):
+            try:
+                if track is not None:
+                    track.close(self.frames)
+            finally:
+                self._container.close()
             if track is not None:
-                track.close(self.frames)
-        finally:
-            self._container.close()
-        if track is not None:
-            hide_captions(self._path)
+                hide_captions(self._file.raw)
 
 
 class FilmWriter:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .visible import shown
+
 MORE = "…"
 
 
@@ -13,8 +15,8 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """At most `width` characters on one line, cut behind a whole word where there is one."""
-    text = " ".join(text.split())
+    """At most `width` characters on one line, as `shown`, cut behind a whole word where there is one."""
+    text = shown(" ".join(text.split()))
     if len(text) <= width:
         return text
     kept = text[:width]  # of which the last character makes room
@@ -24,6 +26,7 @@ def shorten(text: str, width: int) -> str:
 
 def shorten_middle(name: str, width: int) -> str:
     """A file's or an object's name of at most `width` characters; what goes is its middle, as both ends tell it."""
+    name = shown(name)
     if len(name) <= width:
         return name
     end = (width - 1) // 2

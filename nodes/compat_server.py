@@ -25,6 +25,13 @@ def send(event: str, data: dict, client: str | None) -> None:
         server().send_sync(event, data, client)
 
 
+def waiting() -> int:
+    """Messages to clients that are not sent yet. ComfyUI sends them one after another, so where one client is connected
+    and does not read, those to all of them wait, in memory."""
+    messages = getattr(server(), "messages", None)
+    return 0 if messages is None else messages.qsize()
+
+
 def send_text(text: str, node: str, client: str | None) -> None:
     """A line under a node while it runs, in versions that show such lines."""
     tell = getattr(server(), "send_progress_text", None)

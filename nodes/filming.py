@@ -40,6 +40,7 @@ from .timeline import Timeline
 log = logging.getLogger(__name__)
 
 PREVIEW_SIZE = 512  # pixels, the longer side
+MOST_PICTURES, MOST_MESSAGES = 32, 1000  # that may wait for clients; a picture is as large as the film's
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,8 @@ class Watcher:
     def step(self, chunk: int, step: int) -> None:
         """Before a pass. A recache counts as its chunk's first. Raises on Cancel."""
         compat.check_cancelled()
-        self.bar.update_absolute(min(chunk * self.passes + step, self.total), self.total)
+        if compat_server.waiting() < MOST_MESSAGES:
+            self.bar.update_absolute(min(chunk * self.passes + step, self.total), self.total)
 
     def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
         """After a chunk is stored; frames: uint8 [T, H, W, 3] where it was decoded. Raises on Cancel."""
@@ -245,7 +247,11 @@ class Watcher:
         rendered = self.live.progress.rendered
         self.recorder.lap(rendered > self.rendered)
         self.rendered = rendered
-        preview = None if frames is None else ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE)
+        waiting = compat_server.waiting()
+        if waiting >= MOST_MESSAGES:  # a client has stopped reading: nobody is told anything, and memory would fill
+            return
+        seen = frames is not None and waiting < MOST_PICTURES
+        preview = ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE) if seen else None
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         status = self.live.status()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..longlive_core.visible import shown
+
 UNKNOWN = object()  # a value that only running tells
 
 # Nodes that hand on what they are given, by the input that it stands in: ComfyUI's own and KJNodes'.
@@ -34,7 +36,7 @@ class Graph:
     def title(self, node: str) -> str:
         """As the user sees the node, with its id."""
         title = (self._entry(node).get("_meta") or {}).get("title") or self.kind(node)
-        return f"{title} (node {node})"
+        return f"{shown(str(title))} (node {shown(node)})"
 
     def link(self, node: str, name: str) -> tuple[str, int] | None:
         """(node, output) that an input is linked to."""

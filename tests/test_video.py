@@ -1,14 +1,13 @@
 """Films on disk: right frames, right colours, right names, and nothing left behind when something fails."""
 
 import os
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core import held
+from longlive_core import held, planted
 from longlive_core.sheet import contact_sheet
 from longlive_core.video import Encoding, FilmInUse, FilmWriter, Joiner, encode_unit, part_path
 
@@ -242,10 +241,10 @@ def test_what_cannot_work_fails_at_once(tmp_path, settings, words):
 def test_an_unwritable_folder_fails_at_once(tmp_path, monkeypatch):
     """As above, for a folder that exists but takes no files."""
 
-    def refuse(self, *arguments, **named):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(planted, "create", refuse)
     with pytest.raises(ValueError, match=r"cannot write to .* \(Permission denied\)"):
         FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT)
 

@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..film_record import read_film
 from ..footage import open_footage
-from ..metadata import FilmRun, read_film
+from ..metadata import FilmRun
 from ..timeline import parse
 from ..timeline.plan import shot_boundary
 

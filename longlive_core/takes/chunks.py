@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .. import planted
 from . import proofs
 from .disk import entries, set_aside, settle, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
@@ -46,13 +47,17 @@ class Chunks:
 
     def files(self) -> Iterator[Path]:
         """Every file that is there, unfinished ones too."""
-        return self.folder.glob("*/*")
+        return (path for folder in self._folders() for path in folder.glob("*"))
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        folders = (folder for folder in entries(self.folder) if folder.is_dir())
-        return {file.name.removesuffix(LATENTS) for folder in folders for file in entries(Path(folder.path))
+        return {file.name.removesuffix(LATENTS) for folder in self._folders() for file in entries(folder)
                 if file.name.endswith(LATENTS)}  # fmt: skip
+
+    def _folders(self) -> Iterator[Path]:
+        """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""
+        found = (entry for entry in entries(self.folder) if entry.is_dir() and not planted.is_link(entry.path))
+        return (Path(entry.path) for entry in found)
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype; over a loss of power once it is settled."""
@@ -101,7 +106,7 @@ class Chunks:
 
     def _read(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
-            return read(path.read_bytes())
+            return read(planted.read(path))
         except FileNotFoundError as error:
             raise ChunkMissing(path, error, key, unit, aside=True) from error
         except PermissionError as error:  # no damage: another program holds it, or it is another user's

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import held
+from .. import held, planted
 from ..durable import make_folder, sync_folder
 from .errors import TakeError
 
@@ -21,6 +21,8 @@ def writing(path: os.PathLike) -> Iterator[None]:
     """Turn the disk's errors inside the block into a TakeError."""
     try:
         yield
+    except planted.Planted as error:
+        raise TakeError(f"'{path}' is not written: {error.strerror}") from error
     except OSError as error:
         what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
         raise TakeError(f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
@@ -35,9 +37,10 @@ def write_whole(path: Path, data: bytes, settled: bool = True) -> None:
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
+        planted.check_folder(path.parent)
         make_folder(path.parent)
         try:
-            with part.open("wb") as file:
+            with part.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
+from ..visible import shown
+
 
 class TakeError(ValueError):
     """A take that cannot be used, with the reason. take: its id, in what `TakeStore.takes` lists."""
 
     take = ""
+
+    def __init__(self, message: str):
+        super().__init__(shown(message, lines=True))  # it may quote what somebody else wrote
 
 
 class TakeMissing(TakeError):

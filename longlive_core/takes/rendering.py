@@ -91,6 +91,8 @@ class _Rendering:
             self.locks[started.id] = stack.enter_context(started.store.rendering(started.id))
             stack.callback(self.own_lock.close)
             stack.callback(self.live.close)
+            if started.film_path.is_dir():  # told before the hours of rendering
+                raise TakeError(f"'{started.film_path}' is a folder, in the place of the take's film; remove it")
             self._join_before()
             started.store.tidy(started.id)
             started.growing_name = _free_name(started)
@@ -121,7 +123,8 @@ class _Rendering:
             self._repair(damage)  # which is that it is missing now, and made in its turn
 
     def _begin_growing(self) -> None:
-        self.growing = Joiner(self.started.growing_path, self.metadata(self.started), growing=True)
+        with writing(self.started.growing_path):
+            self.growing = Joiner(self.started.growing_path, self.metadata(self.started), growing=True)
 
     def _leave_film(self) -> None:
         """An ordinary film in the growing one's place, which stays where that cannot be written.

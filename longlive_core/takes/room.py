@@ -201,7 +201,7 @@ def _lock_to_remove(store: TakeStore, take: str) -> bool:
     """
     for last in (False, True):
         try:
-            store.lock.acquire()
+            store.acquire()
             return True
         except OSError as error:
             if error.errno not in NO_SPACE:

@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
+from .. import planted
 from ..durable import make_folder
 from . import room
 from .chunks import Chunks
@@ -68,7 +69,7 @@ class TakeStore:
         for place in (self.chunks.folder, self.takes_folder):
             make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
-        probe.write_bytes(b"")
+        planted.create(probe).close()
         probe.unlink()
 
     def check_writable(self) -> None:
@@ -81,12 +82,17 @@ class TakeStore:
             if not os.access(place, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    def acquire(self) -> None:
+        """Have the store's lock. OSError where the folder cannot be written, or no lock lies in its place."""
+        planted.check_lock(self.folder / LOCK)
+        self.lock.acquire()
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """While this is held, no process removes anything. TakeError where the folder cannot be written."""
         with writing(self.folder / LOCK):
             self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it since
-            self.lock.acquire()
+            self.acquire()
         try:
             yield
         finally:

@@ -11,9 +11,10 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..visible import invisible
+
 # CR LF, LF, CR, and what word processors and other systems write: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
-_FILLERS = frozenset("\u034f\u061c\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 _SAME = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2e3a\u2e3b\ufe58", "-"),
     **dict.fromkeys("\u301c\u223c\u02dc", "~"),
@@ -30,16 +31,6 @@ _SAME = {
 # Selectors and joiners that letters and emoji are made with; in a prompt they are part of a word.
 _ENDS_WORDS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
 _PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")
-
-
-def invisible(char: str) -> bool:
-    """Whether a character shows nothing and is no space: zero-width, directional, soft hyphen, control."""
-    if char in "\t\n\r\0":
-        return False
-    if char in _FILLERS or "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef":
-        return True
-    category = unicodedata.category(char)
-    return category == "Cc" or (category == "Cf" and not "\u0600" <= char <= "\u08ff")
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,8 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from .invisible import folded, invisible
+from ..visible import invisible
+from .invisible import folded
 from .syntax import TimelineError
 
 _DEEPEST = 60

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from ..visible import shown
 from ..wording import count
 from .syntax import TimelineError
 
@@ -117,7 +118,7 @@ class Plan:
                 f"  {segment.start_seconds:7.2f} s  chunk {segment.start_chunk:4d}  frame {segment.start_frame:5d}"
                 f"{how:8s}{_remarks(segment)}  {_shorten(segment.text[skip:], 60)}"
             )
-        return "\n".join(lines + [f"hint: {hint}" for hint in self.hints])
+        return shown("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
 
     def to_text(self) -> str:
         """The plan as a timeline in exact chunks, a line `16c text {keep, seed=7}` for each segment.

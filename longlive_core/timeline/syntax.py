@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..visible import shown
+
 TRANSITIONS = ("recache", "keep", "cut")
 TIME_FORMS = "12s, 12.5s, 0:12, 1:02.5, exact chunks such as 16c, or frames such as 80f"
 RANGE_FORM = "[0s-5s: text]"
@@ -20,7 +22,7 @@ class TimelineError(ValueError):
     """
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None):
-        self.line, self.column = line, column
+        self.line, self.column, message = line, column, shown(message, lines=True)  # it quotes the text
         super().__init__(message if line is None else f"line {line}, column {column}: {message}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 DEADLINE = 900.0  # seconds without a test that opens the gate
 HOLD, OPEN = "/longlive_test_gate/hold", "/longlive_test_gate/open"
+FLOOD, WAITING = "/longlive_test_gate/flood", "/longlive_test_gate/waiting"  # messages to clients: many, and how many
 NODE_CLASS_MAPPINGS: dict = {}  # what makes this file a pack of custom nodes
 
 
@@ -48,14 +49,23 @@ def matches(kind: str, data: dict, event: str, least: dict) -> bool:
                for name, value in least.items())  # fmt: skip
 
 
+async def _json(data: dict):
+    from aiohttp import web
+
+    return web.json_response(data)
+
+
 class Gate:
     """Stands between the nodes and ComfyUI's messages; holds the thread that sends the one it waits for."""
 
     def __init__(self, server):
         self.send, self.wanted, self.opened = server.send_sync, None, threading.Event()
+        self.messages = server.messages
         server.send_sync = self
         server.routes.post(HOLD)(self.hold)
         server.routes.post(OPEN)(self.open)
+        server.routes.post(FLOOD)(self.flood)
+        server.routes.get(WAITING)(self.waiting)
 
     def __call__(self, event, data, sid=None):
         self.send(event, data, sid)
@@ -79,6 +89,16 @@ class Gate:
         self.wanted = None
         self.opened.set()
         return web.json_response({})
+
+    async def waiting(self, request):
+        return await _json({"waiting": self.messages.qsize()})
+
+    async def flood(self, request):
+        """{"client": ..., "messages": ..., "size": characters of each}"""
+        asked = await request.json()
+        for _ in range(asked["messages"]):
+            self.send("flood", {"text": "x" * asked["size"]}, asked["client"])
+        return await _json({})
 
 
 _SERVER = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)

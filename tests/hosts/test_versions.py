@@ -104,6 +104,21 @@ def test_cancel_leaves_what_was_asked_for(host, parts, keep):
     assert host.released == 1
 
 
+@pytest.mark.parametrize(("waiting", "pictures", "events"), [(0, CHUNKS, CHUNKS), (40, 0, CHUNKS), (5000, 0, 0)])
+def test_a_client_that_stops_reading(host, parts, monkeypatch, waiting, pictures, events):
+    """Forbids a film that fills the server's memory with messages, which wait for one client that does not read."""
+    told, bars = [], []
+    with host.pack() as package:
+        film = filming(package, parts)
+        monkeypatch.setattr(package.nodes.compat_server, "send", lambda *message: told.append(message))
+        monkeypatch.setattr(package.nodes.compat_server, "waiting", lambda: waiting)
+        bar = type("Bar", (), {"update_absolute": lambda self, *said: bars.append(said)})
+        monkeypatch.setattr(package.nodes.filming.comfy.utils, "ProgressBar", lambda total: bar())
+        assert film.run(keep_partial=True).as_asked
+    assert (len([said for said in bars if said[2:] and said[2]]), len(told)) == (pictures, events)
+    assert bool(bars) == bool(events)
+
+
 def test_growing_film_is_told_by_its_name(host, parts, monkeypatch):
     """Forbids a live panel that shows the last render's growing film because a player still holds that one's name."""
     told = []
