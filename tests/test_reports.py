@@ -165,7 +165,7 @@ def test_takes_the_last_one_first_and_damaged_ones_last(tmp_path):
     labels = reports.take_choices(store)
     assert [label[-14:] for label in labels[:3]] == [f"[{takes[number].id}]" for number in (1, 2, 0)]
     assert all(" · 1.3 of 4.3 s · 128x80 · A ball " in label for label in labels[:3])
-    assert sorted(labels[3:]) == [f"cannot be read [{number:012x}]" for number in range(4, 7)]
+    assert sorted(labels[3:]) == [f"cannot be read [{number:012x}]" for number in (4, 5)]  # 6 is empty
 
 
 def test_a_take_that_is_dated_ahead_is_not_the_newest(tmp_path):
