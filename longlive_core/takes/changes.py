@@ -60,6 +60,9 @@ class Changes:
         return self
 
     def __exit__(self, *error) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Let go of the takes, which are another's to render from here on."""
         self._unlock(self._locks)
 
