@@ -92,7 +92,7 @@ class TakeStore:
     def locked(self) -> Iterator[None]:
         """While this is held, no process removes anything. TakeError where the folder cannot be written."""
         with writing(self.folder / LOCK):
-            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it since
+            make_folder(self.folder)  # somebody may have removed it since
             self.acquire()
         try:
             yield
