@@ -36,11 +36,17 @@ def create(path: str | os.PathLike) -> BinaryIO:
     raise Planted(errno.EEXIST, "another program puts something there again and again", os.fspath(path))
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """The content of a file. OSError for what is none, such as a pipe, at which an ordinary reader waits for ever."""
+def read(path: str | os.PathLike, most: int | None = None) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    OSError for a larger one, and for what is none, such as a pipe, at which an ordinary reader waits for ever.
+    """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise Planted(errno.EINVAL, "it is not a file; remove it", os.fspath(path))
+        if most is not None and found.st_size > most:
+            raise Planted(errno.EFBIG, f"it has {found.st_size} bytes, and {most} are the most", os.fspath(path))
         return file.read()
 
 

@@ -169,7 +169,7 @@ def test_what_lies_in_the_place_of_a_manifest(store, name):
     obstacles()[name](path, take)
     found = read(store, take.id) if name == "nothing" else outcome(store, take.id)
     assert isinstance(found, TakeError) and isinstance(found, TakeMissing) == (name == "nothing")
-    assert {"a pipe": "it is no file", "a link to a device": "it is no file", "a dead link": "a link to nothing",
+    assert {"a pipe": "it is not a file", "a link to a device": "it is not a file", "a dead link": "a link to nothing",
             "a huge file": f"it has {2**40} bytes"}.get(name, "") in str(found)  # fmt: skip
     store.write_manifest(take)
     assert outcome(store, take.id) == take

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import planted
 from .chunks import LATENTS
 from .disk import DAMAGED, UNFINISHED
 from .errors import TakeError
 from .locks import LOCK
 from .manifest import Manifest
+from .manifest_file import MOST_BYTES
 
 if TYPE_CHECKING:
     from .store import TakeStore
@@ -31,7 +33,6 @@ VIDEO = ".mp4"
 _PARTS = (UNFINISHED, ".part", DAMAGED)  # how the names of such files end
 _CHUNK = re.compile(r"[0-9a-f]{16,}(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the name of a chunk's file
 _NAMED = re.compile(rb'"([0-9a-f]{16,64})"')
-_MOST_READ = 16 * 2**20  # bytes of a manifest that cannot be read
 
 
 class Found(NamedTuple):
@@ -200,8 +201,7 @@ def _read(store: TakeStore, take: str) -> Manifest | TakeError | None:
 def _shown(path: Path) -> set[str]:
     """What looks like a chunk's key in a file that is no manifest, or none of this version."""
     try:
-        with path.open("rb") as file:
-            return {key.decode() for key in _NAMED.findall(file.read(_MOST_READ))}
+        return {key.decode() for key in _NAMED.findall(planted.read(path, MOST_BYTES))}
     except OSError:
         return set()
 

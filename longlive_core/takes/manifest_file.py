@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from .. import planted
 from ..config import POSITIONS, SINK_POLICIES
 from ..fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
 from ..noise import MAX_SEED
@@ -104,7 +104,7 @@ def read_manifest(path: Path, take: str) -> Manifest:
     path: of its file, in the take's folder.
     """
     try:
-        return _parsed(content(path), take)
+        return _parsed(planted.read(path, MOST_BYTES), take)
     except TakeError as error:
         error.take = take
         raise
@@ -134,21 +134,6 @@ def _not_there(path: Path, take: str) -> TakeError:
     if folder.is_dir():
         return _error(f"take {take} has no take.json, which says what it is; {remedy(take)}", take, TakeMissing)
     return _error(f"there is no take {take} in '{folder.parents[1]}'; see `takes list`", take, TakeMissing)
-
-
-def content(path: Path) -> bytes:
-    """What lies at a manifest's place, as bytes: whoever opens a pipe or a device otherwise may wait for ever.
-
-    OSError where it cannot be read, ValueError where it is no file or a huge one.
-    """
-    flags = getattr(os, "O_NONBLOCK", 0)
-    with open(path, "rb", opener=lambda name, how: os.open(name, how | flags)) as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError("it is no file")
-        if about.st_size > MOST_BYTES:
-            raise ValueError(f"it has {about.st_size} bytes, and {MOST_BYTES} are the most")
-        return file.read(MOST_BYTES)
 
 
 def _parsed(data: bytes, take: str) -> Manifest:
