@@ -132,6 +132,7 @@ def test_what_cannot_be_gone_on_with(studio):
         plan, given = extended(studio.store, take.id, 3, parse("0c a").plan(2.0), SIZE)
         open_take(studio.store, "", plan, take.origin, take.encoding, wide, given)
     take.manifest.origin["size"] = [64, 64]
+    take.manifest.encoding |= {"width": 64, "height": 64}
     studio.store.write_manifest(take.manifest)
     with pytest.raises(TakeError, match="size 64 x 64"):
         extended(studio.store, take.id, 3, parse("0c a").plan(2.0), SIZE)
