@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cancelling import cancellable
 from .config import StreamConfig
 from .memory import Need, gigabytes
 from .model import CausalWan
@@ -269,9 +270,10 @@ def _limit(take: Take, needed: int) -> Limit | None:
 
 def chunks_to_make(take: Take) -> list[int]:
     """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
-    made: dict[str, int] = {}
-    for chunk, key in enumerate(take.manifest.keys):
-        if not take.store.has_latents(key):
+    keys, made = take.manifest.keys, {}
+    there = set(take.store.with_latents(keys))
+    for chunk, key in enumerate(keys):
+        if key not in there:
             made.setdefault(key, chunk)
     return list(made.values())
 
@@ -285,13 +287,10 @@ def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
 
 def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
     """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
-    missing, there = [], 0
-    for key in take.manifest.keys:
-        path = take.store.unit_path(key, take.manifest.unit)
-        if path.is_file():
-            there += path.stat().st_size
-        else:
-            missing.append(key)
+    keys, unit = take.manifest.keys, take.manifest.unit
+    stored = cancellable(dict.fromkeys(take.store.with_unit(keys, unit)), 500)
+    sizes = {key: take.store.unit_path(key, unit).stat().st_size for key in stored}
+    there, missing = sum(sizes.get(key, 0) for key in keys), [key for key in keys if key not in sizes]
     fresh = len(set(missing))
     return fresh, int(chunk * fresh), there + int(chunk * len(missing))
 

@@ -41,8 +41,13 @@ def _cut(context: Tensor) -> Tensor:
     return context if context.shape[1] <= TEXT_LENGTH else context[:, :TEXT_LENGTH]
 
 
+RECENT = 32  # of a text encoder that pads to 512 tokens, 8 MB each
+
+
 class Contexts:
     """Embeddings of a film's prompts, made when the first is asked for; each text is encoded once.
+
+    Of texts that nobody named before, the last RECENT are kept: prompts may come for as long as a film is rendered.
 
     Args:
         encode: texts -> embedding of each, such as `Pipeline.encode`.
@@ -54,9 +59,18 @@ class Contexts:
                  known: Mapping[str, Tensor] | None = None):  # fmt: skip
         self._encode, self._expected = encode, list(texts)
         self._known = dict(known or {})
+        self._recent: dict[str, Tensor] = {}  # the last one last
 
     def __call__(self, text: str) -> Tensor:
-        if text not in self._known:
-            wanted = dict.fromkeys([text, *self._expected])
-            self._known |= self._encode([text for text in wanted if text not in self._known])
-        return self._known[text]
+        if text in self._known:
+            return self._known[text]
+        if text not in self._recent:
+            expected, self._expected = dict.fromkeys(self._expected), []
+            encoded = self._encode([new for new in dict.fromkeys([text, *expected]) if new not in self._known])
+            self._known |= {new: context for new, context in encoded.items() if new in expected}
+            if text in self._known:
+                return self._known[text]
+            self._recent[text] = encoded[text]
+            while len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+        return self._recent[text]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .timeline.limits import MAX_CHUNKS, MAX_SECONDS
 from .visible import shown
 from .wording import count, shorten, shorten_list, shorten_middle
 
@@ -22,7 +23,8 @@ WORDS = 80  # characters of a prompt
 NAME = 44  # of a file's or a part's name
 LABEL_WORDS = 48  # of one in a list of takes
 # How a film came to its end.
-COMPLETE, CANCELLED, FINISHED, FULL, NO_ROOM = "complete", "cancelled", "finished", "full", "no_room"
+COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
+LONGEST, NO_ROOM = "longest", "no_room"
 
 
 def seconds_text(seconds: float) -> str:
@@ -150,6 +152,8 @@ def _ending(facts: Mapping[str, Any]) -> list[str]:
         CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
         FINISHED: [f"finished by hand after {of_all}"],
         FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
+        LONGEST: [f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
+                  "begin another one with its last latents or its last frame (Take Frames)"],
     }[ended]
 
 

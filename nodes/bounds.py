@@ -10,6 +10,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..longlive_core.timeline.limits import digits
 from . import compat
 
 
@@ -49,7 +50,7 @@ def checked(widget: io.Input, value: Any) -> Any:
         return _choice(widget, value)
     if isinstance(widget, io.String.Input):
         if not isinstance(value, str):
-            raise WrongKind(f"{widget.id} is {_shown(value)}: give a text")
+            raise WrongKind(f"{widget.id} is {shown(value)}: give a text")
         return value
     return _number(widget, value)
 
@@ -69,7 +70,7 @@ def _choice(widget: io.Combo.Input, value: Any) -> Any:
     few = len(widget.options) <= 12
     allowed = f": allowed are {', '.join(map(str, widget.options))}" if few else " is none of the choices"
     # To Python, True is 1.
-    raise (NotAChoice if found is None else WrongKind)(f"{widget.id} {_shown(value)}{allowed}")
+    raise (NotAChoice if found is None else WrongKind)(f"{widget.id} {shown(value)}{allowed}")
 
 
 def _number(widget: io.Input, value: Any) -> int | float:
@@ -78,20 +79,28 @@ def _number(widget: io.Input, value: Any) -> int | float:
     number = None
     if isinstance(value, Real) and not isinstance(value, bool):  # numbers of NumPy too
         if not whole:
-            number = float(value)
+            number = _as_float(value)
         elif isinstance(value, Integral) or float(value).is_integer():
             number = int(value)
-    if number is None or math.isnan(number):
-        raise WrongKind(f"{widget.id} is {_shown(value)}: {wanted}")
+    if number is None or number != number:  # NaN
+        raise WrongKind(f"{widget.id} is {shown(value)}: {wanted}")
     if not widget.min <= number <= widget.max:
-        raise ValueError(f"{widget.id} is {_shown(value)}: {wanted}")
+        raise ValueError(f"{widget.id} is {shown(value)}: {wanted}")
     return number
+
+
+def _as_float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the floats
+        return math.inf if value > 0 else -math.inf
 
 
 def _largest(number: float) -> str:
     return f"{number:g}" if number < 1e6 else str(int(number))
 
 
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+def shown(value: Any) -> str:
+    """A value for a message, of whatever kind and size."""
+    text = digits(value) if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -27,6 +27,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..longlive_core.cancelling import cancelled_by
 from ..longlive_core.checkpoints import (
     CheckpointError,
     load_lora,
@@ -377,6 +378,11 @@ def metadata_wanted() -> bool:
 
 def check_cancelled() -> None:
     management.throw_exception_if_processing_interrupted()
+
+
+def cancellable():
+    """For a node's `execute`: while it runs, the core asks ComfyUI whether the user cancelled."""
+    return cancelled_by(check_cancelled)
 
 
 def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor:

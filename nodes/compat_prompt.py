@@ -10,8 +10,10 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from comfy_execution.utils import get_executing_context
@@ -77,4 +79,9 @@ def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:
 def host_checks_choices() -> bool:
     """Whether ComfyUI itself looks if a value is among a combo's choices; older versions do so for older nodes only."""
     check = getattr(sys.modules.get("execution"), "validate_inputs", None)
-    return check is not None and "Combo.io_type" in inspect.getsource(check)
+    return check is not None and _looks_at_choices(check)
+
+
+@lru_cache(maxsize=1)
+def _looks_at_choices(check: Callable) -> bool:
+    return "Combo.io_type" in inspect.getsource(check)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..longlive_core import reports
+from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.estimate import estimate_film, make_room
 from ..longlive_core.memory import estimate, vae_width
@@ -119,7 +120,7 @@ class Filming:
         if self.live.progress.no_room is not None:
             return reports.NO_ROOM
         if self.timeline.endless:
-            return reports.FINISHED if self.live.finishing else reports.FULL
+            return reports.FINISHED if self.live.finishing else reports.LONGEST if self.live.full else reports.FULL
         return reports.COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else reports.FINISHED
 
     def _plan(self, start: Tensor | TakeHandle | None) -> Take:
@@ -141,7 +142,8 @@ class Filming:
         with ExitStack() as stack:
 
             def prepare() -> None:
-                for text in self.plan.texts:  # of a take that the film continues; before the model needs the device
+                # Those of a take that the film continues, too; before the model needs the device.
+                for text in cancellable(self.plan.texts):
                     contexts(text)
                 self._load()
                 stack.enter_context(sampling(self.model))
@@ -185,7 +187,7 @@ class Filming:
 
     def _hints(self) -> list[str]:
         """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
-        cuts = (compat.text_cut(self.timeline.clip, text) for text in self.take.plan.texts)
+        cuts = (compat.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
         return [*self.notes, *self.live.progress.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, ended: str) -> dict[str, Any]:
@@ -254,11 +256,10 @@ class Watcher:
         preview = ("JPEG", Image.fromarray(frames[-1]), PREVIEW_SIZE) if seen else None
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
-        status = self.live.status()
+        status = self.live.status(timeline=False)
         event = {"node": self.node, "prompt_id": self.prompt_id, **status, "chunk": chunk,
                  "file": film_file(self.take.id, self.take.growing_name), "size": list(self.take.origin.size),
                  "said": reports.progress_line(status, self.take.plan.fps)}  # fmt: skip
-        del event["timeline"]  # of any length; who wants it asks for the status
         compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:

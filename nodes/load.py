@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from ..longlive_core.weight_sets import CHOICES
+from ..longlive_core.wording import shorten
 from . import bounds, compat
 from .compat_prompt import host_checks_choices
 from .pocket_clip import load_pocket_clip
@@ -54,10 +55,11 @@ class LongLiveLoad(io.ComfyNode):
     def execute(cls, model, lora, text_encoder, vae, dtype, weights="auto", **removed) -> io.NodeOutput:
         given = {"model": model, "lora": lora, "text_encoder": text_encoder, "vae": vae, "dtype": dtype,
                  "weights": weights, **removed}  # fmt: skip
-        wrong = _gone(given) or _missing(given)  # linked values were not known before
-        if wrong is not None:
-            raise ValueError(wrong)
+        if (gone := _gone(given)) is not None:  # linked values were not known before
+            raise ValueError(gone)
         bounds.settings(load_inputs(), given)
+        if (missing := _missing(given)) is not None:
+            raise ValueError(missing)
         model_path = _path("diffusion_models", model) or str(weights_folder() / DIT_FILE)
         vae_path = _path("vae", vae) or str(weights_folder() / VAE_FILE)
         clip_path = _path("text_encoders", text_encoder)
@@ -120,7 +122,7 @@ def _fault(graph: Graph, node: str) -> str | None:
 
 def _gone(chosen: dict[str, Any]) -> str | None:
     """Which files of those chosen are no longer there."""
-    gone = [f"{chosen[name]} in models/{folder}" for name, folder in FOLDERS.items()
+    gone = [f"{shorten(chosen[name], 200)} in models/{folder}" for name, folder in FOLDERS.items()
             if isinstance(chosen.get(name), str) and _is_gone(folder, chosen[name])]  # fmt: skip
     return f"there is no {' and no '.join(gone)}; press R to read the folders again" if gone else None
 

@@ -49,6 +49,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         return _partial_results[compat_server.who_runs()[0]]
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, model, vae, timeline, start_image=None, start_latent=None, take=None, **widgets) -> io.NodeOutput:
         """widgets: those of `sampler_inputs`; what is left out has its default."""
         given = bounds.settings(sampler_inputs(), widgets)

@@ -59,6 +59,7 @@ class LongLiveTakeFrames(io.ComfyNode):
         return widgets_judged(cls)
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
         first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
         take = checked_take(take)
@@ -111,6 +112,7 @@ class LongLiveLoadTake(io.ComfyNode):
         return _manifest(reading_store(), NEWEST if name is None else name).used
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, name: str, **removed) -> io.NodeOutput:
         compat.refuse_removed(removed)
         store = reading_store()
@@ -177,8 +179,10 @@ class LongLiveBranchTake(io.ComfyNode):
         return judged("LongLiveBranchTake", _branch_fault)
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
+        check_place(at)
         take = checked_take(take)
         manifest = take.store().read_manifest(take.id)
         place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)

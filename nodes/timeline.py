@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..longlive_core.cancelling import cancellable
 from ..longlive_core.reports import timeline_report
 from ..longlive_core.timeline import Plan, Script, parse
 from . import bounds, compat
@@ -61,15 +62,16 @@ class LongLivePromptTimeline(io.ComfyNode):
         return judged(TIMELINE, timeline_fault, alone=_text_fault(text))
 
     @classmethod
+    @compat.cancellable()
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_missing(CLIP=clip)
         given = bounds.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
         script, fps = parse(given["text"], goes_on=True), given["fps"]  # a take may lie before it; the sampler knows
         seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
-        contexts = {prompt: compat.encode_text(clip, prompt) for prompt in plan.texts}
+        contexts = {prompt: compat.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
         timeline = Timeline(given["text"], script, seconds, fps, contexts, clip, endless)
-        cuts = [cut for prompt in plan.texts if (cut := compat.text_cut(clip, prompt))]
+        cuts = [cut for prompt in cancellable(plan.texts) if (cut := compat.text_cut(clip, prompt))]
         return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, endless, cuts)))
 
 

@@ -167,7 +167,7 @@ def test_what_lies_in_the_place_of_a_manifest(store, name):
     path = store.take_folder(take.id) / "take.json"
     path.unlink()
     obstacles()[name](path, take)
-    found = outcome(store, take.id)
+    found = read(store, take.id) if name == "nothing" else outcome(store, take.id)
     assert isinstance(found, TakeError) and isinstance(found, TakeMissing) == (name == "nothing")
     assert {"a pipe": "it is no file", "a link to a device": "it is no file", "a dead link": "a link to nothing",
             "a huge file": f"it has {2**40} bytes"}.get(name, "") in str(found)  # fmt: skip
@@ -263,7 +263,7 @@ def test_bytes_that_were_overwritten(store):
 def test_one_bad_take_harms_nobody(store, capsys, monkeypatch):
     """Forbids that damage in one take stops, hides or slows another: whoever reads the store goes on."""
     place(store, manifest(1, STORY, 12, used=50.0))
-    bad = spoiled(store)
+    bad = {take for take, name in spoiled(store).items() if name != "nothing"}  # that may be a take being begun
     place(store, manifest(2, "0s A ball", 4, used=2e9), 2)
     good = [manifest(1, STORY, 12).id, manifest(2, "0s A ball", 4).id]
     listed = list(store.takes())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longlive_core.noise import AddressedNoise
-from longlive_core.prompts import Contexts, prompt_spans
+from longlive_core.prompts import RECENT, Contexts, prompt_spans
 from longlive_core.rollout import rollout
 
 from .studio import CHUNKS, Stop, same
@@ -76,3 +76,23 @@ def test_texts_are_encoded_once_and_when_they_are_needed():
     for text in ("b", "a", "b", "c"):
         contexts(text)
     assert asked == [["b", "a"], ["c"]]
+
+
+def test_prompts_that_nobody_named_are_not_kept_for_ever():
+    """Forbids memory that grows with every prompt typed into a film without end."""
+    encoded = []
+
+    def encode(texts):
+        encoded.extend(texts)
+        return {text: torch.ones(1) for text in texts}
+
+    contexts = Contexts(encode, ["a"])
+    for number in range(3 * RECENT):
+        contexts(f"typed {number}")
+        contexts(f"typed {number}")
+    assert len(encoded) == 3 * RECENT + 1 and len(contexts._recent) == RECENT
+    contexts("a")
+    contexts(f"typed {3 * RECENT - 1}")
+    assert len(encoded) == 3 * RECENT + 1
+    contexts("typed 0")
+    assert encoded[-1] == "typed 0"

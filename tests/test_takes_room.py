@@ -296,7 +296,8 @@ def test_what_fills_a_store_is_told_apart(store):
     film, other, busy, broken = (put(store, take(number, range(10 * number, 10 * number + 4)))
                                  for number in range(1, 5))  # fmt: skip
     spoil(store, broken)
-    (store.folder / "notes.txt").write_bytes(b"x" * 1000)
+    (store.folder / "story_00001_.mp4").write_bytes(b"x" * 5000)  # saved there, by ComfyUI's own node
+    (store.takes_folder / "notes.txt").write_bytes(b"x" * 1000)
     folder = {one.id: sum(path.stat().st_size for path in store.take_folder(one.id).iterdir())
               for one in (film, other, busy, broken)}  # fmt: skip
     with store.rendering(busy.id):

@@ -202,8 +202,11 @@ def test_duration_and_chunks_exclude_each_other():
         ("0s a\n5s b", 5, "the segment starts with chunk 7"),
         ("[0c-9c: a]", 8, "the range ends at 9c"),
         ("a | b | c", 2, "and so does the one in line 1"),
-        ("a", 10**400, "24 hours"),
-        ("[0c-99999999c: a]", None, "24 hours"),
+        ("a", 10**400, "about 10\\^400 chunks at 16 frames a second; the most is 350000"),
+        ("a", 350_001, "would have 350001 chunks"),
+        ("a", 200_000, "24 hours"),
+        ("[0c-99999999c: a]", None, "would have 99999999 chunks"),
+        ("[0c-200000c: a]", None, "24 hours"),
         ("0c a\n5c b {blend=3c}\n8c c", 20, "the blend lasts 3 chunks"),
     ],
 )

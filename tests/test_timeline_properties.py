@@ -9,7 +9,11 @@ from itertools import pairwise
 
 import pytest
 
-from longlive_core.timeline import TimelineError, parse, shot_boundary
+from longlive_core.timeline import NewSegment, TimelineError, parse, shot_boundary
+from longlive_core.timeline.exact import _exact_script
+from longlive_core.timeline.order import check_order
+from longlive_core.timeline.parse import literal_notes, read_timed
+from longlive_core.timeline.snap import check_blend
 from tests.test_timeline import entry, scope
 
 PIECES = [
@@ -187,6 +191,59 @@ def test_a_segment_put_in_leaves_the_others():
         keys = lambda p: [(s.start_chunk, s.text, s.transition, s.seed, s.blend) for s in p.segments]  # noqa: E731
         assert [key for key in keys(changed) if key[0] != chunk] == [key for key in keys(plan) if key[0] != chunk]
         assert any(segment.start_chunk == chunk and segment.seed == words["seed"] for segment in changed.segments)
+    assert added > 80
+
+
+def planned_anew(plan, chunk, text, seed, transition="recache"):
+    """`Plan.with_segment` in the long way: the whole plan as a script, with one line more."""
+    first, script = 1 if plan.anchor is None else 2, _exact_script(plan)
+    before = [segment for segment in script.segments if segment.time.chunk < chunk]
+    after = [segment for segment in script.segments if segment.time.chunk > chunk]
+    options = "" if transition == "recache" else f" {{{transition}}}"
+    (new,) = read_timed(f"{chunk}c {text}{options}{'' if seed is None else f' {{seed={seed}}}'}", first + len(before))
+    segments = [replace(segment, line=first + index) for index, segment in enumerate([*before, new, *after])]
+    check_order(segments)
+    notes = tuple(literal_notes(segments, script.form, plan.anchor))
+    script = replace(script, segments=tuple(segments), notes=notes)
+    changed = script.plan(None, plan.fps, plan.chunk, chunks=plan.chunks)
+    check_blend(changed.segments[len(before)], 1)
+    return changed
+
+
+def test_a_segment_put_in_gives_the_plan_that_is_made_from_the_start():
+    """Forbids a shorter way that leaves frames, lines, lengths or hints as they were, or takes what is refused."""
+    rng, added, refused = random.Random(12), 0, 0
+    for _, plan in random_plans(rng, 1500):
+        change = {"chunk": rng.randint(0, plan.chunks + 1), "seed": rng.choice([None, 7]),
+                  "text": rng.choice(["new", "a cat {blend=2c}", "x {blend=9s}", "0s new", "{keep}", "[0s-5s: a]"]),
+                  "transition": rng.choice(["recache", "keep", "cut"])}  # fmt: skip
+        try:
+            expected = planned_anew(plan, **change)
+        except TimelineError as error:
+            refused += 1
+            with pytest.raises(TimelineError, match=f"^{re.escape(str(error).partition('{blend=')[0])}"):
+                plan.with_segment(**change)
+        else:
+            added += 1
+            assert plan.with_segment(**change) == expected
+            assert plan.with_segments([NewSegment(**change)]) == replace(expected, hints=())
+    assert added > 80 and refused > 80
+
+
+def test_several_segments_at_once_are_as_one_after_the_other():
+    """Forbids a film that continues a take otherwise than by its prompts in turn."""
+    rng, added = random.Random(13), 0
+    for _, plan in random_plans(rng, 800):
+        chunks = sorted(rng.sample(range(plan.chunks + 1), min(3, plan.chunks)))
+        new = [NewSegment(chunk, f"prompt {chunk}", rng.choice(["recache", "keep", "cut"])) for chunk in chunks]
+        try:
+            expected = plan
+            for segment in new:
+                expected = expected.with_segments([segment])
+        except TimelineError:
+            continue
+        added += 1
+        assert plan.with_segments(new) == expected
     assert added > 80
 
 

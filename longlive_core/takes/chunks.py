@@ -10,7 +10,7 @@ Equal keys mean equal content, so a file that is there stays as it is. Each prov
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,22 @@ Result = TypeVar("Result")
 LATENTS = ".safetensors"  # how the names of their files end
 
 
+def latents_name(key: str) -> str:
+    """Of the file of a chunk's latents."""
+    return f"{key}{LATENTS}"
+
+
+def unit_name(key: str, unit: str) -> str:
+    """Of the file of a chunk's video."""
+    return f"{key}.{unit}.mp4"
+
+
+def keys_of(files: Iterable[str], ending: str, keys: Iterable[str]) -> list[str]:
+    """Those of the keys of which there is a file whose name ends so, of the names `files`."""
+    there = {name.removesuffix(ending) for name in files if name.endswith(ending)}
+    return [key for key in keys if key in there]
+
+
 class Chunks:
     """The chunks in a folder. mends: whether damaged files are set aside."""
 
@@ -35,10 +51,10 @@ class Chunks:
         self.folder, self._mends = folder, mends
 
     def latents_path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}{LATENTS}"
+        return self.folder / key[:2] / latents_name(key)
 
     def unit_path(self, key: str, unit: str) -> Path:
-        return self.folder / key[:2] / f"{key}.{unit}.mp4"
+        return self.folder / key[:2] / unit_name(key, unit)
 
     @staticmethod
     def has(path: Path) -> bool:
@@ -48,6 +64,11 @@ class Chunks:
     def files(self) -> Iterator[Path]:
         """Every file that is there, unfinished ones too."""
         return (path for folder in self._folders() for path in folder.glob("*"))
+
+    def files_of(self, keys: Iterable[str]) -> set[str]:
+        """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
+        folders = {key[:2] for key in keys}
+        return {entry.name for folder in folders for entry in entries(self.folder / folder)}
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""

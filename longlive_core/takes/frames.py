@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cancelling import cancellable, check_cancelled
 from ..film import ShotDecoder
 from ..memory import vae_width
 from ..vae import StreamingDecoder
@@ -58,8 +59,8 @@ def latents_of(store: TakeStore, take: Manifest, chunks: int, first: int, count:
     """Latents of the chunks that hold the range, normalised, float32 [1, C, T, h, w] on the CPU."""
     begin, end = _range(take, chunks, first, count)
     latents = StoredLatents(store.chunks, take.keys, take.latent_shape)
-    return torch.cat([latents[chunk] for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin],
-                     dim=2)  # fmt: skip
+    wanted = [chunk for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin]
+    return torch.cat([latents[chunk] for chunk in cancellable(wanted)], dim=2)
 
 
 def _collect(take: Manifest, chunks: int, first: int, count: int, frames_of) -> np.ndarray:
@@ -67,6 +68,7 @@ def _collect(take: Manifest, chunks: int, first: int, count: int, frames_of) -> 
     pieces = []
     for chunk, at, size in _chunks(take, chunks):
         if at < end and at + size > begin:
+            check_cancelled()
             pieces.append(frames_of(chunk)[max(0, begin - at) : end - at])
     return np.concatenate(pieces)
 

@@ -46,7 +46,7 @@ class Headroom:
         """A chunk is stored, and in the growing film."""
         if self._limit is None:
             return
-        key = take.manifest.keys[chunk]
+        key = take.unit_of(chunk).key
         latents = bytes_of([take.store.latents_path(key)])
         unit = bytes_of([take.store.unit_path(key, take.manifest.unit)])
         before, self._growing = self._growing, bytes_of([self._started.growing_path])
@@ -67,7 +67,7 @@ class Headroom:
     def _needed(self, take: Take, chunk: int, margin: bool) -> int:
         """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one."""
         store, manifest = take.store, take.manifest
-        key = manifest.keys[chunk] if chunk < len(manifest.keys) else None  # of a film without an end none yet
+        key = take.unit_of(chunk).key if chunk < take.plan.chunks else None  # of a film without an end none yet
         stored = bytes_of([store.unit_path(key, manifest.unit)]) if key else 0
         unit = stored or int(self._frame * (take.frames_of(chunk) if key else 4 * take.plan.chunk))
         fresh = 0 if key and store.has_latents(key) else self._latents

@@ -131,18 +131,21 @@ def total(files: Iterable[Found]) -> int:
 
 def measure(store: TakeStore) -> int:
     """Bytes of everything in a store, without a look at what it is."""
-    places = (store.folder, store.chunks.folder, store.takes_folder)
-    own = [str(place) for place in places[1:]]
-    return total(file for place in places for entry in _entries(place) if entry.path not in own
-                 for file in files_in(entry))  # fmt: skip
+    places = (store.chunks.folder, store.takes_folder)
+    entries = [*_unfinished(store), *(entry for place in places for entry in _entries(place))]
+    return total(file for entry in entries for file in files_in(entry))
+
+
+def _unfinished(store: TakeStore) -> list[os.DirEntry]:
+    """The store's own in its folder. All else there is somebody else's, such as films that Save Video put there."""
+    return [entry for entry in _entries(store.folder) if entry.name.endswith(UNFINISHED)]
 
 
 def take_inventory(store: TakeStore) -> Inventory:
     """TakeError where one cannot tell which takes there are: chunks would seem to be nobody's."""
     found, old = Inventory(), time.time() - ABANDONED
-    for entry in _entries(store.folder):
-        if entry.path not in (str(store.chunks.folder), str(store.takes_folder)):
-            _sort_other(found, entry, old)
+    for entry in _unfinished(store):
+        _sort_other(found, entry, old)
     for entry in _entries(store.chunks.folder):
         _sort_chunks(found, entry, old)
     for entry in _entries(store.takes_folder, must=True):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
 from ..config import StreamConfig
-from ..timeline import Plan
+from ..timeline import Plan, PlannedPrompt
 
 KEY_FORMAT = 1  # hashed into every key: another number would make all stored chunks unknown
 _KEY_LENGTH = 32  # hexadecimal digits
@@ -128,33 +129,68 @@ def given_key(before: str, latents: bytes) -> str:
     return digest([before, "given", hashlib.sha256(latents).hexdigest()])
 
 
-def shots_of(plan: Plan, origin: Origin, given: Given = Given()) -> list[ShotKeys]:
-    """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots."""
-    starts = [0, *(s.start_chunk for s in plan.segments[1:] if s.transition == "cut"), plan.chunks]
-    return [ShotKeys(start, tuple(_keys(plan, origin, given, start, end))) for start, end in zip(starts, starts[1:])]  # noqa: B905
+def shots_of(plan: Plan, origin: Origin, given: Given = Given(), known: Sequence[ShotKeys] = (),
+             same: int = 0) -> list[ShotKeys]:  # fmt: skip
+    """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots.
+
+    known, same: the keys under another plan, whose first `same` chunks follow from the same things; not hashed again.
+    """
+    shots: list[ShotKeys] = []
+    for spans in _spans_by_shot(plan):
+        start = spans[0][0].start_chunk
+        before = next((shot.keys for shot in known[len(shots) : len(shots) + 1] if shot.start == start), ())
+        shots.append(ShotKeys(start, tuple(_keys(spans, origin, given, before[: max(0, same - start)]))))
+    return shots
 
 
-def _keys(plan: Plan, origin: Origin, given: Given, start: int, end: int) -> Iterator[str]:
-    key = digest({"format": KEY_FORMAT, **origin.as_json()})
-    prompts = {prompt.start_chunk: prompt for prompt in plan.prompts}
-    mix, seed, events = (), None, []
-    for chunk in range(start, end):
-        event = ""
-        if chunk in prompts:
-            mix, seed, event = prompts[chunk].mix, prompts[chunk].seed, prompts[chunk].transition
-            event = event if chunk > start else "start"
-            events.append([chunk - start, mix, event])
-        if chunk < len(given):
-            key = given.keys[chunk]
-        else:
-            if chunk == len(given) > start and given.origin != origin.as_json():
-                # The chunks before count by their content; how they are read back in is this run's.
-                key = digest([key, "onward", origin.as_json(), events])
-            key = digest([key, mix, event, *([] if seed is None else [seed])])
-        yield key
+# A prompt, and the chunk before which it ends.
+_Span = tuple[PlannedPrompt, int]
+
+
+def _spans_by_shot(plan: Plan) -> Iterator[list[_Span]]:
+    prompts = plan.prompts
+    spans: list[_Span] = []
+    for prompt, end in zip(prompts, [*(later.start_chunk for later in prompts[1:]), plan.chunks], strict=True):
+        if spans and prompt.transition == "cut":
+            yield spans
+            spans = []
+        spans.append((prompt, end))
+    yield spans
+
+
+def _keys(spans: list[_Span], origin: Origin, given: Given, known: tuple[str, ...]) -> list[str]:
+    start, keys, events = spans[0][0].start_chunk, list(known), []
+    key = keys[-1] if keys else digest({"format": KEY_FORMAT, **origin.as_json()})
+    begun, foreign = len(given), given.origin != origin.as_json()
+    done = start + len(keys)
+    # What came before a beginning that was given is part of the first key behind it.
+    skipped = 0 if done <= begun else bisect_right(spans, done, key=lambda span: span[1])
+    for prompt, until in spans[skipped:]:
+        event = prompt.transition if prompt.start_chunk > start else "start"
+        events.append([prompt.start_chunk - start, prompt.mix, event])
+        seed = [] if prompt.seed is None else [prompt.seed]
+        first, then = (plain([prompt.mix, event, *seed])[1:] for event in (event, ""))  # the same for many chunks
+        for chunk in range(max(prompt.start_chunk, done), until):
+            if chunk < begun:
+                key = given.keys[chunk]
+            else:
+                if chunk == begun > start and foreign:
+                    # The chunks before count by their content; how they are read back in is this run's.
+                    key = digest([key, "onward", origin.as_json(), events])
+                key = hashed(f'["{key}",{first if chunk == prompt.start_chunk else then}')
+            keys.append(key)
+    return keys
+
+
+def plain(value) -> str:
+    """Plain data as the text that is hashed."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def digest(value) -> str:
     """A hash of plain data."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashed(plain(value))
+
+
+def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]

@@ -45,10 +45,16 @@ class TakeLock:
         self._folder, self._lock = folder, None
 
     def __enter__(self) -> TakeLock:
-        self._lock = self._acquired()
+        self.acquire()
         return self
 
     def __exit__(self, *error) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        self._lock = self._acquired()
+
+    def release(self) -> None:
         self._lock.release()
 
     def renew(self) -> None:

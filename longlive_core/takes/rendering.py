@@ -19,18 +19,17 @@ from ..noise import AddressedNoise
 from ..placement import Turns
 from ..prompts import ContextOf, prompt_spans
 from ..rollout import OnStep, Roll, check_run
-from ..timeline import Plan
 from ..vae import StreamingDecoder
 from ..video import FilmInUse, Joiner, encode_unit
 from ..wording import count
+from .changes import Changes
 from .chunks import StoredLatents
 from .disk import writing
 from .errors import ChunkDamaged, TakeError
 from .headroom import Headroom
 from .live import Live
-from .locks import TakeLock
 from .room import GROWING
-from .take import Take, changed_take
+from .take import Take
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +70,25 @@ class _Rendering:
                  say):  # fmt: skip
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
-        self.started = self.take = take
+        self.started = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
-        self.on_step, self.live, self.on_take = on_step or (lambda chunk, step: None), live, on_take
-        self.units = list(take.manifest.units())
-        self.locks: dict[str, TakeLock] = {}  # by take
-        self.own_lock = contextlib.ExitStack()  # of a take that this one became
-        self.headroom = Headroom(take, say)
+        self.on_step, self.live = on_step or (lambda chunk, step: None), live
+        self.changes, self.headroom = Changes(take, live, on_take), Headroom(take, say)
         self.growing: Joiner | None = None
         self.turns, self._prepare = turns, prepare
         self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
         self.roll: Roll | None = None
         self.decoding: ShotDecoder | None = None
-        live.became(take.id)
+
+    @property
+    def take(self) -> Take:
+        """What the one that was begun is by now."""
+        return self.changes.take
 
     def run(self, on_chunk: OnChunk) -> Take:
         started = self.started
         with contextlib.ExitStack() as stack:
-            self.locks[started.id] = stack.enter_context(started.store.rendering(started.id))
-            stack.callback(self.own_lock.close)
+            stack.enter_context(self.changes)
             stack.callback(self.live.close)
             if started.film_path.is_dir():  # told before the hours of rendering
                 raise TakeError(f"'{started.film_path}' is a folder, in the place of the take's film; remove it")
@@ -105,8 +104,7 @@ class _Rendering:
                     self._leave_film()
                 raise
             self._leave_film()
-        if started is not self.take:
-            self._forget(started)
+        self.changes.forget_first()
         return self.take
 
     def _join_before(self) -> None:
@@ -131,6 +129,7 @@ class _Rendering:
 
         A player that holds the old film, or the growing one, does not make an error of a finished film (Windows).
         """
+        self.changes.write()
         with writing(self.take.film_path):
             self.growing.close()
             self._keep_listed()
@@ -159,10 +158,9 @@ class _Rendering:
             plan, before = self.live.plan_for(chunk), plan
             if plan is None:
                 if self.live.endless and 0 < chunk != before.chunks:
-                    self._follow(before.resized(chunk))
+                    self.changes.follow(before.resized(chunk))
                 return
-            if plan is not before:
-                self._follow(plan)
+            self.changes.follow(None if plan is before else plan)
             rendered, frames, unit = self._remaking(self._make, chunk)
             with writing(self.started.growing_path):
                 self.growing.add(unit)
@@ -194,18 +192,14 @@ class _Rendering:
                     self.live.repaired(chunk, rendered)
 
     def _keep_listed(self) -> None:
-        """Write the manifests again that somebody removed, with their folders or without."""
-        for take in {take.id: take for take in (self.started, self.take)}.values():
-            if not take.store.has_manifest(take.id):
-                take.store.write_manifest(take.manifest)
-                self._note(f"take {take.id} was removed while it was rendered; it was written again")
-            self.locks[take.id].renew()
+        for take in self.changes.keep_listed():
+            self._note(f"take {take} was removed while it was rendered; it was written again")
 
     def _make_lost(self) -> None:
         """Make the chunks again that somebody removed since they were made."""
         store = self.take.store
         for chunk in range(self.live.progress.chunk):
-            facts = self.units[chunk]
+            facts = self.take.unit_of(chunk)
             there = store.has_latents(facts.key)
             if not (there and store.has_unit(facts.key, facts.unit)):
                 log.warning("chunk %d was removed while its film was rendered; it is made again", chunk)
@@ -220,7 +214,7 @@ class _Rendering:
 
     def _make(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
         """Store what is missing of a chunk. -> whether it was rendered, frames where they were decoded, its unit."""
-        store, facts = self.take.store, self.units[chunk]
+        store, facts = self.take.store, self.take.unit_of(chunk)
         rendered = self._render(chunk)
         if store.has_unit(facts.key, facts.unit):
             frames, unit = None, store.chunks.load_unit(facts)
@@ -233,7 +227,7 @@ class _Rendering:
 
     def _render(self, chunk: int) -> bool:
         """Store a chunk's latents, unless they are there; returns whether they were not."""
-        store, key = self.take.store, self.take.manifest.keys[chunk]
+        store, key = self.take.store, self.take.unit_of(chunk).key
         if store.has_latents(key):
             return False
         self._refuse_given(chunk)
@@ -249,7 +243,7 @@ class _Rendering:
                 self._repair(damage)
 
     def _repair(self, damage: ChunkDamaged) -> None:
-        chunk = self.take.manifest.keys.index(damage.key)
+        chunk = self.take.keys.index(damage.key)
         log.warning("chunk %d: %s", chunk, damage)
         if not damage.aside:
             raise damage
@@ -283,7 +277,7 @@ class _Rendering:
             self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
                              self.on_step, turns=self.turns)  # fmt: skip
             if chunk:
-                self.roll.go_on(spans, self._stored(take.manifest.keys[:chunk]))
+                self.roll.go_on(spans, self._stored(take.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
         return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
 
@@ -301,26 +295,6 @@ class _Rendering:
 
     def _stored(self, keys: Sequence[str]) -> StoredLatents:
         return StoredLatents(self.take.store.chunks, keys, self.take.manifest.latent_shape)
-
-    def _follow(self, plan: Plan) -> None:
-        """Go on with another plan, of which the chunks so far are the beginning, too."""
-        before, self.take = self.take, changed_take(self.take, plan)
-        self.units = list(self.take.manifest.units())
-        self.own_lock.close()
-        if self.take.id != self.started.id:
-            self.locks[self.take.id] = self.own_lock.enter_context(self.take.store.rendering(self.take.id))
-        if before is not self.started and before.id != self.take.id:
-            self._forget(before)
-        self.live.became(self.take.id)
-        self.on_take(self.take)
-
-    def _forget(self, take: Take) -> None:
-        """Remove a take that this render made and that became another, which has all its chunks."""
-        if take.new and take.id != self.take.id:
-            try:
-                take.store.forget(take.id)
-            except TakeError as error:  # somebody else has begun to render it, or a player shows it
-                log.warning("take %s, which became %s, stays: %s", take.id, self.take.id, error)
 
 
 def _free_name(take: Take) -> str:

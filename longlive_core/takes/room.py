@@ -249,7 +249,7 @@ def _remove_folder(folder: Path) -> Path:
         gone = folder  # not even room for another name
         _unlink(folder, MANIFEST)
     with contextlib.suppress(TakeError):  # a full disk may not
-        settle(folder.parent)  # before its chunks go: after a loss of power it would be back without them
+        settle(folder if gone == folder else folder.parent)  # before its chunks go: it would be back without them
     _delete(gone)
     return gone
 

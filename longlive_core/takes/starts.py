@@ -14,7 +14,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..beginnings import PIXELS, check_given
-from ..timeline import Plan, shot_boundary
+from ..cancelling import cancellable
+from ..timeline import NewSegment, Plan, shot_boundary
 from ..vae import encode
 from ..wording import count
 from .errors import ChunkDamaged, TakeError
@@ -63,7 +64,7 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
                          f"{size}: give whole chunks, or the picture or clip itself")  # fmt: skip
     check_given(frames // size, chunks)
     keys: list[str] = []
-    for part in latents.to("cpu", origin.torch_dtype).split(size, dim=2):
+    for part in cancellable(latents.to("cpu", origin.torch_dtype).split(size, dim=2)):
         part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
         keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
         if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
@@ -97,12 +98,11 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     _check_like(manifest, size, plan.chunk)
     old = manifest.plan(plan.fps).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
-    for segment in plan.segments:
-        first = segment.start_chunk == 0
-        plain = segment.transition == "recache" and segment.seed is None and not segment.blend
-        if not (first and plain and segment.text == old.segments[-1].text):
-            whole = whole.with_segment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed,
-                                       segment.blend)  # fmt: skip
+    new = [NewSegment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend)
+           for segment in plan.segments]  # fmt: skip
+    if new[0] == NewSegment(chunks, old.segments[-1].text):
+        del new[0]
+    whole = whole.with_segments(new)
     made_by = manifest.origin if chunks > manifest.given else None
     return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given, manifest.vae_width)
 

@@ -18,16 +18,17 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 from torch import Tensor
 
 from .. import planted
+from ..cancelling import cancellable
 from ..durable import make_folder
 from . import room
-from .chunks import Chunks
+from .chunks import Chunks, keys_of, latents_name, unit_name
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing
 from .errors import TakeError, TakeMissing
 from .inventory import REMOVED, measure
@@ -91,7 +92,7 @@ class TakeStore:
     def locked(self) -> Iterator[None]:
         """While this is held, no process removes anything. TakeError where the folder cannot be written."""
         with writing(self.folder / LOCK):
-            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it since
+            make_folder(self.folder)  # somebody may have removed it since
             self.acquire()
         try:
             yield
@@ -123,6 +124,18 @@ class TakeStore:
 
     def unit_path(self, key: str, unit: str) -> Path:
         return self.chunks.unit_path(key, unit)
+
+    def files_of(self, keys: Iterable[str]) -> set[str]:
+        """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
+        return self.chunks.files_of(keys)
+
+    def with_latents(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys of whose chunks there are latents, in their order."""
+        return keys_of(self.files_of(keys), latents_name(""), keys)
+
+    def with_unit(self, keys: Sequence[str], unit: str) -> list[str]:
+        """Those of whose chunks there is the unit of that name."""
+        return keys_of(self.files_of(keys), unit_name("", unit), keys)
 
     # --- takes
 
@@ -172,7 +185,7 @@ class TakeStore:
     def takes(self) -> Iterator[Manifest | TakeError]:
         """Every take, the newest first; what cannot be read comes as its error."""
         found = []
-        for folder in self.take_folders():
+        for folder in cancellable(self.take_folders()):
             if self.is_id(folder.name):
                 try:
                     found.append(self.read_manifest(folder.name))
@@ -184,7 +197,7 @@ class TakeStore:
 
     def done(self, manifest: Manifest) -> int:
         """How many of a take's chunks are rendered."""
-        return sum(self.has_latents(key) for key in manifest.keys)
+        return len(self.with_latents(manifest.keys))
 
     def rendered(self, manifest: Manifest, there: Container[str] | None = None) -> int:
         """How many of a take's chunks are there from its start on, to the first gap. there: `stored_keys`, for many."""
@@ -205,7 +218,7 @@ class TakeStore:
         return room.remove(self, take)
 
     def forget(self, take: str) -> None:
-        """Remove a take whose chunks another one uses, all that are there. TakeError while it is rendered or played."""
+        """Remove a take all of whose chunks another one uses. TakeError while it is rendered or played."""
         room.forget(self, take)
 
     def make_room(self, needed: int, keep: str | Manifest) -> list[str]:

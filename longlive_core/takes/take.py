@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ..cancelling import cancellable, check_cancelled
 from ..metadata import captions_of_take
-from ..timeline import Plan, shot_boundary
+from ..timeline import Plan, PlannedSegment, shot_boundary
 from ..video import Encoding, FilmWriter
 from ..wording import count
+from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
 from .manifest import Manifest, take_id
+from .proofs import Facts
 from .room import FILM, GROWING
 from .store import TakeStore
 from .why import why
@@ -65,9 +69,20 @@ class Take:
         """Whether there is a first chunk to play."""
         return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
 
+    @property
+    def keys(self) -> list[str]:
+        """Those of its chunks."""
+        return [key for shot in self.shots for key in shot.keys]
+
+    def unit_of(self, chunk: int) -> Facts:
+        """What is known of a chunk's unit of video."""
+        shot = self.shot_of(chunk)
+        size = (self.encoding.width, self.encoding.height)
+        return Facts(shot.keys[chunk - shot.start], self.manifest.unit, self.frames_of(chunk), size)
+
     def shot_of(self, chunk: int) -> ShotKeys:
         """The shot that a chunk of the film belongs to."""
-        return max((shot for shot in self.shots if shot.start <= chunk), key=lambda shot: shot.start)
+        return self.shots[bisect_right(self.shots, chunk, key=lambda shot: shot.start) - 1]
 
     def frames_of(self, chunk: int) -> int:
         """Pixel frames of a chunk of the film."""
@@ -89,7 +104,7 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
     """
     said = captions_of_take(take) if captions else ()
     with FilmWriter(path, **take.encoding, metadata=metadata, captions=said) as film:
-        for unit in take.units():
+        for unit in cancellable(take.units()):
             if not store.has_unit(unit.key, unit.unit):
                 break
             try:
@@ -124,18 +139,25 @@ def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encod
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
     given = Given() if given is None else given
-    choices = [
-        _planned(store, timeline, plan, name, encoding, unit, vae.width, given.under(name))
-        for name in (origin, *origin.aliases) for unit in vae.units(asdict(encoding))
-    ]  # fmt: skip
-    take = max(choices, key=_stored)  # of equals the first
+    exact = plan.to_text()
+    choices: list[tuple[tuple[int, int], Take]] = []
+    for name in (origin, *origin.aliases):
+        check_cancelled()
+        shots = shots_of(plan, name, given.under(name))
+        there = store.files_of(key for shot in shots for key in shot.keys)
+        for unit in vae.units(asdict(encoding)):
+            take = _planned(store, timeline, exact, plan, name, shots, encoding, unit, vae.width, given.under(name))
+            choices.append((stored(there, take.manifest), take))
+    # Of those with as much rendered and decoded the first that was begun, else the first.
+    _, take = max(choices, key=lambda choice: (*choice[0], not choice[1].new))
     take.names = origin.names()
     return take
 
 
-def _stored(take: Take) -> tuple[int, int, bool]:
-    units = sum(take.store.has_unit(key, take.manifest.unit) for key in take.manifest.keys)
-    return take.reused, units, not take.new
+def stored(files: Collection[str], take: Manifest) -> tuple[int, int]:
+    """(chunks of a take whose latents are there, those whose units are there). files: from `TakeStore.files_of`."""
+    keys = take.keys
+    return len(keys_of(files, latents_name(""), keys)), len(keys_of(files, unit_name("", take.unit), keys))
 
 
 def check_vae(theirs: int, width: int) -> None:
@@ -146,18 +168,38 @@ def check_vae(theirs: int, width: int) -> None:
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
-    """The take of the same film with another plan, whose timeline is written in exact chunks; its manifest, too."""
-    changed = _planned(take.store, plan.to_text(), plan, take.origin, take.encoding, take.manifest.unit,
-                       take.manifest.vae_width, take.given)  # fmt: skip
-    take.store.write_manifest(changed.manifest)
-    return changed
+    """The same take with another plan, and the keys of its chunks. Its manifest stays what it was, see `named`."""
+    shots = shots_of(plan, take.origin, take.given, take.shots, same_chunks(take.plan, plan))
+    return replace(take, plan=plan, shots=shots)
 
 
-def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, unit: str,
-             vae_width: int, given: Given) -> Take:  # fmt: skip
-    shots = shots_of(plan, origin, given)
+def named(take: Take) -> Take:
+    """A changed take with the manifest of what it has become, its timeline in exact chunks. Writes nothing."""
+    text = take.plan.to_text()
+    return _planned(take.store, text, text, take.plan, take.origin, take.shots, take.encoding, take.manifest.unit,
+                    take.manifest.vae_width, take.given)  # fmt: skip
+
+
+def same_chunks(one: Plan, other: Plan) -> int:
+    """How many chunks two plans of a film begin alike with."""
+    for a, b in zip(one.segments, other.segments, strict=False):
+        if a is b:
+            continue
+        if _prompt(a) != _prompt(b):
+            return min(a.start_chunk, b.start_chunk)
+        if a.chunks != b.chunks:
+            return a.start_chunk + min(a.chunks, b.chunks)
+    return min(one.chunks, other.chunks)
+
+
+def _prompt(segment: PlannedSegment) -> tuple:
+    return segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend
+
+
+def _planned(store: TakeStore, timeline: str, exact: str, plan: Plan, origin: Origin, shots: list[ShotKeys],
+             encoding: Encoding, unit: str, vae_width: int, given: Given) -> Take:  # fmt: skip
     manifest = Manifest(
-        id=take_id([list(shot.keys) for shot in shots], unit), timeline=timeline, exact=plan.to_text(),
+        id=take_id([list(shot.keys) for shot in shots], unit), timeline=timeline, exact=exact,
         origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
         shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, vae_width=vae_width,
         given=min(given.foreign(origin), plan.chunks),  # a film may be finished within them
@@ -169,7 +211,7 @@ def _planned(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encodi
     return Take(store, manifest, plan, origin, encoding, shots, given, new)
 
 
-def segment_data(segment) -> dict:
+def segment_data(segment: PlannedSegment) -> dict:
     """A planned segment as it stands in manifests."""
     data = {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
     data |= {} if segment.seed is None else {"seed": segment.seed}

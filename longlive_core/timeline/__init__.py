@@ -9,9 +9,10 @@ that names line and column; nothing is ignored and nothing falls back silently.
 """
 
 from .exact import read_exact
+from .limits import MAX_CHUNKS, MAX_SECONDS, MAX_SEGMENTS
 from .order import check_first
 from .parse import parse
-from .plan import MAX_SECONDS, Plan, PlannedPrompt, PlannedSegment, shot_boundary
+from .plan import NewSegment, Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
 from .snap import DEFAULT_SEGMENT_SECONDS
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
@@ -19,7 +20,10 @@ from .times import parse_time
 
 __all__ = [
     "DEFAULT_SEGMENT_SECONDS",
+    "MAX_CHUNKS",
     "MAX_SECONDS",
+    "MAX_SEGMENTS",
+    "NewSegment",
     "TRANSITIONS",
     "Plan",
     "PlannedPrompt",

@@ -11,7 +11,7 @@ from .syntax import TimelineError
 def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
     """The anchor's text, and the lines with the anchor's line blanked, so that line numbers stay."""
     starred = [index for index, line in enumerate(lines) if fold(line).text.lstrip().startswith("*")]
-    bullets = _bullets(lines, starred)
+    bullets = set(_bullets(lines, starred))
     anchor, anchor_line, rest = None, 0, list(lines)
     for index in starred:
         if index in bullets:
@@ -41,14 +41,15 @@ def _body(line: str, number: int) -> tuple[str, int, int]:
         raise TimelineError("the anchor has no text; write '* subject and setting'", number, column)
     if fold(text).text.endswith("}"):
         raise TimelineError("an anchor takes no options; put them at the end of a segment", number, column)
-    check_characters(body, number, column)
+    check_characters(text, number, column)
     return text, number, column
 
 
 def _bullets(lines: list[str], starred: list[int]) -> list[int]:
     """The starred lines that are segments: with a time behind the star, and not just an anchor that names one."""
     heads = {index: head for index in starred if (head := _timed(lines[index], index + 1)) is not None}
-    others = [index for index, line in enumerate(lines) if index not in starred and fold(line).text.strip()]
+    stars = set(starred)
+    others = [index for index, line in enumerate(lines) if index not in stars and fold(line).text.strip()]
     if len(heads) > 1 or any(head.zero for head in heads.values()) or not others:
         return list(heads)
     return []

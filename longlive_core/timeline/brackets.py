@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .heads import Head, find_head
 from .invisible import fold
@@ -21,22 +22,53 @@ INLINE = re.compile(rf"\[\s*{TIME}(?:\s*(?:-+>?|~|to)\s*{TIME})?\s*:(?!\s*\])", 
 def read_open(line: str, number: int, check: Callable[[Head], None]) -> list[Segment]:
     """One or more `[start-end: text]` or `[start: text]`, each with its options inside or right behind the bracket."""
     segments, at = [], 0
-    while fold(line[at:]).text.strip():
-        head = find_head(" " * at + line[at:], number)
-        if head is None or not head.open or head.bare:
-            what = "a range is written" if fold(line[at:]).text.lstrip().startswith("[") else (
-                "text outside the brackets; write"
-            )  # fmt: skip
-            at += len(line[at:]) - len(line[at:].lstrip())
-            raise TimelineError(f"{what} {RANGE_FORM}, with times such as 5s, 0:05 or 16c", number, at + 1)
-        check(head)
-        close = _closing(line, head.column - 1, number)
-        behind = _OPTIONS_BEHIND.match(line, close + 1).end()
-        # The bracket becomes a space, so that options behind it keep their columns.
-        raw = line[head.text_at : close] + " " + line[close + 1 : behind]
-        segments.append(make_segment(raw, number, head.text_at + 1, head.start, head.end, head.column))
-        at = _BETWEEN.match(line, behind).end()
+    while (at := _next_seen(line, at)) < len(line):
+        with moved(at):
+            # The head of a range is short; a line of many ranges is not to be copied for each.
+            head = _open_head(line[at : at + _HEAD], number, check)
+        segment, at = _read_range(line, at, head, number)
+        segments.append(segment)
     return segments
+
+
+_HEAD = 1000  # characters
+
+
+def _next_seen(line: str, at: int) -> int:
+    """Where the next character stands that is seen."""
+    while at < len(line) and not fold(line[at]).text.strip():
+        at += 1
+    return at
+
+
+@contextlib.contextmanager
+def moved(columns: int) -> Iterator[None]:
+    """Errors inside count their columns from that many behind the line's beginning."""
+    try:
+        yield
+    except TimelineError as error:
+        raise error.moved(columns) from error.__cause__
+
+
+def _open_head(line: str, number: int, check: Callable[[Head], None]) -> Head:
+    """The head of the range that a line begins with."""
+    head = find_head(line, number)
+    if head is None or not head.open or head.bare:
+        what = "a range is written" if fold(line).text.lstrip().startswith("[") else "text outside the brackets; write"
+        column = len(line) - len(line.lstrip()) + 1
+        raise TimelineError(f"{what} {RANGE_FORM}, with times such as 5s, 0:05 or 16c", number, column)
+    check(head)
+    return head
+
+
+def _read_range(line: str, at: int, head: Head, number: int) -> tuple[Segment, int]:
+    """The segment of a range whose head was found at line[at], and where the next may begin."""
+    close = _closing(line, at + head.column - 1, number)
+    behind = _OPTIONS_BEHIND.match(line, close + 1).end()
+    # The bracket becomes a space, so that options behind it keep their columns.
+    raw = line[at + head.text_at : close] + " " + line[close + 1 : behind]
+    place = at + head.text_at + 1, head.start, head.end, at + head.column
+    return make_segment(raw, number, *place), _BETWEEN.match(line, behind).end()
 
 
 def _closing(line: str, start: int, number: int) -> int:
@@ -50,12 +82,11 @@ def _closing(line: str, start: int, number: int) -> int:
     raise TimelineError(f"'[' is not closed; write {RANGE_FORM} on one line", number, start + 1)
 
 
-def split_markers(line: str, head: Head) -> list[str]:
-    """`[0s] a [5s] b` as lines of one segment each, every character in its place."""
+def split_markers(line: str, head: Head) -> list[tuple[int, str]]:
+    """`[0s] a [5s] b` as texts of one segment each, with their places in the line."""
     folded = fold(line)
     if folded.text[folded.at.index(head.column - 1)] != "[":
-        return [line]
+        return [(0, line)]
     starts = [folded.at[match.start()] for match in _MARKER.finditer(folded.text)]
-    starts = [start for start in starts if start >= head.text_at]
-    bounds = [0, *starts, len(line)]
-    return [" " * start + line[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    starts = [0, *(start for start in starts if start >= head.text_at)]
+    return [(start, line[start:end]) for start, end in zip(starts, [*starts[1:], len(line)], strict=True)]

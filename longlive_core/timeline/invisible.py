@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,15 +58,25 @@ class Folded:
     """A line as it looks, with the place of each character: text[i] is written at line[at[i]]; at[-1] is its end."""
 
     text: str
-    at: tuple[int, ...]
+    at: Sequence[int]
 
 
-@lru_cache(maxsize=1024)
+# A line is folded by every step that looks at it; a text of many lines once, and none of those is kept.
+_REMEMBERED = 1000
+
+
 def fold(line: str) -> Folded:
+    return _fold_again(line) if len(line) <= _REMEMBERED else _fold(line)
+
+
+def _fold(line: str) -> Folded:
     if line.isascii() and line.isprintable():
-        return Folded(line, tuple(range(len(line) + 1)))
+        return Folded(line, range(len(line) + 1))
     chars = [(plain, index) for index, char in enumerate(line) if (plain := folded(char))]
-    return Folded("".join(char for char, _ in chars), (*(index for _, index in chars), len(line)))
+    return Folded("".join(char for char, _ in chars), array("L", [*(index for _, index in chars), len(line)]))
+
+
+_fold_again = lru_cache(maxsize=16384)(_fold)
 
 
 def lstrip(text: str) -> str:
@@ -89,7 +101,11 @@ def split_lines(text: str) -> list[str]:
 
 def one_line(text: str) -> str:
     """A prompt is one line of text; line breaks inside become spaces."""
-    return re.sub(r"\s*[\r\n]+\s*", " ", text)
+    first, *more = re.split("[\r\n]+", text)
+    if not more:
+        return text
+    *between, last = more
+    return " ".join([first.rstrip(), *filter(None, map(str.strip, between)), last.lstrip()])
 
 
 def named_inside(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from .invisible import fold, lstrip, rstrip
+from .limits import check_prompt
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
 
@@ -191,7 +192,8 @@ def make_segment(
 
 
 def check_characters(text: str, line: int, column: int) -> None:
-    """Raise TimelineError for what no tokenizer reads and no film can be tagged with."""
+    """Raise TimelineError for what no tokenizer reads and no film can be tagged with, and for more than a prompt."""
+    check_prompt(text, line, column)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

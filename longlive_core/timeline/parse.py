@@ -9,21 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+from ..cancelling import cancellable
 from .anchor import take_anchor
-from .brackets import INLINE, read_open, split_markers
+from .brackets import INLINE, moved, read_open, split_markers
 from .foreign import foreign_notes
 from .heads import Head, check_glued, check_relative, find_head
 from .invisible import fold, split_lines
 from .json_forms import is_json, parse_json
 from .layout import clean
+from .limits import check_segments, check_text
 from .options import literal_option_notes, make_segment
 from .order import check_first, check_order
 from .script import Script
 from .syntax import RANGE_FORM, Segment, TimelineError
 from .times import looks_like_time
 
-__all__ = ["check_first", "literal_notes", "parse", "read", "read_timed"]
+__all__ = ["check_first", "literal_notes", "parse", "read", "read_timed", "read_timed_lines"]
 
 _KINDS = {
     "lines": "starts with a time",
@@ -42,13 +45,20 @@ def parse(text: str, goes_on: bool = False) -> Script:
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
+    return _parse(text, goes_on)
+
+
+@lru_cache(maxsize=8)  # a host asks for the same one several times for each film
+def _parse(text: str, goes_on: bool) -> Script:
     segments, anchor, form, notes = read(text)
+    check_segments(len(segments))
     check_order(segments, goes_on)
     return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
 
 
 def read(text: str) -> tuple[list[Segment], str | None, str, list[str]]:
     """Segments, anchor, form and the reader's notes, before segments are held against each other."""
+    check_text(text)
     anchor, lines = take_anchor(clean(split_lines(text)))
     content = [(number, line) for number, line in enumerate(lines, 1) if fold(line).text.strip()]
     if not content:
@@ -106,7 +116,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     segments, notes = [], []
     waiting: tuple[Head, int] | None = None  # a time alone on its line
     beneath: list[tuple[int, str]] = []
-    for number, line in content:
+    for number, line in cancellable(content, 500):
         head = find_head(line, number)
         if waiting is not None and (head is None or _is_sentence(head, first=not beneath)):
             beneath.append((number, line))
@@ -120,6 +130,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
             waiting = head, number
         else:
             segments += _read_headed(head, line, number, form, first_line)
+        check_segments(len(segments))
     if waiting is not None:
         segments += _beneath(*waiting, beneath)
     return segments, form, notes
@@ -165,11 +176,18 @@ def _read_headed(head: Head, line: str, number: int, form: str, first_line: int)
     if head.open:
         return read_open(line, number, lambda other: _check_kind(other, line, number, form, first_line))
     segments = []
-    for part in split_markers(line, head):
-        head = find_head(part, number)
-        _check_kind(head, part, number, form, first_line)
-        segments += _read_one(head, number)
+    for at, part in split_markers(line, head):
+        with moved(at):
+            head = find_head(part, number)
+            _check_kind(head, part, number, form, first_line)
+            segments += [replace(segment, column=segment.column + at) for segment in _read_one(head, number)]
     return segments
+
+
+def read_timed_lines(text: str) -> list[Segment]:
+    """Lines `12s text`, as `read` reads them where nothing else stands around."""
+    segments, form, notes = _read_heads(list(enumerate(text.split("\n"), 1)))
+    return segments if form == "lines" and not notes else []
 
 
 def read_timed(line: str, number: int) -> list[Segment]:
@@ -246,6 +264,7 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
         if (choice := _CHOICE.search(fold(line).text)) is not None:
             notes.append(f"line {number}: '{choice[0]}' is split by its bar; prompts without times are divided by '|'")
         segments += _read_bars(line, number)
+        check_segments(len(segments))
     return segments, "untimed", notes
 
 

@@ -8,14 +8,16 @@ shot, so the boundaries after it count from there.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 from ..visible import shown
 from ..wording import count
-from .syntax import TimelineError
+from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
-MAX_SECONDS = 24 * 3600.0
 # Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
 NOISE = 1e-6
 
@@ -38,6 +40,22 @@ class PlannedSegment:
     requested_seconds: float
     transition: str
     line: int
+    seed: int | None = None
+    blend: int = 0
+
+    @cached_property
+    def prompt(self) -> PlannedPrompt:
+        """What the rollout meets behind its blend."""
+        return PlannedPrompt(self.start_chunk + self.blend, ((self.text, 1.0),), self.transition, self.seed)
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A segment to be put into a plan, see Plan.with_segment."""
+
+    chunk: int
+    text: str
+    transition: str = "recache"
     seed: int | None = None
     blend: int = 0
 
@@ -76,7 +94,7 @@ class Plan:
         """The distinct prompts, in order of first use."""
         return tuple(dict.fromkeys(segment.text for segment in self.segments))
 
-    @property
+    @cached_property
     def prompts(self) -> tuple[PlannedPrompt, ...]:
         """What the rollout meets, in order: one entry a segment, and one more for each chunk of its blend."""
         prompts = []
@@ -87,8 +105,7 @@ class Plan:
                 mix = ((self.segments[index - 1].text, 1 - weight), (segment.text, weight))
                 prompts.append(PlannedPrompt(segment.start_chunk + step, mix, segment.transition, segment.seed))
             if segment.blend < segment.chunks:
-                start, mix = segment.start_chunk + segment.blend, ((segment.text, 1.0),)
-                prompts.append(PlannedPrompt(start, mix, segment.transition, segment.seed))
+                prompts.append(segment.prompt)
         return tuple(prompts)
 
     @property
@@ -96,6 +113,22 @@ class Plan:
         """Chunks of the longest shot."""
         cuts = [segment.start_chunk for segment in self.segments[1:] if segment.transition == "cut"]
         return max(end - start for start, end in pairwise((0, *cuts, self.chunks)))
+
+    @cached_property
+    def most_chunks(self) -> int:
+        """How many chunks the film can have with the last segment longer; `resized` takes no more."""
+        shot = self._last_shot(self.segments)
+        frames = math.floor(most_frames(self.fps, self.chunk)) - shot.start_frame
+        return min(MAX_CHUNKS, shot.start_chunk + max(1, (frames + 3) // (4 * self.chunk)))
+
+    @staticmethod
+    def _last_shot(segments: Sequence[PlannedSegment]) -> PlannedSegment:
+        """The segment that the last shot begins with."""
+        return next((segment for segment in reversed(segments) if segment.transition == "cut"), segments[0])
+
+    def segment_at(self, chunk: int) -> PlannedSegment:
+        """The segment in force at a chunk of the film."""
+        return self.segments[bisect_right(self.segments, chunk, key=lambda segment: segment.start_chunk) - 1]
 
     def chunk_at(self, seconds: float) -> int:
         """The chunk of the film whose start is nearest to a time; the last segment lasts for ever."""
@@ -128,6 +161,10 @@ class Plan:
         bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
         exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
         """
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         from .exact import plan_text  # not above: exact parses, and parsing imports this file
 
         return plan_text(self)
@@ -137,11 +174,10 @@ class Plan:
 
         A shortened plan may end inside a blend; its weights stay, so what is rendered stays valid. Hints are kept.
         """
-        check_chunks(chunks)
-        kept = [segment for segment in self.segments if segment.start_chunk < chunks]
-        ends = [*(segment.start_chunk for segment in kept[1:]), chunks]
-        kept = [replace(segment, chunks=end - segment.start_chunk) for segment, end in zip(kept, ends, strict=True)]
-        shot = next((segment for segment in reversed(kept) if segment.transition == "cut"), kept[0])
+        check_chunks(chunks, self.fps)
+        kept = list(self.segments[: bisect_left(self.segments, chunks, key=lambda segment: segment.start_chunk)])
+        kept[-1] = replace(kept[-1], chunks=chunks - kept[-1].start_chunk)
+        shot = self._last_shot(kept)
         frames = shot.start_frame + shot_boundary(chunks - shot.start_chunk, self.chunk)
         check_frames(frames, self.fps, self.chunk)
         return replace(self, chunks=chunks, frames=frames, segments=tuple(kept))
@@ -155,9 +191,18 @@ class Plan:
         is checked as if the segment stood in the timeline, so faults are TimelineErrors. Other segments keep their
         chunks; lines, hints and places of errors are those of the new plan's to_text(), in its form with lines.
         """
-        from .exact import with_segment  # not above: exact parses, and parsing imports this file
+        from .exact import with_segment
 
-        return with_segment(self, chunk, text, transition, seed, blend)
+        return with_segment(self, NewSegment(chunk, text, transition, seed, blend))
+
+    def with_segments(self, new: Sequence[NewSegment]) -> Plan:
+        """As `with_segment` for several, in the order of their chunks; the plan has no hints then.
+
+        It takes little time, however many segments there are: for films that get prompts while they are rendered.
+        """
+        from .exact import with_segments
+
+        return with_segments(self, new)
 
 
 def _remarks(segment: PlannedSegment) -> str:
@@ -182,17 +227,6 @@ def nearest_chunk(frame: float, chunk: int) -> int:
     below = max(0, math.floor((frame + 3) / (4 * chunk)))
     to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
     return below + 1 if to_above <= to_below + NOISE else below
-
-
-def check_chunks(chunks: int) -> None:
-    if isinstance(chunks, bool) or not isinstance(chunks, int) or chunks < 1:
-        raise ValueError(f"chunks is {chunks!r}; it is a whole number from 1")
-
-
-def check_frames(frames: int, fps: float, chunk: int) -> None:
-    """The limit of MAX_SECONDS for lengths counted in chunks; a duration snaps to up to two chunks more."""
-    if frames > MAX_SECONDS * fps + 8 * chunk:
-        raise TimelineError(f"the film would last more than {MAX_SECONDS:g} s (24 hours)")
 
 
 def _shorten(text: str, width: int) -> str:

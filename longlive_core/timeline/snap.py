@@ -7,17 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .hints import hints_for
-from .plan import (
-    MAX_SECONDS,
-    NOISE,
-    Plan,
-    PlannedSegment,
-    check_chunks,
-    check_frames,
-    count,
-    nearest_chunk,
-    shot_boundary,
-)
+from .limits import check_chunks, check_fps, check_frames, check_seconds, check_segments
+from .plan import NOISE, Plan, PlannedSegment, count, nearest_chunk, shot_boundary
 from .syntax import Segment, Time, TimelineError
 
 if TYPE_CHECKING:
@@ -39,6 +30,7 @@ class _Spot:
 def make_plan(script: Script, duration: float | None, fps: float, chunk: int, chunks: int | None) -> Plan:
     """See Script.plan."""
     _check_clock(duration, fps, chunk, chunks)
+    check_segments(len(script.segments))
     segments = tuple(_at_rate(segment, fps) for segment in script.segments)
     starts = _starts(segments, duration, chunks)
     if duration is not None:
@@ -47,6 +39,7 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
     exact = chunks is not None
     if not exact:
         chunks = _chunks_of(segments, spots[-1], duration, fps, chunk)
+        check_chunks(chunks, fps)
     frames = spots[-1].shot_frame + shot_boundary(max(0, chunks - spots[-1].shot_chunk), chunk)
     check_frames(frames, fps, chunk)
     _check_inside(segments[-1], spots[-1], chunks, frames, fps)
@@ -61,7 +54,7 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
             transition=segment.transition,
             line=segment.line,
             seed=segment.seed,
-            blend=_blend_chunks(segment.blend, fps, chunk),
+            blend=blend_chunks(segment.blend, fps, chunk),
         )
         for index, (segment, start, spot) in enumerate(zip(segments, starts, spots, strict=True))
     )
@@ -74,16 +67,15 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
 
 def _at_rate(segment: Segment, fps: float) -> Segment:
     """The segment with the frames among its times as seconds."""
-    times = {
-        name: time.at_rate(fps) for name in ("time", "end", "blend") if (time := getattr(segment, name)) is not None
-    }
-    return replace(segment, **times)
+    times = {name: time.at_rate(fps) for name in ("time", "end") if (time := getattr(segment, name)) is not None}
+    return segment if all(getattr(segment, name) is time for name, time in times.items()) else replace(segment, **times)
 
 
-def _blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
+def blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
     """The chunks nearest to a blend's length, at least one; a tie goes to the longer, as for places."""
     if blend is None:
         return 0
+    blend = blend.at_rate(fps)
     if blend.chunk is not None:
         return blend.chunk
     return max(1, math.floor(blend.seconds * fps / (4 * chunk) + 0.5 + NOISE))
@@ -112,22 +104,16 @@ def _chunks_of(segments: tuple[Segment, ...], last: _Spot, duration: float | Non
 def _check_clock(duration: float | None, fps: float, chunk: int, chunks: int | None) -> None:
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk is {chunk!r}; it is a whole number of latent frames from 1")
-    if not math.isfinite(fps) or fps <= 0:
-        raise ValueError(f"fps is {fps!r}; it is a number above 0")
+    check_fps(fps)
     if chunks is not None:
         if duration is not None:
             raise ValueError(f"both a duration ({duration!r} s) and chunks ({chunks!r}) are given; give one of them")
-        check_chunks(chunks)
+        check_chunks(chunks, fps)
     if duration is None:
         return
     if not math.isfinite(duration) or duration <= 0:
         raise TimelineError(f"the duration is {duration:g} s; it must be above 0")
-    _check_length(duration)
-
-
-def _check_length(seconds: float) -> None:
-    if seconds > MAX_SECONDS:
-        raise TimelineError(f"the film would last {seconds:g} s; the most is {MAX_SECONDS:g} s (24 hours)")
+    check_seconds(duration)
 
 
 def _starts(segments: tuple[Segment, ...], duration: float | None, chunks: int | None) -> list[Time]:
@@ -152,7 +138,7 @@ def _own_duration(segments: tuple[Segment, ...], last: _Spot, fps: float) -> flo
     else:
         start = last.frame / fps if segment.time.seconds is None else segment.time.seconds
         seconds = start + DEFAULT_SEGMENT_SECONDS
-    _check_length(seconds)
+    check_seconds(seconds)
     return seconds
 
 
@@ -173,7 +159,7 @@ def _place(segments: tuple[Segment, ...], starts: list[Time], fps: float, chunk:
     shot_chunk = shot_frame = 0
     for index, (segment, start) in enumerate(zip(segments, starts, strict=True)):
         if start.seconds is not None:
-            _check_length(start.seconds)
+            check_seconds(start.seconds)
             inside = nearest_chunk(start.seconds * fps - shot_frame, chunk)
         else:
             inside = start.chunk - shot_chunk
@@ -207,15 +193,20 @@ def _collision(
     return TimelineError(what, segment.line, segment.column)
 
 
+def check_begins(segment: Segment, chunk: int, frame: int, chunks: int, fps: float) -> None:
+    """Raise TimelineError for a segment that would start past the end of the film."""
+    if chunk >= chunks:
+        raise TimelineError(
+            f"the segment starts with chunk {chunk} ({frame / fps:.2f} s), past the end of the film, whose last chunk "
+            f"is {chunks - 1}; make the film longer or start it earlier",
+            segment.line,
+            segment.column,
+        )
+
+
 def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: float) -> None:
     """The last segment has at least one chunk, and a range does not reach past the film."""
-    if spot.chunk >= chunks:
-        raise TimelineError(
-            f"the segment starts with chunk {spot.chunk} ({spot.frame / fps:.2f} s), past the end of the film, whose "
-            f"last chunk is {chunks - 1}; make the film longer or start it earlier",
-            last.line,
-            last.column,
-        )
+    check_begins(last, spot.chunk, spot.frame, chunks, fps)
     end = last.end
     if end is None:
         return

@@ -22,8 +22,14 @@ class TimelineError(ValueError):
     """
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None):
-        self.line, self.column, message = line, column, shown(message, lines=True)  # it quotes the text
+        message = shown(message, lines=True)  # it quotes the text
+        self.what, self.line, self.column = message, line, column
         super().__init__(message if line is None else f"line {line}, column {column}: {message}")
+
+
+    def moved(self, columns: int) -> TimelineError:
+        """The same in a text that begins so many columns later in its line."""
+        return self if self.column is None else TimelineError(self.what, self.line, self.column + columns)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..cancelling import cancellable
 from ..placement import to_main_memory
 from ..transfer import send
 from .convolution import Convolutions
@@ -172,7 +173,8 @@ def encode(module: nn.Module, pixels: Tensor, group: int | None = ENCODE_GROUP) 
                          "whose width and height are multiples of 8; trim or pad the clip")  # fmt: skip
     memory: Memory = {}
     pieces = [pixels] if group is None else [pixels[:, :, :1], *pixels[:, :, 1:].split(group, dim=2)]
-    encoded = torch.cat([_encode_piece(module, piece, memory) for piece in pieces if piece.shape[2]], dim=2)
+    encoded = [_encode_piece(module, piece, memory) for piece in cancellable(pieces) if piece.shape[2]]
+    encoded = torch.cat(encoded, dim=2)
     mean, std = _statistics(encoded)
     return (encoded.chunk(2, dim=1)[0] - mean) / std
 

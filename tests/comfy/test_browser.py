@@ -239,7 +239,8 @@ def test_templates_stand_in_their_order(page):
 # --- Load Take's list
 
 # Load Take's nodes: what is chosen in each, and the ids in its list, oldest words first.
-LISTED = """() => window.app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake").map((node) => {
+# (By their ids: what is clicked comes last among the graph's nodes.)
+LISTED = """() => [1, 2, 3, 4].map((id) => window.app.graph.getNodeById(id)).map((node) => {
   const { value, options } = node.widgets.find((widget) => widget.name === "name");
   return { value, listed: options.values.map((label) => label.match(/\\[(.*)\\]$/)?.[1] ?? label) };
 })"""
@@ -248,7 +249,7 @@ HAVE = """(id) => window.app.graph.nodes.filter((node) => node.type === "LongLiv
 # Where the first node's widget is, in pixels of the page.
 WIDGET_AT = """() => {
   const { graph, canvas } = window.app;
-  const node = graph.nodes.find((each) => each.type === "LongLiveLoadTake");
+  const node = graph.getNodeById(1);
   canvas.ds.scale = 1;
   canvas.ds.offset = [200 - node.pos[0], 200 - node.pos[1]];
   canvas.draw(true, true);
@@ -257,7 +258,7 @@ WIDGET_AT = """() => {
 }"""
 QUEUE_ALONE = """async () => {
   const { app } = window, { api } = app;
-  const [kept, ...others] = app.graph.nodes.filter((node) => node.type === "LongLiveLoadTake");
+  const [kept, ...others] = [1, 2, 3, 4].map((id) => app.graph.getNodeById(id));
   others.forEach((node) => app.graph.remove(node));
   const shown = window.LiteGraph.createNode("PreviewAny");
   app.graph.add(shown);

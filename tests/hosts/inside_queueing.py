@@ -4,7 +4,8 @@
 
 A line of input is a request's JSON, the same line of output what came of it: {"accepted": ..., "errors": [[node, type,
 details], ...]}. A line {"execute": TYPE, "inputs": {...}} calls a node of the pack with values as links would bring
-them: {"raised": message or null}.
+them: {"raised": message or null}; with "cancelled": true as if the user had pressed Cancel. A line {"widgets": true}
+asks for what the nodes of the pack take: {TYPE: {name: {"kind": ..., "min": ..., "max": ..., "options": ...}}}.
 """
 
 import asyncio
@@ -67,15 +68,37 @@ async def queued(body: dict) -> dict:
     return {"accepted": valid[0], "errors": errors}
 
 
-def executed(kind: str, inputs: dict) -> dict:
+def executed(kind: str, inputs: dict, cancelled: bool) -> dict:
     """What a node says to values that links bring; it has nothing to work with, so it fails in any case."""
+    management = sys.modules["comfy.model_management"]
+    management.interrupt_current_processing(cancelled)
     try:
         nodes.NODE_CLASS_MAPPINGS[kind].execute(**inputs)
+    except management.InterruptProcessingException:
+        return {"raised": "cancelled"}
     except ValueError as error:
         return {"raised": str(error)}
     except Exception:
         return {"raised": None}
     return {"raised": None}
+
+
+def widgets() -> dict:
+    bounds, found = importlib.import_module("pack.nodes").bounds, {}
+    for kind, node in nodes.NODE_CLASS_MAPPINGS.items():
+        if kind.startswith("LongLive"):
+            found[kind] = {name: {"kind": widget.io_type, **{key: getattr(widget, key, None) for key in
+                                                             ("min", "max", "options", "default", "force_input")}}
+                           for name, widget in bounds.widgets_of(node.define_schema().inputs).items()}  # fmt: skip
+    return found
+
+
+def answer(request: dict) -> dict:
+    if "widgets" in request:
+        return widgets()
+    if "execute" in request:
+        return executed(request["execute"], request["inputs"], request.get("cancelled", False))
+    return asyncio.run(queued(request))
 
 
 for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
@@ -84,6 +107,4 @@ told = sys.stdout
 sys.stdout = sys.stderr  # where ComfyUI's own lines go
 asyncio.run(load_nodes())
 for line in sys.stdin:
-    request = json.loads(line)
-    result = executed(request["execute"], request["inputs"]) if "execute" in request else asyncio.run(queued(request))
-    print(json.dumps(result), file=told, flush=True)
+    print(json.dumps(answer(json.loads(line))), file=told, flush=True)
