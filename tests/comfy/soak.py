@@ -241,7 +241,8 @@ class Leftovers:
     """Files that nobody will remove: all of these lists are to be empty.
 
     Attributes:
-        unfinished: .tmp and .part anywhere, and films of takes that are still growing.
+        unfinished: .tmp and .part anywhere, and growing films beside the whole one. (Alone it is what there is of a
+            film that ended on a full disk; it goes when its take is rendered again.)
         orphans: files of chunks that no take names. removed: folders of removed takes. damaged: files set aside.
     """
 
@@ -255,7 +256,9 @@ class Leftovers:
         found, names = cls(), [path for path in base.rglob("*") if "custom_nodes" not in path.parts]
         keys = {key for take in store.takes() if isinstance(take, Manifest) for key in take.keys}
         for path in names:
-            if path.suffix in (".tmp", ".part") or path.name.startswith("growing"):
+            film = path.with_name("film.mp4")
+            shown = path.name.startswith("growing") and film.is_file() and film.stat().st_mtime >= path.stat().st_mtime
+            if shown or path.suffix in (".tmp", ".part"):
                 found.unfinished.append(path.name)
             elif path.suffix in (".removed", ".damaged"):
                 (found.removed if path.suffix == ".removed" else found.damaged).append(path.name)
