@@ -8,8 +8,8 @@ Written against ComfyUI 0.3.75. What newer versions change, and why it does not 
   every patcher made here says how to make it again (`cached_patcher_init`);
 - the VAE's decoder takes other groups of frames and returns a list (0.18): its layers are called, never it.
 
-`compat_forward`, `compat_patches`, `compat_int8`, `compat_identity`, `compat_prompt` and `compat_server` are parts of
-it.
+`compat_forward`, `compat_patches`, `compat_int8`, `compat_identity`, `compat_prompt`, `compat_server`, `compat_text`
+and `compat_weights` are parts of it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from ..longlive_core.model import CausalWan
 from ..longlive_core.precision import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
 from ..longlive_core.takes import clip_latents
-from ..longlive_core.text import TEXT_LENGTH, clean, told_cut
 from ..longlive_core.vae import StreamingDecoder, channels_last
 from ..longlive_core.weight_sets import CHOICES
 from .compat_forward import host_wan, original
@@ -57,7 +56,6 @@ Cancelled = management.InterruptProcessingException  # a BaseException from 0.20
 WAN_WIDTH = 1536  # of the 1.3B model, the narrowest published
 
 UMT5_EMBEDDING, UMT5_XXL_WIDTH = "shared.weight", 4096
-UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"  # T5 has it in layer 0 only
 
 # Arguments that not every version has, and without which a node still does its work.
@@ -249,51 +247,6 @@ def _clip_patcher(again: Callable, disable_dynamic: bool = False):
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
-
-
-def encode_text(clip, text: str) -> Tensor:
-    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights.
-
-    As on the command line it is cut where the model's training ends, which ComfyUI does not do; see `text_cut`.
-    """
-    tokens, limit = _tokens(clip, text), _text_limit(clip)
-    cut = {name: [cut_row(row, limit) for row in rows] for name, rows in tokens.items()}
-    return clip.encode_from_tokens_scheduled(cut)[0][0].float().cpu()
-
-
-def text_cut(clip, text: str) -> str | None:
-    """What is said of a prompt that is too long for the text encoder, see `told_cut`; None where it is not."""
-    def count(part: str) -> int:
-        return max(len(_filled(row)) for rows in _tokens(clip, part).values() for row in rows)
-
-    return told_cut(text, count, _text_limit(clip))
-
-
-def cut_row(row: list, limit: int) -> list:
-    """Tokens of a prompt, (id, weight, ...), at most `limit` of them; the last one stays, which ends the prompt."""
-    filled = _filled(row)
-    return row if len(filled) <= limit else [*filled[: limit - 1], filled[-1]]
-
-
-def _filled(row: list) -> list:
-    """Without the padding at the end, ids of 0. (An embedding stands for its id as a tensor.)"""
-    end = len(row)
-    while end and not isinstance(row[end - 1][0], Tensor) and row[end - 1][0] == 0:
-        end -= 1
-    return row[:end]
-
-
-def _tokens(clip, text: str) -> dict[str, list]:
-    tokens = clip.tokenize(clean(text), disable_weights=True)
-    if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
-        raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
-                         f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
-    return tokens
-
-
-def _text_limit(clip) -> int:
-    """Tokens: Wan's, or those of the pocket model's encoder."""
-    return getattr(clip.cond_stage_model, "text_len", TEXT_LENGTH)
 
 
 def _compute_dtype(model) -> torch.dtype:

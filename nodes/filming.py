@@ -28,7 +28,7 @@ from ..longlive_core.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, reason_for, render_take, reuse
 from ..longlive_core.timeline import check_first
 from ..longlive_core.video import Encoding, check_writable
-from . import compat, compat_server
+from . import compat, compat_server, compat_text
 from .compat_forward import sampling
 from .compat_identity import film_origin, vae_identity
 from .compat_patches import effects
@@ -170,9 +170,9 @@ class Filming:
         """Prompts that came while rendering, or of a take that the film continues."""
         clip = self.timeline.clip
         if not self.loaded:
-            return {text: compat.encode_text(clip, text) for text in texts}
+            return {text: compat_text.encode_text(clip, text) for text in texts}
         beside = compat.clip_beside(clip, self._still_to_allocate())
-        encoded = {text: compat.encode_text(beside, text) for text in texts}
+        encoded = {text: compat_text.encode_text(beside, text) for text in texts}
         if beside is clip:
             self._load()  # ComfyUI may have taken some of the model off the device after all
         return encoded
@@ -187,7 +187,7 @@ class Filming:
 
     def _hints(self) -> list[str]:
         """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
-        cuts = (compat.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
+        cuts = (compat_text.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
         return [*self.notes, *self.live.progress.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, ended: str) -> dict[str, Any]:

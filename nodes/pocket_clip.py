@@ -12,6 +12,7 @@ from torch import nn
 
 from ..longlive_core.text import CONTEXT_WIDTH, TextEncoder, encode_ids
 from . import compat
+from .compat_text import cut_row
 
 NAME = "longlive_pocket"
 
@@ -64,7 +65,7 @@ class PocketTextModel(nn.Module):
 
     def encode_token_weights(self, tokens):
         """-> (embedding [1, text_len, 4096] with zeros after the prompt's end, no pooled output)."""
-        row = [token[0] for token in compat.cut_row(tokens[NAME][0], self.text_len)]
+        row = [token[0] for token in cut_row(tokens[NAME][0], self.text_len)]
         ids = torch.tensor([row + [0] * (self.text_len - len(row))])
         mask = (torch.arange(self.text_len) < len(row)).long()[None]
         context = encode_ids(self.transformer, ids, mask)

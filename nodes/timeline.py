@@ -11,7 +11,7 @@ from torch import Tensor
 from ..longlive_core.cancelling import cancellable
 from ..longlive_core.reports import timeline_report
 from ..longlive_core.timeline import Plan, Script, parse
-from . import bounds, compat
+from . import bounds, compat, compat_text
 from .checks import TIMELINE, timeline_fault
 from .inputs import CHUNKS, ENDLESS, TimelineType, seconds_asked, timeline_inputs
 from .queueing import judged
@@ -69,9 +69,9 @@ class LongLivePromptTimeline(io.ComfyNode):
         script, fps = parse(given["text"], goes_on=True), given["fps"]  # a take may lie before it; the sampler knows
         seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
-        contexts = {prompt: compat.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
+        contexts = {prompt: compat_text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
         timeline = Timeline(given["text"], script, seconds, fps, contexts, clip, endless)
-        cuts = [cut for prompt in cancellable(plan.texts) if (cut := compat.text_cut(clip, prompt))]
+        cuts = [cut for prompt in cancellable(plan.texts) if (cut := compat_text.text_cut(clip, prompt))]
         return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, endless, cuts)))
 
 

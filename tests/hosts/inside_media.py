@@ -122,20 +122,20 @@ class Clip:
 
 
 def prompts() -> dict:
-    compat, timeline, text = pack("nodes.compat"), pack("longlive_core.timeline"), pack("longlive_core.text")
+    compat_text, timeline, text = pack("nodes.compat_text"), pack("longlive_core.timeline"), pack("longlive_core.text")
     clip, long = Clip(), "a red ball rolls over the green grass " * 100
-    contexts = {text: compat.encode_text(clip, text) for text in ("a red ball", long)}
+    contexts = {text: compat_text.encode_text(clip, text) for text in ("a red ball", long)}
     plan = timeline.parse(f"0s a red ball\n3s {long} {{blend=2s}}").plan(9)
     spans = pack("longlive_core.prompts").prompt_spans(plan.prompts, {**contexts, long.strip(): contexts[long]}.get)
     encoder = text.TextEncoder.load("pocket", dtype=torch.float32)
     pocket = pack("nodes.pocket_clip").load_pocket_clip()
     sentence = "A red ball bounces on a meadow. " * 9
-    ways = [compat.encode_text(pocket, sentence), encoder.encode([sentence]),
+    ways = [compat_text.encode_text(pocket, sentence), encoder.encode([sentence]),
             pocket.encode_from_tokens_scheduled(pocket.tokenize(sentence))[0][0]]  # fmt: skip
     return {
         "lengths": [context.shape[1] for context in contexts.values()], "end": float(contexts[long][0, -1, 0]),
-        "spans": sorted({span.context.shape[1] for span in spans}), "short": compat.text_cut(clip, "a red ball"),
-        "told": compat.text_cut(clip, long), "pocket": compat.text_cut(pocket, sentence),
+        "spans": sorted({span.context.shape[1] for span in spans}), "short": compat_text.text_cut(clip, "a red ball"),
+        "told": compat_text.text_cut(clip, long), "pocket": compat_text.text_cut(pocket, sentence),
         "ways": [list(way.shape) for way in ways],
         "differ": max(float((way - ways[1]).abs().max()) for way in ways),
     }  # fmt: skip

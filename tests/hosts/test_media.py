@@ -35,7 +35,7 @@ def test_one_copy_is_used_without_a_word(facts, which):
     """Forbids a warning for a folder with the ending -main, and for one that is loaded again."""
     found = facts["twins"][which]
     assert found["loaded"] and found["warnings"] == [] and found["same copy"]
-    assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == len(set(found["routes"])) == 4
+    assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == len(set(found["routes"])) == 5
 
 
 @pytest.mark.parametrize("which", ["two", "without a mark"])
@@ -43,7 +43,7 @@ def test_of_two_copies_one_is_used_whole(facts, which):
     """Forbids the nodes of one copy with the routes of another (404 and 409 while a film is made), and silence."""
     found, name = facts["twins"][which], {"two": "longlive", "without a mark": "another"}[which]
     assert found["loaded"] and found["same copy"] and found["node"] == "custom_nodes.ComfyUI-LongLive-main"
-    assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == 4
+    assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == 5
     (warning,) = found["warnings"]
     assert f"twice: 'ComfyUI-LongLive-main' is used, '{name}' is left out. Remove one" in warning
 

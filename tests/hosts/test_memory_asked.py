@@ -42,7 +42,8 @@ def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch): 
             held.append(film.turns.allocated)
 
         monkeypatch.setattr(compat.management, "load_models_gpu", load)
-        monkeypatch.setattr(compat, "encode_text", lambda clip, text: torch.randn(1, 5, SHAPE.text_dim))
+        embedding = torch.randn(1, 5, SHAPE.text_dim)
+        monkeypatch.setattr(package.nodes.compat_text, "encode_text", lambda clip, text: embedding)
         film.live.prompt("a prompt that nobody knew", at="4c")
         film.run(keep_partial=True)
     assert asked == [film.need.run - bytes_held for bytes_held in held]
@@ -56,8 +57,12 @@ def test_prompts_of_a_take_are_encoded_before_the_model_is_loaded(host, parts, m
         film, compat = filming(package, parts), package.nodes.compat
         film.timeline.contexts.clear()
         monkeypatch.setattr(compat.management, "load_models_gpu", lambda models, memory_required: order.append("load"))
-        monkeypatch.setattr(compat, "encode_text", lambda clip, text: order.append(text) or torch.randn(
-            1, 5, SHAPE.text_dim))  # fmt: skip
+
+        def encode(clip, text):
+            order.append(text)
+            return torch.randn(1, 5, SHAPE.text_dim)
+
+        monkeypatch.setattr(package.nodes.compat_text, "encode_text", encode)
         film.run(keep_partial=True)
     assert order == ["one", "two", "three", "load"]
 

@@ -1,0 +1,55 @@
+"""Prompts through ComfyUI's CLIP, as the command line's text encoder takes them. A part of `compat`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..longlive_core.text import TEXT_LENGTH, clean, told_cut
+
+UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
+
+
+def encode_text(clip, text: str) -> Tensor:
+    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights.
+
+    As on the command line it is cut where the model's training ends, which ComfyUI does not do; see `text_cut`.
+    """
+    tokens, limit = _tokens(clip, text), _text_limit(clip)
+    cut = {name: [cut_row(row, limit) for row in rows] for name, rows in tokens.items()}
+    return clip.encode_from_tokens_scheduled(cut)[0][0].float().cpu()
+
+
+def text_cut(clip, text: str) -> str | None:
+    """What is said of a prompt that is too long for the text encoder, see `told_cut`; None where it is not."""
+
+    def count(part: str) -> int:
+        return max(len(_filled(row)) for rows in _tokens(clip, part).values() for row in rows)
+
+    return told_cut(text, count, _text_limit(clip))
+
+
+def cut_row(row: list, limit: int) -> list:
+    """Tokens of a prompt, (id, weight, ...), at most `limit` of them; the last one stays, which ends the prompt."""
+    filled = _filled(row)
+    return row if len(filled) <= limit else [*filled[: limit - 1], filled[-1]]
+
+
+def _filled(row: list) -> list:
+    """Without the padding at the end, ids of 0. (An embedding stands for its id as a tensor.)"""
+    end = len(row)
+    while end and not isinstance(row[end - 1][0], Tensor) and row[end - 1][0] == 0:
+        end -= 1
+    return row[:end]
+
+
+def _tokens(clip, text: str) -> dict[str, list]:
+    tokens = clip.tokenize(clean(text), disable_weights=True)
+    if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
+        raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
+                         f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
+    return tokens
+
+
+def _text_limit(clip) -> int:
+    """Tokens: Wan's, or those of the pocket model's encoder."""
+    return getattr(clip.cond_stage_model, "text_len", TEXT_LENGTH)
