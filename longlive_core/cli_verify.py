@@ -28,9 +28,10 @@ def verify_store(store: TakeStore, take: str | None, repair: bool) -> int:
 
     found = verify(store, take, repair, _progress)
     for file, damage in found.damaged:
-        print(f"damaged: {_place(file)}: {damage}")
+        aside = ", set aside" if damage.aside else ", which could not be set aside" if repair else ""
+        print(f"damaged: {_place(file)}: {damage.reason} ('{damage.path}'{aside})")
     for error in found.unreadable:
-        print(f"unreadable: take {error.take}: {error}")
+        print(f"unreadable: {error}")
     for id, chunks in found.missing.items():
         print(f"unfinished: take {id}: {count(len(chunks), 'chunk')} not there; rendering it again makes them")
     print(_summary(found, repair))
@@ -60,5 +61,7 @@ def _summary(found: Verified, repair: bool) -> str:
         said.append(f"{found.unproved} of earlier versions "
                     + ("now have checksums" if repair else "without a checksum (--repair gives them one)"))  # fmt: skip
     if found.damaged and not repair:
-        said.append("--repair sets aside what is damaged; rendering its take again makes it anew")
+        said.append("--repair sets aside what is damaged")
+    if found.damaged:
+        said.append("rendering its take again makes it anew")
     return "; ".join(said)

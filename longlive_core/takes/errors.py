@@ -24,13 +24,14 @@ class ChunkDamaged(TakeError):
     """A stored file of a chunk is not what was written.
 
     Attributes:
+        path: of the file. reason: what is wrong with it.
         key: the chunk's.
         unit: name of the encoding of its damaged video; None: its latents are damaged.
         aside: whether the file was set aside, so that the next render makes it again.
     """
 
     def __init__(self, path: os.PathLike, reason: object, key: str, unit: str | None, aside: bool):
-        self.key, self.unit, self.aside = key, unit, aside
+        self.path, self.reason, self.key, self.unit, self.aside = path, reason, key, unit, aside
         super().__init__(self._message(path, reason))
 
     def _message(self, path: os.PathLike, reason: object) -> str:
