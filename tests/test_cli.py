@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import pathlib
 from types import SimpleNamespace
 
 import av
@@ -163,10 +162,10 @@ def test_nan_ends_in_one_line_and_no_film(capsys, tmp_path, tiny_pipeline, tiny_
 def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_path, monkeypatch, no_model):
     """Forbids hours of rendering into a folder that takes no file. (Folder rights do not bind an administrator.)"""
 
-    def refuse(self, *arguments, **named):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    monkeypatch.setattr("longlive_core.planted.create", refuse)
     code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
     assert code == 2 and err.count("\n") == 1
     assert f"cannot write to '{tmp_path / 'film.mp4'}' (Permission denied); choose a folder you may write to" in err
