@@ -38,6 +38,8 @@ class Film:
         return {**BASE, **self.settings}
 
 
+# Of these tags and manifests stand there in full; of the others what they are called, and a hash of the rest.
+IN_FULL = ("every transition", "a blend", "seeds of prompts", "odd letters", "cancelled")
 EVERY = ("film", "stored", "nodes")
 COMMANDS = ("film", "stored")
 
@@ -45,7 +47,7 @@ FILMS: dict[str, Film] = {
     "every transition": Film(STORY, 6.0, ways=EVERY),
     "held sink": Film(LATE, 3.5),
     "refreshed sink": Film(LATE, 3.5, {"sink_policy": "refreshed"}, ways=("stored", "nodes")),
-    "relative positions": Film(LATE, 3.5, {"positions": "relative"}, ways=("stored", "nodes")),
+    "relative positions": Film(LATE, 3.5, {"positions": "relative"}),
     "relative, refreshed": Film(LATE, 3.5, {"positions": "relative", "sink_policy": "refreshed"}),
     "relative, kept": Film(f"{LATE} {{keep}}", 3.5, {"positions": "relative"}),
     "the whole past": Film(SHORT, 2.0, {"window": -1, "sink": 0}, ways=("stored", "nodes")),
@@ -54,13 +56,13 @@ FILMS: dict[str, Film] = {
     "frame by frame": Film("0s A ball.\n1s A star.", 1.75, {"chunk": 1, "window": 4, "sink": 1}, ways=EVERY),
     "four steps": Film(SHORT, 2.0, {"steps": 4}),
     "one step": Film(SHORT, 2.0, {"steps": 1}),
-    "another shift": Film(SHORT, 2.0, {"shift": 3.5}, ways=("stored", "nodes")),
+    "another shift": Film(SHORT, 2.0, {"shift": 3.5}),
     "wide": Film(SHORT, 2.0, {"width": 80}),
     "tall": Film(SHORT, 2.0, {"width": 32, "height": 64}),
     "the largest seed": Film(SHORT, 2.0, {"seed": 2**64 - 1}, ways=("stored", "nodes")),
     "seeds of prompts": Film("0s A ball. {seed=1}\n1.5s A star. {seed=2, cut}\n2.25s A box.", 3.0, ways=("stored", "nodes")),
-    "an anchor": Film(f"* In snow.\n{SHORT}", 2.0, ways=EVERY),
-    "a blend": Film("0s A ball.\n1.5s A star. {blend=1.5s}\n3.75s A box.", 4.0, ways=EVERY),
+    "an anchor": Film(f"* In snow.\n{SHORT}", 2.0, ways=("stored", "nodes")),
+    "a blend": Film("0s A ball.\n1.5s A star. {blend=1.5s}\n3.75s A box.", 4.0, ways=("stored", "nodes")),
     "brackets": Film("[0s-1.5s: A ball.]\n[1.5s-2s: A star.]", 2.0),
     "split evenly": Film("A ball.\nA star.\nA box.", 3.0, ways=("stored", "nodes")),
     "chunks as times": Film("0c A ball.\n2c A star.", 2.0),
@@ -69,7 +71,8 @@ FILMS: dict[str, Film] = {
     "another preset": Film(SHORT, 2.0, flags=("--preset", "self-forcing")),
     "bfloat16": Film(SHORT, 2.0, flags=("--dtype", "bf16"), numbers=False),
     "a LoRA": Film(SHORT, 2.0, flags=("--lora", "lora")),
-    "a LoRA at half strength": Film(SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha", "4")),
+    "a LoRA at half strength": Film(SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha",
+                                                        "4")),
     "INT8": Film(SHORT, 2.0, flags=("--model", "int8")),
     "from a picture": Film(SHORT, 2.0, flags=("--start", "picture")),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 DATES = ("created", "used", "checksum")  # of a manifest; the checksum is of the dates too
 PLACES = 8  # of a chunk's latents that are written down
 GRID = (2, 3)  # parts of a frame, down and across
-FRAMES = 6  # of a film that are looked at
+FRAMES = 4  # of a film that are looked at
 
 
 def names_of_film(path: Path) -> dict[str, Any]:
@@ -74,4 +74,4 @@ def numbers_of_chunk(store: Path, key: str) -> list[float] | None:
         return None
     flat = load_file(path)["latents"].double().flatten()
     some = flat[:: flat.numel() // PLACES][:PLACES]
-    return [round(float(value), 4) for value in (flat.mean(), flat.std(), *some)]
+    return [round(float(value), 3) for value in (flat.mean(), flat.std(), *some)]

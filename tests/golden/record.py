@@ -13,7 +13,7 @@ from typing import Any
 from . import reading
 from .command_line import CommandLine, own_place
 from .host import Nodes
-from .matrix import FILMS, SHORT, STORY, Film
+from .matrix import FILMS, IN_FULL, SHORT, STORY, Film
 from .models import numbers, write_models, write_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,6 @@ EXPECTED = Path(__file__).parent / "expected"
 PARTS = ("names", "numbers", "texts", "workflows")
 ORDINARY = Film(SHORT, 2.0, ways=())
 LONG = 60  # characters of a prompt or a note that are written down
-# Whose keys follow from the latents of a picture, which the VAE of this machine made.
-OF_PICTURES = ("id", "shots")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?: [kMGT]?B)?")
 
 
@@ -69,10 +67,8 @@ class Record:
             "whole past": {"width": 832, "height": 480, "window": -1, "sink": 0},
         }.items():  # fmt: skip
             film = Film(STORY, 20.0, settings)
-            for takes in (False, True):
-                said = commands.run("render", STORY, "--dry-run", *commands.flags(film),
-                                    *(("--takes", str(commands.folder / "none")) if takes else ()))  # fmt: skip
-                self._say(f"estimate: {name}{', stored' if takes else ''}", said)
+            stored = ("--takes", str(commands.folder / "none")) if name != "portrait" else ()
+            self._say(f"estimate: {name}", commands.run("render", STORY, "--dry-run", *commands.flags(film), *stored))
 
     def _on_command_line(self, commands: CommandLine, name: str, film: Film) -> None:
         commands.paths.setdefault("picture", write_picture(self.folder / "picture.png", (48, 32)))
@@ -123,7 +119,10 @@ class Record:
         self._say(f"{name}: nodes", [*made.shown, *made.summary, *map(str, made.report["hints"])])
 
     def _film(self, name: str, way: str, path: Path, numbers: bool = True) -> None:
-        self.names.setdefault(name, {}).setdefault(way, {})["film"] = self._new(name, way, reading.names_of_film(path))
+        film = reading.names_of_film(path)
+        if name not in IN_FULL:
+            film["tags"] = {tag: _digest(value) for tag, value in film["tags"].items()}
+        self.names.setdefault(name, {}).setdefault(way, {})["film"] = self._new(name, way, film)
         if numbers:
             self.numbers.setdefault(name, {})[f"{way}: frames"] = reading.numbers_of_film(path)
 
@@ -135,9 +134,12 @@ class Record:
             latents = [reading.numbers_of_chunk(store, key) for key in chunks]
             self.numbers.setdefault(name, {})[f"{way}: latents"] = latents
         files = reading.files_of(store)
-        if picture:
+        if picture:  # the keys follow from its latents, which this machine's VAE made
             files = [str(len(files))]
             takes = [{**take, "id": "of a picture", "shots": [len(shot) for shot in take["shots"]]} for take in takes]
+        if name not in IN_FULL:
+            takes = [{"id": take["id"], "model": take["origin"]["model"], "unit": take["unit"],
+                      "prompts": len(take["segments"]), "all": _digest(take)} for take in takes]  # fmt: skip
         entry["takes"] = self._new(name, f"{way} takes", takes)
         entry["files"] = [len(files), _digest(files)]
 
@@ -153,7 +155,8 @@ class Record:
     def _say(self, name: str, lines: list[str]) -> None:
         """A text for people; what it counts counts apart from its words."""
         self.texts[name] = lines
-        self.names.setdefault("numbers in texts", {})[name] = [NUMBER.findall(line) for line in lines]
+        if "estimate" in name:
+            self.names.setdefault("numbers in texts", {})[name] = [NUMBER.findall(line) for line in lines]
 
     # --- workflows
 
