@@ -13,8 +13,9 @@ from .record import PARTS, make
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
-    parser.add_argument("--write", nargs="*", choices=PARTS, metavar="PART", help=f"write these parts anew ({', '.join(PARTS)}; "
-                        "default: all); see tests/golden/README.md for when")  # fmt: skip
+    parts = ", ".join(PARTS)
+    parser.add_argument("--write", nargs="*", choices=PARTS, metavar="PART",
+                        help=f"write these parts anew ({parts}; default: all); README.md here says when")  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made = make(Path(folder) / "golden")

@@ -35,8 +35,8 @@ def shared(numbers: dict[str, Any]) -> dict[str, Any]:
     for film, entries in numbers.items():
         kept[film] = {}
         for name, values in entries.items():
-            alike = (other for other in kept[film] if _kind(other) == _kind(name)
-                     and not isinstance(kept[film][other], str) and not _far(name, kept[film][other], values))  # fmt: skip
+            alike = (other for other, known in kept[film].items() if _kind(other) == _kind(name)
+                     and not isinstance(known, str) and not _far(name, known, values))  # fmt: skip
             first = next(alike, None)
             kept[film][name] = values if first is None else f"{AS}{first}"
     return kept

@@ -60,7 +60,8 @@ FILMS: dict[str, Film] = {
     "wide": Film(SHORT, 2.0, {"width": 80}),
     "tall": Film(SHORT, 2.0, {"width": 32, "height": 64}),
     "the largest seed": Film(SHORT, 2.0, {"seed": 2**64 - 1}, ways=("stored", "nodes")),
-    "seeds of prompts": Film("0s A ball. {seed=1}\n1.5s A star. {seed=2, cut}\n2.25s A box.", 3.0, ways=("stored", "nodes")),
+    "seeds of prompts": Film("0s A ball. {seed=1}\n1.5s A star. {seed=2, cut}\n2.25s A box.", 3.0,
+                             ways=("stored", "nodes")),
     "an anchor": Film(f"* In snow.\n{SHORT}", 2.0, ways=("stored", "nodes")),
     "a blend": Film("0s A ball.\n1.5s A star. {blend=1.5s}\n3.75s A box.", 4.0, ways=("stored", "nodes")),
     "brackets": Film("[0s-1.5s: A ball.]\n[1.5s-2s: A star.]", 2.0),
@@ -71,8 +72,8 @@ FILMS: dict[str, Film] = {
     "another preset": Film(SHORT, 2.0, flags=("--preset", "self-forcing")),
     "bfloat16": Film(SHORT, 2.0, flags=("--dtype", "bf16"), numbers=False),
     "a LoRA": Film(SHORT, 2.0, flags=("--lora", "lora")),
-    "a LoRA at half strength": Film(SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha",
-                                                        "4")),
+    "a LoRA at half strength": Film(
+        SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha", "4")),
     "INT8": Film(SHORT, 2.0, flags=("--model", "int8")),
     "from a picture": Film(SHORT, 2.0, flags=("--start", "picture")),
 }  # fmt: skip

@@ -63,7 +63,8 @@ class Record:
     def _estimates(self, commands: CommandLine) -> None:
         """Of films that nobody renders here, also large ones."""
         for name, settings in {
-            "small": {}, "large": {"width": 832, "height": 480}, "portrait": {"width": 480, "height": 832, "window": 12},
+            "small": {}, "large": {"width": 832, "height": 480},
+            "portrait": {"width": 480, "height": 832, "window": 12},
             "whole past": {"width": 832, "height": 480, "window": -1, "sink": 0},
         }.items():  # fmt: skip
             film = Film(STORY, 20.0, settings)
@@ -99,8 +100,10 @@ class Record:
         branching = Film("0s A box. {cut}", 2.0)
         self._say(f"{name}: branched", commands.render(name, branching, "--extend", first, "--branch-at", "2c"))
         self._film(name, "branched", commands.film(name))
-        self._say(f"{name}: estimate", commands.run("render", STORY, "--dry-run", "--takes", str(commands.store(name)),
-                                                    *commands.flags(Film(STORY, 6.0))))  # fmt: skip
+        said = commands.run("render", STORY, "--dry-run", "--takes", str(commands.store(name)),
+                            *commands.flags(Film(STORY, 6.0)))  # fmt: skip
+        # Of the disk it says what the last film's video took, which is the encoder's.
+        self._say(f"{name}: estimate", [line for line in said if "disk:" not in line and "(film" not in line])
         self._takes_in(name, "stored", commands.store(name))
         joined = commands.film("joined")
         joined.parent.mkdir()
