@@ -44,7 +44,7 @@ class CommandLine:
         """One command; what it said, on both outputs. AssertionError for a command that failed."""
         code, said, noted = _run(arguments)
         assert code == 0, f"exit code {code}: {noted}"
-        return masked(said) + [f"stderr: {line}" for line in masked(noted) if "/s]" not in line and "?," not in line]
+        return masked(said) + [f"stderr: {line}" for line in masked(noted) if "%|" not in line]
 
     def render(self, name: str, film: Film, *more: str, takes: bool = True) -> list[str]:
         """Render to `self.film(name)`, with takes into `self.store(name)`."""
