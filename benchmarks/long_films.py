@@ -8,15 +8,13 @@ Seconds and milliseconds of processor time of one thread; nothing is rendered.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
+from benchmarks.figures import heading, leave
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Live, Origin, TakeStore, Vae, plan_take
 from longlive_core.takes.changes import Changes
@@ -94,16 +92,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     figures = {
-        "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-        "command": "python -m benchmarks.long_films", "seconds": longest(),
+        **heading("python -m benchmarks.long_films"), "seconds": longest(),
         "milliseconds a prompt at 10 hours": {
             f"{prompts} prompts before, {'without end' if endless else 'of a planned film'}": typing(prompts, endless)
             for prompts, endless in ((0, False), (100, True), (1000, True), (9900, True))
         },
     }  # fmt: skip
-    print(text := json.dumps(figures, indent=1))
-    if options.json is not None:
-        options.json.write_text(f"{text}\n")
+    leave(figures, options.json)
 
 
 if __name__ == "__main__":

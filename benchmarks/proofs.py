@@ -8,18 +8,16 @@ Milliseconds a chunk, the median of many, of bytes in memory: the disk is the sa
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
 
+from benchmarks.figures import heading, leave
 from longlive_core.takes.proofs import Facts, latents_file, read_latents, read_unit, unit_file
 from longlive_core.video import Encoding, encode_unit
 
@@ -54,8 +52,7 @@ def main() -> None:
     facts = Facts(KEY, "unit", 12, size)
     stored, unit, plain = latents_file(KEY, latents), unit_file(facts, video), save({"latents": latents}, {"key": KEY})
     figures = {
-        "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-        "command": f"python -m benchmarks.proofs --size {options.size}", "size": list(size),
+        **heading(f"python -m benchmarks.proofs --size {options.size}"), "size": list(size),
         "bytes": {"latents": len(stored), "unit": len(unit), "proof of latents": len(stored) - len(plain),
                   "proof of a unit": len(unit) - len(video)},
         "milliseconds": {
@@ -67,9 +64,7 @@ def main() -> None:
             "read a unit": milliseconds(lambda: read_unit(unit, facts)),
         },
     }  # fmt: skip
-    print(text := json.dumps(figures, indent=1))
-    if options.json is not None:
-        options.json.write_text(f"{text}\n")
+    leave(figures, options.json)
 
 
 if __name__ == "__main__":

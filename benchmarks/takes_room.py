@@ -9,14 +9,12 @@ small, since only their names, sizes and times are read.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
+from benchmarks.figures import heading, leave
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Manifest, Origin, TakeStore
 from longlive_core.takes.inventory import take_inventory
@@ -68,17 +66,13 @@ def main() -> None:
         store = TakeStore(folder)
         newest = fill(store, options.takes, options.chunks)
         figures = {
-            "date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-            "command": f"python -m benchmarks.takes_room --takes {options.takes} --chunks {options.chunks}",
+            **heading(f"python -m benchmarks.takes_room --takes {options.takes} --chunks {options.chunks}"),
             "takes": options.takes, "files of chunks": 2 * options.takes * options.chunks,
             "seconds": {"its size": seconds(store.size), "inventory": seconds(lambda: take_inventory(store)),
                         "what fills it, for the estimate": seconds(lambda: store.filled(newest)),
                         "clean it, and make room": seconds(lambda: store.make_room(0, newest))},
         }  # fmt: skip
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    leave(figures, options.json)
 
 
 if __name__ == "__main__":

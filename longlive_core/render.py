@@ -24,6 +24,7 @@ from .rollout import rollout
 from .sizes import check_size
 from .speed import SpeedBook, SpeedRecorder
 from .takes import Given, Live, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
+from .takes.live import Progress
 from .timeline import Plan
 from .video import Encoding, FilmWriter, check_writable
 from .wording import count
@@ -100,23 +101,10 @@ def render_film(
     return film.frames
 
 
-def render_stored(
-    pipeline: Pipeline,
-    plan: Plan,
-    path: str | os.PathLike,
-    store: TakeStore,
-    *,
-    timeline: str,
-    stream: StreamConfig,
-    seed: int,
-    size: tuple[int, int],
-    metadata: dict[str, str] | None,
-    captions: bool = True,
-    on_chunk: OnChunk,
-    say: Say,
-    book: SpeedBook | None = None,
-    given: Given | torch.Tensor | None = None,
-) -> int:
+def render_stored(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, store: TakeStore, *, timeline: str,
+                  stream: StreamConfig, seed: int, size: tuple[int, int], metadata: dict[str, str] | None,
+                  captions: bool = True, on_chunk: OnChunk, say: Say, book: SpeedBook | None = None,
+                  given: Given | torch.Tensor | None = None) -> int:  # fmt: skip
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
     timeline: the text as written. metadata: None, with `captions` off as well, for a film that says nothing of itself.
@@ -159,15 +147,19 @@ def render_stored(
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
                 leave_film()
         raise
-    if live.progress.repaired:
-        say(repaired_line(live.progress.repaired))
-    for note in live.progress.notes:
-        say(f"note: {note}")
+    _say_repairs(live.progress, say)
     frames = leave_film()
     if live.progress.no_room is not None:
-        done = f"{live.progress.chunk} of {count(plan.chunks, 'chunk')}"
-        raise NotEnoughDisk(f"'{path}' ends after {done}: {live.progress.no_room}")
+        ended = f"{live.progress.chunk} of {count(plan.chunks, 'chunk')}"
+        raise NotEnoughDisk(f"'{path}' ends after {ended}: {live.progress.no_room}")
     return frames
+
+
+def _say_repairs(progress: Progress, say: Say) -> None:
+    if progress.repaired:
+        say(repaired_line(progress.repaired))
+    for note in progress.notes:
+        say(f"note: {note}")
 
 
 def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,
