@@ -26,18 +26,13 @@ from torch import nn
 
 from longlive_core.checkpoints import build_model
 from longlive_core.config import ModelConfig
-from longlive_core.film import to_frames
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
+from longlive_core.film.frames import to_frames
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.noise import AddressedNoise
-from longlive_core.pipeline import Pipeline
-from longlive_core.quant import (
-    Int8Linear,
-    block_linear_bytes,
-    is_block_linear,
-    quantise_module,
-    quantise_state_dict,
-)
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.quant import Int8Linear, block_linear_bytes, is_block_linear, quantise_module, quantise_state_dict
+from longlive_core.run.pipeline import Pipeline
 
 REAL = ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
 REAL_ROWS = 3 * 1560  # tokens of a chunk at 832x480

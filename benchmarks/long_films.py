@@ -16,10 +16,10 @@ from pathlib import Path
 
 from benchmarks.figures import heading, leave
 from longlive_core.config import StreamConfig
+from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, Origin, TakeStore, Vae, plan_take
 from longlive_core.takes.changes import Changes
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, parse
-from longlive_core.video import Encoding
 
 PROMPT = "A red panda number {} walks through deep snow in soft morning light and looks into the camera."
 STREAM = StreamConfig(positions="relative")

@@ -15,11 +15,12 @@ import torch
 
 from benchmarks.rollout import DTYPES, MODELS, Preset
 from longlive_core.config import StreamConfig
-from longlive_core.memory import Need, estimate, gigabytes
+from longlive_core.device.placement import PLACEMENTS
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.placement import PLACEMENTS
+from longlive_core.run.memory import Need, estimate
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder, WanVAE
+from longlive_core.words.quantities import gigabytes
 
 CARDS = (24, 16, 12, 10, 8, 6)  # GiB
 SIZES = ((832, 480), (624, 352))

@@ -22,12 +22,13 @@ import torch
 
 from benchmarks.rollout import DTYPES, MODELS, build, peak_memory_mb
 from longlive_core.config import PRESETS, StreamConfig
-from longlive_core.film import film_frames
-from longlive_core.memory import Need, estimate
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
+from longlive_core.film.frames import film_frames
+from longlive_core.film.video import Encoding, encode_unit
+from longlive_core.run.memory import Need, estimate
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding, encode_unit
 
 MIB = 2**20
 

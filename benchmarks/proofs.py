@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load, save
 
 from benchmarks.figures import heading, leave
+from longlive_core.film.video import Encoding, encode_unit
 from longlive_core.takes.proofs import Facts, latents_file, read_latents, read_unit, unit_file
-from longlive_core.video import Encoding, encode_unit
 
 KEY, RUNS = "k" * 32, 101
 

@@ -27,12 +27,13 @@ import torch
 
 from benchmarks.cpu_ways import both_ways
 from longlive_core.config import PRESETS, ModelConfig, StreamConfig
-from longlive_core.film import to_frames
+from longlive_core.device.precision import resolve_dtype
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
+from longlive_core.film.frames import to_frames
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.noise import AddressedNoise
-from longlive_core.precision import resolve_dtype
 from longlive_core.quant import quantise_module
-from longlive_core.rollout import PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE, channels_last
 from tests.naive import naive_chunks
 
@@ -167,7 +168,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def film_run(model, decoder, preset, size, stream, chunks, device, folder, on_chunk=None) -> dict:
     """Roll out, decode and encode a film: milliseconds of each part once the window is full, and frames per second."""
-    from longlive_core.video import FilmWriter
+    from longlive_core.film.video import FilmWriter
 
     warm = stream.window // stream.chunk
     change = warm + chunks // 2 if chunks > 1 else None

@@ -19,7 +19,13 @@ POSITIONS: tuple[Positions, ...] = ("absolute", "relative")
 TRANSITIONS: tuple[Transition, ...] = ("recache", "keep", "cut")
 
 MAX_ABSOLUTE_FRAMES = 1024  # length of the rotary table Wan 2.1 and LongLive were trained with
+TEXT_LENGTH = 512  # tokens of a prompt, Wan 2.1's `text_len`
 TRAIN_TIMESTEPS = 1000  # Wan's flow-matching schedule runs from 1000 (noise) to 0 (clean)
+
+# The two sets of weights that a training's file may hold: the weights, and their moving average. And what people choose
+# (`--weights`, the widget of Load LongLive, a training's settings) -> `prefer_ema` of the loaders.
+GENERATOR, GENERATOR_EMA = "generator", "generator_ema"
+WEIGHT_SETS: dict[str, bool | None] = {"auto": None, GENERATOR: False, GENERATOR_EMA: True}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import folder_paths
 
+from ..longlive_core.checkpoints.built_in import is_pocket_file
 from ..longlive_core.config import PRESETS, StreamConfig
-from ..longlive_core.pocket import is_pocket_file
 from ..longlive_core.sizes import check_choice
 from ..longlive_core.timeline import Script, check_first, parse
 from .inputs import AUTO, ENDLESS, sampler_inputs, seconds_asked, timeline_inputs

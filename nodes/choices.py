@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from ..longlive_core.fields import shown
-from ..longlive_core.reports import take_choices
+from ..longlive_core.files.fields import shown
 from ..longlive_core.takes import TakeError
-from ..longlive_core.wording import shorten
+from ..longlive_core.takes.labels import take_choices
+from ..longlive_core.words.wording import shorten
 from .stores import reading_store, store_folder
 
 NEWEST = "newest"

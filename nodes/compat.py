@@ -39,14 +39,13 @@ from ..longlive_core.checkpoints import (
 )
 from ..longlive_core.checkpoints.files import files_of
 from ..longlive_core.checkpoints.names import recognise
-from ..longlive_core.config import ModelConfig
-from ..longlive_core.memory import free_memory
+from ..longlive_core.config import WEIGHT_SETS, ModelConfig
+from ..longlive_core.device.precision import cpu_computes_bf16
 from ..longlive_core.model import CausalWan
-from ..longlive_core.precision import cpu_computes_bf16
 from ..longlive_core.quant import int8_layers
+from ..longlive_core.run.memory import free_memory
 from ..longlive_core.takes import clip_latents
 from ..longlive_core.vae import StreamingDecoder, channels_last
-from ..longlive_core.weight_sets import CHOICES
 from .compat_forward import host_wan, original
 from .compat_int8 import Int8Operations, int8_weights, keep_int8, knows_int8, knows_preferences, take_over
 
@@ -143,10 +142,10 @@ def _on_cpu() -> bool:
 def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto", disable_dynamic: bool = False):
     """A file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
 
-    weights_of: of a file with two sets of weights, see `CHOICES`. `disable_dynamic` is how newer versions ask a loader
-    to do its work again.
+    weights_of: of a file with two sets of weights, see `WEIGHT_SETS`. `disable_dynamic` is how newer versions ask a
+    loader to do its work again.
     """
-    weights = load_state_dict(path, prefer_ema=CHOICES[weights_of], preferences=knows_preferences())
+    weights = load_state_dict(path, prefer_ema=WEIGHT_SETS[weights_of], preferences=knows_preferences())
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)

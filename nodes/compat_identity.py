@@ -1,7 +1,7 @@
 """What a MODEL, a CLIP or a VAE is, as a short name: the one that the command line gives the same weights.
 
-`longlive_core/identity.py` says what counts. A MODEL without patches has the command line's name; with some, a name of
-its weights and of them. The weights are named once, and the name stays with them, whatever loading does.
+`longlive_core/run/identity.py` says what counts. A MODEL without patches has the command line's name; with some, a name
+of its weights and of them. The weights are named once, and the name stays with them, whatever loading does.
 
 Films of earlier versions lie in stores under other names, which `compat_identity_earlier` still makes.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..longlive_core.config import StreamConfig
-from ..longlive_core.identity import Sample, identity, text_identity, weights_identity
+from ..longlive_core.run.identity import Sample, identity, text_identity, weights_identity
 from ..longlive_core.takes import Origin, Vae
 from . import compat_identity_earlier as earlier
 from .compat_patches import parts_with_effect

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..longlive_core.text import TEXT_LENGTH, clean, told_cut
+from ..longlive_core.checkpoints.text_encoder import clean, told_cut
+from ..longlive_core.config import TEXT_LENGTH
 
 UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 

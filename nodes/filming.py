@@ -16,18 +16,18 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..longlive_core import reports
 from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import ModelConfig, StreamConfig
-from ..longlive_core.estimate import estimate_film, make_room
-from ..longlive_core.memory import estimate, vae_width
-from ..longlive_core.metadata import film_metadata, with_given
-from ..longlive_core.placement import Turns
-from ..longlive_core.prompts import Contexts
-from ..longlive_core.speed import SpeedBook, SpeedRecorder
+from ..longlive_core.device.placement import Turns
+from ..longlive_core.engine.prompts import Contexts
+from ..longlive_core.film.metadata import film_metadata, with_given
+from ..longlive_core.film.video import Encoding, check_writable
+from ..longlive_core.run import reports
+from ..longlive_core.run.estimate import estimate_film, make_room
+from ..longlive_core.run.memory import estimate
+from ..longlive_core.run.speed import SpeedBook, SpeedRecorder
 from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, reason_for, render_take, reuse
 from ..longlive_core.timeline import check_first
-from ..longlive_core.video import Encoding, check_writable
 from . import compat, compat_server, compat_text
 from .compat_forward import sampling
 from .compat_identity import film_origin, vae_identity
@@ -125,7 +125,7 @@ class Filming:
 
     def _plan(self, start: Tensor | TakeHandle | None) -> Take:
         plan, given = self.timeline.plan(self.stream.chunk), None
-        vae = vae_identity(self.vae, vae_width(self.decoder))
+        vae = vae_identity(self.vae, self.decoder.width)
         text = self.timeline.text
         if isinstance(start, TakeHandle):
             plan, given = extended(self.store, start.id, start.chunks, plan, self.size)

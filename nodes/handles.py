@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..longlive_core.fields import shown
+from ..longlive_core.files.fields import shown
 from ..longlive_core.takes import TakeStore
 
 TakeType = io.Custom("LONGLIVE_TAKE")

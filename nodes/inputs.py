@@ -9,7 +9,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..longlive_core.config import POSITIONS, SINK_POLICIES
-from ..longlive_core.noise import MAX_SEED
+from ..longlive_core.engine.noise import MAX_SEED
 from ..longlive_core.sizes import CHOICES
 from . import compat
 from .handles import TakeType

@@ -7,9 +7,9 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..longlive_core.pocket import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
-from ..longlive_core.weight_sets import CHOICES
-from ..longlive_core.wording import shorten
+from ..longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
+from ..longlive_core.config import WEIGHT_SETS
+from ..longlive_core.words.wording import shorten
 from . import bounds, compat
 from .compat_prompt import host_checks_choices
 from .pocket_clip import load_pocket_clip
@@ -102,7 +102,7 @@ def load_inputs() -> list[io.Input]:
             "The sampler's report says what was taken.",
         ),
         compat.widget(
-            io.Combo, "weights", options=list(CHOICES), default="auto", optional=True, advanced=True,
+            io.Combo, "weights", options=list(WEIGHT_SETS), default="auto", optional=True, advanced=True,
             tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their moving "
             "average. auto takes generator, or the average where only that is there; the log says which. "
             "Self-Forcing's films are made with the average.",

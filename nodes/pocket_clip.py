@@ -1,7 +1,7 @@
 """The built-in text encoder behind ComfyUI's CLIP, so that CLIP Text Encode and memory management work with it.
 
 ComfyUI's tokens are lists of (id, weight) by name of the encoder, its encoders take such lists; here both go through
-`longlive_core.text`. The encoder is small enough for float32 everywhere.
+`longlive_core.checkpoints.text_encoder`. The encoder is small enough for float32 everywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..longlive_core.text import CONTEXT_WIDTH, TextEncoder, encode_ids
+from ..longlive_core.checkpoints.text_encoder import CONTEXT_WIDTH, TextEncoder, encode_ids
 from . import compat
 from .compat_text import cut_row
 

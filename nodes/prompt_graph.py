@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..longlive_core.visible import shown
+from ..longlive_core.words.visible import shown
 
 UNKNOWN = object()  # a value that only running tells
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..longlive_core.quant import block_linear_bytes, int8_layers
-from ..longlive_core.wording import count
+from ..longlive_core.words.wording import count
 from . import compat
 from .search_words import WORDS
 

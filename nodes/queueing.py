@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..longlive_core.fields import shown
+from ..longlive_core.files.fields import shown
 from . import bounds, compat, compat_prompt
 from .prompt_graph import UNKNOWN, Graph
 

@@ -7,8 +7,8 @@ from argparse import ArgumentTypeError
 
 import folder_paths
 
-from ..longlive_core.cli_estimate import parse_size
 from ..longlive_core.takes import TakeStore
+from ..longlive_core.words.quantities import parse_size
 
 FOLDER = "longlive"
 LIMIT = "LONGLIVE_TAKES_LIMIT"  # environment variable: what takes may fill, such as 20GB

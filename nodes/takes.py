@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..longlive_core.reports import branch_report, take_report
 from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, check_rendered, find_place
 from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
+from ..longlive_core.takes.labels import branch_report, take_report
 from . import bounds, compat
 from .choices import NEWEST, id_of
 from .handles import TakeHandle, TakeType, checked_take

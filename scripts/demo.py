@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from longlive_core.sheet import contact_sheet  # noqa: E402 - the path comes first
+from longlive_core.film.contact_sheet import contact_sheet  # noqa: E402 - the path comes first
 from tests.comfy import graphs  # noqa: E402
 from tests.comfy.client import ComfyClient, Run  # noqa: E402
 from tests.comfy.models import place_models  # noqa: E402

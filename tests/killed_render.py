@@ -8,11 +8,11 @@ import sys
 import torch
 
 from longlive_core.config import StreamConfig
+from longlive_core.film.video import Encoding
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.takes import Origin, TakeStore, Vae, open_take, render_take
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder, WanVAE
-from longlive_core.video import Encoding
 from tests.conftest import LATENT_SIZE, TINY
 
 SIZE = (LATENT_SIZE[1] * 8, LATENT_SIZE[0] * 8)

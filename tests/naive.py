@@ -6,9 +6,9 @@ that the paper says are visible, concatenates them in time order and rotates the
 
 import torch
 
+from longlive_core.engine.schedule import add_noise, clean_sample, warp
 from longlive_core.model import Rotary
 from longlive_core.model.rotary import apply
-from longlive_core.schedule import add_noise, clean_sample, warp
 
 
 class NaiveShot:

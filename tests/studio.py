@@ -4,9 +4,9 @@ import av
 import torch
 
 from longlive_core.config import StreamConfig
+from longlive_core.film.video import Encoding
 from longlive_core.takes import Origin, Vae, open_take, render_take
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding
 from tests.conftest import LATENT_SIZE
 
 VAE = Vae("vae", "float32", 4)

@@ -7,11 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from longlive_core import captions as captions_module
-from longlive_core.captions import Caption
-from longlive_core.metadata import captions_of, captions_of_take
+from longlive_core.film import subtitles as captions_module
+from longlive_core.film.metadata import captions_of
+from longlive_core.film.subtitles import Caption
+from longlive_core.film.video import Encoding, FilmWriter, Joiner, encode_unit
+from longlive_core.takes.take import captions_of_take
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding, FilmWriter, Joiner, encode_unit
 
 WIDTH, HEIGHT = 96, 64
 ODD = "\u718a\u732b \U0001f43c \u00fcber <b>{x}</b>\\N"

@@ -4,10 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import check as module
-from longlive_core import cli, memory
-from longlive_core.check import check
-from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
+from longlive_core import cli
+from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, weights_folder
+from longlive_core.run import check as module
+from longlive_core.run import memory
+from longlive_core.run.check import check
 from tests.conftest import SMALL
 
 pytestmark = pytest.mark.slow

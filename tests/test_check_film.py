@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from longlive_core import check_film
+from longlive_core.checkpoints.built_in import DIT_FILE, weights_folder
 from longlive_core.cli import main
-from longlive_core.pocket import DIT_FILE, weights_folder
+from longlive_core.run import check_film
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import cli, cli_timeline, memory, pipeline, render
+from longlive_core import cli
+from longlive_core.cli import timeline
 from longlive_core.config import StreamConfig
-from longlive_core.pipeline import Pipeline
+from longlive_core.run import memory, pipeline, render
+from longlive_core.run.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import TINY
 from tests.test_captions import subtitles
@@ -165,7 +167,7 @@ def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_pat
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("longlive_core.planted.create", refuse)
+    monkeypatch.setattr("longlive_core.files.planted.create", refuse)
     code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
     assert code == 2 and err.count("\n") == 1
     assert f"cannot write to '{tmp_path / 'film.mp4'}' (Permission denied); choose a folder you may write to" in err
@@ -205,16 +207,16 @@ def test_timeline_from_a_file(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path = tmp_path / "a timeline.txt"
         path.write_bytes("0s \u718a\u732b".encode(encoding))
-        assert cli_timeline.read_timeline(str(path)) == "0s \u718a\u732b"
+        assert timeline.read_timeline(str(path)) == "0s \u718a\u732b"
     path.write_bytes(b"\xe4\xf6\xfc and more")
     with pytest.raises(ValueError, match="is not UTF-8"):
-        cli_timeline.read_timeline(str(path))
+        timeline.read_timeline(str(path))
 
 
 def test_timeline_from_standard_input(monkeypatch):
     """Forbids reading '-' as a prompt."""
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"0s a\n5s b")))
-    assert cli_timeline.read_timeline("-") == "0s a\n5s b"
+    assert timeline.read_timeline("-") == "0s a\n5s b"
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_timeline_from_standard_input(monkeypatch):
 )
 def test_timeline_as_text(text):
     """Forbids refusing prompts that only resemble paths."""
-    assert cli_timeline.read_timeline(text) == text
+    assert timeline.read_timeline(text) == text
 
 
 # --- Work

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from longlive_core.cli import main
-from longlive_core.clips import read_clip
-from longlive_core.metadata import read_film
+from longlive_core.film.clips import read_clip
+from longlive_core.film.record import read_film
+from longlive_core.film.video import FilmWriter
 from longlive_core.takes import TakeStore
-from longlive_core.video import FilmWriter
 
 from .studio import frames_of
 
@@ -50,7 +50,7 @@ def test_what_a_picture_is_not_taken_for_is_told(tmp_path, capsys):
 
 def test_a_beginning_as_long_as_the_film_is_refused_before_it_is_encoded(tmp_path, capsys, monkeypatch):
     """Forbids minutes of loading and encoding for a film with nothing to render."""
-    monkeypatch.setattr("longlive_core.pipeline.Pipeline.load", None)
+    monkeypatch.setattr("longlive_core.run.pipeline.Pipeline.load", None)
     with FilmWriter(tmp_path / "clip.mp4", 64, 48) as film:
         film.write(np.zeros((33, 48, 64, 3), np.uint8))
     assert render(tmp_path, "A red ball", "--start", tmp_path / "clip.mp4", seconds="2")[0] == 2

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from longlive_core import cli, estimate, memory, render
-from longlive_core.cli_estimate import parse_size
-from longlive_core.pipeline import Pipeline
+from longlive_core import cli
+from longlive_core.run import estimate, memory, render
+from longlive_core.run.pipeline import Pipeline
 from longlive_core.takes import TakeStore
+from longlive_core.words.quantities import parse_size
 from tests.test_cli_takes import STORY, Shell
 
 pytestmark = pytest.mark.slow
@@ -177,7 +178,7 @@ def test_a_film_that_outgrows_the_limit_ends_there(shell, monkeypatch):
     limit = stored_size(shell)
     shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)
     monkeypatch.setattr(estimate, "ASSUMED_VIDEO", 0.0)
-    monkeypatch.setattr("longlive_core.speed.SpeedBook.video_rate", lambda book, key: None)
+    monkeypatch.setattr("longlive_core.run.speed.SpeedBook.video_rate", lambda book, key: None)
     code, out, err = shell.render(STORY, 2.8, "film.mp4", "--takes-limit", limit)
     done = len(shell.frames())
     assert code == 2 and 0 < done < 45 and stored_size(shell) <= limit, err

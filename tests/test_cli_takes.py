@@ -140,7 +140,8 @@ def test_a_folder_that_takes_no_takes_is_told_first(shell):
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
     """Forbids prompts in tags, subtitles, chapters and contact sheets of a film that was asked to be silent."""
-    monkeypatch.setattr("longlive_core.sheet._caption_at", lambda seconds, captions: pytest.fail() if captions else "")
+    no_caption = "longlive_core.film.contact_sheet._caption_at"
+    monkeypatch.setattr(no_caption, lambda seconds, captions: pytest.fail() if captions else "")
     takes = ("--takes", shell.store) if stored else ()
     code, out, err = shell.run("render", STORY, "-o", shell.folder / "film.mp4", "--duration", 2.8, "--steps", 1,
                                "--width", 32, "--height", 16, *takes, *shell.model, "--no-metadata",

@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from longlive_core import clips
-from longlive_core.clips import read_clip
 from longlive_core.eval import open_film
+from longlive_core.film import clips
+from longlive_core.film.clips import read_clip
 
 from .filming import CORNERS, four_corners, ramp, turn, write_clip, write_sound
 

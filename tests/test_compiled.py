@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from longlive_core.config import ModelConfig, StreamConfig
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.model.compiled import compile_blocks
 from longlive_core.model.guidance import Guidance
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import PromptSpan, rollout
 
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=3, text_dim=20, freq_dim=16)
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
 from longlive_core.checkpoints import convert_model, load_state_dict, load_vae
+from longlive_core.checkpoints.text_encoder import TextEncoder, hugging_face_names
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.text import TextEncoder, hugging_face_names
 from longlive_core.train.config import ConfigError, Models
 from longlive_core.vae import WanVAE
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longlive_core.pipeline import load_vae
-from longlive_core.pocket import VAE_FILE, weights_folder
+from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
+from longlive_core.run.pipeline import load_vae
 from longlive_core.vae import StreamingDecoder, WanVAE, encode
 from longlive_core.vae.convolution import Convolutions, worth_onednn
 from longlive_core.vae.module import CausalConv3d

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.model import CausalWan
 from longlive_core.model.attention import _flash_attn, default_attention, sdpa
-from longlive_core.noise import AddressedNoise
 from longlive_core.quant import int8_linear, int_mm, quantise_rows
-from longlive_core.replay import part, read_recording
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.run.replay import part, read_recording
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import LATENT_SIZE
 

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from longlive_core.durable import make_folder, sync_file, sync_folder
+from longlive_core.files.durable import make_folder, sync_file, sync_folder
+from longlive_core.film.video import FilmWriter
 from longlive_core.takes import TakeError
 from longlive_core.takes.disk import settle, write_whole
-from longlive_core.video import FilmWriter
 
 from .filming import ramp
 

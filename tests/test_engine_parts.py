@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from longlive_core.cache import RollingCache
 from longlive_core.config import PRESETS, ModelConfig, StreamConfig
+from longlive_core.engine.cache import RollingCache
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.schedule import add_noise, clean_sample, warp
 from longlive_core.model import Rotary, WanModel
 from longlive_core.model.attention import default_attention, sdpa
 from longlive_core.model.rotary import apply
-from longlive_core.noise import AddressedNoise
-from longlive_core.schedule import add_noise, clean_sample, warp
 from tests.conftest import LATENT_SIZE, TINY
 
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from longlive_core import estimate as module
 from longlive_core.config import StreamConfig
-from longlive_core.estimate import NotEnoughDisk, chunks_to_make, duration, estimate_film
-from longlive_core.memory import Need, NotEnoughMemory
-from longlive_core.pipeline import Pipeline
-from longlive_core.render import estimate_render, plan_stored, render_stored
-from longlive_core.speed import SpeedBook, speed_key
+from longlive_core.film.video import Encoding
+from longlive_core.run import estimate as module
+from longlive_core.run.estimate import NotEnoughDisk, chunks_to_make, estimate_film
+from longlive_core.run.memory import Need, NotEnoughMemory
+from longlive_core.run.pipeline import Pipeline
+from longlive_core.run.render import estimate_render, plan_stored, render_stored
+from longlive_core.run.speed import SpeedBook, speed_key
 from longlive_core.takes import Origin, TakeStore, Vae, plan_take
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding
+from longlive_core.words.quantities import duration
 
 SIZE = (48, 32)
 NEED = Need(weights=1000, cache=200, vae=30, passes=4, decoding=3, frames=12, advice="width and height")

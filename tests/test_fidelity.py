@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longlive_core.replay import read_recording, replay, run
+from longlive_core.run.replay import read_recording, replay, run
 
 FOLDER = Path(__file__).parent / "fidelity"
 RECORDINGS = sorted(path.stem for path in FOLDER.glob("*.safetensors"))

@@ -4,14 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import check as module
 from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_lora, convert_model
+from longlive_core.checkpoints.built_in import DIT_FILE, weights_folder
 from longlive_core.checkpoints.findings import lora_findings, weight_findings
 from longlive_core.checkpoints.lora_parts import Difference, LoraLayer
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import DIT_FILE, weights_folder
+from longlive_core.run import check as module
 
 from .lora_files import changes, lora_file
 

@@ -17,7 +17,7 @@ from benchmarks.gpu.environment import Environment
 from benchmarks.gpu.notes import Notes, Setting, read_json
 from benchmarks.gpu.runner import FAILED, KILLED, PASSED, SKIPPED, run_steps
 from benchmarks.gpu.steps import PARTS, STEPS, Step, limit_of
-from longlive_core.memory import NotEnoughMemory
+from longlive_core.run.memory import NotEnoughMemory
 from scripts import standins
 
 pytestmark = pytest.mark.slow

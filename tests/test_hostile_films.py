@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from longlive_core import boxes, cli, film_record
+from longlive_core import cli
 from longlive_core.config import StreamConfig
-from longlive_core.film_record import read_film
-from longlive_core.footage import open_footage
-from longlive_core.metadata import FilmRun, film_metadata, plan_again
+from longlive_core.film import boxes, record
+from longlive_core.film.footage import open_footage
+from longlive_core.film.metadata import FilmRecord, film_metadata, plan_again
+from longlive_core.film.record import read_film
+from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
-from longlive_core.video import FilmWriter
 
 STORY = "0s A panda walks\n1s A panda sits {cut}"
 TAGS = film_metadata(STORY, parse(STORY).plan(3), StreamConfig(), 7, (96, 64), "pocket")
@@ -105,7 +106,7 @@ def test_bytes_that_are_no_unicode(tmp_path):
 
 def test_a_long_tag_is_not_parsed(tmp_path, monkeypatch):
     """Forbids reading any length into memory as objects, which take 25 times as much as the text."""
-    monkeypatch.setattr(film_record, "LONGEST_TAG", 2000)
+    monkeypatch.setattr(record, "LONGEST_TAG", 2000)
     for tags in ({"longlive": run_with(more="x" * 2000)}, {"comment": STORY + "x" * 2000}):
         with pytest.raises(ValueError, match="characters, and at most 2000 are read"):
             read_film(film(tmp_path / "film.mp4", **tags))
@@ -114,7 +115,7 @@ def test_a_long_tag_is_not_parsed(tmp_path, monkeypatch):
 
 def test_a_file_that_is_nothing_but_tags(tmp_path, monkeypatch):
     """Forbids reading all of a huge file of another kind in search of its pictures."""
-    monkeypatch.setattr(film_record, "MOST_READ", 100)
+    monkeypatch.setattr(record, "MOST_READ", 100)
     with pytest.raises(ValueError, match="says too much before its pictures begin"):
         read_film(film(tmp_path / "film.mp4"))
 
@@ -185,7 +186,7 @@ def test_too_many_boxes(tmp_path, monkeypatch):
 
 MEMORY = """
 import sys
-from longlive_core.film_record import read_film
+from longlive_core.film.record import read_film
 
 def peak():
     lines = open("/proc/self/status").read().splitlines()
@@ -232,7 +233,7 @@ def test_places_in_a_film_of_many_shots():
     """Forbids a shorter sum that gives other frames: it is that of every shot's length."""
     cuts = [2, 3, 7]
     segments = tuple({"chunk": chunk, "transition": "cut"} for chunk in (0, *cuts))
-    run = FilmRun("", 16, 9, 0, (96, 64), StreamConfig(chunk=3), "", segments)
+    run = FilmRecord("", 16, 9, 0, (96, 64), StreamConfig(chunk=3), "", segments)
     lengths = [12 * (end - start) - 3 for start, end in zip([0, *cuts], [*cuts, 9], strict=True)]
     assert [run.start_frame(cut) for cut in (0, *cuts, 9)] == [sum(lengths[:n]) for n in range(5)]
     assert run.start_frame(1) == 9 and run.start_frame(4) == sum(lengths[:2]) + 9

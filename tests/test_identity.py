@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longlive_core.identity import Sample, identity, text_identity, weights_identity
 from longlive_core.quant import place, quantise_state_dict
+from longlive_core.run.identity import Sample, identity, text_identity, weights_identity
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 # Written down from the version before, which named the state dictionary as it was.

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from longlive_core.cancelling import cancellable, cancelled_by, check_cancelled
+from longlive_core.film.video import Encoding
 from longlive_core.takes import TakeStore, Vae, give_latents, plan_take
 from longlive_core.takes import keys as keys_module
 from longlive_core.takes.frames import latents_of
@@ -19,7 +20,6 @@ from longlive_core.takes.take import join
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, brackets, parse, plan, snap
 from longlive_core.timeline.invisible import fold, one_line
 from longlive_core.timeline.limits import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_TEXT
-from longlive_core.video import Encoding
 
 from . import made_takes
 from .key_plans import ORIGIN, STREAM

@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core import check, cli
+from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_lora, load_lora, merge_lora
 from longlive_core.checkpoints.modules import BLOCK, OUTSIDE, flat, wan_module
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
+from longlive_core.run import check
 
 from .lora_files import ALPHA, NAMINGS, RANK, by_hand, changes, lora_file
 

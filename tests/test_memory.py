@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from longlive_core import memory
 from longlive_core.config import ModelConfig, StreamConfig
-from longlive_core.memory import NotEnoughMemory, available_memory, estimate, free_memory, shortage_explained
+from longlive_core.engine.shot import Shot
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.rollout import Shot
+from longlive_core.run import memory
+from longlive_core.run.memory import NotEnoughMemory, available_memory, estimate, free_memory, shortage_explained
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.tracing import Peak

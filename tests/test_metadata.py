@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from longlive_core.config import StreamConfig
-from longlive_core.metadata import FilmRun, film_metadata, plan_again, read_film, segments_of
+from longlive_core.film.metadata import FilmRecord, film_metadata, plan_again, segments_of
+from longlive_core.film.record import read_film
+from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
-from longlive_core.video import FilmWriter
 
 STREAM = StreamConfig(window=9, sink=0, chunk=1, sink_policy="refreshed", positions="relative",
                       denoising_steps=(1000, 321), shift=3.5, context_noise=7)  # fmt: skip
@@ -65,7 +66,7 @@ def test_every_timeline_gives_its_film_again(story, fps):
         for duration in durations:
             plan = script.plan(duration, fps, chunk)
             segments = tuple(json.loads(json.dumps(segments_of(plan))))
-            again = plan_again(script, FilmRun(story, fps, plan.chunks, 0, (96, 64), stream, "pocket", segments))
+            again = plan_again(script, FilmRecord(story, fps, plan.chunks, 0, (96, 64), stream, "pocket", segments))
             assert replace(again, segments=(), hints=()) == replace(plan, segments=(), hints=())
             assert [replace(s, requested_seconds=0) for s in again.segments] == [
                 replace(s, requested_seconds=0) for s in plan.segments]  # fmt: skip

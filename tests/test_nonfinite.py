@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.film import film_frames
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.nonfinite import NonFiniteError
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan, Shot
+from longlive_core.film.frames import film_frames
 from longlive_core.model import CausalWan
-from longlive_core.noise import AddressedNoise
-from longlive_core.nonfinite import NonFiniteError
-from longlive_core.rollout import PromptSpan, Shot, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import LATENT_SIZE
 

@@ -51,6 +51,6 @@ def test_pack_imports_outside_comfyui():
 @pytest.mark.slow
 def test_core_imports_without_comfyui():
     """Forbids an engine that needs its host."""
-    code = "import sys, longlive_core.pipeline, longlive_core.video; print('comfy' in sys.modules)"
+    code = "import sys, longlive_core.run.pipeline, longlive_core.film.video; print('comfy' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from longlive_core.clips import read_clip
+from longlive_core.film.clips import read_clip
 
 from .filming import CORNERS, four_corners
 

@@ -3,19 +3,20 @@
 import pytest
 import torch
 
-from longlive_core import pipeline as module
-from longlive_core import precision
 from longlive_core.checkpoints import CheckpointError, load_lora, merge_lora
+from longlive_core.checkpoints.built_in import DIT_FILE, weights_folder
+from longlive_core.checkpoints.text_encoder import TextEncoder
 from longlive_core.config import PRESETS
-from longlive_core.pipeline import Pipeline, is_pocket
-from longlive_core.pocket import DIT_FILE, weights_folder
-from longlive_core.text import TextEncoder
+from longlive_core.device import precision
+from longlive_core.run import pipeline as module
+from longlive_core.run.pipeline import Pipeline, is_pocket
 
 
 def test_a_pipeline_from_files_makes_pixels(files):
     """Forbids parts that do not meet: the context's width, the latents' shape, devices and dtypes."""
-    from longlive_core.noise import AddressedNoise
-    from longlive_core.rollout import PromptSpan, rollout
+    from longlive_core.engine.noise import AddressedNoise
+    from longlive_core.engine.rollout import rollout
+    from longlive_core.engine.shot import PromptSpan
 
     pipe = Pipeline.load(**files, dtype="fp32", device="cpu")
     contexts = pipe.encode(["ball", "ball ball", "ball"])
@@ -112,7 +113,7 @@ def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
         (tmp_path / name).write_bytes((folder / f"{source}.safetensors").read_bytes())
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     monkeypatch.setattr(module, "weights_folder", lambda: tmp_path)
-    monkeypatch.setattr("longlive_core.text.weights_folder", lambda: tmp_path)
+    monkeypatch.setattr("longlive_core.checkpoints.text_encoder.weights_folder", lambda: tmp_path)
     pipe = Pipeline.load()
     assert pipe.stream == PRESETS["pocket"] and pipe.default_size != (832, 480)
     assert pipe.text.model.dtype == torch.float32
@@ -128,5 +129,5 @@ def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path, mon
     (tmp_path / "broken.safetensors").write_bytes(trained.read_bytes()[:100])
     for other in (files["model"], files["vae"], tmp_path / "broken.safetensors", tmp_path / "nowhere.safetensors"):
         assert not is_pocket(other)
-    monkeypatch.setattr("longlive_core.pocket.weights_folder", lambda: tmp_path / "gone")
+    monkeypatch.setattr("longlive_core.checkpoints.built_in.weights_folder", lambda: tmp_path / "gone")
     assert not is_pocket(tmp_path / "broken.safetensors")

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from longlive_core import cache, placement
 from longlive_core.config import ModelConfig, StreamConfig
-from longlive_core.film import film_frames
-from longlive_core.memory import NotEnoughMemory, estimate
+from longlive_core.device import placement
+from longlive_core.device.placement import PLACEMENTS, RESIDENT, Placement, Turns
+from longlive_core.engine import cache
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import Roll, rollout
+from longlive_core.engine.shot import PromptSpan
+from longlive_core.film.frames import film_frames
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.noise import AddressedNoise
-from longlive_core.placement import PLACEMENTS, RESIDENT, Placement, Turns
-from longlive_core.rollout import PromptSpan, Roll, rollout
+from longlive_core.run.memory import NotEnoughMemory, estimate
 from longlive_core.takes import render_take
 from longlive_core.vae import StreamingDecoder, WanVAE, streaming
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from longlive_core import held, planted, replay
-from longlive_core.captions import Caption
-from longlive_core.sheet import contact_sheet
+from longlive_core.files import held, planted
+from longlive_core.film.contact_sheet import contact_sheet
+from longlive_core.film.subtitles import Caption
+from longlive_core.film.video import Encoding, FilmWriter, Joiner, check_writable, encode_unit, part_path
+from longlive_core.run import replay
 from longlive_core.takes import Manifest, TakeError, TakeStore
 from longlive_core.takes.disk import write_whole
-from longlive_core.video import Encoding, FilmWriter, Joiner, check_writable, encode_unit, part_path
 
 from .made_takes import manifest, place
 from .studio import frames_of

@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 
-from longlive_core import precision
 from longlive_core.config import StreamConfig
-from longlive_core.film import film_frames
+from longlive_core.device import precision
+from longlive_core.device.precision import cpu_computes_bf16, resolve_dtype
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import Chunk, rollout
+from longlive_core.engine.shot import PromptSpan
+from longlive_core.film.frames import film_frames
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.noise import AddressedNoise
-from longlive_core.precision import cpu_computes_bf16, resolve_dtype
-from longlive_core.rollout import Chunk, PromptSpan, rollout
 from longlive_core.vae import StreamingDecoder, WanVAE, streaming
 
 from .conftest import LATENT_SIZE, TINY

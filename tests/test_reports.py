@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from longlive_core import reports
-from longlive_core.speed import Speed
-from longlive_core.takes import TakeStore
+from longlive_core.run import reports
+from longlive_core.run.speed import Speed
+from longlive_core.takes import TakeStore, labels
 from longlive_core.timeline import parse
 
 from .made_takes import manifest, place
@@ -145,10 +145,10 @@ def test_progress():
 def test_take_in_a_list(tmp_path):
     """Forbids a choice between hashes."""
     take = manifest(0xabcdef, f"0s {LONG}\n4s A ball {{cut}}", 8, used=NOON)
-    label = reports.take_label(take, len(take.keys))
+    label = labels.take_label(take, len(take.keys))
     assert re.fullmatch(r"2024-11-2\d \d\d:\d\d · 8\.6 s · 128x80 · A red fox with a white-tipped tail walks slowly… "
                         rf"\[{take.id}\]", label), label  # fmt: skip
-    assert " · 2.1 of 8.6 s · " in reports.take_label(take, 3)
+    assert " · 2.1 of 8.6 s · " in labels.take_label(take, 3)
 
 
 def test_takes_the_last_one_first_and_damaged_ones_last(tmp_path):
@@ -162,10 +162,10 @@ def test_takes_the_last_one_first_and_damaged_ones_last(tmp_path):
         folder.mkdir()
         if content is not None:
             (folder / "take.json").write_bytes(content)
-    labels = reports.take_choices(store)
-    assert [label[-14:] for label in labels[:3]] == [f"[{takes[number].id}]" for number in (1, 2, 0)]
-    assert all(" · 1.3 of 4.3 s · 128x80 · A ball " in label for label in labels[:3])
-    assert sorted(labels[3:]) == [f"cannot be read [{number:012x}]" for number in (4, 5)]  # 6 is empty
+    listed = labels.take_choices(store)
+    assert [label[-14:] for label in listed[:3]] == [f"[{takes[number].id}]" for number in (1, 2, 0)]
+    assert all(" · 1.3 of 4.3 s · 128x80 · A ball " in label for label in listed[:3])
+    assert sorted(listed[3:]) == [f"cannot be read [{number:012x}]" for number in (4, 5)]  # 6 is empty
 
 
 def test_a_take_that_is_dated_ahead_is_not_the_newest(tmp_path):
@@ -175,9 +175,9 @@ def test_a_take_that_is_dated_ahead_is_not_the_newest(tmp_path):
     takes = [ahead, manifest(2, "A ball", 4, used=now - 60), manifest(3, "A ball", 4, used=now + 60)]
     for take in takes:
         place(store, take)
-    labels = reports.take_choices(store)
-    assert [label[-13:-1] for label in labels] == [takes[2].id, takes[1].id, ahead.id]
-    assert "(dated ahead)" in labels[2] and not any("ahead" in label for label in labels[:2])
+    listed = labels.take_choices(store)
+    assert [label[-13:-1] for label in listed] == [takes[2].id, takes[1].id, ahead.id]
+    assert "(dated ahead)" in listed[2] and not any("ahead" in label for label in listed[:2])
     assert [take.id for take in store.takes()] == [takes[2].id, takes[1].id, ahead.id]
 
 
@@ -187,16 +187,16 @@ def test_a_long_list_reads_each_folder_once(tmp_path, monkeypatch):
     for number in range(1, 30):
         place(store, manifest(number, "A ball", 20, used=number), 3)
     monkeypatch.setattr(TakeStore, "has_latents", lambda self, key: pytest.fail("asked for one chunk"))
-    assert len(reports.take_choices(store)) == 29
+    assert len(labels.take_choices(store)) == 29
 
 
 def test_branch():
     """Forbids a branch that does not say where it really is."""
     take = manifest(1, "0s A red ball\n4s A blue ball {cut}", 8)
-    assert reports.branch_report(take, at_place(take, "2s")).splitlines() == [
+    assert labels.branch_report(take, at_place(take, "2s")).splitlines() == [
         "branched at 2.06 s (2 s requested): 3 chunks stay", "ends with: A red ball", f"take {take.id}"]  # fmt: skip
-    assert reports.branch_report(take, at_place(take, "1c")).splitlines()[0] == "branched at 0.56 s: 1 chunk stays"
-    assert "A blue ball" in reports.branch_report(take, at_place(take, "7c"))
+    assert labels.branch_report(take, at_place(take, "1c")).splitlines()[0] == "branched at 0.56 s: 1 chunk stays"
+    assert "A blue ball" in labels.branch_report(take, at_place(take, "7c"))
 
 
 def at_place(take, text):
@@ -208,6 +208,6 @@ def at_place(take, text):
 def test_take():
     """Forbids a path, or a take that cannot be told from another."""
     take = manifest(1, "A red ball", 4, used=NOON)
-    lines = reports.take_report(take, 1).splitlines()
+    lines = labels.take_report(take, 1).splitlines()
     assert lines[:2] == ["0.56 s: 1 chunk, 128x80", "A red ball"]
     assert lines[2].startswith(f"take {take.id} of 2024-11-2")

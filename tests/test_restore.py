@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
 from tests.conftest import LATENT_SIZE
 from tests.test_rollout import SETTINGS, TRANSITIONS, spans_of
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import PromptSpan, Shot, rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan, Shot
 from tests.conftest import LATENT_SIZE
 from tests.naive import naive_rollout
 

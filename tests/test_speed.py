@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from longlive_core import speed
 from longlive_core.config import StreamConfig
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.quant import quantise_module
-from longlive_core.speed import SpeedBook, SpeedKey, SpeedRecorder, cache_folder, speed_key
+from longlive_core.run import speed
+from longlive_core.run.speed import SpeedBook, SpeedKey, SpeedRecorder, cache_folder, speed_key
 from tests.conftest import TINY
 
 KEY = SpeedKey("a CPU, 2 threads", "width 48, 2 layers", "float32", 48, 32, 4, 12, 3, 3, "absolute")

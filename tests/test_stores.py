@@ -10,9 +10,9 @@ import torch
 
 from longlive_core import cli
 from longlive_core.config import StreamConfig
+from longlive_core.film.video import Encoding
 from longlive_core.takes import Given, Origin, TakeStore, extended, give_latents, open_take, plan_take
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding
 from tests.conftest import LATENT_SIZE
 
 from .studio import SIZE, VAE, frames_of

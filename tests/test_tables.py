@@ -11,11 +11,11 @@ import torch
 from benchmarks.tables import rollouts, training
 from benchmarks.tables.__main__ import CONFIG, main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
-from longlive_core import pipeline
 from longlive_core.checkpoints.convert import write_lora
-from longlive_core.checkpoints.lora import LoraLayer
-from longlive_core.pipeline import Pipeline, model_file
-from longlive_core.pocket import world
+from longlive_core.checkpoints.lora_parts import LoraLayer
+from longlive_core.run import pipeline
+from longlive_core.run.pipeline import Pipeline, model_file
+from longlive_core.toybox import world
 from longlive_core.train.checkpoint import write_config
 from longlive_core.train.config import ConfigError
 

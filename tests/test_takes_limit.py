@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from longlive_core import held
+from longlive_core.files import held
+from longlive_core.film.video import FilmWriter
 from longlive_core.takes import Live, TakeError, TakeStore, headroom, render_take
-from longlive_core.video import FilmWriter
 
 from .studio import CHUNKS, Stop, Studio, frames_of, no_tags, same
 from .test_takes_live import Director, _alone

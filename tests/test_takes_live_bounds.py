@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, TooFast, TooLate
 from longlive_core.takes.changes import SHARE, Changes, Seldom
 from longlive_core.takes.keys import shots_of
@@ -12,7 +13,6 @@ from longlive_core.takes.live import AHEAD, PROMPTS, WITHIN
 from longlive_core.takes.take import changed_take, plan_take
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, TimelineError, parse
 from longlive_core.timeline.limits import MAX_PROMPT, MAX_SECONDS
-from longlive_core.video import Encoding
 
 from .key_plans import ORIGIN, STORY
 from .studio import VAE

@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from longlive_core import cli, reports
+from longlive_core import cli
 from longlive_core.config import StreamConfig
-from longlive_core.takes import Manifest, Origin, TakeError, TakeMissing, TakeStore, Vae, plan_take, reuse
+from longlive_core.film.video import Encoding
+from longlive_core.takes import Manifest, Origin, TakeError, TakeMissing, TakeStore, Vae, labels, plan_take, reuse
 from longlive_core.takes.manifest import take_id
 from longlive_core.takes.manifest_file import MOST_BYTES, manifest_bytes
 from longlive_core.takes.why import why
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding
 
 from .damaged_takes import KINDS, STORY, all_damage, changed, contents, fits, obstacles, places_in, real, spoiled
 from .made_takes import manifest, place
@@ -50,8 +50,8 @@ def outcome(store, take: str) -> Manifest | TakeError:
 
 def usable(store, take: Manifest) -> None:
     """Whoever uses a take that was read goes on, or says that it is damaged."""
-    reports.take_label(take, 1)
-    reports.take_report(take, 1)
+    labels.take_label(take, 1)
+    labels.take_report(take, 1)
     store.size_of(take)
     other = manifest(9, "0s A red ball", 4)
     why(store, other, [other.origin])
@@ -270,9 +270,9 @@ def test_one_bad_take_harms_nobody(store, capsys, monkeypatch):
     assert sorted(take.id for take in listed if isinstance(take, Manifest)) == sorted(good)
     assert sorted(take.take for take in listed if isinstance(take, TakeError)) == sorted(bad)
 
-    labels = reports.take_choices(store)
-    assert [label[-13:-1] for label in labels if not label.startswith("cannot be read")] == [good[0], good[1]]
-    assert sorted(label for label in labels[2:]) == sorted(f"cannot be read [{take}]" for take in bad)
+    lines = labels.take_choices(store)
+    assert [label[-13:-1] for label in lines if not label.startswith("cannot be read")] == [good[0], good[1]]
+    assert sorted(label for label in lines[2:]) == sorted(f"cannot be read [{take}]" for take in bad)
     assert run("list", store) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(good) + len(bad) and {line[:12] for line in lines} == {*good, *bad}

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
+from longlive_core.film.video import Encoding
 from longlive_core.takes import Given, Live, Origin, TakeStore, Vae, extended, open_take, plan_take, reuse
 from longlive_core.takes.keys import digest
 from longlive_core.takes.proofs import Facts
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding
 
 from .studio import CHUNKS, SIZE, STORY, VAE, complete
 

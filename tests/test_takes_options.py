@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from longlive_core.noise import AddressedNoise
-from longlive_core.prompts import RECENT, Contexts, prompt_spans
-from longlive_core.rollout import rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.prompts import RECENT, Contexts, prompt_spans
+from longlive_core.engine.rollout import rollout
 
 from .studio import CHUNKS, Stop, same
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from longlive_core.reports import repaired_line
+from longlive_core.film.video import Encoding, encode_unit
+from longlive_core.run.reports import repaired_line
 from longlive_core.takes import Live, TakeError, extended, give_latents, plan_take
 from longlive_core.takes.errors import ChunkDamaged
 from longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
 from longlive_core.takes.proofs import Damaged, Facts, latents_file, read_latents, read_unit, unit_file
 from longlive_core.timeline import parse
-from longlive_core.video import Encoding, encode_unit
 
 from .studio import CHUNKS, SIZE, STORY, VAE, frames_of
 

@@ -8,9 +8,9 @@ import pytest
 from filelock import FileLock
 
 from longlive_core import cli
-from longlive_core.reports import take_choices
 from longlive_core.takes import TakeError, TakeStore, render_take
 from longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
+from longlive_core.takes.labels import take_choices
 
 from .disks import fill_bytes, fill_inodes, read_only, refusing_writes, small_disk
 from .studio import Studio, frames_of, no_tags

@@ -9,10 +9,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from longlive_core import text
-from longlive_core.checkpoints import CheckpointError
-from longlive_core.prompts import prompt_spans
-from longlive_core.text import TextEncoder, build_encoder, clean, encode_ids, hugging_face_names, told_cut
+from longlive_core.checkpoints import CheckpointError, text_encoder
+from longlive_core.checkpoints.text_encoder import (
+    TextEncoder,
+    build_encoder,
+    clean,
+    encode_ids,
+    hugging_face_names,
+    told_cut,
+)
+from longlive_core.engine.prompts import prompt_spans
 from longlive_core.timeline import parse
 
 RECORDING = Path(__file__).parent / "fidelity" / "umt5.safetensors"
@@ -66,14 +72,14 @@ def sentencepiece_model():
 def test_the_encoder_agrees_with_the_papers(recording):
     """Forbids another position bias, activation, norm or mask than Wan's UMT5; checked against its recorded output."""
     tensors, config = recording
-    assert (text.replay_umt5(tensors, config)["context"] - tensors["context"]).abs().max() <= 1e-4
+    assert (text_encoder.replay_umt5(tensors, config)["context"] - tensors["context"]).abs().max() <= 1e-4
 
 
 def test_a_recording_that_contradicts_itself_is_refused(recording):
     """Forbids guessing the number of heads from shapes while the recording says otherwise."""
     tensors, config = recording
     with pytest.raises(CheckpointError, match="its config says"):
-        text.replay_umt5(tensors, {**config, "num_heads": 2})
+        text_encoder.replay_umt5(tensors, {**config, "num_heads": 2})
 
 
 def test_padding_is_zero_and_changes_nothing(recording, hf_weights):

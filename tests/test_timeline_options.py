@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from longlive_core import noise
+from longlive_core.engine import noise
 from longlive_core.timeline import PlannedPrompt, Time, TimelineError, options, parse
 from tests.test_timeline import entry, fail, scope
 

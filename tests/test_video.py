@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core import held, planted
-from longlive_core.sheet import contact_sheet
-from longlive_core.video import Encoding, FilmInUse, FilmWriter, Joiner, encode_unit, part_path
+from longlive_core.files import held, planted
+from longlive_core.film.contact_sheet import contact_sheet
+from longlive_core.film.video import Encoding, FilmInUse, FilmWriter, Joiner, encode_unit, part_path
 
 from .holding import holding
 

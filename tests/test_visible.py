@@ -6,12 +6,13 @@ import av
 import pytest
 
 from longlive_core import cli
-from longlive_core.captions import Caption
-from longlive_core.reports import branch_report, progress_line, take_choices, take_label, take_report, timeline_report
+from longlive_core.film.subtitles import Caption
+from longlive_core.run.reports import progress_line, timeline_report
 from longlive_core.takes import Live, TakeStore, find_place
+from longlive_core.takes.labels import branch_report, take_choices, take_label, take_report
 from longlive_core.timeline import TimelineError, parse
-from longlive_core.visible import shown
-from longlive_core.wording import shorten, shorten_middle
+from longlive_core.words.visible import shown
+from longlive_core.words.wording import shorten, shorten_middle
 
 from .made_takes import manifest, place
 from .test_captions import subtitles, write
@@ -169,7 +170,7 @@ def test_names_of_files():
 
 def test_a_films_own_model(tmp_path, capsys):
     """Forbids a film whose record writes to the terminal."""
-    from longlive_core.cli_timeline import read_source
+    from longlive_core.cli.timeline import read_source
 
     from .test_hostile_films import TAGS, film
 

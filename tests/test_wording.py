@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longlive_core.wording import count, shorten, shorten_middle
+from longlive_core.words.wording import count, shorten, shorten_middle
 
 ROOT = Path(__file__).resolve().parents[1]
 # A number and a plural in one text: "{n} chunks" says "1 chunks" one day.
@@ -19,8 +19,8 @@ def test_plurals(number, text):
     assert count(1, "entry", "entries") == "1 entry" and count(3, "entry", "entries") == "3 entries"
 
 
-@pytest.mark.parametrize("path", [*(ROOT / "longlive_core" / name for name in ("timeline/plan.py", "estimate.py",
-                                    "reports.py")), *(ROOT / "longlive_core").glob("cli*.py"),
+@pytest.mark.parametrize("path", [*(ROOT / "longlive_core" / name for name in ("timeline/plan.py", "run/estimate.py",
+                                    "run/reports.py")), *(ROOT / "longlive_core" / "cli").glob("*.py"),
                                   *(ROOT / "longlive_core" / "takes").glob("*.py"), *(ROOT / "nodes").glob("*.py"),
                                   *(ROOT / "web").glob("*.js")], ids=lambda path: path.name)  # fmt: skip
 def test_no_text_counts_without_the_helper(path):

@@ -4,7 +4,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from longlive_core.checkpoints import CheckpointError, load_lora, load_state_dict, load_vae, merge_lora, unsuitable
-from longlive_core.text import TextEncoder
+from longlive_core.checkpoints.text_encoder import TextEncoder
 from tests import wrong_files
 from tests.conftest import SMALL
 

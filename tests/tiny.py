@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import DIT_FILE, VAE_FILE
 from longlive_core.vae import WanVAE
 
 # Of the pocket model's width, so that its text encoder fits and is taken without being named.

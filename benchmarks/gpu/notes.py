@@ -79,7 +79,7 @@ def conditions(device: str) -> dict[str, Any]:
 def processor() -> str:
     import torch
 
-    from longlive_core.speed import device_name
+    from longlive_core.run.speed import device_name
 
     return device_name(torch.device("cpu")).rpartition(",")[0]
 

@@ -45,7 +45,7 @@ def words(entry: dict) -> str:
 
 
 def attempt(setting: Setting) -> dict[str, Any]:
-    from longlive_core.memory import NotEnoughMemory
+    from longlive_core.run.memory import NotEnoughMemory
 
     try:
         return film(setting)
@@ -92,7 +92,7 @@ def film(setting: Setting) -> dict[str, Any]:
     import torch
 
     from benchmarks import rollout as bench
-    from longlive_core.render import estimate_render, render_film
+    from longlive_core.run.render import estimate_render, render_film
     from longlive_core.timeline import parse
 
     pipeline = random_pipeline("tiny" if setting.tiny else "longlive-1.3b", setting.device)
@@ -122,7 +122,7 @@ def random_pipeline(name: str, device: str):
 
     from benchmarks import rollout as bench
     from longlive_core.config import PRESETS
-    from longlive_core.pipeline import Pipeline
+    from longlive_core.run.pipeline import Pipeline
 
     preset = bench.MODELS[name]
     torch.manual_seed(0)

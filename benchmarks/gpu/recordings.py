@@ -45,7 +45,7 @@ def _replay(path, device: str) -> dict:
 
 
 def _differences(path, device: str, context=contextlib.nullcontext()) -> dict[str, float]:  # noqa: B008 - has no state
-    from longlive_core.replay import read_recording, run
+    from longlive_core.run.replay import read_recording, run
 
     tensors, config = read_recording(path)
     with context:

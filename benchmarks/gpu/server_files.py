@@ -40,7 +40,7 @@ def place_pack(custom_nodes: Path, models: Path) -> None:
 
     So Load LongLive offers a text encoder for a model of this width, and none of 11 GB has to be there.
     """
-    from longlive_core.pocket import DIT_FILE, VAE_FILE
+    from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE
 
     target = custom_nodes / PACK
     target.mkdir(parents=True)

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from longlive_core.cli_numbers import positive
-from longlive_core.cli_train import changes
+from longlive_core.cli.numbers import positive
+from longlive_core.cli.train import changes
 from longlive_core.eval.report import check_folder
-from longlive_core.pipeline import Pipeline
+from longlive_core.run.pipeline import Pipeline
 
 from . import rollouts, training
 from .common import Table, device_of

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from longlive_core.config import StreamConfig, Transition
+from longlive_core.eval.adherence import ToyboxScore, evaluate_toybox
 from longlive_core.eval.bootstrap import bootstrap_difference, bootstrap_mean
-from longlive_core.eval.toybox import ToyboxScore, evaluate_toybox
-from longlive_core.pipeline import Pipeline
-from longlive_core.pocket import world
-from longlive_core.pocket.captions import caption
-from longlive_core.pocket.clips import boundary
-from longlive_core.pocket.films import films
-from longlive_core.pocket.world import Attributes
+from longlive_core.pocket.clip_pool import boundary
+from longlive_core.pocket.sampling import films
+from longlive_core.run.pipeline import Pipeline
+from longlive_core.toybox import world
+from longlive_core.toybox.captions import caption
+from longlive_core.toybox.world import Attributes
 
 BATCH = 8
 

@@ -10,9 +10,9 @@ import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.model import CausalWan
-from longlive_core.pipeline import Pipeline
-from longlive_core.pocket.films import LATENT_SIZE
+from longlive_core.pocket.sampling import LATENT_SIZE
 from longlive_core.quant import block_linear_bytes, quantise_module
+from longlive_core.run.pipeline import Pipeline
 
 from .common import Story, Table, one_change, render, score, single_prompts
 

@@ -13,10 +13,10 @@ from longlive_core.checkpoints import build_model, load_lora, load_state_dict, m
 from longlive_core.config import SINK_POLICIES
 from longlive_core.eval.drift import evaluate_drift
 from longlive_core.model import CausalWan
-from longlive_core.pipeline import Pipeline, model_file
-from longlive_core.pocket.clips import boundary
-from longlive_core.pocket.prompts import ToyboxPrompts
-from longlive_core.pocket.world import FPS
+from longlive_core.pocket.clip_pool import boundary
+from longlive_core.pocket.toybox_prompts import ToyboxPrompts
+from longlive_core.run.pipeline import Pipeline, model_file
+from longlive_core.toybox.world import FPS
 from longlive_core.train.checkpoint import CONFIG_FILE, checkpoints
 from longlive_core.train.config import Config, ConfigError, Lora, load_config
 from longlive_core.train.parallel import Ranks

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..weight_sets import GENERATOR, GENERATOR_EMA
+from ..config import GENERATOR, GENERATOR_EMA
 from .errors import CheckpointError, sample
 
 # Names of the weights, and of their moving average, the first that is there counts.

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .. import held
+from ..files import held
 from .errors import CheckpointError, sample
 from .lookalikes import BEGINNING, not_weights
 from .shards import add_shard, shards_of

@@ -4,11 +4,11 @@ On arrays: `evaluate_toybox`, `evaluate_drift`, `clip_dino.evaluate_features`. O
 `report.write_reports`, `plots.plot_film`. How sure a mean is: `bootstrap_mean`, `bootstrap_difference`.
 """
 
+from .adherence import ToyboxScore, evaluate_toybox
 from .bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from .drift import Drift, evaluate_drift
 from .evaluate import FilmReport, Settings, evaluate_film
 from .films import Film, Segment, open_film
-from .toybox import ToyboxScore, evaluate_toybox
 
 __all__ = [
     "Drift", "Film", "FilmReport", "Interval", "Segment", "Settings", "ToyboxScore", "bootstrap_difference",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..pocket import world
+from ..toybox import world
+from .adherence import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
 from .clip_dino import FeatureMeter, FeatureScore, ImageEncoder, TextImageEncoder, check_stride
 from .drift import Drift, DriftMeter
 from .films import Film
-from .toybox import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
 
 
 @dataclass(frozen=True)

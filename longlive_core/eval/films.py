@@ -14,9 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..film_record import read_film
-from ..footage import open_footage
-from ..metadata import FilmRun
+from ..film.footage import open_footage
+from ..film.metadata import FilmRecord
+from ..film.record import read_film
 from ..timeline import parse
 from ..timeline.plan import shot_boundary
 
@@ -114,7 +114,7 @@ def _look_at(path: str) -> tuple[float, tuple[int, int], int]:
         return float(footage.rate), footage.size, footage.claimed
 
 
-def _from_tags(run: FilmRun, frames: int) -> tuple[Segment, ...]:
+def _from_tags(run: FilmRecord, frames: int) -> tuple[Segment, ...]:
     """Those segments that begin before the end: a film that was stopped has tags of the whole."""
     size = 4 * run.stream.chunk  # pixel frames of a chunk
     segments = [Segment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .adherence import ALL_FIELDS
 from .bootstrap import Interval, bootstrap_mean
 from .continuity import Jump
 from .drift import MEASURES
 from .evaluate import FilmReport, Settings
 from .films import Segment
-from .toybox import ALL_FIELDS
 
 FORMAT = 1
 _TOYBOX = ("adherence", "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")

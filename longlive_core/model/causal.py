@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
-from ..transfer import send
+from ..device.transfer import send
 from .attention import Attention, default_attention
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]

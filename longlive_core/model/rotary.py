@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..transfer import send
+from ..device.transfer import send
 
 THETA = 10000.0
 FIRST_POSITIONS = 1024  # of the time axis, made at once: as many as absolute positions allow

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..train.teacher_forcing import LAST_SLOT, Plan
-from .clips import Clip, ClipPool
-from .long_clips import LongClip, LongPool, Window, window
+from .clip_pool import Clip, ClipPool
+from .long_clip_pool import LongClip, LongPool, Window, window
 from .train_dit import FIRST_CHUNKS
 
 Spot = tuple[int, int]  # where a window starts after the film's first chunk, and the chunk whose prompt it asks for

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE, VAE_FILE
+from ..checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE, VAE_FILE
 from .language import TEXT_LENGTH, build_tokenizer, config_json
 
 LIMIT_BYTES = 24_000_000

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import CausalWan
-from . import world
-from .world import Attributes
+from ..toybox import world
+from ..toybox.world import Attributes
 
 PROMPT_BLOCK, PLACE_BLOCK = 1, 2  # after which block each is asked
 

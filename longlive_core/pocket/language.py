@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from .captions import vocabulary
+from ..toybox.captions import vocabulary
 
 TEXT_LENGTH = 32
 TEXT_WIDTH = 4096

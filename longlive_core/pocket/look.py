@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..pipeline import Pipeline
-from .films import films, story
-from .stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
-from .world import HEIGHT, WIDTH
+from ..run.pipeline import Pipeline
+from ..toybox.stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
+from ..toybox.world import HEIGHT, WIDTH
+from .sampling import films, story
 
 CAPTION_HEIGHT = 12
 

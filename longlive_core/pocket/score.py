@@ -14,63 +14,22 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..pipeline import Pipeline
-from . import world
-from .captions import caption
-from .clips import boundary
-from .films import films
-from .judge import Reading, read, watch
-from .steps import is_smooth, largest_step
-from .world import Attributes
+from ..run.pipeline import Pipeline
+from ..toybox import world
+from ..toybox.captions import caption
+from ..toybox.obedience import FIELDS, judge_switch, obeys, shows, windows
+from .clip_pool import boundary
+from .sampling import films
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("colour", "setting", "action")  # what a film is asked for at once
 PROMPT_CHUNKS = 14  # 165 frames, 10.3 s
-WINDOW = 12  # samples of the judge: 3 s
 SWITCH_CHUNK, SWITCH_CHUNKS = 6, 12  # the prompt changes after 69 frames, 4.3 s
-SETTLED = 24  # frames after a switch (1.5 s) from which on the new prompt must show
-SHOWN = 40  # frames that are read then
 BATCH = 10
-
-
-@dataclass(frozen=True)
-class Switch:
-    """What the judge saw of a change of prompt."""
-
-    before: Reading
-    after: Reading
-    jump: float | None  # largest step of the subject between two frames around the boundary, pixels
-    smooth: bool  # no jump, and the subject never gone for longer than a fade
-
-
-def windows(frames: np.ndarray) -> list[Reading]:
-    """Readings of a film's three-second windows."""
-    sights = watch(frames)
-    return [read(sights[first:first + WINDOW]) for first in range(0, len(sights) - WINDOW + 1, WINDOW)]
-
-
-def obeys(readings: Sequence[Reading], asked: Attributes) -> bool:
-    """Whether most windows show all of `FIELDS` at once."""
-    return sum(shows(reading, asked) for reading in readings) * 2 > len(readings)
-
-
-def shows(reading: Reading, asked: Attributes, fields: Sequence[str] = FIELDS) -> bool:
-    return all(getattr(reading, field) == getattr(asked, field) for field in fields)
-
-
-def judge_switch(frames: np.ndarray, at: int) -> Switch:
-    """Read a film whose prompt changes at frame `at`."""
-    before = read(watch(frames[max(0, at - 48):at]))
-    after = read(watch(frames[at + SETTLED:at + SETTLED + SHOWN]))
-    around = watch(frames[at - 4:at + 12], stride=1)
-    return Switch(before, after, largest_step(around), is_smooth(around))
 
 
 def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.noise import AddressedNoise
+from ..engine.shot import Shot
 from ..model import CausalWan
-from ..noise import AddressedNoise
-from ..rollout import Shot
+from ..toybox.world import Attributes
 from ..train.self_forcing import nothing
-from .clips import CHUNK
+from .clip_pool import CHUNK
 from .curriculum import PLACES, Place
-from .long_clips import LongClip, LongPool, Window, subject_error, window
+from .long_clip_pool import LongClip, LongPool, Window, subject_error, window
 from .train_dit import STREAM
-from .world import Attributes
 
 STREAM_CHUNKS = 48  # 36 s
 # Chunks at which the prompt changes. All streams of a batch share one; a change leaves the window before it and the

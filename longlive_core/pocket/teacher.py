@@ -20,15 +20,15 @@ from torch import Tensor
 from transformers import UMT5EncoderModel
 
 from ..model import CausalWan, WanModel
+from ..toybox.captions import caption
 from ..train.bidirectional import velocity
 from ..train.first_latent import HISTORY, AsImage, image_latents
 from ..train.flow import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
 from ..train.teacher_forcing import matmul_attention
-from .captions import caption
-from .clips import CHUNK, Clip, ClipPool
+from .clip_pool import CHUNK, Clip, ClipPool
 from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
-from .long_clips import LONG, LongClip, LongPool
+from .long_clip_pool import LONG, LongClip, LongPool
 from .train_dit import STREAM, DitRecipe, Journal, is_block_matrix
 from .tune import load
 

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import torch
 
-from ..precision import working_dtype
+from ..checkpoints.built_in import weights_folder
+from ..device.precision import working_dtype
 from ..train.optimiser import submodule
 from ..train.parallel import ranks
 from ..vae import WanVAE, channels_last
-from . import teacher, train_dit, train_vae, tune, weights_folder
-from .clips import ClipPool
+from . import teacher, train_dit, train_vae, tune
+from .clip_pool import ClipPool
 from .export import export, save_transformer
-from .long_clips import LongPool
+from .long_clip_pool import LongPool
 from .streams import ONLY_ACTION, STREAM_CHUNKS, STREAM_PATTERNS
 
 STAGES = ("vae", "dit", "tune", "stream", "export", "teacher")

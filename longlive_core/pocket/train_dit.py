@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
 from ..config import PRESETS, TRAIN_TIMESTEPS, ModelConfig
+from ..device.precision import working_dtype
+from ..engine.noise import AddressedNoise
+from ..engine.rollout import rollout
+from ..engine.schedule import add_noise, warp
+from ..engine.shot import PromptSpan
 from ..model import Rotary, WanModel
-from ..noise import AddressedNoise
-from ..precision import working_dtype
-from ..rollout import PromptSpan, rollout
-from ..schedule import add_noise, warp
+from ..toybox import world
+from ..toybox.captions import caption
 from ..train.optimiser import MasterAdam, cosine_rate
 from ..train.teacher_forcing import ForcingAttention, Plan
-from . import world
-from .captions import caption
-from .clips import CHUNK, CHUNKS, Clip, ClipPool
+from .clip_pool import CHUNK, CHUNKS, Clip, ClipPool
 from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_width, tokens_of
 

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..precision import working_dtype
+from ..device.precision import working_dtype
+from ..toybox import world
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, encode
 from ..vae.module import ResidualBlock
 from ..vae.streaming import _decode_piece, _encode_piece
-from . import world
 
 log = logging.getLogger(__name__)
 

@@ -17,22 +17,22 @@ import torch
 from torch import Tensor
 from transformers import UMT5EncoderModel
 
+from ..device.precision import working_dtype
+from ..engine.noise import AddressedNoise
+from ..engine.shot import Shot
 from ..model import WanModel
-from ..noise import AddressedNoise
-from ..precision import working_dtype
-from ..rollout import Shot
+from ..toybox.captions import caption
+from ..toybox.world import Attributes
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..train.parallel import Ranks
 from ..train.self_forcing import nothing
 from ..train.teacher_forcing import LAST_SLOT, Plan, matmul_attention
-from .captions import caption
-from .clips import CHUNK, Clip, ClipPool
+from .clip_pool import CHUNK, Clip, ClipPool
 from .curriculum import Curriculum
 from .language import encode_tokens, encoder_config, to_wan_width, tokens_of
-from .long_clips import LongPool, Window, subject_error
+from .long_clip_pool import LongPool, Window, subject_error
 from .streams import Streams
 from .train_dit import STREAM, DitRecipe, Forcing, Journal, is_block_matrix
-from .world import Attributes
 
 RANK_SEEDS = 1000  # between the seeds of two ranks' films and noise
 ONE_RANK = Ranks()

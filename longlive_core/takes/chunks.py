@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .. import planted
+from ..files import planted
 from . import proofs
 from .disk import entries, set_aside, settle, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError

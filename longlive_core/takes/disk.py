@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import held, planted
-from ..durable import make_folder, sync_folder
+from ..files import held, planted
+from ..files.durable import make_folder, sync_folder
 from .errors import TakeError
 
 UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet

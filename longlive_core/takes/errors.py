@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..visible import shown
+from ..words.visible import shown
 
 
 class TakeError(ValueError):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from ..cancelling import cancellable, check_cancelled
-from ..film import ShotDecoder
-from ..memory import vae_width
+from ..film.frames import ShotDecoder
 from ..vae import StreamingDecoder
 from .chunks import StoredLatents
 from .manifest import Manifest
@@ -37,7 +36,7 @@ def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, cou
 def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int,
                    decoder: StreamingDecoder) -> np.ndarray:  # fmt: skip
     """The same range as the VAE makes it, without the loss of the video. TakeError for another VAE than the take's."""
-    check_vae(take.vae_width, vae_width(decoder))
+    check_vae(take.vae_width, decoder.width)
     starts = _shot_starts(take)
     decoding: dict[int, ShotDecoder] = {}
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..memory import gigabytes
-from ..reports import in_the_way, removed_line
+from ..words.quantities import gigabytes
 from .disk import bytes_of
-from .room import filled, make_room
+from .room import filled, in_the_way, make_room, removed_line
 
 if TYPE_CHECKING:
     from .take import Take

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import planted
+from ..files import planted
 from .chunks import LATENTS
 from .disk import DAMAGED, UNFINISHED
 from .errors import TakeError

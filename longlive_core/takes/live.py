@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from ..timeline import MAX_SECONDS, NewSegment, Plan, TimelineError, parse_time
 from ..timeline.limits import digits
-from ..wording import count, shorten
+from ..words.wording import count, shorten
 
 GROWTH = 16  # chunks by which the plan of an endless film grows
 AHEAD = 3600.0  # seconds of an endless film by which a prompt may lie ahead of what is made

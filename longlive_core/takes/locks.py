@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .. import planted
-from ..durable import make_folder
+from ..files import planted
+from ..files.durable import make_folder
 from .disk import writing
 from .errors import TakeError
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..beginnings import PIXELS
+from ..film.beginnings import PIXELS
 from ..timeline import Plan, read_exact, shot_boundary
 from .errors import TakeError
 from .keys import digest

@@ -15,10 +15,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from .. import planted
 from ..config import POSITIONS, SINK_POLICIES
-from ..fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
-from ..noise import MAX_SEED
+from ..engine.noise import MAX_SEED
+from ..files import planted
+from ..files.fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
 from ..timeline import TRANSITIONS
 from .errors import TakeError, TakeMissing
 from .manifest import Manifest, damaged, remedy, take_id

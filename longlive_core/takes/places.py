@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..timeline import parse_time
-from ..wording import count, shorten
+from ..words.wording import count, shorten
 from .errors import TakeError
 from .manifest import Manifest
 

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import held
-from ..film import ShotDecoder
+from ..device.placement import Turns
+from ..engine.noise import AddressedNoise
+from ..engine.prompts import ContextOf, prompt_spans
+from ..engine.rollout import OnStep, Roll, check_run
+from ..files import held
+from ..film.frames import ShotDecoder
+from ..film.video import FilmInUse, Joiner, encode_unit
 from ..model import CausalWan
-from ..noise import AddressedNoise
-from ..placement import Turns
-from ..prompts import ContextOf, prompt_spans
-from ..rollout import OnStep, Roll, check_run
 from ..vae import StreamingDecoder
-from ..video import FilmInUse, Joiner, encode_unit
-from ..wording import count
+from ..words.wording import count
 from .changes import Changes
 from .chunks import StoredLatents
 from .disk import writing

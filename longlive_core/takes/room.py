@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import held
+from ..files import held
+from ..words.quantities import gigabytes
 from .disk import age, settle
 from .errors import TakeError
 from .inventory import ABANDONED, REMOVED, SETTLED, Inventory, is_bare, names_of, take_inventory, total
@@ -345,3 +346,15 @@ def tidy(store: TakeStore, take: str) -> None:
     for growing in (folder / GROWING, *held.spares_of(folder / GROWING)):
         if growing.is_file() and film.is_file() and age(film) <= age(growing):  # else it shows more
             held.remove(growing)
+
+
+def removed_line(take: str, limit: int) -> str:
+    """A take went, to keep to a limit of so many bytes."""
+    return f"removed take {take}, unused for longest: the limit is {gigabytes(limit)}"
+
+
+def in_the_way(rendered: int, unreadable: int, other: int) -> str:
+    """What a limit cannot remove, in bytes: takes that are rendered, what cannot be read, what is not the store's."""
+    kinds = {"takes that are being rendered": rendered, "takes that cannot be read, and chunks that may be theirs":
+             unreadable, "other files in the folder": other}  # fmt: skip
+    return " and ".join(f"{gigabytes(size)} of {kind}" for kind, size in kinds.items() if size)

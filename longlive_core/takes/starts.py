@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..beginnings import PIXELS, check_given
 from ..cancelling import cancellable
+from ..film.beginnings import PIXELS, check_given
 from ..timeline import NewSegment, Plan, shot_boundary
 from ..vae import encode
-from ..wording import count
+from ..words.wording import count
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, given_key
 from .manifest import Manifest

@@ -24,9 +24,9 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
-from .. import planted
 from ..cancelling import cancellable
-from ..durable import make_folder
+from ..files import planted
+from ..files.durable import make_folder
 from . import room
 from .chunks import Chunks, keys_of, latents_name, unit_name
 from .disk import UNFINISHED, entries, set_aside, write_whole, writing

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..cancelling import cancellable, check_cancelled
-from ..metadata import captions_of_take
+from ..film.metadata import cuts_of, start_frame
+from ..film.subtitles import Caption
+from ..film.video import Encoding, FilmWriter
 from ..timeline import Plan, PlannedSegment, shot_boundary
-from ..video import Encoding, FilmWriter
-from ..wording import count
+from ..words.wording import count
 from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
@@ -115,6 +116,12 @@ def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Ma
                 damaged(error)
                 break
     return film.frames
+
+
+def captions_of_take(take: Manifest) -> list[Caption]:
+    """The prompts of a film of stored chunks, each from its first frame on."""
+    cuts, size = cuts_of(take.segments), take.origin["stream"]["chunk"]
+    return [Caption(start_frame(segment["chunk"], cuts, size), segment["text"]) for segment in take.segments]
 
 
 def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: Vae,

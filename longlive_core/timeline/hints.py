@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from .plan import PlannedSegment, count
+from ..words.wording import count
+from .plan import PlannedSegment
 from .syntax import Segment
 
 _SHORT_CHUNKS = 2

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..visible import invisible
+from ..words.visible import invisible
 
 # CR LF, LF, CR, and what word processors and other systems write: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from ..visible import invisible
+from ..words.visible import invisible
 from .invisible import folded
 from .syntax import TimelineError
 

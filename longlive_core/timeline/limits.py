@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-from ..wording import count
+from ..words.wording import count
 from .syntax import TimelineError
 
 MAX_SECONDS = 24 * 3600.0

@@ -14,7 +14,7 @@ from .limits import check_prompt
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
 
-# As longlive_core.noise.MAX_SEED, whose file needs torch; a test compares them.
+# As longlive_core.engine.noise.MAX_SEED, whose file needs torch; a test compares them.
 MAX_SEED = 2**64 - 1
 # Name -> how it is written.
 OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "blend": "{blend=2s}"}

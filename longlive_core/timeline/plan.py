@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from ..visible import shown
-from ..wording import count
+from ..words.visible import shown
+from ..words.wording import count
 from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
 # Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.

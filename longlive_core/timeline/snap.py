@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..words.wording import count
 from .hints import hints_for
 from .limits import check_chunks, check_fps, check_frames, check_seconds, check_segments
-from .plan import NOISE, Plan, PlannedSegment, count, nearest_chunk, shot_boundary
+from .plan import NOISE, Plan, PlannedSegment, nearest_chunk, shot_boundary
 from .syntax import Segment, Time, TimelineError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..config import TRAIN_TIMESTEPS
+from ..engine.schedule import warp
 from ..model import CausalWan, Rotary
 from ..model.causal import Attend, PromptKeys
 from ..model.rotary import apply as rotate
-from ..schedule import warp
 
 
 def full_attention(model: CausalWan, latents: Tensor) -> Attend:

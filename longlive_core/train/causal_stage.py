@@ -25,7 +25,7 @@ from .config import Config
 from .flow import timesteps_of
 from .optimiser import MasterAdam, local
 from .parallel import Ranks
-from .prompts import PromptPair
+from .prompt_files import PromptPair
 from .stage import Encode, Trainee, finite, optimiser_of
 from .trainable import TrainableWan
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ..config import TRAIN_TIMESTEPS, StreamConfig
+from ..engine.schedule import warp
 from ..model import CausalWan, PromptKeys, Rotary
-from ..schedule import warp
 from .teacher_forcing import LAST_SLOT, ForcingAttention, Plan
 
 

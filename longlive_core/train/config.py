@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, StreamConfig
-from ..weight_sets import CHOICES
+from ..config import PRESETS, WEIGHT_SETS, StreamConfig
 from .causal_start import check_levels, check_window
 from .packages import needed
 from .streaming import Lengths
@@ -56,8 +55,8 @@ class Models:
     def __post_init__(self):
         for role in ("student", "teacher", "critic"):
             given = getattr(self, f"{role}_weights")
-            if given not in CHOICES:
-                raise ConfigError(f"models.{role}_weights {given!r}: allowed are {', '.join(CHOICES)}")
+            if given not in WEIGHT_SETS:
+                raise ConfigError(f"models.{role}_weights {given!r}: allowed are {', '.join(WEIGHT_SETS)}")
 
 
 @dataclass(frozen=True)

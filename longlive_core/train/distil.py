@@ -20,7 +20,7 @@ from .dmd import Prompts, Scores, loss_gradient
 from .first_latent import AsImage
 from .flow import timesteps_of
 from .parallel import Ranks
-from .prompts import PromptPair
+from .prompt_files import PromptPair
 from .self_forcing import StudentShot
 from .stage import Encode, Trainee, finite
 from .streaming import LongFilm, Window

@@ -11,9 +11,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..config import TRAIN_TIMESTEPS
+from ..engine.schedule import warp
 from ..model import CausalWan
 from ..model.causal import PromptKeys
-from ..schedule import warp
 from .bidirectional import velocity
 
 LOWEST, HIGHEST = 0.02 * TRAIN_TIMESTEPS, 0.98 * TRAIN_TIMESTEPS  # DMD's range; outside, scores say nothing or explode

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .pair_file import PairFile
-from .prompts import PromptPair
+from .prompt_files import PromptPair
 
 INSTRUCTION = """\
 Below is the description of a video shot. Write the description of what the same shot shows next.

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import CheckpointError, build_model, load_state_dict, load_vae
-from ..config import ModelConfig
+from ..config import WEIGHT_SETS, ModelConfig
+from ..device.precision import resolve_dtype
 from ..model import WanModel
-from ..pipeline import WANTED, is_pocket, load_text_encoder, model_file, vae_file
-from ..precision import resolve_dtype
 from ..quant import int8_layers
+from ..run.pipeline import WANTED, is_pocket, load_text_encoder, model_file, vae_file
 from ..vae import WanVAE
-from ..weight_sets import CHOICES
 from .causal_stage import CausalStage
 from .clip_files import ClipFolder, ClipStream
 from .config import CAUSAL, Config, ConfigError
@@ -86,7 +85,7 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
 
 
 def _set_of(role: str, config: Config) -> bool | None:
-    return CHOICES[getattr(config.models, f"{role}_weights")]
+    return WEIGHT_SETS[getattr(config.models, f"{role}_weights")]
 
 
 def training_dtype(config: Config, who: Ranks) -> torch.dtype:

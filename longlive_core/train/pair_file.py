@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .prompts import PromptPair, decode, parse_line, to_line
+from .prompt_files import PromptPair, decode, parse_line, to_line
 
 
 class PairFile:

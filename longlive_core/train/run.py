@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..film import to_frames
-from ..noise import AddressedNoise
-from ..rollout import PromptSpan, rollout
+from ..engine.noise import AddressedNoise
+from ..engine.rollout import rollout
+from ..engine.shot import PromptSpan
+from ..film.frames import to_frames
+from ..film.video import FilmInUse, FilmWriter
 from ..vae import StreamingDecoder, WanVAE
-from ..video import FilmInUse, FilmWriter
 from . import checkpoint
 from .config import SAMPLE_FPS, Config, ConfigError
 from .models import build, vae_of

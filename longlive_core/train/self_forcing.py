@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cache import Snapshot
+from ..engine.cache import Snapshot
+from ..engine.noise import Noise
+from ..engine.shot import Shot
 from ..model import PromptKeys
-from ..noise import Noise
-from ..rollout import Shot
 
 
 @dataclass(frozen=True)

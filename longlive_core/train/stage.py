@@ -15,7 +15,7 @@ from torch import Tensor
 from .config import Config, Optimiser
 from .optimiser import MasterAdam
 from .parallel import Ranks
-from .prompts import PromptPair
+from .prompt_files import PromptPair
 from .trainable import TrainableWan
 
 Encode = Callable[[Sequence[str]], Tensor]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cache import Snapshot
-from ..noise import AddressedNoise
+from ..engine.cache import Snapshot
+from ..engine.noise import AddressedNoise
 from .first_latent import HISTORY, AsImage
 from .self_forcing import Rolled, ShotState, StudentShot, nothing
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..cancelling import cancellable
-from ..placement import to_main_memory
-from ..transfer import send
+from ..device.placement import to_main_memory
+from ..device.transfer import send
 from .convolution import Convolutions
 from .module import LATENTS_MEAN, LATENTS_STD
 
@@ -207,6 +207,11 @@ class StreamingDecoder:
         self._resting = False  # the memory is in main memory
         self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
         self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
+
+    @property
+    def width(self) -> int:
+        """Channels next to the pixels: 96 in Wan 2.1."""
+        return self.module.decoder.head[0].gamma.shape[0]
 
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
+from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, weights_folder
 
 from .gate import OPEN, place_gate
 from .models import place_models, place_tiny

@@ -40,10 +40,11 @@ import_pack("pack")
 from pack.longlive_core.checkpoints import LoraLayer, build_model, load_state_dict, merge_lora  # noqa: E402
 from pack.longlive_core.checkpoints.files import write_safetensors  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
+from pack.longlive_core.engine.noise import AddressedNoise  # noqa: E402
+from pack.longlive_core.engine.rollout import rollout  # noqa: E402
+from pack.longlive_core.engine.shot import PromptSpan  # noqa: E402
 from pack.longlive_core.model import CausalWan, WanModel  # noqa: E402
-from pack.longlive_core.noise import AddressedNoise  # noqa: E402
 from pack.longlive_core.quant import block_linear_bytes, int8_layers, quantise_state_dict  # noqa: E402
-from pack.longlive_core.rollout import PromptSpan, rollout  # noqa: E402
 from pack.nodes import compat  # noqa: E402
 
 CONFIG = ModelConfig(dim=256, ffn_dim=512, num_heads=2, num_layers=2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
+from longlive_core.checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
 from scripts.workflows import POCKET
 from tests import tiny
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
+from longlive_core.checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
 from tests import wrong_files
 
 from . import graphs

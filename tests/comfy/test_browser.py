@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from longlive_core.reports import take_choices
 from longlive_core.takes import TakeStore
+from longlive_core.takes.labels import take_choices
 
 from ..made_takes import manifest, place
 from . import graphs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core.pocket import DIT_FILE
+from longlive_core.checkpoints.built_in import DIT_FILE
 from longlive_core.sizes import film_size
 from longlive_core.timeline import parse
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from longlive_core.pocket import TEXT_ENCODER_FILE, VAE_FILE
+from longlive_core.checkpoints.built_in import TEXT_ENCODER_FILE, VAE_FILE
 
 from . import films, graphs
 from .client import ComfyClient, Rejected

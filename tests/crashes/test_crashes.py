@@ -12,7 +12,8 @@ import shutil
 
 import pytest
 
-from longlive_core import durable, video
+from longlive_core.files import durable
+from longlive_core.film import video
 from longlive_core.takes import disk, room
 
 from ..leftovers import days_later

@@ -1,11 +1,11 @@
 """Films of the toybox as files, with the tags that the renderer writes."""
 
 from longlive_core.config import StreamConfig
-from longlive_core.metadata import film_metadata
-from longlive_core.pocket.captions import attributes_of
-from longlive_core.pocket.world import film
+from longlive_core.film.metadata import film_metadata
+from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
-from longlive_core.video import FilmWriter
+from longlive_core.toybox.captions import attributes_of
+from longlive_core.toybox.world import film
 
 STORY = "0s A red ball rests on the sea.\n4s A red ball rests at night."
 SECONDS = 10

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from longlive_core.eval import evaluate_drift
 from longlive_core.eval.continuity import jumps
-from longlive_core.pocket.world import ACTIONS, Attributes, film
+from longlive_core.toybox.world import ACTIONS, Attributes, film
 
 FRAMES = 144  # three windows
 LOOK = Attributes("red", "star", "right", "sea")

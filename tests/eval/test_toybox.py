@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from longlive_core.eval import Segment, evaluate_toybox
-from longlive_core.eval.toybox import Asked, ToyboxMeter, _consistency, asked_of
-from longlive_core.pocket import world
-from longlive_core.pocket.captions import caption
-from longlive_core.pocket.judge import Sight
-from longlive_core.pocket.steps import largest_step, longest_unseen
-from longlive_core.pocket.world import Attributes, changed_attributes, film, random_attributes
+from longlive_core.eval.adherence import Asked, ToyboxMeter, _consistency, asked_of
+from longlive_core.toybox import world
+from longlive_core.toybox.captions import caption
+from longlive_core.toybox.judge import Sight
+from longlive_core.toybox.steps import largest_step, longest_unseen
+from longlive_core.toybox.world import Attributes, changed_attributes, film, random_attributes
 
 pytestmark = pytest.mark.slow
 

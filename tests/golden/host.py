@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from longlive_core.checkpoints.text_encoder import TextEncoder
 from longlive_core.model import WanModel
-from longlive_core.text import TextEncoder
 from longlive_core.vae import WanVAE
 
 from ..hosts import fakes

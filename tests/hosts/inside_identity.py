@@ -47,11 +47,11 @@ import torch  # noqa: E402
 import_pack("pack")
 from pack.longlive_core.checkpoints import build_model, load_lora, load_vae, merge_lora  # noqa: E402
 from pack.longlive_core.checkpoints.files import write_safetensors  # noqa: E402
+from pack.longlive_core.checkpoints.text_encoder import TextEncoder, build_encoder  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
-from pack.longlive_core.identity import text_identity, weights_identity  # noqa: E402
 from pack.longlive_core.model import WanModel  # noqa: E402
 from pack.longlive_core.quant import canonical, is_block_linear, quantise_state_dict  # noqa: E402
-from pack.longlive_core.text import TextEncoder, build_encoder  # noqa: E402
+from pack.longlive_core.run.identity import text_identity, weights_identity  # noqa: E402
 from pack.longlive_core.vae import WanVAE  # noqa: E402
 from pack.nodes import compat  # noqa: E402
 from pack.nodes.compat_identity import clip_identity, film_origin, model_identity, vae_identity  # noqa: E402

@@ -122,11 +122,13 @@ class Clip:
 
 
 def prompts() -> dict:
-    compat_text, timeline, text = pack("nodes.compat_text"), pack("longlive_core.timeline"), pack("longlive_core.text")
+    compat_text, timeline = pack("nodes.compat_text"), pack("longlive_core.timeline")
+    text = pack("longlive_core.checkpoints.text_encoder")
     clip, long = Clip(), "a red ball rolls over the green grass " * 100
     contexts = {text: compat_text.encode_text(clip, text) for text in ("a red ball", long)}
     plan = timeline.parse(f"0s a red ball\n3s {long} {{blend=2s}}").plan(9)
-    spans = pack("longlive_core.prompts").prompt_spans(plan.prompts, {**contexts, long.strip(): contexts[long]}.get)
+    prompt_spans = pack("longlive_core.engine.prompts").prompt_spans
+    spans = prompt_spans(plan.prompts, {**contexts, long.strip(): contexts[long]}.get)
     encoder = text.TextEncoder.load("pocket", dtype=torch.float32)
     pocket = pack("nodes.pocket_clip").load_pocket_clip()
     sentence = "A red ball bounces on a meadow. " * 9

@@ -37,11 +37,12 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper  # noqa: E402
 spec = importlib.util.spec_from_file_location("pack", Path(PACK) / "__init__.py", submodule_search_locations=[PACK])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["pack"])
+from pack.longlive_core.checkpoints.built_in import VAE_FILE, weights_folder  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
+from pack.longlive_core.engine.noise import AddressedNoise  # noqa: E402
+from pack.longlive_core.engine.rollout import rollout  # noqa: E402
+from pack.longlive_core.engine.shot import PromptSpan  # noqa: E402
 from pack.longlive_core.model import WanModel  # noqa: E402
-from pack.longlive_core.noise import AddressedNoise  # noqa: E402
-from pack.longlive_core.pocket import VAE_FILE, weights_folder  # noqa: E402
-from pack.longlive_core.rollout import PromptSpan, rollout  # noqa: E402
 from pack.nodes import compat, compat_forward, compat_patches, pocket_clip  # noqa: E402
 
 CONFIG = ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2)

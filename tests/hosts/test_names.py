@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from longlive_core.config import StreamConfig
-from longlive_core.identity import text_identity, weights_identity
-from longlive_core.metadata import film_metadata
+from longlive_core.film.metadata import film_metadata
 from longlive_core.model import CausalWan
-from longlive_core.pipeline import Pipeline
-from longlive_core.render import render_stored
+from longlive_core.run.identity import text_identity, weights_identity
+from longlive_core.run.pipeline import Pipeline
+from longlive_core.run.render import render_stored
 from longlive_core.takes import TakeStore
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from longlive_core.captions import Caption
 from longlive_core.config import StreamConfig
-from longlive_core.metadata import captions_of, film_metadata, read_film
+from longlive_core.film.metadata import captions_of, film_metadata
+from longlive_core.film.record import read_film
+from longlive_core.film.subtitles import Caption
 from longlive_core.timeline import parse
 
 from ..comfy.server import ROOT, comfyui_path

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import DIT_FILE, VAE_FILE, weights_folder
 from longlive_core.vae import WanVAE
 
 from ..holding import holding

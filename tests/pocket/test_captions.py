@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from longlive_core.pocket import captions, world
-from longlive_core.pocket.stories import HELD_OUT_PROMPTS, STORY
+from longlive_core.toybox import captions, world
+from longlive_core.toybox.stories import HELD_OUT_PROMPTS, STORY
 
 tokenizers = pytest.importorskip("tokenizers")
 
 
 def _shipped_tokenizer():
-    from longlive_core.pocket import TOKENIZER_FILE, weights_folder
+    from longlive_core.checkpoints.built_in import TOKENIZER_FILE, weights_folder
 
     return tokenizers.Tokenizer.from_file(str(weights_folder() / TOKENIZER_FILE))
 

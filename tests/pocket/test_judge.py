@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from longlive_core.pocket import VAE_FILE, judge, score, weights_folder, world
+from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
+from longlive_core.device.precision import working_dtype
+from longlive_core.pocket import score
 from longlive_core.pocket.train_vae import pixels_of
-from longlive_core.precision import working_dtype
+from longlive_core.toybox import judge, world
 from longlive_core.vae import WanVAE, channels_last, decode, encode
 
 FILMS, FRAMES = 36, 49

@@ -9,16 +9,18 @@ from torch import nn
 from transformers import UMT5EncoderModel
 
 from longlive_core.config import ModelConfig
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.noise import AddressedNoise
-from longlive_core.pocket import streams, train, tune, world
-from longlive_core.pocket.clips import Clip
+from longlive_core.pocket import streams, train, tune
+from longlive_core.pocket.clip_pool import Clip
 from longlive_core.pocket.curriculum import PLACES, Curriculum
 from longlive_core.pocket.language import encoder_config
-from longlive_core.pocket.long_clips import LONG, LongClip, LongPool
+from longlive_core.pocket.long_clip_pool import LONG, LongClip, LongPool
 from longlive_core.pocket.streams import STREAM_CHUNKS, STREAM_PATTERNS, Streams
 from longlive_core.pocket.train_dit import STREAM
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.toybox import world
 from longlive_core.train.teacher_forcing import LAST_SLOT
 
 CHUNKS, SWITCHES = 12, (6,)
@@ -168,7 +170,8 @@ def test_every_change_of_a_stream_can_be_trained(pattern):
 def test_films_in_a_row_share_their_changes(monkeypatch):
     """Forbids batches of streams whose prompts change at different chunks."""
     pool = LongPool(nn.Linear(1, 1), 0, chunks=3, patterns=((1,), (2,)), in_row=2, only_action=1.0)
-    monkeypatch.setattr("longlive_core.pocket.long_clips.encode", lambda vae, pixels, group: torch.zeros(1, 1, 9, 2, 2))
+    latents = torch.zeros(1, 1, 9, 2, 2)
+    monkeypatch.setattr("longlive_core.pocket.long_clip_pool.encode", lambda vae, pixels, group: latents)
     pool.grow(6)
     assert [clip.switches for clip in pool.clips] == [(1,), (1,), (2,), (2,), (1,), (1,)]
     for clip in pool.clips:

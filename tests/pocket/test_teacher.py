@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from longlive_core.checkpoints import load_state_dict
+from longlive_core.checkpoints.built_in import DIT_FILE, is_pocket_file, weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import DIT_FILE, is_pocket_file, teacher, weights_folder
-from longlive_core.pocket.long_clips import LONG, PATTERNS, LongClip
+from longlive_core.pocket import teacher
+from longlive_core.pocket.long_clip_pool import LONG, PATTERNS, LongClip
 from longlive_core.pocket.teacher import CLIP_CHUNKS, Flow, TeacherRecipe, cut, places
 from longlive_core.pocket.train import export_transformer
-from longlive_core.pocket.world import COLOURS, Attributes
+from longlive_core.toybox.world import COLOURS, Attributes
 
 LOOKS = [Attributes(colour, "ball", "rest", "sea") for colour in list(COLOURS)[:3]]
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, Rotary, WanModel
-from longlive_core.pocket import world
 from longlive_core.pocket.grounding import PLACE_BLOCK, PROMPT_BLOCK, Grounding, WatchedWan
+from longlive_core.toybox import world
 from longlive_core.train.optimiser import MasterAdam, orthogonalised
 from longlive_core.train.teacher_forcing import ForcingAttention, Plan
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from longlive_core.checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE, VAE_FILE, weights_folder
 from longlive_core.config import ModelConfig
-from longlive_core.pocket import DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE, VAE_FILE, weights_folder
 from longlive_core.vae import StreamingDecoder, WanVAE, encode
 
 
@@ -53,8 +53,8 @@ def test_latents_are_normalised_by_wans_constants():
     """Forbids weights whose latents a host would hand to the transformer off-centre or out of scale."""
     import numpy as np
 
-    from longlive_core.pocket import world
     from longlive_core.pocket.train_vae import pixels_of
+    from longlive_core.toybox import world
 
     vae = WanVAE.from_state_dict(_read(VAE_FILE)[0]).float()
     rng = np.random.default_rng(11)
@@ -68,8 +68,8 @@ def test_the_vae_gives_a_picture_back():
     """Forbids a VAE that lost its colours or its subject, for example by a wrong fold of the latents' statistics."""
     import numpy as np
 
-    from longlive_core.pocket import world
     from longlive_core.pocket.train_vae import pixels_of
+    from longlive_core.toybox import world
 
     vae = WanVAE.from_state_dict(_read(VAE_FILE)[0]).float()
     look = world.Attributes("red", "ball", "right", "sea")

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from longlive_core.pocket import world
-from longlive_core.pocket.world import Attributes
+from longlive_core.toybox import world
+from longlive_core.toybox.world import Attributes
 
 MINUTES = 3 * 60 * world.FPS
 

@@ -17,9 +17,11 @@ from longlive_core.checkpoints import (
     merge_lora,
 )
 from longlive_core.config import ModelConfig, StreamConfig
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.model.wan import Block
-from longlive_core.noise import AddressedNoise
 from longlive_core.quant import (
     Int8Linear,
     block_linear_bytes,
@@ -29,7 +31,6 @@ from longlive_core.quant import (
     quantise_rows,
     quantise_state_dict,
 )
-from longlive_core.rollout import PromptSpan, rollout
 from tests.conftest import LATENT_SIZE, TINY
 
 REAL = ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)  # LongLive 1.3B

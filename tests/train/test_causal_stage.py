@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from longlive_core.checkpoints import load_state_dict
-from longlive_core.pocket import weights_folder
+from longlive_core.checkpoints.built_in import weights_folder
 from longlive_core.train import checkpoint
 from longlive_core.train.causal_stage import CausalStage
 from longlive_core.train.clip_files import ClipFolder, ClipStream, write_shard

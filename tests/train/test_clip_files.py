@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from longlive_core import cli
-from longlive_core.cli_train_clips import Order
+from longlive_core.cli.train_clips import Order
 from longlive_core.train.clip_files import ClipFolder, ClipStream, read_shard, write_shard
 from longlive_core.train.config import from_dict
-from longlive_core.train.prompts import PromptPair, PromptStream
+from longlive_core.train.prompt_files import PromptPair, PromptStream
 from longlive_core.train.sampled_clips import ClipSampler
 
 from .conftest import TINY, tiny

@@ -9,11 +9,12 @@ import yaml
 from safetensors.torch import save_file
 
 from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, names
+from longlive_core.checkpoints.built_in import weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket import weights_folder, world
 from longlive_core.pocket.train_vae import pixels_of
 from longlive_core.quant import quantise_state_dict
+from longlive_core.toybox import world
 from longlive_core.train import checkpoint
 from longlive_core.train.config import ConfigError, from_dict
 from longlive_core.train.distil import Distiller

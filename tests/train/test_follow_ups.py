@@ -13,7 +13,7 @@ from longlive_core.train.follow_ups import (
     write_follow_ups,
 )
 from longlive_core.train.pair_file import PairFile, missing_prompts
-from longlive_core.train.prompts import PromptPair, read_prompts, to_line
+from longlive_core.train.prompt_files import PromptPair, read_prompts, to_line
 from tests.train.writer import STORIES
 
 PANDA = "A panda walks through a snowy forest, filmed from the side."

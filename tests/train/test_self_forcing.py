@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.train.self_forcing import nothing
 
 from .conftest import SIZE, student_shot, texts, tiny

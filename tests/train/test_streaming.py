@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.noise import AddressedNoise
-from longlive_core.rollout import PromptSpan, rollout
+from longlive_core.engine.noise import AddressedNoise
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.train.first_latent import HISTORY
 from longlive_core.train.streaming import Lengths, LongFilm
 

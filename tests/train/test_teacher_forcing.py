@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longlive_core.config import ModelConfig, StreamConfig
+from longlive_core.engine.shot import Shot
 from longlive_core.model import CausalWan, Rotary, WanModel
-from longlive_core.rollout import Shot
 from longlive_core.train.teacher_forcing import ForcingAttention, Plan
 
 CHUNKS, HEIGHT, WIDTH, TIME = 6, 4, 4, 625.0

@@ -1,0 +1,76 @@
+"""`render --start` and `--extend`: what a film begins with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..takes.labels import branch_report
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..takes import Given, TakeStore
+    from ..timeline import Plan
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], chunks of the store, or nothing."""
+
+    plan: Plan
+    given: Given | Tensor | None = None
+
+
+def add_beginning(render: argparse.ArgumentParser) -> None:
+    add = render.add_argument_group("beginning (needs --takes)").add_argument
+    add("--start", metavar="FILE", help="a picture or a video that the film begins with; describe it in the first "
+        "prompt")  # fmt: skip
+    add("--extend", metavar="ID", help="a take of the folder that the film goes on after; the timeline's times count "
+        "from there")  # fmt: skip
+    add("--branch-at", metavar="PLACE", help="leave that take there: a time (12s, 0:12), 'segment 2' (what comes "
+        "before it stays), or so many chunks (16c, or 16); default: its end")  # fmt: skip
+
+
+def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
+                   size: tuple[int, int]) -> Beginning:  # fmt: skip
+    """What the arguments ask for. ValueError for what contradicts itself or is not there."""
+    if options.branch_at is not None and options.extend is None:
+        raise ValueError("--branch-at is for a take that is gone on with: give --extend ID as well")
+    if options.start is None and options.extend is None:
+        return Beginning(plan)
+    if options.start is not None and options.extend is not None:
+        raise ValueError("a film begins with one thing: give --start or --extend, not both")
+    if store is None:
+        raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
+    from ..film.beginnings import check_given
+    from ..film.clips import read_clip
+    from ..takes import clip_chunks, extended
+
+    if options.extend is not None:
+        whole, given = extended(store, options.extend, _branch(options, store), plan, size)
+        return Beginning(whole, given)
+    if options.dry_run:
+        raise ValueError("--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
+                         "one of them out")  # fmt: skip
+    clip = read_clip(options.start, size, plan.fps, _note)
+    check_given(clip_chunks(len(clip), plan.chunk), plan.chunks)
+    return Beginning(plan, clip)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _branch(options: argparse.Namespace, store: TakeStore) -> int | None:
+    """Chunks of the take to go on after; None: all. Says where that is, since a time snaps."""
+    from ..takes import find_place
+
+    if options.branch_at is None:
+        return None
+    take = store.read_manifest(options.extend)
+    place = find_place(take, options.branch_at, store.rendered(take))
+    print(branch_report(take, place).splitlines()[0], file=sys.stderr)
+    return place.chunks

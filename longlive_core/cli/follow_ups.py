@@ -1,0 +1,109 @@
+"""`python -m longlive_core follow-ups`: an instruction model writes what the training's prompts go on with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from ..words.wording import count
+from .numbers import positive
+
+if TYPE_CHECKING:
+    from ..train.follow_ups import Ask, Failure
+    from ..train.pair_file import PairFile
+    from ..train.prompt_files import PromptPair
+
+FAULT = 1
+
+
+def add_follow_ups(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command; torch is imported when it runs."""
+    add = parser.add_argument
+    add("prompts", metavar="PROMPTS", help="a .txt with one prompt a line, or a .jsonl (docs/training-data.md)")
+    add("--model", required=True, metavar="FOLDER", help="an instruction model that transformers can load, or its name "
+        "on the Hugging Face hub")  # fmt: skip
+    add("--out", required=True, metavar="PAIRS.jsonl")
+    add("--resume", action="store_true", help="go on with a file that is there; what is in it stays")
+    add("--limit", type=positive, metavar="N", help="only the first N prompts")
+    add("--batch", type=positive, default=8, metavar="N", help="prompts asked together (default 8)")
+    add("--attempts", type=positive, default=4, metavar="N", help="times a prompt is asked, each with another seed "
+        "(default 4)")  # fmt: skip
+    add("--max-tokens", type=positive, default=512, metavar="N", help="of one answer, thoughts included (default 512)")
+    add("--seed", type=_seed, default=0, metavar="N")
+    add("--plain", action="store_true", help="ask in plain text: for a model without a chat template")
+    add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
+    parser.set_defaults(run=_follow_ups)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed; allowed are 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _follow_ups(options: argparse.Namespace) -> int:
+    from ..run.render import check_device
+    from ..train.pair_file import PairFile, missing_prompts
+    from ..train.prompt_files import read_prompts
+
+    check_device(options.device)
+    every = read_prompts(options.prompts)
+    file = PairFile(options.out, options.resume)
+    places = [place for place in missing_prompts(every, file) if place < (options.limit or len(every))]
+    kept = len(file.pairs)
+    if kept:
+        sys.stderr.write(f"{options.out}: {kept} pairs are there already\n")
+    with file:
+        if file.torn is not None:
+            sys.stderr.write(f"{options.out}: dropped the last line, which was cut off: {file.torn[:60]!r}\n")
+        failures = _write(options, every, places, file) if places else []
+    for failure in failures:
+        sys.stderr.write(f"prompt {failure.number}, {failure.prompt[:60]!r}: {failure.reason}\n")
+    written, failed = count(len(file.pairs) - kept, "pair"), count(len(failures), "prompt")
+    sys.stdout.write(f"{options.out}: {written} written, {failed} failed\n")
+    if failures:
+        sys.stderr.write("run the command again with --resume and another --seed to ask for those that failed\n")
+    return FAULT if failures else 0
+
+
+def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[int], file: PairFile) -> list[Failure]:
+    from torch.cuda import OutOfMemoryError
+    from tqdm import tqdm
+
+    from ..train.follow_ups import write_follow_ups
+
+    failures: list[Failure] = []
+    ask = _load(options) if any(pairs[place].follow_up is None for place in places) else _nobody
+    batches = write_follow_ups(pairs, places, file, ask, seed=options.seed, batch=options.batch,
+                               attempts=options.attempts)  # fmt: skip
+    try:
+        with tqdm(total=len(places), unit="prompt", file=sys.stderr) as bar:
+            for done, failed in batches:
+                failures += failed
+                bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
+                bar.update(done)
+    except OutOfMemoryError as error:
+        raise ValueError(f"not enough memory to ask {count(options.batch, 'prompt')} together ({error}); lower "
+                         "--batch and add "
+                         f"--resume: the {len(file.pairs)} pairs written stay") from error  # fmt: skip
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{options.out} holds {len(file.pairs)} pairs; --resume goes on\n")
+        raise
+    return failures
+
+
+def _load(options: argparse.Namespace) -> Ask:
+    from ..device.precision import resolve_dtype
+    from ..run.pipeline import resolve_device
+    from ..train.instruction_model import InstructionModel
+
+    device = resolve_device(options.device)
+    return InstructionModel.load(options.model, device, resolve_dtype(options.dtype, device), options.plain,
+                                 options.max_tokens)  # fmt: skip
+
+
+def _nobody(instructions, seed):
+    assert not instructions, "every prompt has a follow-up"
+    return []

@@ -1,0 +1,93 @@
+"""`python -m longlive_core train`: a training from a configuration; started by torchrun it runs on many ranks."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .numbers import positive
+
+if TYPE_CHECKING:
+    from ..train.config import Config
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command; torch is imported when it runs."""
+    add = parser.add_argument
+    add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: debug, longlive-init, "
+        "longlive-causal, longlive-long, ... (docs/training.md)")  # fmt: skip
+    add("--out", required=True, type=Path, metavar="FOLDER", help="checkpoints, TensorBoard events and sample films; a "
+        "run that is there goes on")  # fmt: skip
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: --set steps=100 --set "
+        "models.teacher=wan14b.safetensors")  # fmt: skip
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..film.video import check_writable
+    from ..run.render import check_device
+    from ..train.config import CAUSAL, load_config
+    from ..train.parallel import ranks
+    from ..train.run import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    config = load_config(find_config(options.config), changes(options.set))
+    check_device(options.device or "auto")
+    draw = None if config.stage == CAUSAL else prompts_of(config)
+    options.out.mkdir(parents=True, exist_ok=True)
+    check_writable(options.out / "config.yaml")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with ranks(options.device) as who:
+        last = run(config, options.out, draw, who)
+        if who.first:
+            sys.stdout.write(f"{last}\n")
+
+
+def find_config(name: str) -> Path:
+    """A configuration's file: as given, or one of the package's."""
+    folder = Path(__file__).parents[1] / "train" / "configs"
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ValueError(f"there is no configuration {name}: give a file, or one of {known}")
+
+
+def changes(given: list[str]) -> dict[str, Any]:
+    """Settings from `NAME=VALUE`. ValueError for what is not of this form."""
+    found = {}
+    for change in given:
+        name, equals, value = change.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set {change}: it must be NAME=VALUE, such as --set steps=100")
+        found[name] = value
+    return found
+
+
+def prompts_of(config: Config) -> Callable:
+    """Where the run's prompts come from: a file, or the toybox's grammar. ValueError: none, or no follow-ups."""
+    from ..train.config import CAUSAL, TOYBOX
+    from ..train.prompt_files import PromptStream, read_prompts, require_follow_ups
+
+    if config.prompts is None:
+        raise ValueError("missing setting prompts: a file (.txt, .jsonl), or toybox")
+    if config.prompts == TOYBOX:
+        from ..pocket.toybox_prompts import ToyboxPrompts
+
+        if config.follow_ups is not None:
+            raise ValueError(f"follow_ups {config.follow_ups}: the toybox has its own; leave it out, or give a file as "
+                             "prompts")  # fmt: skip
+        return ToyboxPrompts(config.seed).draw
+    pairs = read_prompts(config.prompts, config.follow_ups)
+    if config.needs_follow_ups and config.stage != CAUSAL:
+        require_follow_ups(pairs, config.prompts)
+    return PromptStream(pairs, config.seed).draw

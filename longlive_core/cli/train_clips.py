@@ -1,0 +1,128 @@
+"""`python -m longlive_core train-clips`: the teacher's own clips, for the causal start to train on.
+
+A clip follows from the configuration and its own number, so a folder can be filled in several goes, by several
+processes (torchrun: each makes shards of its own), and added to later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..words.wording import count
+from .numbers import positive
+from .train import changes, find_config, prompts_of
+
+if TYPE_CHECKING:
+    from ..train.config import Config
+    from ..train.parallel import Ranks
+
+CLIPS_OF_A_SHARD = 8  # what an interruption costs a rank at most; 34 MB at 832x480
+PATIENCE = timedelta(days=7)  # ranks meet at the end only, and a shard of a large teacher takes most of an hour
+ORIGIN = "origin"  # what a shard was made with, in its metadata
+
+
+def add_train_clips(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command; torch is imported when it runs."""
+    add = parser.add_argument
+    add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: its prompts, size, "
+        "lengths.clip, models.teacher (or, without one, models.student) and seed are used")  # fmt: skip
+    add("--out", required=True, type=Path, metavar="FOLDER", help="what is there stays, and is added to")
+    add("--count", required=True, type=positive, metavar="N", help="clips in all")
+    add("--steps", type=positive, default=50, metavar="N", help="of the sampler (default 50)")
+    add("--guidance", type=float, metavar="G", help="conditional + G (conditional - unconditional); default: the "
+        "configuration's")  # fmt: skip
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as for `train`")
+    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
+    parser.set_defaults(run=_train_clips)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made. origin: all that a clip follows from beside its number."""
+
+    folder: Path
+    count: int
+    origin: dict
+
+    def shards(self) -> Iterator[tuple[Path, range]]:
+        """Files and the numbers of their clips."""
+        for index, first in enumerate(range(0, self.count, CLIPS_OF_A_SHARD)):
+            path = self.folder / f"clips-{index:06d}.safetensors"
+            yield path, range(first, min(first + CLIPS_OF_A_SHARD, self.count))
+
+    def missing(self, rank: int, ranks: int) -> list[tuple[Path, range]]:
+        """A rank's shards that are not there, or hold fewer clips than are asked for now. ValueError: made otherwise.
+
+        The ranks share all shards, not the missing ones: a fast rank makes one while a slow one still counts.
+        """
+        mine = list(self.shards())[rank::ranks]
+        return [(path, numbers) for path, numbers in mine if self._there(path) < len(numbers)]
+
+    def _there(self, path: Path) -> int:
+        from ..train.clip_files import read_shard
+
+        if not path.exists():
+            return 0
+        shard = read_shard(path)
+        before = json.loads(shard.metadata.get(ORIGIN, "{}"))
+        differing = [name for name, value in self.origin.items() if before.get(name) != value]
+        if differing:
+            told = ", ".join(f"{name} was {before.get(name)!r} and is {self.origin[name]!r}" for name in differing)
+            raise ValueError(f"{path} holds clips that were made otherwise: {told}. Change it back, or take another "
+                             "folder")  # fmt: skip
+        return len(shard.prompts)
+
+
+def _train_clips(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..run.render import check_device
+    from ..train.config import load_config
+    from ..train.parallel import ranks
+
+    config = load_config(find_config(options.config), changes(options.set))
+    check_device(options.device or "auto")
+    draw = prompts_of(config)
+    guidance = config.guidance if options.guidance is None else options.guidance
+    order = Order(options.out, options.count, _origin(config, options.steps, guidance))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with ranks(options.device, PATIENCE) as who:
+        _make(order, config, draw, options.steps, guidance, who)
+        if who.first:
+            sys.stdout.write(f"{options.out}: {count(options.count, 'clip')}\n")
+
+
+def _origin(config: Config, steps: int, guidance: float) -> dict:
+    teacher = config.models.teacher or config.models.student
+    return {"teacher": Path(teacher).name, "prompts": Path(config.prompts).name, "size": list(config.size),
+            "frames": config.lengths.clip, "seed": config.seed, "steps": steps, "guidance": guidance,
+            "shift": config.stream.shift, "negative_prompt": config.negative_prompt, "dtype": config.dtype}  # fmt: skip
+
+
+def _make(order: Order, config: Config, draw: Callable, steps: int, guidance: float, who: Ranks) -> None:
+    """Make this rank's shards; the models are loaded only if there is one to make."""
+    from tqdm import tqdm
+
+    from ..train.clip_files import write_shard
+    from ..train.sampled_clips import ClipSampler
+
+    mine = order.missing(who.rank, who.count)
+    if not mine:
+        return
+    sampler = ClipSampler.load(config, draw, steps, guidance, who)
+    metadata = {ORIGIN: json.dumps(order.origin, ensure_ascii=False)}
+    total = sum(len(numbers) for _, numbers in mine)
+    with tqdm(total=total, unit="clip", file=sys.stderr, disable=not who.first) as bar:
+        for path, numbers in mine:
+            latents, prompts = sampler.clips(numbers, bar.update)
+            write_shard(path, latents, prompts, metadata)

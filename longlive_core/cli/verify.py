@@ -1,0 +1,67 @@
+"""`python -m longlive_core takes verify`: whether a folder of takes is still what was written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..words.wording import count, shorten_list
+
+if TYPE_CHECKING:
+    from ..takes import TakeStore
+    from ..takes.verify import StoredFile, Verified
+
+DAMAGED = 1  # exit code
+
+
+def add_verify(action: argparse.ArgumentParser) -> None:
+    action.add_argument("take", metavar="ID", nargs="?", help="one take alone; by default all")
+    action.add_argument("--repair", action="store_true", help="set aside what is damaged, so that the next render of "
+                        "its take makes it again, and give files of earlier versions their checksums")  # fmt: skip
+
+
+def verify_store(store: TakeStore, take: str | None, repair: bool) -> int:
+    """Say what was found; returns the exit code."""
+    from ..takes.verify import verify
+
+    found = verify(store, take, repair, _progress)
+    for file, damage in found.damaged:
+        aside = ", set aside" if damage.aside else ", which could not be set aside" if repair else ""
+        print(f"damaged: {_place(file)}: {damage.reason} ('{damage.path}'{aside})")
+    for error in found.unreadable:
+        print(f"unreadable: {error}")
+    for id, chunks in found.missing.items():
+        print(f"unfinished: take {id}: {count(len(chunks), 'chunk')} not there; rendering it again makes them")
+    print(_summary(found, repair))
+    return 0 if found.whole else DAMAGED
+
+
+def _progress(files: Sequence[StoredFile]) -> Iterator[StoredFile]:
+    from tqdm import tqdm
+
+    return iter(tqdm(files, unit="file", file=sys.stderr))
+
+
+def _place(file: StoredFile) -> str:
+    what = "video" if file.video else "latents"
+    chunks: dict[str, list[int]] = {}
+    for take, chunk in file.users:
+        chunks.setdefault(take, []).append(chunk)
+    return f"{what} of " + ", ".join(f"chunk {shorten_list(each)} of take {take}" for take, each in chunks.items())
+
+
+def _summary(found: Verified, repair: bool) -> str:
+    said = [f"{count(found.takes, 'take')}, {count(found.files, 'file')}",
+            f"{len(found.damaged)} damaged" if found.damaged else "none damaged"]  # fmt: skip
+    if found.unreadable:
+        said.append(f"{count(len(found.unreadable), 'take')} unreadable")
+    if found.unproved:
+        said.append(f"{found.unproved} of earlier versions "
+                    + ("now have checksums" if repair else "without a checksum (--repair gives them one)"))  # fmt: skip
+    if found.damaged and not repair:
+        said.append("--repair sets aside what is damaged")
+    if found.damaged:
+        said.append("rendering its take again makes it anew")
+    return "; ".join(said)

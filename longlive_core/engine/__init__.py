@@ -1,0 +1,1 @@
+"""The causal rollout: noise, schedule, KV cache with frame sink, recache, restoring a cache from stored latents."""

@@ -1,0 +1,138 @@
+"""Captions: what is said about a film from a frame on, as a subtitle track and as chapters of its MP4.
+
+The track is 3GPP timed text (`tx3g`, FFmpeg's `mov_text`). A sample is the length of its text in bytes, two bytes big
+endian, and the text in UTF-8; it is shown until the next sample.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from struct import pack, unpack
+from typing import BinaryIO
+
+import av
+
+from ..words.visible import shown
+from .boxes import inside
+
+_TEXT_BYTES, _TITLE_BYTES = 65535, 255  # what a sample's length and a chapter's (an MP4 lists them twice) can say
+_LANGUAGE_UND = 0x55C4  # ISO 639-2 in 5 bits a letter; a prompt's language is not known
+# What every sample says it lasts; the next one ends it. FFmpeg's muxer refuses 2^31 ticks, and PyAV below 18 has it
+# count in 1/90000 s.
+_LONGEST = 6 * 3600  # seconds
+_TRACK_ENABLED = 1
+_CHAPTERS_SINCE = 16, 1  # of PyAV: 16.0 crashes when a film with chapters is closed, older ones cannot write any
+
+
+@dataclass(frozen=True)
+class Caption:
+    """`text` is in force from the frame `frame` of the film until the next caption, or the film's end."""
+
+    frame: int
+    text: str
+
+
+def check_captions(captions: Sequence[Caption]) -> None:
+    """Raise ValueError unless the frames rise from 0 or later."""
+    frames = [caption.frame for caption in captions]
+    if frames and frames[0] < 0 or any(after <= before for before, after in pairwise(frames)):
+        raise ValueError(f"captions begin at the frames {frames}; they must rise, from 0 or later")
+
+
+class CaptionTrack:
+    """Captions on their way into one MP4. Make it before the first packet is written; then `write_until`, `close`.
+
+    Args:
+        container: the film.
+        captions: in order of time, at least one.
+        time_base: seconds of a tick, that of the pictures. (FFmpeg's muxer compares times of the two tracks as they
+            are, without regard to their units.)
+        frame: ticks of a picture.
+    """
+
+    def __init__(self, container: av.container.OutputContainer, captions: Sequence[Caption], time_base: Fraction,
+                 frame: int):  # fmt: skip
+        self._container, self._captions, self._time_base, self._frame = container, captions, time_base, frame
+        self._written = 0
+        # From a template, because older PyAV cannot open the encoder (it wants a header there is no way to give).
+        with av.open(io.BytesIO(_empty_film(time_base.denominator)), format="mp4") as template:
+            self._stream = container.add_stream_from_template(template.streams[0], opaque=True)
+        self._stream.metadata.update(language="und", handler_name="Prompts")
+
+    def write_until(self, frames: int) -> None:
+        """Write the captions that begin before the frame `frames`; call it before those pictures are written."""
+        while self._written < len(self._captions) and self._captions[self._written].frame < frames:
+            caption = self._captions[self._written]
+            self._mux(caption.text, caption.frame * self._frame, int(_LONGEST / self._time_base))
+            self._written += 1
+
+    def close(self, frames: int) -> None:
+        """End the last caption with the film, which has `frames` frames, and write the chapters."""
+        written = self._captions[: self._written]
+        if not written:
+            return
+        # One tick long, or the muxer's own last sample would have the same time.
+        self._mux("", frames * self._frame - 1, 1)
+        if tuple(map(int, av.__version__.split(".")[:2])) < _CHAPTERS_SINCE:
+            return
+        # MP4 has them in milliseconds. They begin with their first picture, not before, and do not outlast the film.
+        frame = 1000 * self._frame * self._time_base
+        starts, end = [math.ceil(caption.frame * frame) for caption in written], math.floor(frames * frame)
+        self._container.set_chapters([
+            {"id": number, "start": start, "end": until, "time_base": Fraction(1, 1000),
+             "metadata": {"title": _shortened(caption.text, _TITLE_BYTES).decode()}}
+            for number, (caption, start, until) in enumerate(zip(written, starts, [*starts[1:], end], strict=True))
+        ])  # fmt: skip
+
+    def _mux(self, text: str, start: int, duration: int) -> None:
+        data = _shortened(text, _TEXT_BYTES)
+        packet = av.Packet(2 + len(data))
+        packet.update(pack(">H", len(data)) + data)  # av.Packet(data) is not copied by PyAV 17.0.0 when it is written
+        packet.pts = packet.dts = start
+        packet.duration, packet.time_base, packet.stream = duration, self._time_base, self._stream
+        self._container.mux(packet)
+
+
+def hide_captions(file: BinaryIO) -> None:
+    """Have players show the captions of a finished MP4 only when asked. FFmpeg's muxer enables its first text track."""
+    for movie in inside(file, b"moov", (0, file.seek(0, os.SEEK_END))):
+        for track in inside(file, b"trak", movie):
+            (header,), (media,) = inside(file, b"tkhd", track), inside(file, b"mdia", track)
+            ((handler, _),) = inside(file, b"hdlr", media)
+            file.seek(handler + 8)
+            if file.read(4) == b"sbtl":
+                file.seek(header[0])
+                (flags,) = unpack(">I", file.read(4))
+                file.seek(header[0])
+                file.write(pack(">I", flags & ~_TRACK_ENABLED))
+
+
+def _shortened(text: str, limit: int) -> bytes:
+    """A text as `shown`, in UTF-8 of at most `limit` bytes; a longer one ends in an ellipsis after a whole letter."""
+    data = shown(text, lines=True).encode()
+    if len(data) <= limit:
+        return data
+    return (data[: limit - 3].decode(errors="ignore") + "\u2026").encode()
+
+
+def _empty_film(timescale: int) -> bytes:
+    """An MP4 of nothing but a timed text track's description: white letters of 18 pixels, centred, at the bottom."""
+    font = _box(b"ftab", pack(">HHB", 1, 1, 10), b"Sans-Serif")
+    style = pack(">HHHBB4s", 0, 0, 1, 0, 18, b"\xff\xff\xff\xff")
+    entry = _box(b"tx3g", bytes(6), pack(">HIbb", 1, 0, 1, -1), bytes(4 + 8), style, font)
+    header = _box(b"mdhd", bytes(12), pack(">IIHH", timescale, 0, _LANGUAGE_UND, 0))
+    table = _box(b"minf", _box(b"stbl", _box(b"stsd", pack(">II", 0, 1), entry)))
+    handler = _box(b"hdlr", bytes(8), b"sbtl", bytes(13))
+    track = _box(b"trak", _box(b"mdia", header, handler, table))
+    return _box(b"ftyp", b"isom", bytes(4), b"isom") + _box(b"moov", track)
+
+
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    data = b"".join(parts)
+    return pack(">I4s", 8 + len(data), kind) + data

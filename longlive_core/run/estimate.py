@@ -1,0 +1,338 @@
+"""What a run will take, told before it begins: chunks, time, memory, space on disk.
+
+Chunks and the bytes of latents are exact, memory is a lower bound (`memory.py`), time is what was measured on this
+machine (`speed.py`), video what was measured or else assumed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cancelling import cancellable
+from ..config import StreamConfig
+from ..model import CausalWan
+from ..takes.room import in_the_way, removed_line
+from ..timeline import Plan
+from ..words.quantities import duration, gigabytes
+from ..words.wording import count
+from .memory import Need
+from .speed import Speed, SpeedBook, SpeedKey, speed_key
+
+if TYPE_CHECKING:
+    from ..takes import Take
+
+# Bytes of H.264 a pixel and frame where none were measured: those of the pocket model's films at crf 18.
+ASSUMED_VIDEO = 0.1
+
+
+class NotEnoughDisk(ValueError):
+    """A folder cannot take the run's files. The message gives what is needed, what is free and what to do."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes that the run needs in `folder` at its fullest moment, and those free there; None: nobody can tell."""
+
+    folder: Path
+    needed: int
+    free: int | None
+
+    def check(self) -> None:
+        if self.free is not None and self.needed > self.free:
+            raise NotEnoughDisk(
+                f"the run needs {gigabytes(self.needed)}, and has {gigabytes(self.free)} free in '{self.folder}': "
+                "free some space, shorten the film, or choose another folder"
+            )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a store of takes may hold.
+
+    Attributes:
+        limit: bytes.
+        held: bytes that lie there.
+        kept: those of them that must stay, because the film uses them.
+        needed: bytes that the run adds at its fullest moment.
+        rendered, unreadable, other: bytes that stay too: of takes that are being rendered, of what cannot be read, of
+            what is not the store's.
+    """
+
+    limit: int
+    held: int
+    kept: int
+    needed: int
+    rendered: int = 0
+    unreadable: int = 0
+    other: int = 0
+
+    @property
+    def stays(self) -> int:
+        """Bytes that nothing removes."""
+        return self.kept + self.rendered + self.unreadable + self.other
+
+    @property
+    def to_remove(self) -> int:
+        """Bytes of other takes that have to go, as far as they can."""
+        return max(0, min(self.held + self.needed - self.limit, self.held - self.stays))
+
+    def check(self) -> None:
+        """Raise NotEnoughDisk where the film does not fit, though all goes that may."""
+        if self.kept + self.needed > self.limit:
+            raise NotEnoughDisk(
+                f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
+                f"it takes {gigabytes(self.kept + self.needed)} there. Raise it (--takes-limit; in ComfyUI "
+                "LONGLIVE_TAKES_LIMIT), or shorten the film"
+            )
+        if self.stays + self.needed > self.limit:
+            raise NotEnoughDisk(
+                f"the limit of {gigabytes(self.limit)} for the takes cannot be kept: this film takes "
+                f"{gigabytes(self.kept + self.needed)} there, and {self.in_the_way()} cannot be removed. "
+                "Raise it (--takes-limit; in ComfyUI LONGLIVE_TAKES_LIMIT), or make room: see `takes list`"
+            )
+
+    def in_the_way(self) -> str:
+        """What stays beside the film, in words."""
+        return in_the_way(self.rendered, self.unreadable, self.other)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What rendering a plan will take. Make it by `estimate_film`.
+
+    Attributes:
+        plan: the film.
+        key: what it runs on and with.
+        made: chunks to be denoised; the others are in the store.
+        encoded: chunks to be decoded and encoded.
+        speed: the last measurement under `key`; None: not measured here yet.
+        need: memory on the device.
+        available: bytes there for `need`; None: nobody can tell.
+        device: such as "cuda:0".
+        main: bytes of main memory beside that; 0 where the device is the CPU, or nobody can tell.
+        latents: bytes of the latents to be stored.
+        video: bytes of the film.
+        measured: whether `video` follows from a measurement, or from an assumption.
+        spaces: what the disks must take, one for each file system.
+        limit: of the store; None without one.
+    """
+
+    plan: Plan
+    key: SpeedKey
+    made: int
+    encoded: int
+    speed: Speed | None
+    need: Need
+    available: int | None
+    device: str
+    main: int
+    latents: int
+    video: int
+    measured: bool
+    spaces: tuple[Space, ...]
+    limit: Limit | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected for the chunks to be made; None where nothing was measured."""
+        return None if self.speed is None else self.made * self.speed.seconds
+
+    def check(self) -> None:
+        """Raise NotEnoughMemory or NotEnoughDisk for what cannot end well."""
+        self.need.check(self.available, self.device)
+        if self.limit is not None:
+            self.limit.check()
+        for space in self.spaces:
+            space.check()
+
+    def describe(self) -> str:
+        """For people, a line for each of: chunks, time, memory, disk."""
+        return "\n".join(f"  {what:8}{text}" for what, text in self._lines())
+
+    def describe_time(self) -> str:
+        if not self.made:
+            return "no chunk has to be made"
+        if self.speed is None:
+            return "not measured here yet"
+        each = self.speed.seconds
+        rate = f"{each:.{2 if each < 10 else 0}f} s each"
+        return (f"about {duration(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
+                f"on {self.key.device})")  # fmt: skip
+
+    def _lines(self) -> list[tuple[str, str]]:
+        total, room = self.plan.chunks, self.available
+        decoded = max(0, self.encoded - self.made)
+        lines = [
+            ("chunks:", f"{self.made} of {total} to be made" + (f", {decoded} more to be decoded" if decoded else "")),
+            ("time:", self.describe_time()),
+            ("memory:", f"at least {self.need.describe()} on {self.device}"
+                       + (f", which has {gigabytes(room)} for it" if room is not None else "")),
+        ]  # fmt: skip
+        if self.main:
+            what = "text encoder; weights while they load" if not self.need.moving else "text encoder; what rests there"
+            lines.append(("", f"and {gigabytes(self.main)} of main memory ({what})"))
+        if room is not None and self.need.proposes_int8(room):
+            lines.append(("", f"in INT8 (Quantize INT8) the model takes {gigabytes(self.need.saved_by_int8)} less, and "
+                          "more would stay on the device; its film differs slightly"))  # fmt: skip
+        video = f"film {gigabytes(self.video)}, {'by the last one measured' if self.measured else 'assumed'}"
+        for space in self.spaces:
+            free = "" if space.free is None else f", {gigabytes(space.free)} free"
+            lines.append(("disk:", f"{gigabytes(space.needed)} in '{space.folder}'{free}"))
+        lines.append(("", f"({video}{f'; latents {gigabytes(self.latents)}' if self.latents else ''})"))
+        if self.limit is not None:
+            most, held, gone = (gigabytes(n) for n in (self.limit.limit, self.limit.held, self.limit.to_remove))
+            lines.append(("limit:", f"{most} for the takes, {held} used"
+                          + (f"; {gone} of other takes will go" if self.limit.to_remove else "")))  # fmt: skip
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data: seconds, bytes, frames; None: not known."""
+        plan, need = self.plan, self.need
+        return {
+            "chunks": plan.chunks,
+            "frames": plan.frames,
+            "film_seconds": plan.seconds,
+            "segments": [
+                {"seconds": s.start_seconds, "frame": s.start_frame, "chunk": s.start_chunk, "transition": s.transition,
+                 "text": s.text} for s in plan.segments
+            ],
+            "chunks_to_make": self.made,
+            "chunks_to_encode": self.encoded,
+            "expected_seconds": self.seconds,
+            "measured": None if self.speed is None else self.speed.date,
+            "memory": {"device": self.device, "needed": need.total, "available": self.available,
+                       "weights": need.weights, "cache": need.cache, "vae": need.vae, "activations": need.work,
+                       "main_memory": self.main, "placement": self.need.placement.name, "moving": self.need.moving,
+                       "saved_by_int8": self.need.saved_by_int8},
+            "disk": {"latents": self.latents, "film": self.video, "film_measured": self.measured,
+                     "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
+                     "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove}},
+        }  # fmt: skip
+
+
+def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tuple[int, int], need: Need,
+                  available: int | None, film: str | os.PathLike, *, take: Take | None = None,
+                  book: SpeedBook | None = None, main: int = 0) -> Estimate:  # fmt: skip
+    """What rendering `plan` to the file `film` will take.
+
+    Args:
+        model: its shape, dtype and device count.
+        size: (width, height) in pixels.
+        need: from `memory.estimate`.
+        available: bytes on the device for it; None: nobody can tell.
+        take: what is stored; None: nothing is kept.
+        book: the speeds measured before; None: none.
+        main: see `Estimate`.
+    """
+    key = speed_key(model, stream, size)
+    rate = book.video_rate(key) if book is not None else None
+    frame = size[0] * size[1] * (ASSUMED_VIDEO if rate is None else rate)
+    made = encoded = plan.chunks
+    latents, fresh, video = 0, 0, int(frame * plan.frames)
+    if take is not None:
+        made, latents = _latents_to_store(take, model)
+        encoded, fresh, video = _video_to_store(take, frame * plan.frames / plan.chunks)
+    spaces, limit = _disk(Path(film), fresh, video, latents, take)
+    return Estimate(
+        plan=plan, key=key, made=made, encoded=encoded, speed=None if book is None else book.recall(key), need=need,
+        available=available, device=str(model.device), main=main, latents=latents, video=video,
+        measured=rate is not None or encoded == 0, spaces=spaces, limit=limit,
+    )  # fmt: skip
+
+
+def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
+    """Tidy the store, and keep it to its limit while the take is rendered; says which takes go.
+
+    NotEnoughDisk where what must stay is in the way.
+    """
+    limit, store = expected.limit, take.store
+    for gone in store.make_room(0 if limit is None else limit.needed, take.manifest):
+        say(removed_line(gone, store.limit))
+    if limit is not None and store.size() + limit.needed > limit.limit:
+        _limit(take, limit.needed).check()
+        raise NotEnoughDisk(f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that has to "
+                            f"go for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
+                            "removed: close what shows its film")  # fmt: skip
+
+
+def _limit(take: Take, needed: int) -> Limit | None:
+    """needed: bytes that the run adds at its fullest moment."""
+    store = take.store
+    if store.limit is None:
+        return None
+    held = store.filled(take.manifest)
+    return Limit(store.limit, held.size, held.film, needed, held.rendered, held.unreadable, held.other)
+
+
+def chunks_to_make(take: Take) -> list[int]:
+    """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
+    keys, made = take.manifest.keys, {}
+    there = set(take.store.with_latents(keys))
+    for chunk, key in enumerate(keys):
+        if key not in there:
+            made.setdefault(key, chunk)
+    return list(made.values())
+
+
+def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
+    """(chunks to be made, bytes of their latents)"""
+    width, height = take.origin.size
+    made = len(chunks_to_make(take))
+    return made, made * model.config.in_dim * take.plan.chunk * (height // 8) * (width // 8) * model.dtype.itemsize
+
+
+def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
+    """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
+    keys, unit = take.manifest.keys, take.manifest.unit
+    stored = cancellable(dict.fromkeys(take.store.with_unit(keys, unit)), 500)
+    sizes = {key: take.store.unit_path(key, unit).stat().st_size for key in stored}
+    there, missing = sum(sizes.get(key, 0) for key in keys), [key for key in keys if key not in sizes]
+    fresh = len(set(missing))
+    return fresh, int(chunk * fresh), there + int(chunk * len(missing))
+
+
+def _disk(film: Path, fresh: int, video: int, latents: int, take: Take | None,
+          ) -> tuple[tuple[Space, ...], Limit | None]:  # fmt: skip
+    """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
+    if take is None:
+        return (Space(film.parent, video, free_disk(film.parent)),), None
+    store = take.store
+    # When the last chunk is there, the growing film and the finished one lie side by side for a moment. The film at
+    # `film` is written after the growing one is gone, so on one file system it takes that one's place.
+    needed = latents + fresh + 2 * video
+    limit = _limit(take, needed)
+    spaces = [Space(store.folder, needed, _plus(free_disk(store.folder), limit))]
+    if _file_system(store.folder) != _file_system(film.parent):
+        spaces.append(Space(film.parent, video, free_disk(film.parent)))
+    return tuple(spaces), limit
+
+
+def _plus(free: int | None, limit: Limit | None) -> int | None:
+    """What will be free once the limit has removed other takes."""
+    return free if free is None or limit is None else free + limit.to_remove
+
+
+def free_disk(folder: Path) -> int | None:
+    """Bytes free where `folder` lies, or will lie; None where nobody can tell."""
+    try:
+        return shutil.disk_usage(_existing(folder)).free
+    except OSError:
+        return None
+
+
+def _file_system(folder: Path) -> int | None:
+    try:
+        return _existing(folder).stat().st_dev
+    except OSError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next((place for place in (folder, *folder.parents) if place.exists()), folder)

@@ -1,0 +1,131 @@
+"""Identities of weights: short names that differ where a film would.
+
+A model has one name, whoever runs it: the command line, or ComfyUI with any of its loaders. So a name may hold nothing
+that only one of them knows, nor anything that changes while a host loads, moves or offloads weights:
+
+- Weights count under Wan's own names, and the text encoder's under Hugging Face's, without a host's prefixes.
+- Numbers count as they enter the computation: rounded to the dtype that the run computes in. Which dtype the file has,
+  in which one a host keeps a weight meanwhile (ComfyUI has the patch embedding in float32 always, and under dynamic
+  VRAM keeps a file's dtype until the first load), cannot be seen on the other side, and changes no film. Numbers that
+  were rounded before, such as float32 weights kept in bfloat16 and computed in float32, are other numbers.
+- Quantised weights count as they are stored: their integers or bytes, their scales, what they mean.
+- A text encoder's 16-bit weights count as bfloat16, since the command line computes float16 files in it and ComfyUI
+  does not; 32 bits and 8 bits count as they are.
+- What is merged into the weights at load is part of them. What a host hangs on a model is named beside its weights.
+
+Some numbers of every tensor are enough: a fine-tune or a LoRA changes nearly all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.text_encoder import EMBEDDING, EMBEDDING_TWIN
+from ..quant.layout import SCALE
+
+_SAMPLES = 64  # numbers of each tensor
+_RUN = 64  # bytes
+_LENGTH = 32  # hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a name holds of a tensor: its shape, and evenly spaced numbers of it on the CPU, in their dtype."""
+
+    shape: tuple[int, ...]
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor | Sample) -> Sample:
+        """ValueError where a tensor has no content."""
+        if isinstance(value, Sample):
+            return value
+        if value.is_meta:
+            raise ValueError("a weight has no content: it is on PyTorch's meta device")
+        flat = value.detach().reshape(-1)
+        return cls(tuple(value.shape), flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].cpu().contiguous())
+
+    @classmethod
+    def of_bytes(cls, packed: Tensor) -> Sample:
+        """Of numbers that are packed into blocks with their scales: runs of bytes, since single ones in even steps may
+        all be of the same place in a block.
+        """
+        runs = packed.detach().reshape(-1).split(_RUN)
+        chosen = runs[:: max(1, len(runs) // _SAMPLES)][:_SAMPLES]
+        return cls(tuple(packed.shape), torch.cat(chosen).cpu())
+
+    def to(self, dtype: torch.dtype | None) -> Sample:
+        """With its numbers in another dtype (None: the same); integers and bytes stay what they are."""
+        if dtype is None or not self.numbers.is_floating_point():
+            return self
+        return Sample(self.shape, self.numbers.to(dtype))
+
+
+Weights = nn.Module | Mapping[str, Tensor | Sample | str]
+"""A module, or its weights by name, where text says what no tensor does."""
+
+
+def weights_identity(weights: Weights, dtype: torch.dtype) -> str:
+    """The identity of a model's or a VAE's weights in a run that computes in `dtype`, wherever they lie."""
+    return identity(sorted((name, _rounded(name, value, dtype)) for name, value in _by_name(weights).items()))
+
+
+def text_identity(weights: Weights) -> str:
+    """The identity of a text encoder's weights, under Hugging Face's names."""
+    found = {name: _as_text(value) for name, value in _by_name(weights).items()}
+    if EMBEDDING in found:
+        found.setdefault(EMBEDDING_TWIN, found[EMBEDDING])  # one tensor, which not everybody lists twice
+    return identity(sorted(found.items()))
+
+
+def _by_name(weights: Weights) -> Mapping[str, Tensor | Sample | str]:
+    return weights.state_dict() if isinstance(weights, nn.Module) else weights
+
+
+def _rounded(name: str, value: Tensor | Sample | str, dtype: torch.dtype) -> Sample | str:
+    if isinstance(value, str):
+        return value
+    return Sample.of(value).to(None if name.endswith(SCALE) else dtype)  # scales are never cast
+
+
+def _as_text(value: Tensor | Sample | str) -> Sample | str:
+    if isinstance(value, str):
+        return value
+    sample = Sample.of(value)
+    return sample.to(torch.bfloat16 if sample.numbers.dtype == torch.float16 else None)
+
+
+def identity(value) -> str:
+    """A hash of nested data. Of tensors it takes shape, dtype and evenly spaced numbers.
+
+    value: tensors, plain values, tuples, lists, mappings, functions (by name), and objects that keep what they are in
+    `weights`, as ComfyUI's LoRA adapters do. What this gives is part of stored takes: it never changes.
+    """
+    total = hashlib.sha256()
+    for part in _parts(value):
+        total.update(part)
+    return total.hexdigest()[:_LENGTH]
+
+
+def _parts(value) -> Iterable[bytes]:
+    if isinstance(value, (Tensor, Sample)):
+        sample = Sample.of(getattr(value, "_qdata", value))  # the integers of ComfyUI's quantised tensors
+        yield f"{sample.shape} {sample.numbers.dtype};".encode()
+        yield sample.numbers.view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _parts((str(key), value[key]))
+    elif isinstance(value, (tuple, list)):
+        yield f"{len(value)}:".encode()
+        for item in value:
+            yield from _parts(item)
+    elif value is None or isinstance(value, (str, int, float)):
+        yield f"{value!r};".encode()
+    else:
+        yield f"{getattr(value, '__qualname__', type(value).__qualname__)};".encode()
+        yield from _parts(getattr(value, "weights", None))

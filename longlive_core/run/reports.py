@@ -1,0 +1,159 @@
+"""What nodes show below themselves: short texts for people, a thought a line.
+
+The front end wraps the lines where a word ends, so none is laid out in columns; nothing here names a folder. The
+command line has more room, and its own words (`Plan.describe`, `Estimate.describe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..timeline.limits import MAX_CHUNKS, MAX_SECONDS
+from ..words.quantities import duration, gigabytes, seconds_text
+from ..words.visible import shown
+from ..words.wording import WORDS, count, shorten, shorten_list, shorten_middle
+
+if TYPE_CHECKING:
+    from ..timeline import Plan, PlannedSegment
+    from .estimate import Estimate
+
+NAME = 44  # of a file's or a part's name
+# How a film came to its end.
+COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
+LONGEST, NO_ROOM = "longest", "no_room"
+
+
+# --- Prompt Timeline
+
+
+def timeline_report(plan: Plan, endless: bool = False, hints: Sequence[str] = ()) -> str:
+    """The film's length, a line for each prompt with its snapped time, and the hints.
+
+    endless: it has no length. hints: more than the plan's own.
+    """
+    lines = [f"no end: the last prompt lasts until Finish ({plan.fps:g} fps)" if endless else _length(plan)]
+    skip = 0
+    if plan.anchor is not None:
+        lines.append(f"in every prompt: {shorten(plan.anchor, WORDS)}")
+        skip = len(plan.anchor) + 1
+    lines += [_segment(segment, skip) for segment in plan.segments]
+    return "\n".join([*lines, *_hints([*plan.hints, *hints])])
+
+
+def _length(plan: Plan) -> str:
+    film = f"{count(plan.frames, 'frame')} at {plan.fps:g} fps"
+    return f"{seconds_text(plan.seconds)}: {count(plan.chunks, 'chunk')}, {film}"
+
+
+def _segment(segment: PlannedSegment, skip: int) -> str:
+    notes = []
+    if segment.start_chunk and segment.transition != "recache":
+        notes.append(segment.transition)
+    if abs(segment.requested_seconds - segment.start_seconds) > 0.005:
+        notes.append(f"requested {seconds_text(segment.requested_seconds)}")
+    if segment.seed is not None:
+        notes.append(f"seed {segment.seed}")
+    if segment.blend:
+        notes.append(f"blend of {count(segment.blend, 'chunk')}")
+    said = f" ({', '.join(notes)})" if notes else ""
+    return f"{seconds_text(segment.start_seconds)}{said}: {shorten(segment.text[skip:], WORDS)}"
+
+
+# --- Stream Sampler
+
+
+def beginning_report(expected: Estimate, reused: int, reason: str | None, endless: bool, without: Sequence[str],
+                     hints: Sequence[str] = ()) -> str:  # fmt: skip
+    """What the run is about to do.
+
+    reused: chunks that are there. reason: why the others are not, or None. without: things that have no effect.
+    hints: what the film is not, though its inputs look so.
+    """
+    lines = [] if endless else _reuse(reused, expected.plan.chunks, reason)
+    lines.append(_work(expected, endless))
+    if expected.need.moving:
+        lines.append(f"memory is short: {gigabytes(expected.need.moving)} rest in main memory in between")
+    if expected.available is not None and expected.need.proposes_int8(expected.available):
+        saved = gigabytes(expected.need.saved_by_int8)
+        lines.append(f"faster with Quantize INT8: the model takes {saved} less then")
+    if expected.limit is not None and expected.limit.to_remove:
+        lines.append(f"{gigabytes(expected.limit.to_remove)} of other takes will go, to keep to the limit")
+    return "\n".join([*lines, *_no_effect(without), *_hints(hints)])
+
+
+def _work(expected: Estimate, endless: bool) -> str:
+    speed = expected.speed
+    if endless:
+        return "renders until Finish" + ("" if speed is None else f", about {speed.seconds:.1f} s a chunk")
+    if not expected.made:
+        return "nothing to render: every chunk is there"
+    time_needed = "time not measured here yet" if speed is None else f"about {duration(expected.seconds)}"
+    return f"rendering {count(expected.made, 'chunk')}, {time_needed}"
+
+
+def progress_line(status: Mapping[str, Any], fps: float) -> str:
+    """How far a film is, and its prompt in a second line. status: of `Live`."""
+    done, chunks, left = status["chunks_done"], status["chunks"], status["eta_seconds"]
+    parts = [f"{count(done, 'chunk')}, {seconds_text(status['frames'] / fps)}" if chunks is None else
+             f"{done} of {count(chunks, 'chunk')}"]  # fmt: skip
+    if left:
+        parts.append(f"{duration(left)} left")
+    if status["frames_per_second"]:
+        parts.append(f"{status['frames_per_second']:.1f} frames/s")
+    return f"{', '.join(parts)}\n{shorten(status['segment']['text'], WORDS)}"
+
+
+def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> str:
+    """What a run made. facts: the sampler's report, see docs/api.md."""
+    film = f"{seconds_text(facts['seconds'])}: {count(facts['frames'], 'frame')}, {facts['width']}x{facts['height']}"
+    lines = [film, *_ending(facts)]
+    if facts["frames_per_second"] is not None:
+        lines.append(f"rendered in {facts['render_seconds']:.1f} s, {facts['frames_per_second']:.1f} frames/s")
+    if facts["chunks_asked"] is not None:
+        lines += _reuse(reused, facts["chunks_asked"], reason)
+    lines += [facts["repaired"]] if facts["repaired"] else []
+    lines.append(f"take {facts['take']}")
+    return "\n".join([*lines, *_no_effect(facts["no_effect"]), *_hints(facts["hints"])])
+
+
+def repaired_line(repaired: Mapping[int, bool]) -> str:
+    """Which stored chunks were damaged or gone; empty where none was. repaired: see `Progress`."""
+    if not repaired:
+        return ""
+    kinds = {True: "rendered again", False: "video made again from the latents"}
+    said = [f"{shorten_list(chunks)}: {kinds[kind]}" for kind in kinds
+            if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))]  # fmt: skip
+    were = "chunk was" if len(repaired) == 1 else "chunks were"
+    return f"{len(repaired)} stored {were} damaged or gone ({'; '.join(said)})"
+
+
+def _ending(facts: Mapping[str, Any]) -> list[str]:
+    done, asked, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
+    of_all = count(done, "chunk") if asked is None else f"{done} of {count(asked, 'chunk')}"
+    if ended == NO_ROOM:
+        return [f"ended after {of_all}: {facts['no_room']}"]
+    return {
+        COMPLETE: [],
+        CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
+        FINISHED: [f"finished by hand after {of_all}"],
+        FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
+        LONGEST: [f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
+                  "begin another one with its last latents or its last frame (Take Frames)"],
+    }[ended]
+
+
+def _reuse(reused: int, chunks: int, reason: str | None) -> list[str]:
+    """A first render has nothing to say here."""
+    if not reused and reason is None:
+        return []
+    return [f"{f'{reason}: ' if reason else ''}{reused} of {count(chunks, 'chunk')} reused"]
+
+
+def _no_effect(things: Sequence[str]) -> list[str]:
+    lines = (line.partition(": ") for line in things)
+    return [f"no effect here: {shorten_middle(name, NAME)}{colon}{reason}" for name, colon, reason in lines]
+
+
+def _hints(hints: Sequence[str]) -> list[str]:
+    return [f"hint: {shown(hint)}" for hint in hints]
