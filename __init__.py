@@ -43,8 +43,10 @@ def _warn(other, version):
     logging.warning(
         "ComfyUI-LongLive is installed twice%s: '%s' is used, '%s' is left out. Remove one of the two folders from "
         "custom_nodes, or give its name the ending .disabled, and start ComfyUI again.",
-        versions, other, _folder(__file__),
-    )  # fmt: skip
+        versions,
+        other,
+        _folder(__file__),
+    )
 
 
 _other = _other_copy()

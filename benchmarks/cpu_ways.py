@@ -43,15 +43,20 @@ def convolutions(decoder: StreamingDecoder, size: tuple[int, int], stream: Strea
 
 def attentions(model: ModelConfig, size: tuple[int, int], stream: StreamConfig, dtype: torch.dtype) -> dict:
     frame = model.tokens_per_frame((size[1] // 8, size[0] // 8))
-    q, k, v = (torch.randn(1, frames * frame, model.num_heads, model.head_dim).to(dtype)
-               for frames in (stream.chunk, stream.window, stream.window))  # fmt: skip
+    q, k, v = (
+        torch.randn(1, frames * frame, model.num_heads, model.head_dim).to(dtype)
+        for frames in (stream.chunk, stream.window, stream.window)
+    )
     ours, theirs = (milliseconds(lambda way=way: way(q, k, v)) for way in (sdpa, matmul_attention))
     return compared("scaled_dot_product_attention", ours, "two matrix products", theirs)
 
 
 def compared(name: str, ours: float, other: str, theirs: float) -> dict:
-    return {"taken": name, "milliseconds": {name: round(ours, 2), other: round(theirs, 2)},
-            f"{other} / {name}": round(theirs / ours, 2)}  # fmt: skip
+    return {
+        "taken": name,
+        "milliseconds": {name: round(ours, 2), other: round(theirs, 2)},
+        f"{other} / {name}": round(theirs / ours, 2),
+    }
 
 
 def milliseconds(function: Callable) -> float:

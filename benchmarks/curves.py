@@ -36,8 +36,10 @@ def scalars(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             found[tag] = before | values
     if not found:
         raise SystemExit(f"{folder} holds no TensorBoard files: give the folder that `train --out` wrote")
-    return {tag: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
-            for tag, values in found.items()}  # fmt: skip
+    return {
+        tag: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
+        for tag, values in found.items()
+    }
 
 
 def running_mean(values: np.ndarray, count: int = MEAN_OVER) -> np.ndarray:

@@ -53,8 +53,12 @@ def each(folder: Path, files: dict[str, bytes]) -> None:
         write_whole(folder / name, data)
 
 
-WAYS = {"nothing synced": unsynced, "bytes synced": bytes_synced, "bytes and names synced, once a chunk": once,
-        "bytes and names synced, for each file": each}  # fmt: skip
+WAYS = {
+    "nothing synced": unsynced,
+    "bytes synced": bytes_synced,
+    "bytes and names synced, once a chunk": once,
+    "bytes and names synced, for each file": each,
+}
 
 
 def measure(base: Path) -> dict[str, dict[str, float]]:
@@ -68,8 +72,10 @@ def measure(base: Path) -> dict[str, dict[str, float]]:
                 began = time.perf_counter()
                 write(base / kind / name, files)
                 found[way][kind].append(1000 * (time.perf_counter() - began))
-    return {way: {kind: round(statistics.median(times[10:]), 2) for kind, times in kinds.items()}
-            for way, kinds in found.items()}  # fmt: skip
+    return {
+        way: {kind: round(statistics.median(times[10:]), 2) for kind, times in kinds.items()}
+        for way, kinds in found.items()
+    }
 
 
 def main() -> None:
@@ -82,10 +88,14 @@ def main() -> None:
         milliseconds = measure(base)
     finally:
         shutil.rmtree(base)
-    figures = {"date": date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-               "system": platform.system(), "command": "python -m benchmarks.durability FOLDER",
-               "what": f"two files of {LATENTS} and {UNIT} bytes; median of {RUNS}",
-               "milliseconds": milliseconds}  # fmt: skip
+    figures = {
+        "date": date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "system": platform.system(),
+        "command": "python -m benchmarks.durability FOLDER",
+        "what": f"two files of {LATENTS} and {UNIT} bytes; median of {RUNS}",
+        "milliseconds": milliseconds,
+    }
     print(text := json.dumps(figures, indent=1))
     if options.json is not None:
         options.json.write_text(f"{text}\n")

@@ -64,8 +64,9 @@ class Subject:
     """The pipeline in float32, its model in all variants, and the film that they all make."""
 
     def __init__(self, args: argparse.Namespace):
-        self.pipe = Pipeline.load(args.model, text_encoder=args.text_encoder, vae=args.vae, dtype="fp32",
-                                  device=args.device)  # fmt: skip
+        self.pipe = Pipeline.load(
+            args.model, text_encoder=args.text_encoder, vae=args.vae, dtype="fp32", device=args.device
+        )
         self.weights = self.pipe.model.module.state_dict()
         self.models = {name: self._model(*kind) for name, kind in VARIANTS.items()}
         contexts = self.pipe.encode(PROMPTS)
@@ -80,8 +81,9 @@ class Subject:
 
     def film(self, model, seed: int, chunks: int | None = None, spans=None):
         """Yields chunks."""
-        return rollout(model, spans or self.spans, chunks or self.chunks, self.latent_size, self.pipe.stream,
-                       AddressedNoise(seed))  # fmt: skip
+        return rollout(
+            model, spans or self.spans, chunks or self.chunks, self.latent_size, self.pipe.stream, AddressedNoise(seed)
+        )
 
 
 class Error:

@@ -58,8 +58,9 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
     """Milliseconds of a prompt at ten hours, of which there were so many before."""
     now = [0.0]
     plan = parse("0s a").plan(None, chunks=TEN_HOURS)
-    plan = plan.with_segments([NewSegment(TEN_HOURS - TYPED - 10 - prompts + number, PROMPT.format(number))
-                               for number in range(prompts)])  # fmt: skip
+    plan = plan.with_segments(
+        [NewSegment(TEN_HOURS - TYPED - 10 - prompts + number, PROMPT.format(number)) for number in range(prompts)]
+    )
     with tempfile.TemporaryDirectory() as folder:
         take = plan_take(TakeStore(folder), "", plan, ORIGIN, Encoding(832, 480), VAE)
         live = Live(plan, endless, clock=lambda: now[0])
@@ -77,8 +78,12 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
         changes.close()
         status = _milliseconds(lambda: live.status())
     median = statistics.median
-    return {"take the prompt": round(median(asked), 2), "follow it": round(median(followed), 2),
-            "write the manifest": round(median(written), 1), "status": round(status, 2)}  # fmt: skip
+    return {
+        "take the prompt": round(median(asked), 2),
+        "follow it": round(median(followed), 2),
+        "write the manifest": round(median(written), 1),
+        "status": round(status, 2),
+    }
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
@@ -92,12 +97,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     figures = {
-        **heading("python -m benchmarks.long_films"), "seconds": longest(),
+        **heading("python -m benchmarks.long_films"),
+        "seconds": longest(),
         "milliseconds a prompt at 10 hours": {
             f"{prompts} prompts before, {'without end' if endless else 'of a planned film'}": typing(prompts, endless)
             for prompts, endless in ((0, False), (100, True), (1000, True), (9900, True))
         },
-    }  # fmt: skip
+    }
     leave(figures, options.json)
 
 

@@ -48,8 +48,10 @@ def row(card: int, taken: float, size: tuple[int, int], name: str, need: Need) -
         what, total = f"{need.placement.name}; ComfyUI keeps {gigabytes(need.total - free)} of weights away", free
     else:
         what, total = need.placement.name, need.total
-    return (f"| {card} GB | {size[0]}x{size[1]} | {name} | {what} | {gigabytes(need.moving)} | "
-            f"{total if total == '-' else gigabytes(int(total))} |")  # fmt: skip
+    return (
+        f"| {card} GB | {size[0]}x{size[1]} | {name} | {what} | {gigabytes(need.moving)} | "
+        f"{total if total == '-' else gigabytes(int(total))} |"
+    )
 
 
 def main() -> None:
@@ -68,8 +70,10 @@ def main() -> None:
     print()
     for (size, name), need in needs.items():
         runs = ", ".join(f"{where.name} {gigabytes(replace(need, placement=where).total)}" for where in PLACEMENTS)
-        print(f"{size[0]}x{size[1]} {name}: {need.describe()}: {runs}; pass {gigabytes(need.passes)}, decoding "
-              f"{gigabytes(need.decoding)}")  # fmt: skip
+        print(
+            f"{size[0]}x{size[1]} {name}: {need.describe()}: {runs}; pass {gigabytes(need.passes)}, decoding "
+            f"{gigabytes(need.decoding)}"
+        )
 
 
 if __name__ == "__main__":

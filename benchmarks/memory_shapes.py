@@ -61,8 +61,13 @@ def render(model, decoder, context, size: tuple[int, int], chunks: int, stream: 
 
 
 def in_mb(need: Need) -> dict[str, float]:
-    parts = {"weights": need.weights, "keys and values": need.cache, "VAE's memory": need.vae,
-             "activations": need.work, "total": need.total}  # fmt: skip
+    parts = {
+        "weights": need.weights,
+        "keys and values": need.cache,
+        "VAE's memory": need.vae,
+        "activations": need.work,
+        "total": need.total,
+    }
     return {name: round(size / MIB, 1) for name, size in parts.items()}
 
 

@@ -52,9 +52,14 @@ def main() -> None:
     facts = Facts(KEY, "unit", 12, size)
     stored, unit, plain = latents_file(KEY, latents), unit_file(facts, video), save({"latents": latents}, {"key": KEY})
     figures = {
-        **heading(f"python -m benchmarks.proofs --size {options.size}"), "size": list(size),
-        "bytes": {"latents": len(stored), "unit": len(unit), "proof of latents": len(stored) - len(plain),
-                  "proof of a unit": len(unit) - len(video)},
+        **heading(f"python -m benchmarks.proofs --size {options.size}"),
+        "size": list(size),
+        "bytes": {
+            "latents": len(stored),
+            "unit": len(unit),
+            "proof of latents": len(stored) - len(plain),
+            "proof of a unit": len(unit) - len(video),
+        },
         "milliseconds": {
             "write latents": milliseconds(lambda: latents_file(KEY, latents)),
             "write latents without": milliseconds(lambda: save({"latents": latents}, {"key": KEY})),
@@ -63,7 +68,7 @@ def main() -> None:
             "write a unit": milliseconds(lambda: unit_file(facts, video)),
             "read a unit": milliseconds(lambda: read_unit(unit, facts)),
         },
-    }  # fmt: skip
+    }
     leave(figures, options.json)
 
 

@@ -28,9 +28,17 @@ def take(number: int, chunks: int) -> Manifest:
     plan = parse(TEXT).plan((12 * chunks - 3) / 16)
     shots = [[f"{number % 256:02x}{number:06x}{chunk:024x}" for chunk in range(chunks)]]
     origin = Origin("model", "text", "float32", StreamConfig(), (832, 480), 0).as_json()
-    return Manifest(take_id(shots, UNIT), TEXT, plan.to_text(), origin,
-                    [{"chunk": 0, "transition": "recache", "text": TEXT[3:]}], shots,
-                    {"width": 832, "height": 480, "fps": 16.0, "crf": 18}, UNIT, 96)  # fmt: skip
+    return Manifest(
+        take_id(shots, UNIT),
+        TEXT,
+        plan.to_text(),
+        origin,
+        [{"chunk": 0, "transition": "recache", "text": TEXT[3:]}],
+        shots,
+        {"width": 832, "height": 480, "fps": 16.0, "crf": 18},
+        UNIT,
+        96,
+    )
 
 
 def fill(store: TakeStore, takes: int, chunks: int) -> Manifest:
@@ -67,11 +75,15 @@ def main() -> None:
         newest = fill(store, options.takes, options.chunks)
         figures = {
             **heading(f"python -m benchmarks.takes_room --takes {options.takes} --chunks {options.chunks}"),
-            "takes": options.takes, "files of chunks": 2 * options.takes * options.chunks,
-            "seconds": {"its size": seconds(store.size), "inventory": seconds(lambda: take_inventory(store)),
-                        "what fills it, for the estimate": seconds(lambda: store.filled(newest)),
-                        "clean it, and make room": seconds(lambda: store.make_room(0, newest))},
-        }  # fmt: skip
+            "takes": options.takes,
+            "files of chunks": 2 * options.takes * options.chunks,
+            "seconds": {
+                "its size": seconds(store.size),
+                "inventory": seconds(lambda: take_inventory(store)),
+                "what fills it, for the estimate": seconds(lambda: store.filled(newest)),
+                "clean it, and make room": seconds(lambda: store.make_room(0, newest)),
+            },
+        }
     leave(figures, options.json)
 
 

@@ -87,8 +87,10 @@ class ModelConfig:
         names = ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim", "text_dim", "freq_dim", "eps")
         missing = [name for name in (*names, "patch_size", "blocks", "head") if not hasattr(module, name)]
         if missing:
-            raise ValueError(f"{type(module).__name__} is not a Wan 2.1 text-to-video model "
-                             f"(it lacks {', '.join(missing)}); load one with Load LongLive or UNETLoader")  # fmt: skip
+            raise ValueError(
+                f"{type(module).__name__} is not a Wan 2.1 text-to-video model "
+                f"(it lacks {', '.join(missing)}); load one with Load LongLive or UNETLoader"
+            )
         return cls(**{name: getattr(module, name) for name in names}, patch_size=tuple(module.patch_size))
 
 
@@ -124,8 +126,10 @@ class StreamConfig:
         steps = self.denoising_steps
         falling = all(a > b for a, b in zip(steps, steps[1:]))  # noqa: B905 - pairs of neighbours
         if not steps or steps[0] != TRAIN_TIMESTEPS or steps[-1] <= 0 or not falling:
-            raise ValueError(f"denoising steps {steps}: they must fall from {TRAIN_TIMESTEPS} and stay above 0, "
-                             "for example 1000, 750, 500, 250")  # fmt: skip
+            raise ValueError(
+                f"denoising steps {steps}: they must fall from {TRAIN_TIMESTEPS} and stay above 0, "
+                "for example 1000, 750, 500, 250"
+            )
         if not self.shift > 0:
             raise ValueError(f"shift {self.shift}: it must be above 0 (LongLive: 5)")
         if not 0 <= self.context_noise < TRAIN_TIMESTEPS:
@@ -141,8 +145,10 @@ class StreamConfig:
                 raise ValueError(f"{numbers}: without a window (-1) everything stays visible, so sink must be 0")
             return
         if window < sink + chunk:
-            raise ValueError(f"{numbers}: the window holds the sink and the chunk being denoised, so it must be at "
-                             f"least {sink + chunk}, or -1 for no window")  # fmt: skip
+            raise ValueError(
+                f"{numbers}: the window holds the sink and the chunk being denoised, so it must be at "
+                f"least {sink + chunk}, or -1 for no window"
+            )
         if sink % chunk or (window - sink) % chunk:
             raise ValueError(f"{numbers}: sink and window - sink ({window - sink}) must be multiples of the chunk")
 
@@ -152,9 +158,11 @@ class StreamConfig:
         if frames < 1:
             raise ValueError("a film needs at least one chunk")
         if self.positions == "absolute" and frames > MAX_ABSOLUTE_FRAMES:
-            raise ValueError(f"a shot of {frames} latent frames: absolute positions end at {MAX_ABSOLUTE_FRAMES} "
-                             "(256 s); choose relative positions, which have no end, or put a {cut} into the "
-                             "timeline")  # fmt: skip
+            raise ValueError(
+                f"a shot of {frames} latent frames: absolute positions end at {MAX_ABSOLUTE_FRAMES} "
+                "(256 s); choose relative positions, which have no end, or put a {cut} into the "
+                "timeline"
+            )
 
     @property
     def longest_shot(self) -> int | None:
@@ -164,8 +172,10 @@ class StreamConfig:
     def check_endless(self) -> None:
         """Raise ValueError unless a film may go on without end."""
         if self.window == -1:
-            raise ValueError("a film without end needs a window: without one (-1) every frame stays in memory; choose "
-                             "12, or give a duration")  # fmt: skip
+            raise ValueError(
+                "a film without end needs a window: without one (-1) every frame stays in memory; choose "
+                "12, or give a duration"
+            )
 
     @staticmethod
     def even_steps(count: int) -> tuple[int, ...]:

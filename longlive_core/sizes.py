@@ -39,8 +39,10 @@ def check_choice(size: str, width: int, height: int) -> None:
         return
     said = " and ".join(f"{name} {value}" for name, value in (("width", width), ("height", height)) if value)
     if size != AUTO:
-        raise ValueError(f"size {size} and {said} are two sizes: choose size {AUTO} to give width and height yourself, "
-                         f"or leave both at 0 for {size}")  # fmt: skip
+        raise ValueError(
+            f"size {size} and {said} are two sizes: choose size {AUTO} to give width and height yourself, "
+            f"or leave both at 0 for {size}"
+        )
     if not (width and height):
         raise ValueError(f"{said} without a {'height' if width else 'width'}: give both, or neither (0)")
     check_size(width, height)

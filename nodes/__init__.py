@@ -17,5 +17,12 @@ compat_prompt.watch_prompts()
 
 class LongLiveExtension(ComfyExtension):
     async def get_node_list(self):
-        return [LongLiveLoad, LongLivePromptTimeline, LongLiveStreamSampler, LongLiveQuantizeINT8, LongLiveTakeFrames,
-                LongLiveLoadTake, LongLiveBranchTake]  # fmt: skip
+        return [
+            LongLiveLoad,
+            LongLivePromptTimeline,
+            LongLiveStreamSampler,
+            LongLiveQuantizeINT8,
+            LongLiveTakeFrames,
+            LongLiveLoadTake,
+            LongLiveBranchTake,
+        ]

@@ -26,8 +26,9 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 OWN_PAGES = {"same-origin", "none"}  # of Sec-Fetch-Site; none: typed by the user
 
 _NAME = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?"
-_PLACE = re.compile(rf"(?:\[(?P<six>[0-9a-f:.]+(?:%[\w.~-]+)?)\]|(?P<name>(?:\*\.)?{_NAME}))(?::(?P<port>\d{{1,5}}))?",
-                    re.ASCII)  # fmt: skip
+_PLACE = re.compile(
+    rf"(?:\[(?P<six>[0-9a-f:.]+(?:%[\w.~-]+)?)\]|(?P<name>(?:\*\.)?{_NAME}))(?::(?P<port>\d{{1,5}}))?", re.ASCII
+)
 _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>.*)", re.ASCII)
 
 
@@ -89,8 +90,10 @@ def _entry(word: str) -> Place:
         return Place("", ANY, None)
     place = _origin(word) if "://" in word else _place(word)
     if place is None:
-        raise ValueError(f"{_shown(word)} is neither a name, such as films.example or *.trycloudflare.com, nor the "
-                         "origin of a page, such as https://films.example; commas separate several")  # fmt: skip
+        raise ValueError(
+            f"{_shown(word)} is neither a name, such as films.example or *.trycloudflare.com, nor the "
+            "origin of a page, such as https://films.example; commas separate several"
+        )
     return place
 
 
@@ -119,9 +122,12 @@ def _checked_host(call: Call, allowed: tuple[Place, ...]) -> Place:
         if target is None or not _agree(target, host):
             raise Refused(400, f"the request asks for {_shown(call.target)}, its Host is {_shown(call.hosts[0])}")
     if not (_is_ours(host.name) or any(_holds_host(entry, host) for entry in allowed)):
-        raise Refused(403, f"this server does not answer under the name {_shown(host.name)}: use its IP address, "
-                           f"localhost or this machine's own name; for a tunnel or a reverse proxy put {host.name} "
-                           f"into the environment variable {ALLOWED} and start ComfyUI again")  # fmt: skip
+        raise Refused(
+            403,
+            f"this server does not answer under the name {_shown(host.name)}: use its IP address, "
+            f"localhost or this machine's own name; for a tunnel or a reverse proxy put {host.name} "
+            f"into the environment variable {ALLOWED} and start ComfyUI again",
+        )
     return host
 
 
@@ -139,8 +145,11 @@ def _check_origin(call: Call, host: Place, allowed: tuple[Place, ...]) -> None:
     if call.origins and (origin is None or not _same(origin, host, call.secure)):
         raise Refused(403, _foreign(call.origins[0], origin, call.hosts[0]))
     if not OWN_PAGES.issuperset(site.lower() for site in call.sites):
-        raise Refused(403, f"this request comes from another page (Sec-Fetch-Site is {_shown(call.sites[0])}); "
-                           "pages of this server and programs may send it")  # fmt: skip
+        raise Refused(
+            403,
+            f"this request comes from another page (Sec-Fetch-Site is {_shown(call.sites[0])}); "
+            "pages of this server and programs may send it",
+        )
 
 
 def _holds_origin(entry: Place, origin: Place) -> bool:
@@ -160,11 +169,15 @@ def _agree(place: Place, host: Place) -> bool:
 
 def _foreign(text: str, origin: Place | None, host: str) -> str:
     if origin is None:
-        return (f"this request comes from a page without an address (Origin is {_shown(text)}), such as a file or a "
-                "sandboxed frame, which cannot be allowed; open the page from a server")  # fmt: skip
-    return (f"this request comes from a page of {_shown(text)}, but pages of {_shown(host)} alone may send it; if that "
-            f"page is yours, or a proxy writes another Host, put {text.lower()} into the environment variable "
-            f"{ALLOWED} and start ComfyUI again")  # fmt: skip
+        return (
+            f"this request comes from a page without an address (Origin is {_shown(text)}), such as a file or a "
+            "sandboxed frame, which cannot be allowed; open the page from a server"
+        )
+    return (
+        f"this request comes from a page of {_shown(text)}, but pages of {_shown(host)} alone may send it; if that "
+        f"page is yours, or a proxy writes another Host, put {text.lower()} into the environment variable "
+        f"{ALLOWED} and start ComfyUI again"
+    )
 
 
 # --- reading

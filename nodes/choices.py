@@ -1,6 +1,6 @@
 """Load Take's list: the front end reads it over HTTP (`web/takes.js`), no node's schema depends on what is stored.
 
-    GET /longlive/takes/choices     {"choices": [a label for every take]}, or {"error": ...} with status 500
+GET /longlive/takes/choices     {"choices": [a label for every take]}, or {"error": ...} with status 500
 """
 
 from __future__ import annotations

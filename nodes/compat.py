@@ -95,16 +95,20 @@ def seed_widget(name: str, **arguments) -> io.Input:
 def refuse_removed(inputs: Mapping[str, object]) -> None:
     """Raise ValueError for connections to inputs that a node does not have; ComfyUI hands them over all the same."""
     if inputs:
-        raise ValueError(f"this version of the node has no input {' and no input '.join(inputs)}: the workflow was "
-                         "saved by another version; remove the connection, or add the node anew")  # fmt: skip
+        raise ValueError(
+            f"this version of the node has no input {' and no input '.join(inputs)}: the workflow was "
+            "saved by another version; remove the connection, or add the node anew"
+        )
 
 
 def refuse_missing(**inputs) -> None:
     """Raise ValueError for a MODEL, VAE or CLIP that is None: a loader found none in its file."""
     missing = [name for name, value in inputs.items() if value is None]
     if missing:
-        raise ValueError(f"there is no {' and no '.join(missing)}: the loader that is connected found none in its "
-                         "file; connect another loader, such as Load LongLive")  # fmt: skip
+        raise ValueError(
+            f"there is no {' and no '.join(missing)}: the loader that is connected found none in its "
+            "file; connect another loader, such as Load LongLive"
+        )
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -172,11 +176,15 @@ def model_of_weights(weights: dict[str, Tensor], dtype: torch.dtype | None, disa
         options["custom_operations"] = Int8Operations
     model = supported(
         comfy.sd.load_diffusion_model_state_dict,
-        sd=dict(weights), model_options=options, disable_dynamic=disable_dynamic or ours,
-    )  # fmt: skip
+        sd=dict(weights),
+        model_options=options,
+        disable_dynamic=disable_dynamic or ours,
+    )
     if ours and model is not None and getattr(model, "is_dynamic", bool)():
-        raise ValueError("this version of ComfyUI moves weights in a way that INT8 layers cannot follow: start it with "
-                         "--disable-dynamic-vram, or update it to 0.27 or newer, which has INT8 layers of its own")
+        raise ValueError(
+            "this version of ComfyUI moves weights in a way that INT8 layers cannot follow: start it with "
+            "--disable-dynamic-vram, or update it to 0.27 or newer, which has INT8 layers of its own"
+        )
     return model
 
 

@@ -113,9 +113,12 @@ def compiler_of(model) -> Compiler | None:
     if any(COMPILE_KEY in by_key for by_key in model.wrappers.values()):
         chosen = {name: value for name, value in model.model_options.get(COMPILE_OPTIONS, {}).items() if value}
         text = {name: _named(value) for name, value in sorted(chosen.items())}
-        return Compiler(f"torch.compile ({text.get('backend', 'inductor')})", str(text),
-                        lambda function: torch.compile(function, **chosen), "cudagraphs" in str(text)
-                        or chosen.get("mode") in ("reduce-overhead", "max-autotune"))  # fmt: skip
+        return Compiler(
+            f"torch.compile ({text.get('backend', 'inductor')})",
+            str(text),
+            lambda function: torch.compile(function, **chosen),
+            "cudagraphs" in str(text) or chosen.get("mode") in ("reduce-overhead", "max-autotune"),
+        )
     for part in (*model.object_patches.values(), *_driven(model)):
         if original(part) is not part:
             return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx, replays=True)  # who knows

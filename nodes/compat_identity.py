@@ -53,9 +53,17 @@ def model_identity(model, dtype: torch.dtype) -> str:
     module = model.model.diffusion_model
     earlier.remember(module)
     weights = _once(module, dtype, lambda: weights_identity(weights_of(model, module, PREFIX, "MODEL"), dtype))
-    return _with(weights, {"patches": _patches(model, PREFIX), "wrapped": _content(_wrapped(model)),
-                           "parts": _content(_parts(model)), "injections": _content(getattr(model, "injections", {})),
-                           "attention": _attention(model), "gguf": _dequantising(module)})  # fmt: skip
+    return _with(
+        weights,
+        {
+            "patches": _patches(model, PREFIX),
+            "wrapped": _content(_wrapped(model)),
+            "parts": _content(_parts(model)),
+            "injections": _content(getattr(model, "injections", {})),
+            "attention": _attention(model),
+            "gguf": _dequantising(module),
+        },
+    )
 
 
 def clip_identity(clip) -> str:
@@ -63,9 +71,15 @@ def clip_identity(clip) -> str:
     patcher, module = clip.patcher, clip.patcher.model
     weights = _once(module, "text", lambda: text_identity(_text_names(weights_of(patcher, module, "", "CLIP"))))
     layer = getattr(clip, "layer_idx", None)
-    return _with(weights, {"patches": _patches(patcher, ""), "layer": None if layer is None else [layer],
-                           "tokens": _content(getattr(clip, "tokenizer_options", {})),
-                           "gguf": _dequantising(module)})  # fmt: skip
+    return _with(
+        weights,
+        {
+            "patches": _patches(patcher, ""),
+            "layer": None if layer is None else [layer],
+            "tokens": _content(getattr(clip, "tokenizer_options", {})),
+            "gguf": _dequantising(module),
+        },
+    )
 
 
 def vae_identity(vae, width: int) -> Vae:

@@ -33,8 +33,7 @@ def model_names(model) -> list[str]:
     options, module = model.model_options.get("transformer_options", {}), model.model.diffusion_model
     remember(module)
     kind = type(model.model).__name__
-    names = [identity([weights, model.object_patches, _named(options), kind])
-             for weights in _states(model, module)]  # fmt: skip
+    names = [identity([weights, model.object_patches, _named(options), kind]) for weights in _states(model, module)]
     return list(dict.fromkeys(names))
 
 

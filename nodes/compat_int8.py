@@ -32,8 +32,16 @@ from .compat_forward import compiler_of
 PREFERENCE = ".comfy_attention"
 PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
 # Of the model patcher: what a user's nodes may have set and what is not bound to the model's modules.
-CARRIED = ("model_options", "object_patches", "weight_wrapper_patches", "attachments", "additional_models", "callbacks",
-           "wrappers", "force_cast_weights")  # fmt: skip
+CARRIED = (
+    "model_options",
+    "object_patches",
+    "weight_wrapper_patches",
+    "attachments",
+    "additional_models",
+    "callbacks",
+    "wrappers",
+    "force_cast_weights",
+)
 
 
 def knows_int8() -> bool:
@@ -119,8 +127,10 @@ class Int8Linear(OpenLinear):
     def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **options):
         """For ComfyUI's patches: take a patched weight, with scales of its own."""
         if inplace_update or return_weight:
-            raise ValueError("INT8 layers cannot take a LoRA that is scheduled (hooks) or saved in this way; put the "
-                             "LoRA loader before Quantize INT8")  # fmt: skip
+            raise ValueError(
+                "INT8 layers cannot take a LoRA that is scheduled (hooks) or saved in this way; put the "
+                "LoRA loader before Quantize INT8"
+            )
         quantised, scale = quantise_rows(weight)
         original = self.weight_scale
         self.weight = torch.nn.Parameter(quantised, requires_grad=False)
@@ -157,8 +167,11 @@ def int8_weights(model) -> dict[str, Tensor]:
 
 def _preferences(model) -> dict[str, Tensor]:
     """The attention that a MODEL's file asks for (0.40), which is no weight."""
-    return {name.removeprefix(PREFIX): tensor.cpu() for name, tensor in model.model.state_dict().items()
-            if name.startswith(PREFIX) and name.endswith(IN_FILES)}  # fmt: skip
+    return {
+        name.removeprefix(PREFIX): tensor.cpu()
+        for name, tensor in model.model.state_dict().items()
+        if name.startswith(PREFIX) and name.endswith(IN_FILES)
+    }
 
 
 def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:
@@ -193,15 +206,19 @@ def _refuse_what_cannot_be_baked(model) -> None:
         if found
     ]
     if reasons:
-        raise ValueError(f"the MODEL carries {' and '.join(reasons)}, which would be lost in INT8: put Quantize INT8 "
-                         "before the node that does this")  # fmt: skip
+        raise ValueError(
+            f"the MODEL carries {' and '.join(reasons)}, which would be lost in INT8: put Quantize INT8 "
+            "before the node that does this"
+        )
 
 
 def take_over(fresh, model):
     """What the user's nodes have set on a MODEL, but for what is baked into its weights, on a `fresh` one."""
     if type(fresh.model) is not type(model.model):
-        raise ValueError(f"ComfyUI loads the INT8 weights as {type(fresh.model).__name__}, but the MODEL is "
-                         f"{type(model.model).__name__}; this kind of model cannot be quantised")  # fmt: skip
+        raise ValueError(
+            f"ComfyUI loads the INT8 weights as {type(fresh.model).__name__}, but the MODEL is "
+            f"{type(model.model).__name__}; this kind of model cannot be quantised"
+        )
     twin = model.clone()
     for name in CARRIED:
         setattr(fresh, name, getattr(twin, name))

@@ -41,8 +41,11 @@ RULES: tuple[tuple[str, str | None], ...] = (
     (r"part model_sampling", "this sampler has a schedule of its own: set its shift"),
     (r"WanVideoNAG", None),
     (r"part .*cross_attn\.forward .*(Relay|_Cross)", PROMPTS),
-    (r"part .*(cross|self)_attn\.forward", f"{OWN_FORWARD}; prompts by time are Prompt Timeline's, attention kernels "
-                                           "are ComfyUI's flags' (--use-sage-attention) or an attention override's"),
+    (
+        r"part .*(cross|self)_attn\.forward",
+        f"{OWN_FORWARD}; prompts by time are Prompt Timeline's, attention kernels "
+        "are ComfyUI's flags' (--use-sage-attention) or an attention override's",
+    ),
     (r"part ", OWN_FORWARD),
     (r"attention override", None),
     (r"transformer option patches", f"{OWN_FORWARD} (skip-layer guidance, talking heads and the like)"),
@@ -59,17 +62,23 @@ RULES: tuple[tuple[str, str | None], ...] = (
     (r"wrapper ", OWN_FORWARD),
     (r"callback on_(prepare_state|apply_hooks|register_all_hook_patches)", "only ComfyUI's own samplers call it"),
     (r"callback ", None),
-    (r"hooks of the MODEL", "only ComfyUI's own samplers apply them: use a LoRA loader; for another strength from some "
-                            "time on, go on with Branch Take and a second sampler"),
-    (r"hooks of the CLIP", "those for the model are applied by samplers that take CONDITIONING: put a LoRA loader "
-                           "before this node; those for the text encoder work"),
+    (
+        r"hooks of the MODEL",
+        "only ComfyUI's own samplers apply them: use a LoRA loader; for another strength from some "
+        "time on, go on with Branch Take and a second sampler",
+    ),
+    (
+        r"hooks of the CLIP",
+        "those for the model are applied by samplers that take CONDITIONING: put a LoRA loader "
+        "before this node; those for the text encoder work",
+    ),
     (r"schedule of the CLIP", "a prompt is encoded once a film, as the schedule begins"),
     (r"CLIP of the pocket model", "its text encoder has no such setting"),
     (r"CLIP: ", None),
     (r"VAE part ((de|en)coder|.*\.(middle|(up|down)samples)\.\*)(\.forward)?( |$)", OWN_WALK),
     (r"VAE part (conv[12]|(de|en)coder\.)", None),
     (r"VAE part ", OWN_WALK),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -81,8 +90,9 @@ class Effects:
 
     def merged(self, other: Effects) -> Effects:
         """With what the other one knows besides."""
-        return Effects(*(list(dict.fromkeys(a + b)) for a, b in
-                         ((self.honoured, other.honoured), (self.without, other.without))))  # fmt: skip
+        return Effects(
+            *(list(dict.fromkeys(a + b)) for a, b in ((self.honoured, other.honoured), (self.without, other.without)))
+        )
 
 
 def effects(model, vae, clip) -> Effects:
@@ -106,8 +116,12 @@ def effects(model, vae, clip) -> Effects:
 
 def parts_with_effect(patcher, kind: str = "part") -> dict[str, Any]:
     """The replaced parts of a MODEL (or, of kind "VAE part", of a VAE's patcher) that a film follows from, by name."""
-    return {name: value for name, value in patcher.object_patches.items() if original(value) is value
-            and (as_guidance(value) is not None or judge(_told(kind, _every(name), value)) is None)}  # fmt: skip
+    return {
+        name: value
+        for name, value in patcher.object_patches.items()
+        if original(value) is value
+        and (as_guidance(value) is not None or judge(_told(kind, _every(name), value)) is None)
+    }
 
 
 def judge(thing: str) -> str | None:
@@ -151,8 +165,11 @@ def _in_options(options: dict) -> Iterator[str]:
         elif name in ("wrappers", "callbacks"):
             yield from _by_key(name.removesuffix("s"), value)
         elif name in ("patches", "patches_replace"):
-            yield from (_told("transformer option", f"{name} {place}", each) for place, held in value.items()
-                        for each in (held.values() if isinstance(held, dict) else held))  # fmt: skip
+            yield from (
+                _told("transformer option", f"{name} {place}", each)
+                for place, held in value.items()
+                for each in (held.values() if isinstance(held, dict) else held)
+            )
         else:
             yield _told("transformer option", name, None)
 
@@ -178,8 +195,10 @@ def _on_clip(clip) -> Iterator[str]:
         yield "hooks of the CLIP"
     if getattr(clip, "use_clip_schedule", False):
         yield "schedule of the CLIP"
-    settings = (("skipped layers", getattr(clip, "layer_idx", None) is not None),
-                ("tokenizer options", bool(getattr(clip, "tokenizer_options", None))))  # fmt: skip
+    settings = (
+        ("skipped layers", getattr(clip, "layer_idx", None) is not None),
+        ("tokenizer options", bool(getattr(clip, "tokenizer_options", None))),
+    )
     fixed = getattr(getattr(clip, "cond_stage_model", None), "longlive_fixed", False)
     for name, is_set in settings:
         if is_set:
@@ -231,8 +250,10 @@ def _check_parts(model) -> None:
     names = {name for name, _ in _containers(model)}
     for name, value in model.object_patches.items():
         if name in names and original(value) is value:
-            raise ValueError(f"the MODEL's {name} was replaced by a {type(value).__name__}, which the Stream Sampler "
-                             "cannot drive: it calls the layers inside; remove the node that does this")  # fmt: skip
+            raise ValueError(
+                f"the MODEL's {name} was replaced by a {type(value).__name__}, which the Stream Sampler "
+                "cannot drive: it calls the layers inside; remove the node that does this"
+            )
 
 
 def _check_vae(vae) -> None:
@@ -245,8 +266,10 @@ def _check_vae(vae) -> None:
         else:
             fits = original(value) is not value or not _over_time(before)
         if not fits:
-            raise ValueError(f"the VAE's {name} was replaced by a {type(value).__name__}, which does not say how it "
-                             "continues a film: remove the node that does this")  # fmt: skip
+            raise ValueError(
+                f"the VAE's {name} was replaced by a {type(value).__name__}, which does not say how it "
+                "continues a film: remove the node that does this"
+            )
 
 
 def _over_time(part: Any) -> bool:

@@ -47,9 +47,13 @@ def remember(body: dict[str, Any]) -> dict[str, Any]:
     """Called with the request's JSON, whatever that is; it stays as it is."""
     prompt = body.get("prompt") if isinstance(body, dict) else None
     nodes = prompt.items() if isinstance(prompt, dict) else ()
-    given = {str(node): copy.copy(entry["inputs"]) for node, entry in nodes
-             if isinstance(entry, dict) and str(entry.get("class_type")).startswith(OURS)
-             and isinstance(entry.get("inputs"), dict)}  # fmt: skip
+    given = {
+        str(node): copy.copy(entry["inputs"])
+        for node, entry in nodes
+        if isinstance(entry, dict)
+        and str(entry.get("class_type")).startswith(OURS)
+        and isinstance(entry.get("inputs"), dict)
+    }
     _queued.set(_Queued(body, given) if isinstance(prompt, dict) else None)
     return body
 
@@ -71,9 +75,11 @@ def being_checked(kind: str) -> tuple[Graph, str] | None:
 def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:
     """The nodes for whose sake the prompt runs."""
     classes = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
-    return [node for node, entry in prompt.items()
-            if getattr(classes.get(entry.get("class_type")), "OUTPUT_NODE", False)
-            and (targets is None or node in targets)]  # fmt: skip
+    return [
+        node
+        for node, entry in prompt.items()
+        if getattr(classes.get(entry.get("class_type")), "OUTPUT_NODE", False) and (targets is None or node in targets)
+    ]
 
 
 def host_checks_choices() -> bool:

@@ -46,8 +46,10 @@ def _filled(row: list) -> list:
 def _tokens(clip, text: str) -> dict[str, list]:
     tokens = clip.tokenize(clean(text), disable_weights=True)
     if not any(name == UMT5_TOKENS or name.startswith("longlive_") for name in tokens):
-        raise ValueError(f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
-                         f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
+        raise ValueError(
+            f"the CLIP is the text encoder of another model (its tokens are for {', '.join(tokens)}, not "
+            f"{UMT5_TOKENS}): connect the CLIP of Load LongLive, or CLIPLoader of type wan"
+        )
     return tokens
 
 

@@ -34,8 +34,10 @@ def weights_of(patcher, module: nn.Module, prefix: str, what: str) -> dict[str, 
             try:
                 found |= _described(unwrap(full), tensor if kept is None else kept.weight, _kept_in(part, name))
             except (ValueError, NotImplementedError) as error:
-                raise ValueError(f"the {what} cannot be named, so no film of it could be found again: {error} ({full}, "
-                                 f"{type(tensor).__name__}). Load it with another loader") from error  # fmt: skip
+                raise ValueError(
+                    f"the {what} cannot be named, so no film of it could be found again: {error} ({full}, "
+                    f"{type(tensor).__name__}). Load it with another loader"
+                ) from error
     return found
 
 

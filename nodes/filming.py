@@ -62,8 +62,16 @@ class Filming:
         start: what the film begins with.
     """
 
-    def __init__(self, model, vae, timeline: Timeline, stream: StreamConfig, seed: int, size: tuple[int, int],
-                 start: Start | None = None):  # fmt: skip
+    def __init__(
+        self,
+        model,
+        vae,
+        timeline: Timeline,
+        stream: StreamConfig,
+        seed: int,
+        size: tuple[int, int],
+        start: Start | None = None,
+    ):
         self.model, self.vae, self.timeline, self.stream, self.size = model, vae, timeline, stream, size
         start = start or Start()
         self.notes = start.notes
@@ -81,8 +89,18 @@ class Filming:
             room = compat.memory_for_run(model)
             need = estimate(self.causal, self.decoder, self.plan, stream, size, weights=0)
             self.need = need.placed(self.causal.device, room)
-            self.expected = estimate_film(self.causal, self.plan, stream, size, self.need, room, self.path,
-                                          take=self.take, book=self.book, main=self.need.moving)  # fmt: skip
+            self.expected = estimate_film(
+                self.causal,
+                self.plan,
+                stream,
+                size,
+                self.need,
+                room,
+                self.path,
+                take=self.take,
+                book=self.book,
+                main=self.need.moving,
+            )
             self.expected.check()
             self.reused, self.there, self.reason = reuse(self.take), self.take.reused, reason_for(self.take)
             self.store.write_manifest(self.take.manifest)
@@ -95,8 +113,11 @@ class Filming:
         recorder = SpeedRecorder(self.book, self.expected.key)
         watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
         log.info("%s\n%s", self.reused, self.expected.describe())
-        watcher.say(reports.beginning_report(self.expected, self.there, self.reason, self.timeline.endless,
-                                             self.effects.without, self._hints()))  # fmt: skip
+        watcher.say(
+            reports.beginning_report(
+                self.expected, self.there, self.reason, self.timeline.endless, self.effects.without, self._hints()
+            )
+        )
         make_room(self.take, self.expected, watcher.say)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
@@ -150,8 +171,20 @@ class Filming:
 
             stack.callback(compat.release_memory)
             stack.callback(self.decoder.reset)
-            render_take(self.take, self.causal, self.decoder, contexts, self._metadata, watcher.chunk, watcher.step,
-                        self.live, self._follow, self.turns, prepare, watcher.say)  # fmt: skip
+            render_take(
+                self.take,
+                self.causal,
+                self.decoder,
+                contexts,
+                self._metadata,
+                watcher.chunk,
+                watcher.step,
+                self.live,
+                self._follow,
+                self.turns,
+                prepare,
+                watcher.say,
+            )
 
     def _follow(self, take: Take) -> None:
         """The plan was changed while it was rendered."""
@@ -219,11 +252,16 @@ class Filming:
             "render_seconds": round(seconds, 3),
             "frames_per_second": round(done.rendered_frames / seconds, 2) if done.rendered else None,
             "segments": [
-                {"start_seconds": round(segment.start_seconds, 3), "start_frame": segment.start_frame,
-                 "start_chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
+                {
+                    "start_seconds": round(segment.start_seconds, 3),
+                    "start_frame": segment.start_frame,
+                    "start_chunk": segment.start_chunk,
+                    "transition": segment.transition,
+                    "text": segment.text,
+                }
                 for segment in self.take.plan.segments
             ],
-        }  # fmt: skip
+        }
         return {**facts, "summary": reports.film_report(facts, self.there, self.reason)}
 
 
@@ -257,9 +295,15 @@ class Watcher:
         self.bar.update_absolute(min((chunk + 1) * self.passes, self.total), self.total, preview)
         # The growing film lies with the take that was begun, also where a new prompt made it another.
         status = self.live.status(timeline=False)
-        event = {"node": self.node, "prompt_id": self.prompt_id, **status, "chunk": chunk,
-                 "file": film_file(self.take.id, self.take.growing_name), "size": list(self.take.origin.size),
-                 "said": reports.progress_line(status, self.take.plan.fps)}  # fmt: skip
+        event = {
+            "node": self.node,
+            "prompt_id": self.prompt_id,
+            **status,
+            "chunk": chunk,
+            "file": film_file(self.take.id, self.take.growing_name),
+            "size": list(self.take.origin.size),
+            "said": reports.progress_line(status, self.take.plan.fps),
+        }
         compat_server.send("longlive.chunk", event, self.client)
 
     def say(self, text: str) -> None:
@@ -273,8 +317,10 @@ def _film_path() -> str:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"ComfyUI's temporary folder {folder} cannot be made ({error.strerror}); choose another with "
-                         "--temp-directory") from error  # fmt: skip
+        raise ValueError(
+            f"ComfyUI's temporary folder {folder} cannot be made ({error.strerror}); choose another with "
+            "--temp-directory"
+        ) from error
     path = os.path.join(folder, f"longlive_{uuid.uuid4().hex[:12]}.mp4")
     check_writable(path)
     return path
@@ -283,5 +329,7 @@ def _film_path() -> str:
 def _check_text_width(timeline: Timeline, config: ModelConfig) -> None:
     width = next(iter(timeline.contexts.values())).shape[-1]
     if width != config.text_dim:
-        raise ValueError(f"the timeline's CLIP makes embeddings {width} wide, the model takes {config.text_dim}: "
-                         "connect the CLIP of Load LongLive, or CLIPLoader of type wan")  # fmt: skip
+        raise ValueError(
+            f"the timeline's CLIP makes embeddings {width} wide, the model takes {config.text_dim}: "
+            "connect the CLIP of Load LongLive, or CLIPLoader of type wan"
+        )

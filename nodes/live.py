@@ -148,10 +148,17 @@ def _described(store: TakeStore, take: Manifest | TakeError, there: set[str]) ->
         return {"take": take.take, "error": str(take)}
     film = store.take_folder(take.id) / "film.mp4"
     return {
-        "take": take.id, "created": take.created, "chunks": len(take.keys), "rendered": store.rendered(take, there),
-        "size": take.origin["size"], "seed": take.origin["seed"], "fps": take.encoding["fps"],
-        "segments": take.segments, "timeline": take.timeline, "film": film_file(take.id) if film.is_file() else None,
-    }  # fmt: skip
+        "take": take.id,
+        "created": take.created,
+        "chunks": len(take.keys),
+        "rendered": store.rendered(take, there),
+        "size": take.origin["size"],
+        "seed": take.origin["seed"],
+        "fps": take.encoding["fps"],
+        "segments": take.segments,
+        "timeline": take.timeline,
+        "film": film_file(take.id) if film.is_file() else None,
+    }
 
 
 async def status(request: web.Request) -> web.Response:

@@ -53,8 +53,15 @@ class LongLiveLoad(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora, text_encoder, vae, dtype, weights="auto", **removed) -> io.NodeOutput:
-        given = {"model": model, "lora": lora, "text_encoder": text_encoder, "vae": vae, "dtype": dtype,
-                 "weights": weights, **removed}  # fmt: skip
+        given = {
+            "model": model,
+            "lora": lora,
+            "text_encoder": text_encoder,
+            "vae": vae,
+            "dtype": dtype,
+            "weights": weights,
+            **removed,
+        }
         if (gone := _gone(given)) is not None:  # linked values were not known before
             raise ValueError(gone)
         bounds.settings(load_inputs(), given)
@@ -76,38 +83,53 @@ def load_inputs() -> list[io.Input]:
     files = folder_paths.get_filename_list
     return [
         io.Combo.Input(
-            "model", options=[POCKET, *files("diffusion_models")], default=POCKET,
+            "model",
+            options=[POCKET, *files("diffusion_models")],
+            default=POCKET,
             tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
             "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
         ),
         io.Combo.Input(
-            "lora", options=[NONE, *files("loras")], default=NONE,
+            "lora",
+            options=[NONE, *files("loras")],
+            default=NONE,
             tooltip="A LoRA of models/loras, merged into the model: LongLive's own, which turns longlive_base.pt into "
             "LongLive, or one for Wan 2.1 1.3B of any trainer. More LoRAs go into LoRA loader nodes after this one.",
         ),
         io.Combo.Input(
-            "text_encoder", options=[FROM_MODEL, *files("text_encoders")], default=FROM_MODEL,
+            "text_encoder",
+            options=[FROM_MODEL, *files("text_encoders")],
+            default=FROM_MODEL,
             tooltip="The pocket model and files of its training bring their own. All others need umt5-xxl in "
             "ComfyUI's format, such as umt5_xxl_fp16.safetensors.",
         ),
         io.Combo.Input(
-            "vae", options=[FROM_MODEL, *files("vae")], default=FROM_MODEL,
+            "vae",
+            options=[FROM_MODEL, *files("vae")],
+            default=FROM_MODEL,
             tooltip="The pocket model and files of its training bring their own. All others need Wan 2.1's "
             "VAE, such as wan_2.1_vae.safetensors.",
         ),
         io.Combo.Input(
-            "dtype", options=DTYPES, default="auto",
+            "dtype",
+            options=DTYPES,
+            default="auto",
             tooltip="Precision of model and VAE. auto is bf16 where the device computes in it, fp16 on cards "
             "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
             "The sampler's report says what was taken.",
         ),
         compat.widget(
-            io.Combo, "weights", options=list(WEIGHT_SETS), default="auto", optional=True, advanced=True,
+            io.Combo,
+            "weights",
+            options=list(WEIGHT_SETS),
+            default="auto",
+            optional=True,
+            advanced=True,
             tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their moving "
             "average. auto takes generator, or the average where only that is there; the log says which. "
             "Self-Forcing's films are made with the average.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _fault(graph: Graph, node: str) -> str | None:
@@ -122,8 +144,11 @@ def _fault(graph: Graph, node: str) -> str | None:
 
 def _gone(chosen: dict[str, Any]) -> str | None:
     """Which files of those chosen are no longer there."""
-    gone = [f"{shorten(chosen[name], 200)} in models/{folder}" for name, folder in FOLDERS.items()
-            if isinstance(chosen.get(name), str) and _is_gone(folder, chosen[name])]  # fmt: skip
+    gone = [
+        f"{shorten(chosen[name], 200)} in models/{folder}"
+        for name, folder in FOLDERS.items()
+        if isinstance(chosen.get(name), str) and _is_gone(folder, chosen[name])
+    ]
     return f"there is no {' and no '.join(gone)}; press R to read the folders again" if gone else None
 
 

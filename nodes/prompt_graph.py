@@ -12,9 +12,14 @@ UNKNOWN = object()  # a value that only running tells
 
 # Nodes that hand on what they are given, by the input that it stands in: ComfyUI's own and KJNodes'.
 _CONSTANTS = {
-    "PrimitiveString": "value", "PrimitiveStringMultiline": "value", "PrimitiveInt": "value", "PrimitiveFloat": "value",
-    "INTConstant": "value", "FloatConstant": "value", "StringConstant": "string",
-}  # fmt: skip
+    "PrimitiveString": "value",
+    "PrimitiveStringMultiline": "value",
+    "PrimitiveInt": "value",
+    "PrimitiveFloat": "value",
+    "INTConstant": "value",
+    "FloatConstant": "value",
+    "StringConstant": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,11 @@ class Graph:
     def takers(self, node: str, kind: str, name: str) -> list[str]:
         """The nodes of a type whose input `name` is linked to `node`, of those that will run."""
         running = self._running()
-        return [taker for taker in self.nodes if taker in running and self.kind(taker) == kind
-                and (self.link(taker, name) or ("",))[0] == node]  # fmt: skip
+        return [
+            taker
+            for taker in self.nodes
+            if taker in running and self.kind(taker) == kind and (self.link(taker, name) or ("",))[0] == node
+        ]
 
     def _entry(self, node: str) -> dict[str, Any]:
         entry = self.nodes.get(node)

@@ -22,12 +22,13 @@ class LongLiveQuantizeINT8(io.ComfyNode):
             search_aliases=WORDS["LongLiveQuantizeINT8"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "
+                    "model",
+                    tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "
                     "before are baked in, which loses least; ones applied after this node work too. It stays as it is.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:

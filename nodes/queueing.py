@@ -91,8 +91,10 @@ def _said_by_host(error: Exception) -> bool:
 
 def known_values(graph: Graph, node: str, inputs: Iterable[io.Input]) -> dict[str, Any]:
     """The values of a node's widgets; UNKNOWN are those that only running tells, and wrong ones."""
-    return {name: _known(widget, graph.value(node, name, widget.default))
-            for name, widget in bounds.widgets_of(inputs).items()}  # fmt: skip
+    return {
+        name: _known(widget, graph.value(node, name, widget.default))
+        for name, widget in bounds.widgets_of(inputs).items()
+    }
 
 
 def _known(widget: io.Input, value: Any) -> Any:

@@ -86,6 +86,6 @@ def _without_twins(pairs: list[tuple[str, object]]) -> dict:
     """Programs differ in which of two they take, so what one has checked may not be what another does."""
     result = dict(pairs)
     if len(result) < len(pairs):
-        (twin, _), = Counter(name for name, _ in pairs).most_common(1)
+        ((twin, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise Refused(400, f"{twin[:100]!r} stands twice in the body")
     return result

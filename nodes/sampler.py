@@ -71,9 +71,14 @@ class LongLiveStreamSampler(io.ComfyNode):
 def _stream(given: dict[str, Any], preset: str) -> StreamConfig:
     positions = PRESETS[preset].positions if given["positions"] == AUTO else given["positions"]
     return StreamConfig(
-        window=given["window"], sink=given["sink"], chunk=given["chunk"], sink_policy=given["sink_policy"],
-        shift=given["shift"], denoising_steps=StreamConfig.even_steps(given["steps"]), positions=positions,
-    )  # fmt: skip
+        window=given["window"],
+        sink=given["sink"],
+        chunk=given["chunk"],
+        sink_policy=given["sink_policy"],
+        shift=given["shift"],
+        denoising_steps=StreamConfig.even_steps(given["steps"]),
+        positions=positions,
+    )
 
 
 def _size_before(latent, take) -> tuple[int, int] | None:

@@ -24,8 +24,9 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def read_start(vae, timeline: Timeline, size: tuple[int, int], chunk: int, image=None, latent=None,
-               take: TakeHandle | None = None) -> Start:  # fmt: skip
+def read_start(
+    vae, timeline: Timeline, size: tuple[int, int], chunk: int, image=None, latent=None, take: TakeHandle | None = None
+) -> Start:
     """Look at the inputs, and encode pictures. ValueError for more than one of them, and for what cannot be."""
     given = {"start_image": image, "start_latent": latent, "take": take}
     connected = [name for name, value in given.items() if value is not None]

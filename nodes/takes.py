@@ -35,24 +35,36 @@ class LongLiveTakeFrames(io.ComfyNode):
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(
-                    io.Int, "first", default=0, min=-1_000_000, max=1_000_000,
+                    io.Int,
+                    "first",
+                    default=0,
+                    min=-1_000_000,
+                    max=1_000_000,
                     tooltip="First frame of the range. Below 0 it counts from the film's end: -16 is the last second "
                     "at 16 fps.",
                 ),
                 compat.widget(
-                    io.Int, "frames", default=48, min=1, max=MOST_FRAMES,
+                    io.Int,
+                    "frames",
+                    default=48,
+                    min=1,
+                    max=MOST_FRAMES,
                     tooltip="Frames of the range, as many as there are. Each takes 12 bytes a pixel: 48 of 832x480 "
                     "are 230 MB.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="With the VAE the frames are decoded from the latents "
-                             "without loss; without it they are those of the film's video."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="With the VAE the frames are decoded from the latents "
+                    "without loss; without it they are those of the film's video.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE"),
                 io.Latent.Output(display_name="LATENT"),
                 io.Image.Output(display_name="LAST FRAME"),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, take=None):  # one input, see compat_prompt
@@ -94,13 +106,15 @@ class LongLiveLoadTake(io.ComfyNode):
             search_aliases=WORDS["LongLiveLoadTake"],
             inputs=[
                 io.Combo.Input(
-                    "name", options=[NEWEST], default=NEWEST,  # the front end adds the takes
+                    "name",
+                    options=[NEWEST],
+                    default=NEWEST,  # the front end adds the takes
                     tooltip="The takes, the one rendered last first: when, length, size, first words, id. Press R to "
                     "read the folder again. Programs give the id alone, or newest.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, name=None):
@@ -162,17 +176,25 @@ class LongLiveBranchTake(io.ComfyNode):
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
                 compat.widget(
-                    io.String, "at", default=FIRST_PLACE, optional=True,
+                    io.String,
+                    "at",
+                    default=FIRST_PLACE,
+                    optional=True,
                     tooltip="Where to leave the take: a time (12s, 0:12), which snaps to the nearest chunk; segment 2, "
                     "which keeps all that comes before that prompt; or how many chunks stay (16c).",
                 ),
                 compat.widget(
-                    io.Int, "chunks", min=1, max=1_000_000, optional=True, force_input=True,
+                    io.Int,
+                    "chunks",
+                    min=1,
+                    max=1_000_000,
+                    optional=True,
+                    force_input=True,
                     tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, take=None):  # one input, which is always there, see compat_prompt

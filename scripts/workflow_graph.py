@@ -30,8 +30,9 @@ KINDS = {
     "LongLiveLoad": Kind("Load LongLive", _same("MODEL", "CLIP", "VAE"), (330, 210)),
     "LongLivePromptTimeline": Kind("Prompt Timeline", (("TIMELINE", "LONGLIVE_TIMELINE"),), (600, 400)),
     "LongLiveStreamSampler": Kind("Stream Sampler", (("VIDEO", "VIDEO"), ("TAKE", "LONGLIVE_TAKE")), (330, 500)),
-    "LongLiveTakeFrames": Kind("Take Frames", (("IMAGE", "IMAGE"), ("LATENT", "LATENT"), ("LAST FRAME", "IMAGE")),
-                               (330, 140)),
+    "LongLiveTakeFrames": Kind(
+        "Take Frames", (("IMAGE", "IMAGE"), ("LATENT", "LATENT"), ("LAST FRAME", "IMAGE")), (330, 140)
+    ),
     "LongLiveLoadTake": Kind("Load Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
     "LongLiveBranchTake": Kind("Branch Take", (("TAKE", "LONGLIVE_TAKE"),), (480, 90)),
     "SaveImage": Kind("Save Image", (), (420, 420)),
@@ -42,7 +43,7 @@ KINDS = {
     "LoraLoaderModelOnly": Kind("LoraLoaderModelOnly", _same("MODEL"), (330, 90)),
     "LongLiveQuantizeINT8": Kind("Quantize INT8", _same("MODEL"), (330, 110)),
     NOTE: Kind("Note", (), (420, 200)),
-}  # fmt: skip
+}
 SEED_CONTROL = "fixed"  # the widget that ComfyUI's browser puts behind a seed: what becomes of it after a run
 
 
@@ -99,10 +100,14 @@ class Graph:
     def api(self) -> dict[str, dict]:
         """What is posted to /prompt."""
         return {
-            str(node.id): {"class_type": node.kind, "inputs": {name: _api_value(v) for name, v in node.inputs.items()},
-                           "_meta": {"title": KINDS[node.kind].title}}
-            for node in self.nodes if node.kind != NOTE
-        }  # fmt: skip
+            str(node.id): {
+                "class_type": node.kind,
+                "inputs": {name: _api_value(v) for name, v in node.inputs.items()},
+                "_meta": {"title": KINDS[node.kind].title},
+            }
+            for node in self.nodes
+            if node.kind != NOTE
+        }
 
     def ui(self) -> dict[str, Any]:
         """What the browser opens (format 0.4)."""
@@ -142,9 +147,10 @@ def _ui_node(node: Node, links: dict[tuple[int, str], int], rows: list[list]) ->
         "flags": {},
         "order": node.id - 1,
         "mode": 0,
-        "inputs": [{"name": name, "type": output.type, "link": links[node.id, name]}
-                   for name, output in node.links.items()],
+        "inputs": [
+            {"name": name, "type": output.type, "link": links[node.id, name]} for name, output in node.links.items()
+        ],
         "outputs": outputs,
         "properties": {"Node name for S&R": node.kind},
         "widgets_values": node.widgets,
-    }  # fmt: skip
+    }

@@ -123,8 +123,12 @@ CONVERTED = "`python -m longlive_core convert longlive_base.pt longlive.safetens
 
 LONGLIVE = Source(
     suffix="_1_3b",
-    load={"model": "longlive_base.pt", "lora": "lora.pt", "text_encoder": "umt5_xxl_fp16.safetensors",
-          "vae": "wan_2.1_vae.safetensors"},
+    load={
+        "model": "longlive_base.pt",
+        "lora": "lora.pt",
+        "text_encoder": "umt5_xxl_fp16.safetensors",
+        "vae": "wan_2.1_vae.safetensors",
+    },
     seconds=20.0,
     branch="10s",
     texts={
@@ -172,4 +176,4 @@ LONGLIVE = Source(
         "live": f"{WHERE}\n\n{LIVE.replace('PROMPT', f'{FOX} sits down {FOREST}')}\n\n"
         "With *positions* at `auto` a shot ends at 256 s, and the film too; a prompt with `{cut}` begins a new shot.",
     },
-)  # fmt: skip
+)

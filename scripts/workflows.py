@@ -35,27 +35,59 @@ def _note(graph: Graph, source: Source, name: str) -> None:
 
 
 def _timeline(graph: Graph, clip: Output, text: str, seconds: float, row: int = 0) -> Node:
-    return graph.add("LongLivePromptTimeline", (COLUMNS[1], 80 + row * ROW), clip=clip, text=text, duration=seconds,
-                     fps=16.0)  # fmt: skip
+    return graph.add(
+        "LongLivePromptTimeline", (COLUMNS[1], 80 + row * ROW), clip=clip, text=text, duration=seconds, fps=16.0
+    )
 
 
-def _sampler(graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, size: str = "auto", row: int = 0,
-             **start: Output) -> Node:  # fmt: skip
+def _sampler(
+    graph: Graph,
+    model: Output,
+    vae: Output,
+    timeline: Node,
+    *,
+    seed: int,
+    size: str = "auto",
+    row: int = 0,
+    **start: Output,
+) -> Node:
     """start: what its film begins with, such as take=node["TAKE"]."""
     return graph.add(
-        "LongLiveStreamSampler", (COLUMNS[2], 80 + row * ROW), model=model, vae=vae, timeline=timeline["TIMELINE"],
-        seed=seed, size=size, width=0, height=0, on_cancel="keep partial", **start, steps=4, shift=5.0, window=12,
-        sink=3, sink_policy="held", chunk=3, positions="auto",
-    )  # fmt: skip
+        "LongLiveStreamSampler",
+        (COLUMNS[2], 80 + row * ROW),
+        model=model,
+        vae=vae,
+        timeline=timeline["TIMELINE"],
+        seed=seed,
+        size=size,
+        width=0,
+        height=0,
+        on_cancel="keep partial",
+        **start,
+        steps=4,
+        shift=5.0,
+        window=12,
+        sink=3,
+        sink_policy="held",
+        chunk=3,
+        positions="auto",
+    )
 
 
 def _save(graph: Graph, sampler: Node, prefix: str, row: int = 0) -> None:
-    graph.add("SaveVideo", (COLUMNS[3], 80 + row * ROW), video=sampler["VIDEO"], filename_prefix=f"longlive/{prefix}",
-              format="auto", codec="auto")  # fmt: skip
+    graph.add(
+        "SaveVideo",
+        (COLUMNS[3], 80 + row * ROW),
+        video=sampler["VIDEO"],
+        filename_prefix=f"longlive/{prefix}",
+        format="auto",
+        codec="auto",
+    )
 
 
-def _film(graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, prefix: str, row: int = 0,
-          **options: Any) -> Node:  # fmt: skip
+def _film(
+    graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, prefix: str, row: int = 0, **options: Any
+) -> Node:
     """A sampler, with options as `_sampler` has them, and the node that saves its film; returns the sampler."""
     sampler = _sampler(graph, model, vae, timeline, seed=seed, row=row, **options)
     _save(graph, sampler, prefix, row)
@@ -86,8 +118,7 @@ def transitions_compared(graph: Graph, source: Source) -> None:
     for row, transition in enumerate(("recache", "keep", "cut")):
         text = source.texts["change"].replace("TRANSITION", transition)
         timeline = _timeline(graph, load["CLIP"], text, 6.0 if source is POCKET else 20.0, row)
-        _film(graph, load["MODEL"], load["VAE"], timeline, seed=3, prefix=f"{graph.name}_{transition}",
-              row=row)  # fmt: skip
+        _film(graph, load["MODEL"], load["VAE"], timeline, seed=3, prefix=f"{graph.name}_{transition}", row=row)
 
 
 def batch_of_seeds(graph: Graph, source: Source) -> None:
@@ -95,8 +126,7 @@ def batch_of_seeds(graph: Graph, source: Source) -> None:
     load = _load(graph, source)
     timeline = _timeline(graph, load["CLIP"], source.texts["seeds"], 4.0 if source is POCKET else 10.0)
     for row, seed in enumerate((1, 2, 3, 4)):
-        _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=f"{graph.name}_{seed}",
-              row=row)  # fmt: skip
+        _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=f"{graph.name}_{seed}", row=row)
 
 
 def comfyui_loaders(graph: Graph, source: Source) -> None:
@@ -115,8 +145,9 @@ def comfyui_loaders(graph: Graph, source: Source) -> None:
 def lora(graph: Graph, source: Source) -> None:
     """A LoRA of the user's own between model and sampler."""
     load = _load(graph, source)
-    patched = graph.add("LoraLoaderModelOnly", (COLUMNS[0], 360), model=load["MODEL"], lora_name=source.lora,
-                        strength_model=1.0)  # fmt: skip
+    patched = graph.add(
+        "LoraLoaderModelOnly", (COLUMNS[0], 360), model=load["MODEL"], lora_name=source.lora, strength_model=1.0
+    )
     timeline = _timeline(graph, load["CLIP"], source.texts["one"], source.seconds)
     _film(graph, patched["MODEL"], load["VAE"], timeline, seed=1, prefix=graph.name)
 
@@ -140,12 +171,16 @@ def extend(graph: Graph, source: Source) -> None:
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
     begun = _sampler(graph, load["MODEL"], load["VAE"], first, seed=8)
     then = _timeline(graph, load["CLIP"], source.texts["onward"], source.seconds, 1)
-    longer = _film(graph, load["MODEL"], load["VAE"], then, seed=8, prefix=graph.name, row=1,
-                   take=begun["TAKE"])  # fmt: skip
-    frames = graph.add("LongLiveTakeFrames", (COLUMNS[2], 80 + 2 * ROW), take=longer["TAKE"], first=-16, frames=16,
-                       vae=load["VAE"])  # fmt: skip
-    graph.add("SaveImage", (COLUMNS[3], 80 + 2 * ROW), images=frames["LAST FRAME"],
-              filename_prefix=f"longlive/{graph.name}_last")  # fmt: skip
+    longer = _film(graph, load["MODEL"], load["VAE"], then, seed=8, prefix=graph.name, row=1, take=begun["TAKE"])
+    frames = graph.add(
+        "LongLiveTakeFrames", (COLUMNS[2], 80 + 2 * ROW), take=longer["TAKE"], first=-16, frames=16, vae=load["VAE"]
+    )
+    graph.add(
+        "SaveImage",
+        (COLUMNS[3], 80 + 2 * ROW),
+        images=frames["LAST FRAME"],
+        filename_prefix=f"longlive/{graph.name}_last",
+    )
 
 
 def branch(graph: Graph, source: Source) -> None:
@@ -156,8 +191,16 @@ def branch(graph: Graph, source: Source) -> None:
     kept = graph.add("LongLiveBranchTake", (COLUMNS[3], 80), take=begun["TAKE"], at=source.branch)
     for row, way in enumerate(("left", "right"), start=1):
         timeline = _timeline(graph, load["CLIP"], source.texts[way], source.seconds, row)
-        _film(graph, load["MODEL"], load["VAE"], timeline, seed=8, prefix=f"{graph.name}_{row}", row=row,
-              take=kept["TAKE"])  # fmt: skip
+        _film(
+            graph,
+            load["MODEL"],
+            load["VAE"],
+            timeline,
+            seed=8,
+            prefix=f"{graph.name}_{row}",
+            row=row,
+            take=kept["TAKE"],
+        )
 
 
 def live(graph: Graph, source: Source) -> None:
@@ -166,10 +209,23 @@ def live(graph: Graph, source: Source) -> None:
 
 
 SOURCES = (POCKET, LONGLIVE)
-DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {describe.__name__: describe for describe in (
-    one_prompt, six_segment_story, transitions_compared, comfyui_loaders, lora, portrait, batch_of_seeds, int8,
-    resume, extend, branch, live,
-)}  # fmt: skip
+DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {
+    describe.__name__: describe
+    for describe in (
+        one_prompt,
+        six_segment_story,
+        transitions_compared,
+        comfyui_loaders,
+        lora,
+        portrait,
+        batch_of_seeds,
+        int8,
+        resume,
+        extend,
+        branch,
+        live,
+    )
+}
 
 
 def graphs(source: Source) -> list[Graph]:

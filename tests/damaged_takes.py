@@ -19,11 +19,27 @@ Damage = Callable[[Path, Manifest], Any]  # writes something into the place of a
 
 # Values of every kind. As JSON text, since some are none that Python's encoder writes.
 KINDS = {
-    "null": "null", "true": "true", "number": "1", "fraction": "1.5", "below": "-5", "huge": str(10**30),
-    "longest": "9" * 5000, "1e308": "1e308", "1e999": "1e999", "nan": "NaN", "infinity": "-Infinity", "text": '"x"',
-    "no text": '""', "path": '"../../../../etc/passwd"', "surrogate": r'"\ud800"', "list": "[1]", "empty list": "[]",
-    "object": '{"a": 1}', "empty object": "{}", "deep": "[" * 500 + "]" * 500,
-}  # fmt: skip
+    "null": "null",
+    "true": "true",
+    "number": "1",
+    "fraction": "1.5",
+    "below": "-5",
+    "huge": str(10**30),
+    "longest": "9" * 5000,
+    "1e308": "1e308",
+    "1e999": "1e999",
+    "nan": "NaN",
+    "infinity": "-Infinity",
+    "text": '"x"',
+    "no text": '""',
+    "path": '"../../../../etc/passwd"',
+    "surrogate": r'"\ud800"',
+    "list": "[1]",
+    "empty list": "[]",
+    "object": '{"a": 1}',
+    "empty object": "{}",
+    "deep": "[" * 500 + "]" * 500,
+}
 
 
 def real() -> Manifest:
@@ -65,13 +81,26 @@ def fits(at: tuple, kind: str) -> bool:
         return kind in ("text", "no text", "path")
     if name == "dtype":
         return kind == "text"
-    return kind in {"given": ("number",), "created": ("number", "fraction"), "used": ("number", "fraction"),
-                    "window": ("number",), "sink": ("number",), "shift": ("number", "fraction"), "seed": ("number",),
-                    "context_noise": ("number", "fraction"), "fps": ("number", "fraction"), "crf": ("number",),
-                    "vae_width": ("number",), "blend": ("number",)}.get(name, ()) or (
-        at[:-1] == ("origin", "stream", "denoising_steps") and kind == "number") or (
-        at == ("origin", "stream", "denoising_steps") and kind == "list") or (
-        at == ("origin", "stream", "chunk") and kind == "number")  # fmt: skip
+    return (
+        kind
+        in {
+            "given": ("number",),
+            "created": ("number", "fraction"),
+            "used": ("number", "fraction"),
+            "window": ("number",),
+            "sink": ("number",),
+            "shift": ("number", "fraction"),
+            "seed": ("number",),
+            "context_noise": ("number", "fraction"),
+            "fps": ("number", "fraction"),
+            "crf": ("number",),
+            "vae_width": ("number",),
+            "blend": ("number",),
+        }.get(name, ())
+        or (at[:-1] == ("origin", "stream", "denoising_steps") and kind == "number")
+        or (at == ("origin", "stream", "denoising_steps") and kind == "list")
+        or (at == ("origin", "stream", "chunk") and kind == "number")
+    )
 
 
 def contents(good: bytes) -> dict[str, bytes]:
@@ -79,20 +108,34 @@ def contents(good: bytes) -> dict[str, bytes]:
     text, fields = good.decode(), json.loads(good)
     twice = text.replace(' "seed": 7', ' "seed": 7, "seed": 8', 1).replace('"unit"', '"unit": "00000000", "unit"', 1)
     return {
-        "empty": b"", "spaces": b" \n", "half": good[: len(good) // 2], "a bracket less": good.rstrip()[:-1],
-        "no JSON": b"\x00" * 4096, "a text": b'"take"', "a list": b"[]", "a number": b"2", "nothing": b"null",
-        "brackets": b"[" * 100_000, "closed brackets": b"[" * 100_000 + b"]" * 100_000, "objects": b'{"a":' * 100_000,
+        "empty": b"",
+        "spaces": b" \n",
+        "half": good[: len(good) // 2],
+        "a bracket less": good.rstrip()[:-1],
+        "no JSON": b"\x00" * 4096,
+        "a text": b'"take"',
+        "a list": b"[]",
+        "a number": b"2",
+        "nothing": b"null",
+        "brackets": b"[" * 100_000,
+        "closed brackets": b"[" * 100_000 + b"]" * 100_000,
+        "objects": b'{"a":' * 100_000,
         "deep in a field": text.replace('"seed": 7', f'"seed": {"[" * 100_000}').encode(),
-        "digits": b'{"format": 2, "used": ' + b"9" * 1_000_000 + b"}", "a mark": b"\xef\xbb\xbf" + good,
-        "UTF-16": text.encode("utf-16"), "Latin-1": text.replace("red", "röt").encode("latin-1"),
-        "twice": twice.encode(), "more behind it": good + b"{}", "no format": json.dumps(
-            {name: value for name, value in fields.items() if name != "format"}).encode(),
+        "digits": b'{"format": 2, "used": ' + b"9" * 1_000_000 + b"}",
+        "a mark": b"\xef\xbb\xbf" + good,
+        "UTF-16": text.encode("utf-16"),
+        "Latin-1": text.replace("red", "röt").encode("latin-1"),
+        "twice": twice.encode(),
+        "more behind it": good + b"{}",
+        "no format": json.dumps({name: value for name, value in fields.items() if name != "format"}).encode(),
         "no checksum": json.dumps({k: v for k, v in fields.items() if k != "checksum"}).encode(),
         "another checksum": json.dumps({**fields, "checksum": "0" * 32}).encode(),
         "checksum of a kind": json.dumps({**fields, "checksum": [1]}).encode(),
-        **{f"format {version}": json.dumps({**fields, "format": version}).encode()
-           for version in (3, 99, 0, -1, 2.0, "x", "2", True, None, [2], {}, 10**30)},
-    }  # fmt: skip
+        **{
+            f"format {version}": json.dumps({**fields, "format": version}).encode()
+            for version in (3, 99, 0, -1, 2.0, "x", "2", True, None, [2], {}, 10**30)
+        },
+    }
 
 
 def obstacles() -> dict[str, Damage]:
@@ -127,8 +170,12 @@ def all_damage() -> dict[str, Damage]:
 
     found = {name: write(lambda good, name=name: contents(good)[name]) for name in contents(manifest_bytes(real()))}
     fields = {"created": "text", "used": "nan", "segments": "empty list", "origin": "empty object", "unit": "path"}
-    found |= {f"{field} {kind}": (lambda path, take, at=(field,), kind=kind: path.write_bytes(
-        changed(vars(take), at, KINDS[kind]))) for field, kind in fields.items()}  # fmt: skip
+    found |= {
+        f"{field} {kind}": (
+            lambda path, take, at=(field,), kind=kind: path.write_bytes(changed(vars(take), at, KINDS[kind]))
+        )
+        for field, kind in fields.items()
+    }
     return found | obstacles()
 
 

@@ -26,8 +26,9 @@ def four_corners(width=64, height=48):
     return picture
 
 
-def write_clip(path, frames, rate=16, stamps=None, base=None, codec="ffv1", pixels=None, options=None, set_up=None,
-               sound=False):  # fmt: skip
+def write_clip(
+    path, frames, rate=16, stamps=None, base=None, codec="ffv1", pixels=None, options=None, set_up=None, sound=False
+):
     """Write frames, uint8 [T, H, W, 3] or [T, H, W, 4].
 
     stamps: the frames' times in units of `base` (default: of a frame). set_up(stream): called before the first frame.

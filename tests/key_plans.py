@@ -33,7 +33,10 @@ FILMS: dict[str, tuple[Plan, Origin, Given]] = {
     "every transition": (_plan(STORY), ORIGIN, Given()),
     "at another rate": (_plan(STORY, 14.0, 24), ORIGIN, Given()),
     "frame by frame": (
-        _plan(STORY, 14.0, 16, 1), Origin("model", "text", "float32", StreamConfig(chunk=1), (832, 480), 7), Given()),
+        _plan(STORY, 14.0, 16, 1),
+        Origin("model", "text", "float32", StreamConfig(chunk=1), (832, 480), 7),
+        Given(),
+    ),
     "an anchor": (_plan(f"* A meadow.\n{STORY}"), ORIGIN, Given()),
     "seeds": (_plan("0s a {seed=1}\n3s b {seed=2, cut}\n6s c"), ORIGIN, Given()),
     "odd letters": (_plan(ODD, 5.0), ORIGIN, Given()),
@@ -44,20 +47,32 @@ FILMS: dict[str, tuple[Plan, Origin, Given]] = {
     "follows a take of another run": (_plan(STORY), ORIGIN, OTHER),
     "other settings": (
         _plan(STORY),
-        Origin("m", "t", "float16", StreamConfig(window=-1, sink=0, shift=3.5, positions="relative",
-                                                 denoising_steps=StreamConfig.even_steps(2)), (128, 80), 2**64 - 1),
-        Given()),
+        Origin(
+            "m",
+            "t",
+            "float16",
+            StreamConfig(
+                window=-1, sink=0, shift=3.5, positions="relative", denoising_steps=StreamConfig.even_steps(2)
+            ),
+            (128, 80),
+            2**64 - 1,
+        ),
+        Given(),
+    ),
     "an hour": (_plan("0s a\n30s b\n1800s c {keep}", 3600.0), ORIGIN, Given()),
-}  # fmt: skip
+}
 
 
 def summary(shots: list[ShotKeys]) -> dict:
     """The shots' starts, the film's first and last key, and a hash of all of them."""
     keys = [key for shot in shots for key in shot.keys]
     return {
-        "starts": [shot.start for shot in shots], "chunks": len(keys), "first": keys[0], "last": keys[-1],
+        "starts": [shot.start for shot in shots],
+        "chunks": len(keys),
+        "first": keys[0],
+        "last": keys[-1],
         "all": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
-    }  # fmt: skip
+    }
 
 
 def computed() -> dict[str, dict]:

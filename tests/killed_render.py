@@ -29,8 +29,14 @@ def main() -> None:
     origin = Origin("model", "text", "float32", StreamConfig(), SIZE, 3)
     take = open_take(TakeStore(sys.argv[1]), TEXT, plan, origin, Encoding(*SIZE), Vae("vae", "float32", 4))
     print("reused", take.reused, flush=True)
-    render_take(take, model, decoder, contexts.__getitem__, lambda take: {},
-                on_step=lambda chunk, step: print("pass", chunk, flush=True))  # fmt: skip
+    render_take(
+        take,
+        model,
+        decoder,
+        contexts.__getitem__,
+        lambda take: {},
+        on_step=lambda chunk, step: print("pass", chunk, flush=True),
+    )
     print("film", take.film_path, flush=True)
 
 

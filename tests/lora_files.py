@@ -3,21 +3,41 @@
 import torch
 
 RANK, ALPHA = 4, 8.0
-LAYERS = ("self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "cross_attn.q", "cross_attn.k", "cross_attn.v",
-          "cross_attn.o", "ffn.0", "ffn.2")  # fmt: skip
-OUTSIDE = ("text_embedding.0", "text_embedding.2", "time_embedding.0", "time_embedding.2", "time_projection.1",
-           "head.head")  # fmt: skip
+LAYERS = (
+    "self_attn.q",
+    "self_attn.k",
+    "self_attn.v",
+    "self_attn.o",
+    "cross_attn.q",
+    "cross_attn.k",
+    "cross_attn.v",
+    "cross_attn.o",
+    "ffn.0",
+    "ffn.2",
+)
+OUTSIDE = (
+    "text_embedding.0",
+    "text_embedding.2",
+    "time_embedding.0",
+    "time_embedding.2",
+    "time_projection.1",
+    "head.head",
+)
 
 DIFFUSERS = {
-    "self_attn.o": "attn1.to_out.0", "cross_attn.o": "attn2.to_out.0", "ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2",
+    "self_attn.o": "attn1.to_out.0",
+    "cross_attn.o": "attn2.to_out.0",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
     **{f"self_attn.{letter}": f"attn1.to_{letter}" for letter in "qkv"},
     **{f"cross_attn.{letter}": f"attn2.to_{letter}" for letter in "qkv"},
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
     "text_embedding.2": "condition_embedder.text_embedder.linear_2",
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",
     "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj", "head.head": "proj_out",
-}  # fmt: skip
+    "time_projection.1": "condition_embedder.time_proj",
+    "head.head": "proj_out",
+}
 
 
 def diffusers(layer):
@@ -73,8 +93,12 @@ NAMINGS = {
     "diffusers_adapter": ("transformer.", diffusers, (".lora_A.style.weight", ".lora_B.style.weight"), False),
     "diffusers_older": ("transformer.", diffusers, (".lora.down.weight", ".lora.up.weight"), False),
     "diffusers_oldest": ("unet.", processors, ("_lora.down.weight", "_lora.up.weight"), False),
-    "diffusers_linear": ("transformer.", diffusers,
-                         (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"), False),
+    "diffusers_linear": (
+        "transformer.",
+        diffusers,
+        (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+        False,
+    ),
     "diffsynth": ("", same, DEFAULT, False),
     "diffsynth_pipe": ("pipe.dit.", same, DEFAULT, False),
     "peft": ("base_model.model.", same, AB, False),
@@ -88,7 +112,7 @@ NAMINGS = {
     "ai_toolkit_dollars": ("transformer$$", dollars, AB, False),
     "wan2gp": ("diffusion_model.", same, DOWN_UP, True),
     "bare_factors": ("diffusion_model.", same, (".lora_A", ".lora_B"), False),
-}  # fmt: skip
+}
 
 # Those that ComfyUI's own LoRA loader reads as they are; of all others it loads no key.
 COMFYUI_READS = {"kohya", "musubi", "diffusion_pipe", "comfyui", "ai_toolkit", "wan2gp", "bare_factors"}

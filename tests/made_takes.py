@@ -10,8 +10,14 @@ from longlive_core.takes.manifest import take_id
 from longlive_core.timeline import parse
 
 SIZE = [128, 80]
-ORIGIN = {"model": "model", "text_encoder": "text", "dtype": "float32", "size": SIZE, "seed": 7,
-          "stream": Origin("", "", "", StreamConfig(), (0, 0), 0).as_json()["stream"]}  # fmt: skip
+ORIGIN = {
+    "model": "model",
+    "text_encoder": "text",
+    "dtype": "float32",
+    "size": SIZE,
+    "seed": 7,
+    "stream": Origin("", "", "", StreamConfig(), (0, 0), 0).as_json()["stream"],
+}
 
 
 def manifest(number: int, timeline: str, seconds: float, used: float = 0.0, **changes) -> Manifest:
@@ -25,9 +31,19 @@ def manifest(number: int, timeline: str, seconds: float, used: float = 0.0, **ch
         start = end
     segments = [{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments]
     unit = f"{number:08x}"
-    facts = {"id": take_id(shots, unit), "timeline": timeline, "exact": plan.to_text(), "origin": ORIGIN,
-             "segments": segments, "shots": shots, "encoding": {"width": 128, "height": 80, "fps": 16.0, "crf": 18},
-             "unit": unit, "vae_width": 8, "created": used, "used": used}  # fmt: skip
+    facts = {
+        "id": take_id(shots, unit),
+        "timeline": timeline,
+        "exact": plan.to_text(),
+        "origin": ORIGIN,
+        "segments": segments,
+        "shots": shots,
+        "encoding": {"width": 128, "height": 80, "fps": 16.0, "crf": 18},
+        "unit": unit,
+        "vae_width": 8,
+        "created": used,
+        "used": used,
+    }
     return Manifest(**{**facts, **changes})
 
 

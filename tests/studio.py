@@ -48,8 +48,9 @@ class Studio:
             if frames is not None:
                 decoded.append(chunk)
 
-        self.take = render_take(take, self.model, self.decoder, self.contexts.__getitem__, no_tags, on_chunk, on_step,
-                                live)  # fmt: skip
+        self.take = render_take(
+            take, self.model, self.decoder, self.contexts.__getitem__, no_tags, on_chunk, on_step, live
+        )
         return steps, decoded
 
     def latents(self, take):

@@ -94,8 +94,9 @@ def test_transparent_places_are_white_and_that_is_said():
     """Forbids what lies hidden below, as everything that cuts a fourth channel off shows it."""
     notes = []
     half = checked_pictures(picture(1.0, 0.0, 0.0, 0.5), SIZE, notes.append)
-    assert half[0, 0, 0].tolist() == [1.0, 0.5, 0.5] and notes == ["start_image is transparent in places: they are "
-                                                                   "white here"]  # fmt: skip
+    assert half[0, 0, 0].tolist() == [1.0, 0.5, 0.5] and notes == [
+        "start_image is transparent in places: they are white here"
+    ]
     assert checked_pictures(picture(1.0, 0.0, 0.0, 1.0), SIZE, pytest.fail)[0, 0, 0].tolist() == [1.0, 0.0, 0.0]
 
 

@@ -120,7 +120,10 @@ def test_captions_between_the_units_and_after_the_start(tmp_path):
     """Forbids captions that snap to units, and a first one that is pulled to the film's start."""
     found = subtitles(write(tmp_path / "film.mp4", [Caption(4, "a"), Caption(5, "b"), Caption(20, "c")]))
     assert [(round(16 * start), round(16 * end), text) for start, end, text in found] == [
-        (4, 5, "a"), (5, 20, "b"), (20, 33, "c")]  # fmt: skip
+        (4, 5, "a"),
+        (5, 20, "b"),
+        (20, 33, "c"),
+    ]
 
 
 def test_a_text_that_is_too_long_is_cut_after_a_letter(tmp_path):
@@ -128,8 +131,12 @@ def test_a_text_that_is_too_long_is_cut_after_a_letter(tmp_path):
     texts = ["\u96ea" * 21845, "\u96ea" * 21846, "x" + "\U0001f43c" * 20000, "half \ud83d a pair", ""]
     captions = [Caption(index, text) for index, text in enumerate(texts)]
     found = [text for _, _, text in subtitles(write(tmp_path / "film.mp4", captions))]
-    assert found == [texts[0], "\u96ea" * 21844 + "\u2026", "x" + "\U0001f43c" * 16382 + "\u2026",
-                     "half <U+D83D> a pair"]  # fmt: skip
+    assert found == [
+        texts[0],
+        "\u96ea" * 21844 + "\u2026",
+        "x" + "\U0001f43c" * 16382 + "\u2026",
+        "half <U+D83D> a pair",
+    ]
 
 
 def test_a_long_film_is_written_as_it_grows(tmp_path):
@@ -144,8 +151,11 @@ def test_a_long_film_is_written_as_it_grows(tmp_path):
     joiner.close()
     with av.open(str(tmp_path / "film.mp4")) as container:
         video, words = container.streams.video[0], container.streams.subtitles[0]
-        places = [(packet.stream is words, packet.pos, packet.dts * packet.time_base)
-                  for packet in container.demux(video, words) if packet.size > 2]  # fmt: skip
+        places = [
+            (packet.stream is words, packet.pos, packet.dts * packet.time_base)
+            for packet in container.demux(video, words)
+            if packet.size > 2
+        ]
     places.sort(key=lambda place: place[1])
     assert [time for _, _, time in places] == sorted(time for _, _, time in places)
     assert sum(is_text for is_text, _, _ in places) == 2

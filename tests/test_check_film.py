@@ -29,9 +29,18 @@ def test_it_leaves_film_pictures_and_a_report(short, tmp_path, capsys):
     assert (folder / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert hashlib.sha256((weights_folder() / DIT_FILE).read_bytes()).hexdigest() in text
     assert hashlib.sha256((folder / "film.mp4").read_bytes()).hexdigest() in text
-    for wanted in ("The film was rendered.", torch.__version__, "float32", "128 x 80, 42 frames, 4 chunks, seed 0",
-                   "4 made: the first", "memory, estimated", "memory, at most", "resident", "frames/s",
-                   "all in order"):  # fmt: skip
+    for wanted in (
+        "The film was rendered.",
+        torch.__version__,
+        "float32",
+        "128 x 80, 42 frames, 4 chunks, seed 0",
+        "4 made: the first",
+        "memory, estimated",
+        "memory, at most",
+        "resident",
+        "frames/s",
+        "all in order",
+    ):
         assert wanted in text, wanted
     assert str(folder / "report.md") in capsys.readouterr().out
 

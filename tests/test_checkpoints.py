@@ -106,11 +106,17 @@ def encoded(config):
     return torch.tensor(list(config.encode()), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(("config", "said"), [
-    ('{"attention": "comfy_kitchen_int8"}', "(comfy_kitchen_int8)"),
-    ('{"attention": [{"method": "comfy_kitchen_sol", "tau": 0.1}]}', '([{"method": "comfy_kitchen_sol", "tau": 0.1}])'),
-    ("not JSON", "(unreadable)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('{"attention": "comfy_kitchen_int8"}', "(comfy_kitchen_int8)"),
+        (
+            '{"attention": [{"method": "comfy_kitchen_sol", "tau": 0.1}]}',
+            '([{"method": "comfy_kitchen_sol", "tau": 0.1}])',
+        ),
+        ("not JSON", "(unreadable)"),
+    ],
+)
 def test_attention_that_a_file_asks_for_is_named(tmp_path, weights, caplog, config, said):
     """Forbids a refusal of files that newer ComfyUIs write, and leaving out in silence what they ask for."""
     save_file(prefixed({**weights, WISH: encoded(config)}, "model.diffusion_model."), tmp_path / "model.safetensors")

@@ -48,9 +48,13 @@ def tiny_pipeline(monkeypatch, tiny_model):
     def load(*arguments, **named):
         asked.append((arguments, named))
         return SimpleNamespace(
-            model=tiny_model, decoder=decoder, encode=encode, stream=StreamConfig(), default_size=(48, 32),
+            model=tiny_model,
+            decoder=decoder,
+            encode=encode,
+            stream=StreamConfig(),
+            default_size=(48, 32),
             text=SimpleNamespace(cuts=lambda texts: []),
-        )  # fmt: skip
+        )
 
     monkeypatch.setattr(Pipeline, "load", load)
     monkeypatch.setattr(pipeline, "default_size", lambda model: (48, 32))
@@ -187,9 +191,23 @@ def test_memory_that_ends_while_loading_is_told(capsys, tmp_path, monkeypatch):
 def test_model_options_reach_the_loader(capsys, tmp_path, tiny_pipeline):
     """Forbids options that are parsed and dropped."""
     code, _, err = run(
-        capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "1", "--steps", "1",
-        "--preset", "self-forcing", "--lora-strength", "0.5", "--lora-alpha", "64", "--no-prefer-ema",
-    )  # fmt: skip
+        capsys,
+        "render",
+        "a ball",
+        "-o",
+        str(tmp_path / "film.mp4"),
+        "--duration",
+        "1",
+        "--steps",
+        "1",
+        "--preset",
+        "self-forcing",
+        "--lora-strength",
+        "0.5",
+        "--lora-alpha",
+        "64",
+        "--no-prefer-ema",
+    )
     assert code == 0, err
     ((_, named),) = tiny_pipeline
     wanted = {"preset": "self-forcing", "lora_strength": 0.5, "lora_alpha": 64.0, "prefer_ema": False}
@@ -247,9 +265,24 @@ def test_render_from_end_to_end(capsys, tmp_path, tiny_pipeline):
     timeline = tmp_path / "timeline.txt"
     timeline.write_text("* A red ball.\n0s It rolls\n1s It hops {keep}\n2s It stops {cut}\n", encoding="utf-8")
     code, out, err = run(
-        capsys, "render", str(timeline), "-o", str(film), "--duration", "2.5", "--seed", "7", "--steps", "2",
-        "--contact-sheet", str(sheet), "--lora", "x.pt", "--dtype", "fp32",
-    )  # fmt: skip
+        capsys,
+        "render",
+        str(timeline),
+        "-o",
+        str(film),
+        "--duration",
+        "2.5",
+        "--seed",
+        "7",
+        "--steps",
+        "2",
+        "--contact-sheet",
+        str(sheet),
+        "--lora",
+        "x.pt",
+        "--dtype",
+        "fp32",
+    )
     assert code == 0, err
     # shots of 3 and 1 chunks: 33 + 9 frames
     assert "4 chunks, 42 frames, 2.62 s at 16 fps" in out and "frames/s" in out
@@ -283,10 +316,32 @@ def test_equal_commands_make_equal_films(capsys, tmp_path, tiny_pipeline):
 def test_settings_reach_the_run(capsys, tmp_path, tiny_pipeline):
     """Forbids options that are parsed and dropped; frame-wise chunks also change the plan."""
     code, out, err = run(
-        capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "1", "--steps", "1",
-        "--chunk", "1", "--window", "5", "--sink", "2", "--shift", "3", "--sink-policy", "refreshed",
-        "--positions", "relative", "--width", "32", "--height", "16",
-    )  # fmt: skip
+        capsys,
+        "render",
+        "a ball",
+        "-o",
+        str(tmp_path / "film.mp4"),
+        "--duration",
+        "1",
+        "--steps",
+        "1",
+        "--chunk",
+        "1",
+        "--window",
+        "5",
+        "--sink",
+        "2",
+        "--shift",
+        "3",
+        "--sink-policy",
+        "refreshed",
+        "--positions",
+        "relative",
+        "--width",
+        "32",
+        "--height",
+        "16",
+    )
     assert code == 0, err
     assert "5 chunks, 17 frames" in out
     assert frames_of(tmp_path / "film.mp4").shape == (17, 16, 32, 3)
@@ -317,10 +372,34 @@ def film(capsys, tmp_path, tiny_pipeline):
     """A film with nothing by default but the model's name, and prompts whose times follow the exact duration."""
     path = tmp_path / "film.mp4"
     code, _, err = run(
-        capsys, "render", "a ball | a cube {keep} | a cone {cut}", "-o", str(path), "--duration", "2.2", "--seed", "7",
-        "--steps", "2", "--shift", "3", "--window", "5", "--sink", "1", "--sink-policy", "refreshed", "--chunk", "1",
-        "--positions", "relative", "--width", "32", "--height", "16",
-    )  # fmt: skip
+        capsys,
+        "render",
+        "a ball | a cube {keep} | a cone {cut}",
+        "-o",
+        str(path),
+        "--duration",
+        "2.2",
+        "--seed",
+        "7",
+        "--steps",
+        "2",
+        "--shift",
+        "3",
+        "--window",
+        "5",
+        "--sink",
+        "1",
+        "--sink-policy",
+        "refreshed",
+        "--chunk",
+        "1",
+        "--positions",
+        "relative",
+        "--width",
+        "32",
+        "--height",
+        "16",
+    )
     assert code == 0, err
     return path
 
@@ -367,8 +446,16 @@ def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys
 
 def test_options_win_over_the_film(capsys, tmp_path, film):
     """Forbids options that are ignored where the film says something else."""
-    changes = {"seed": 0, "shift": 4.0, "window": 7, "sink": 3, "sink_policy": "held", "positions": "absolute",
-               "width": 48, "height": 32}  # fmt: skip
+    changes = {
+        "seed": 0,
+        "shift": 4.0,
+        "window": 7,
+        "sink": 3,
+        "sink_policy": "held",
+        "positions": "absolute",
+        "width": 48,
+        "height": 32,
+    }
     options = [word for name, value in changes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     before, path = record_of(film), tmp_path / "other.mp4"
     code, _, err = run(capsys, "render", str(film), "-o", str(path), "--steps", "1", "--duration", "3", *options)

@@ -18,8 +18,20 @@ SETTINGS = ["--width", "64", "--height", "48", "--steps", "1", "--dtype", "fp32"
 def render(tmp_path, text, *more, seconds="1.3", name="film.mp4"):
     """-> exit code, frames of the film where there is one."""
     film = tmp_path / name
-    code = main(["render", text, "-o", str(film), "--duration", seconds, "--takes", str(tmp_path / "takes"), *SETTINGS,
-                 *map(str, more)])  # fmt: skip
+    code = main(
+        [
+            "render",
+            text,
+            "-o",
+            str(film),
+            "--duration",
+            seconds,
+            "--takes",
+            str(tmp_path / "takes"),
+            *SETTINGS,
+            *map(str, more),
+        ]
+    )
     return code, (frames_of(film) if code == 0 else [])
 
 
@@ -71,8 +83,24 @@ def test_a_film_goes_on_after_a_take(tmp_path):
     code, branch = render(tmp_path, "A blue ball {cut}", "--extend", take, "--branch-at", 1, name="branch.mp4")
     assert code == 0 and len(branch) == 9 + 21
     assert newest(tmp_path).timeline == "0c A red ball\n1c A blue ball {cut}"
-    code = main(["render", "A star {cut}", "-o", str(tmp_path / "same.mp4"), "--duration", "0.5", "--takes",
-                 str(tmp_path / "takes"), "--extend", take, "--steps", "1", "--dtype", "fp32"])  # fmt: skip
+    code = main(
+        [
+            "render",
+            "A star {cut}",
+            "-o",
+            str(tmp_path / "same.mp4"),
+            "--duration",
+            "0.5",
+            "--takes",
+            str(tmp_path / "takes"),
+            "--extend",
+            take,
+            "--steps",
+            "1",
+            "--dtype",
+            "fp32",
+        ]
+    )
     assert code == 0 and frames_of(tmp_path / "same.mp4")[0].shape[:2] == (48, 64), "the take's size"
 
 

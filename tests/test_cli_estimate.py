@@ -23,8 +23,22 @@ def shell(capsys, tmp_path, files, monkeypatch):
 
 def dry(shell, text=STORY, seconds=2.8, *more, store=True):
     where = ("--takes", shell.store) if store else ()
-    return shell.run("render", text, "--dry-run", "--duration", seconds, "--steps", 1, "--width", 32, "--height", 16,
-                     *where, *shell.model, *more)  # fmt: skip
+    return shell.run(
+        "render",
+        text,
+        "--dry-run",
+        "--duration",
+        seconds,
+        "--steps",
+        1,
+        "--width",
+        32,
+        "--height",
+        16,
+        *where,
+        *shell.model,
+        *more,
+    )
 
 
 def tree(folder):
@@ -187,31 +201,64 @@ def test_a_film_that_outgrows_the_limit_ends_there(shell, monkeypatch):
     assert code == 0 and "it was not finished" in out and len(shell.frames()) == 45
 
 
-@pytest.mark.parametrize(("text", "size"), [
-    ("1", 1), ("500MB", 500 * 10**6), ("20GB", 20 * 10**9), ("20 gb", 20 * 10**9), ("1.5k", 1500), ("2GiB", 2**31),
-    (" 3T ", 3 * 10**12), ("7b", 7),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("500MB", 500 * 10**6),
+        ("20GB", 20 * 10**9),
+        ("20 gb", 20 * 10**9),
+        ("1.5k", 1500),
+        ("2GiB", 2**31),
+        (" 3T ", 3 * 10**12),
+        ("7b", 7),
+    ],
+)
 def test_sizes(text, size):
     """Forbids 20GB read as 20 bytes, or as 20 GiB."""
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", [
-    "", "0", "0GB", "-1GB", "GB", "20 G B", "20XB", "1e9", "nan", "inf", "0.0001kB", "\u0663GB", "9" * 400 + "TB",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "0GB",
+        "-1GB",
+        "GB",
+        "20 G B",
+        "20XB",
+        "1e9",
+        "nan",
+        "inf",
+        "0.0001kB",
+        "\u0663GB",
+        "9" * 400 + "TB",
+    ],
+)
 def test_sizes_that_are_none(text):
     """Forbids a limit that nobody meant."""
     with pytest.raises(argparse.ArgumentTypeError, match="is no size; write it like 20GB"):
         parse_size(text)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["render", "0s a"], "Give -o FILM.mp4 (only --dry-run goes without)"),
-    (["render", "0s a", "--takes-limit", "lots"], "'lots' is no size; write it like 20GB, 500MB, or in bytes"),
-    (["render", "0s a", "-o", "film.mp4", "--takes-limit", "1GB"], "--takes-limit is for the folder of --takes FOLDER"),
-    (["render", "0s a", "--dry-run", "-o", "film.mkv"], "must end in .mp4"),
-    (["render", "0s a", "--dry-run", "--width", "100", "--height", "80"], "width and height must be multiples of 16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["render", "0s a"], "Give -o FILM.mp4 (only --dry-run goes without)"),
+        (["render", "0s a", "--takes-limit", "lots"], "'lots' is no size; write it like 20GB, 500MB, or in bytes"),
+        (
+            ["render", "0s a", "-o", "film.mp4", "--takes-limit", "1GB"],
+            "--takes-limit is for the folder of --takes FOLDER",
+        ),
+        (["render", "0s a", "--dry-run", "-o", "film.mkv"], "must end in .mp4"),
+        (
+            ["render", "0s a", "--dry-run", "--width", "100", "--height", "80"],
+            "width and height must be multiples of 16",
+        ),
+    ],
+)
 def test_mistakes_in_the_arguments(capsys, tmp_path, monkeypatch, arguments, words):
     """Forbids minutes of loading before a missing or useless argument comes out, and a traceback for it."""
     monkeypatch.chdir(tmp_path)

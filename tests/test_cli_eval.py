@@ -35,8 +35,13 @@ def test_a_toybox_film_from_end_to_end(film, tmp_path, capsys):
     code, out, _ = run(capsys, film, "--toybox", "--stride", "8", "--out", str(tmp_path))
     assert code == 0 and "adherence 1.00" in out and "switch at 4.31 s (recache)" in out and "note:" not in out
     assert {path.name for path in tmp_path.iterdir()} == {
-        "film_adherence.png", "film_drift.png", "films.csv", "results.json", "segments.csv", "switches.csv"
-    }  # fmt: skip
+        "film_adherence.png",
+        "film_drift.png",
+        "films.csv",
+        "results.json",
+        "segments.csv",
+        "switches.csv",
+    }
     settings = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["settings"]
     assert settings["judge_stride"] == 8 and settings["feature_stride"] == 8 and settings["clip"] is None
 
@@ -44,8 +49,21 @@ def test_a_toybox_film_from_end_to_end(film, tmp_path, capsys):
 def test_models_of_the_user(film, tmp_path, capsys):
     """Forbids --clip and --dino that are not passed on."""
     clip, dino = save_clip(tmp_path / "clip"), save_dino(tmp_path / "dino")
-    code, out, _ = run(capsys, film, "--clip", clip, "--dino", dino, "--device", "cpu", "--stride", "12", "--no-plots",
-                       "--out", str(tmp_path / "out"))  # fmt: skip
+    code, out, _ = run(
+        capsys,
+        film,
+        "--clip",
+        clip,
+        "--dino",
+        dino,
+        "--device",
+        "cpu",
+        "--stride",
+        "12",
+        "--no-plots",
+        "--out",
+        str(tmp_path / "out"),
+    )
     assert code == 0 and "CLIP score" in out
     result = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
     assert result["films"][0]["features"]["subject_consistency"] is not None

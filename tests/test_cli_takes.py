@@ -33,8 +33,24 @@ class Shell:
         return code, *self.capsys.readouterr()
 
     def render(self, text=STORY, seconds=2.8, film="film.mp4", *more):
-        return self.run("render", text, "-o", self.folder / film, "--duration", seconds, "--steps", 1, "--width", 32,
-                        "--height", 16, "--takes", self.store, *self.model, *more)  # fmt: skip
+        return self.run(
+            "render",
+            text,
+            "-o",
+            self.folder / film,
+            "--duration",
+            seconds,
+            "--steps",
+            1,
+            "--width",
+            32,
+            "--height",
+            16,
+            "--takes",
+            self.store,
+            *self.model,
+            *more,
+        )
 
     def frames(self, film="film.mp4"):
         with av.open(str(self.folder / film)) as container:
@@ -115,14 +131,17 @@ def test_a_film_in_use_is_no_error(shell, monkeypatch):
     assert [len(shell.frames(f"film.{number}.mp4")) for number in (1, 2)] == [69, 45]
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["list", "--takes", "nowhere"], "there is no folder 'nowhere'"),
-    (["show", "xyz", "--takes", "."], "'xyz' is not the id of a take"),
-    (["remove", "0" * 12, "--takes", "."], "there is no take 000000000000"),
-    (["join", "0" * 12, "--takes", ".", "-o", "film.mp4"], "there is no take 000000000000"),
-    (["show", "0" * 12], "--takes"),
-    ([], "ACTION"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "--takes", "nowhere"], "there is no folder 'nowhere'"),
+        (["show", "xyz", "--takes", "."], "'xyz' is not the id of a take"),
+        (["remove", "0" * 12, "--takes", "."], "there is no take 000000000000"),
+        (["join", "0" * 12, "--takes", ".", "-o", "film.mp4"], "there is no take 000000000000"),
+        (["show", "0" * 12], "--takes"),
+        ([], "ACTION"),
+    ],
+)
 def test_mistakes(shell, monkeypatch, arguments, words):
     """Forbids tracebacks."""
     monkeypatch.chdir(shell.folder)
@@ -143,9 +162,25 @@ def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
     no_caption = "longlive_core.film.contact_sheet._caption_at"
     monkeypatch.setattr(no_caption, lambda seconds, captions: pytest.fail() if captions else "")
     takes = ("--takes", shell.store) if stored else ()
-    code, out, err = shell.run("render", STORY, "-o", shell.folder / "film.mp4", "--duration", 2.8, "--steps", 1,
-                               "--width", 32, "--height", 16, *takes, *shell.model, "--no-metadata",
-                               "--contact-sheet", shell.folder / "sheet.png")  # fmt: skip
+    code, out, err = shell.run(
+        "render",
+        STORY,
+        "-o",
+        shell.folder / "film.mp4",
+        "--duration",
+        2.8,
+        "--steps",
+        1,
+        "--width",
+        32,
+        "--height",
+        16,
+        *takes,
+        *shell.model,
+        "--no-metadata",
+        "--contact-sheet",
+        shell.folder / "sheet.png",
+    )
     assert code == 0, err
     films = [shell.folder / "film.mp4"]
     if stored:

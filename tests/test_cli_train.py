@@ -9,8 +9,22 @@ from longlive_core.train.checkpoint import checkpoints
 
 pytestmark = pytest.mark.slow
 
-TINY = ["--device", "cpu", "--set", "size=[32, 32]", "--set", "lengths={clip: 6, new: 3, longest: 9}", "--set",
-        "steps=2", "--set", "save_every=1", "--set", "sample_every=2", "--set", "sample_seconds=1"]  # fmt: skip
+TINY = [
+    "--device",
+    "cpu",
+    "--set",
+    "size=[32, 32]",
+    "--set",
+    "lengths={clip: 6, new: 3, longest: 9}",
+    "--set",
+    "steps=2",
+    "--set",
+    "save_every=1",
+    "--set",
+    "sample_every=2",
+    "--set",
+    "sample_seconds=1",
+]
 
 
 def test_a_run_writes_checkpoints_scalars_and_a_film_and_goes_on(tmp_path, capsys):
@@ -39,19 +53,22 @@ def answer(capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["nothing"], "there is no configuration nothing: give a file, or one of debug"),
-    (["debug", "--set", "steps"], "--set steps: it must be NAME=VALUE"),
-    (["debug", "--set", "stepz=3"], "unknown setting stepz"),
-    (["debug", "--set", "steps=0"], "steps 0: it must be at least 1"),
-    (["debug", "--set", "prompts=nowhere.txt"], "nowhere.txt"),
-    (["debug", "--set", "steps.x=1"], "unknown setting steps.x: steps is 12, not a table of settings"),
-    (["debug", "--set", "models.student=[a"], "debug.yaml: while parsing"),
-    (["debug", "--set", "lora=null", "--set", "lora.rank=0"], "LoRA rank 0"),
-    (["debug", "--set", "models.teacher=nowhere.safetensors"], "models.teacher: "),
-    (["debug", "--set", "follow_ups=then.txt"], "the toybox has its own"),
-    (["debug", "--device", "banana"], "no device 'banana' here"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nothing"], "there is no configuration nothing: give a file, or one of debug"),
+        (["debug", "--set", "steps"], "--set steps: it must be NAME=VALUE"),
+        (["debug", "--set", "stepz=3"], "unknown setting stepz"),
+        (["debug", "--set", "steps=0"], "steps 0: it must be at least 1"),
+        (["debug", "--set", "prompts=nowhere.txt"], "nowhere.txt"),
+        (["debug", "--set", "steps.x=1"], "unknown setting steps.x: steps is 12, not a table of settings"),
+        (["debug", "--set", "models.student=[a"], "debug.yaml: while parsing"),
+        (["debug", "--set", "lora=null", "--set", "lora.rank=0"], "LoRA rank 0"),
+        (["debug", "--set", "models.teacher=nowhere.safetensors"], "models.teacher: "),
+        (["debug", "--set", "follow_ups=then.txt"], "the toybox has its own"),
+        (["debug", "--device", "banana"], "no device 'banana' here"),
+    ],
+)
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
     """Forbids a traceback for what the user can mend, and a run that begins before its mistakes are told."""
     told = answer(capsys, "--device", "cpu", *arguments, "--out", str(tmp_path / "run"))

@@ -148,8 +148,12 @@ def test_what_holds_no_pictures_is_named(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>")
     write_sound(tmp_path / "sound.m4a")
-    for name, words in (("words.txt", "neither a picture nor a video"), ("empty.mp4", "neither a picture nor a video"),
-                        ("drawing.svg", "not known here"), ("sound.m4a", "holds only sound")):  # fmt: skip
+    for name, words in (
+        ("words.txt", "neither a picture nor a video"),
+        ("empty.mp4", "neither a picture nor a video"),
+        ("drawing.svg", "not known here"),
+        ("sound.m4a", "holds only sound"),
+    ):
         with pytest.raises(ValueError, match=words):
             levels(tmp_path / name)
 
@@ -187,6 +191,7 @@ def test_an_angle_that_is_no_quarter_turn_is_named(tmp_path):
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path):
     """Forbids squeezed pictures of anamorphic clips."""
+
     def wide(stream):
         stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
 
@@ -203,8 +208,9 @@ MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # tag:
 
 
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize(("tag", "height", "weights"), [(1, 48, 1), (6, 48, 6), (9, 48, 9), (None, 48, 6),
-                                                        (None, 720, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tag", "height", "weights"), [(1, 48, 1), (6, 48, 6), (9, 48, 9), (None, 48, 6), (None, 720, 1)]
+)
 def test_colours_come_back_whatever_they_are_coded_in(tmp_path, full, tag, height, weights):
     """Forbids BT.709 read as 601, washed-out full range, and untagged HD read as SD."""
     red, blue = MATRICES[weights]
@@ -246,6 +252,7 @@ def test_ten_bits_are_read(tmp_path):
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_named(tmp_path, transfer, name):
     """Forbids the pale colours of an HDR clip that is read as if it were none."""
+
     def tag(stream):
         stream.codec_context.color_trc, stream.codec_context.color_primaries = transfer, 9
 
@@ -255,8 +262,12 @@ def test_hdr_is_named(tmp_path, transfer, name):
 
 
 def test_wide_colours_are_named(tmp_path):
-    path = write_clip(tmp_path / "clip.mp4", four_corners()[None], codec="libx264",
-                      set_up=lambda stream: setattr(stream.codec_context, "color_primaries", 9))  # fmt: skip
+    path = write_clip(
+        tmp_path / "clip.mp4",
+        four_corners()[None],
+        codec="libx264",
+        set_up=lambda stream: setattr(stream.codec_context, "color_primaries", 9),
+    )
     notes = []
     corners(path, notes)
     assert len(notes) == 1 and "BT.2020" in notes[0]
@@ -282,8 +293,7 @@ def test_interlaced_clips_are_not_combed(tmp_path):
     frames = np.zeros((6, 48, 64, 3), np.uint8)
     frames[:, ::2, 8:24] = 255
     frames[:, 1::2, 40:56] = 255
-    path = write_clip(tmp_path / "clip.mp4", frames, 25, codec="libx264",
-                      options={"x264-params": "tff=1", "crf": "2"})  # fmt: skip
+    path = write_clip(tmp_path / "clip.mp4", frames, 25, codec="libx264", options={"x264-params": "tff=1", "crf": "2"})
     notes = []
     picture = read_clip(path, SIZE, 25, notes.append)[0, 8:40].mean(dim=-1)
     assert picture[:, 10:22].min() > 0.9 and picture[:, 42:54].max() < 0.1
@@ -291,6 +301,7 @@ def test_interlaced_clips_are_not_combed(tmp_path):
 
 
 # --- films that are measured
+
 
 def test_a_film_of_no_constant_rate_is_not_measured(tmp_path):
     """Forbids prompts scored beside their frames."""

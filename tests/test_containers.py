@@ -67,8 +67,10 @@ def test_wrappers_are_taken_away(tmp_path, weights, wrap):
 
 def test_two_models_under_prefixes_are_not_mixed(tmp_path, weights):
     """Forbids that one of two is taken without a word, or both."""
-    save_file({**prefixed(weights, "net."), **{n: w.clone() for n, w in prefixed(weights, "module.").items()}},
-              tmp_path / "two.safetensors")  # fmt: skip
+    save_file(
+        {**prefixed(weights, "net."), **{n: w.clone() for n, w in prefixed(weights, "module.").items()}},
+        tmp_path / "two.safetensors",
+    )
     assert "holds 2 diffusion models under different prefixes (module., net.)" in message(
         load_state_dict, tmp_path / "two.safetensors"
     )
@@ -254,9 +256,13 @@ def test_what_is_taken_is_told(both, caplog):
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [((), "weights"), (("--weights", "generator"), "weights"), (("--weights", "generator_ema"), "average"),
-     (("--prefer-ema",), "average")],
-)  # fmt: skip
+    [
+        ((), "weights"),
+        (("--weights", "generator"), "weights"),
+        (("--weights", "generator_ema"), "average"),
+        (("--prefer-ema",), "average"),
+    ],
+)
 def test_the_command_line_chooses(tmp_path, both, request, options, expected):
     """Forbids `convert` that knows no moving average."""
     target = tmp_path / "out.safetensors"

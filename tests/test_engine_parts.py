@@ -102,8 +102,18 @@ def walk(cache, chunks):
 
 def small_cache(window=12, sink=3, chunk=3):
     walk.frame = 0
-    return RollingCache(layers=1, batch=1, window=window, sink=sink, chunk=chunk, tokens=1, heads=1, head_dim=1,
-                        device=torch.device("cpu"), dtype=torch.float32)  # fmt: skip
+    return RollingCache(
+        layers=1,
+        batch=1,
+        window=window,
+        sink=sink,
+        chunk=chunk,
+        tokens=1,
+        heads=1,
+        head_dim=1,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
 
 
 def seen(cache):

@@ -35,8 +35,9 @@ def plan_of(text="0c a\n4c b", chunks=8):
 
 
 def take_of(store, plan):
-    return plan_take(store, "", plan, Origin("m", "t", "float32", StreamConfig(), SIZE, 0), Encoding(*SIZE),
-                     Vae("vae", "float32", 4))  # fmt: skip
+    return plan_take(
+        store, "", plan, Origin("m", "t", "float32", StreamConfig(), SIZE, 0), Encoding(*SIZE), Vae("vae", "float32", 4)
+    )
 
 
 def fill(take, chunks, video=b""):
@@ -161,9 +162,17 @@ def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(tmp_path):
     assert module.free_disk(Path("new")) is not None
 
 
-@pytest.mark.parametrize(("seconds", "words"), [
-    (0.2, "1 s"), (40, "40 s"), (99, "99 s"), (100, "2 min"), (3540, "59 min"), (12000, "3 h 20 min"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 s"),
+        (40, "40 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (3540, "59 min"),
+        (12000, "3 h 20 min"),
+    ],
+)
 def test_durations_for_people(seconds, words):
     """Forbids '12000.0 s'."""
     assert duration(seconds) == words
@@ -183,15 +192,17 @@ def test_the_pocket_models_films_are_as_large_as_estimated(tmp_path):
     """Forbids an estimate of the disk that has nothing to do with what is written."""
     pipeline, book = Pipeline.load(device="cpu"), SpeedBook(tmp_path / "cache")
     stream, size, sizes = pipeline.stream, pipeline.default_size, []
-    for number, (text, chunks) in enumerate((("A red ball bounces on a meadow.", 4),
-                                             ("A blue star moves right in the night sky.", 7))):  # fmt: skip
+    for number, (text, chunks) in enumerate(
+        (("A red ball bounces on a meadow.", 4), ("A blue star moves right in the night sky.", 7))
+    ):
         plan = parse(text).plan((12 * chunks - 3) / 16)
         store, path = TakeStore(tmp_path / str(number)), tmp_path / f"{number}.mp4"
         run = {"timeline": text, "stream": stream, "seed": 1, "size": size}
         take = plan_stored(pipeline, plan, store, **run)
         expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book, take=take)
-        render_stored(pipeline, plan, path, store, metadata={}, on_chunk=lambda *_: None, say=lambda _: None,
-                      book=book, **run)  # fmt: skip
+        render_stored(
+            pipeline, plan, path, store, metadata={}, on_chunk=lambda *_: None, say=lambda _: None, book=book, **run
+        )
         assert latents_in(store) == expected.latents
         units = sum(unit.stat().st_size for unit in store.folder.glob("chunks/*/*.mp4"))
         sizes.append((expected, path.stat().st_size, latents_in(store) + units + 2 * path.stat().st_size))

@@ -108,9 +108,14 @@ def test_copies_are_named(capsys, tmp_path, weights):
     assert code == 1 and "holds blocks that are copies: 1 (blocks.2 of blocks.1)" in found[0]
     one = {"blocks.0.self_attn.k.weight": weights[Q]}
     code, found = faults(capsys, saved(tmp_path / "model.safetensors", {**weights, **one}))
-    assert code == 1 and f"the same numbers under two names: 1 (blocks.0.self_attn.q.weight = {next(iter(one))})" in \
-        found[0].replace("blocks.0.self_attn.k.weight = blocks.0.self_attn.q.weight",
-                         "blocks.0.self_attn.q.weight = blocks.0.self_attn.k.weight")  # fmt: skip
+    assert (
+        code == 1
+        and f"the same numbers under two names: 1 (blocks.0.self_attn.q.weight = {next(iter(one))})"
+        in found[0].replace(
+            "blocks.0.self_attn.k.weight = blocks.0.self_attn.q.weight",
+            "blocks.0.self_attn.q.weight = blocks.0.self_attn.k.weight",
+        )
+    )
 
 
 def test_a_last_block_that_is_missing(capsys, tmp_path):
@@ -166,11 +171,14 @@ def test_a_sound_lora_has_none(capsys, tmp_path, weights):
         (lambda name, t: torch.full_like(t, float("nan")) if "lora_up" in name else t, (), "NaN or infinity in 36 ("),
         (lambda name, t: torch.ones_like(t) if "lora_down" in name else t, (), "one and the same number in 36 ("),
         (lambda name, t: torch.tensor(1e7) if name.endswith("alpha") else t, (), "outweighs the model by more"),
-        (lambda name, t: torch.zeros_like(t) if "_1_self_attn_q.lora_up" in name else t, (),
-         "so 1 of its 36 layers have no effect"),
+        (
+            lambda name, t: torch.zeros_like(t) if "_1_self_attn_q.lora_up" in name else t,
+            (),
+            "so 1 of its 36 layers have no effect",
+        ),
     ],
     ids=["up", "alpha", "strength", "tiny", "too small to count", "nan", "constant", "alpha too large", "one layer"],
-)  # fmt: skip
+)
 def test_loras_without_effect_and_with_too_much(capsys, tmp_path, weights, change, options, words):
     """Forbids "merged into 36 of N tensors" for a LoRA that changes nothing, or destroys everything."""
     made = changes(weights)
@@ -187,10 +195,14 @@ def test_loras_without_effect_and_with_too_much(capsys, tmp_path, weights, chang
 
 def test_a_lora_of_which_a_block_is_lost(weights):
     """Forbids a damaged LoRA that is merged as if it had been trained that way."""
-    parts = {f"blocks.{block}.ffn.0": LoraLayer(torch.rand(2, 8), torch.rand(8, 2), 2.0)
-             for block in range(30) if block != 13}  # fmt: skip
-    assert lora_findings(parts) == ["lacks layers between others that it has: 1 (blocks.13.ffn.0); "
-                                    "download the file again"]  # fmt: skip
+    parts = {
+        f"blocks.{block}.ffn.0": LoraLayer(torch.rand(2, 8), torch.rand(8, 2), 2.0)
+        for block in range(30)
+        if block != 13
+    }
+    assert lora_findings(parts) == [
+        "lacks layers between others that it has: 1 (blocks.13.ffn.0); download the file again"
+    ]
 
 
 # What was written is read again
@@ -212,5 +224,8 @@ def test_a_conversion_that_wrote_something_else_leaves_nothing(tmp_path, weights
         with pytest.raises(CheckpointError, match=r"the conversion failed: .* in 1 \("):
             convert(source, target)
     assert target.read_bytes() == b"old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lora.safetensors", "model.safetensors",
-                                                                "out.safetensors"]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "lora.safetensors",
+        "model.safetensors",
+        "out.safetensors",
+    ]

@@ -136,8 +136,9 @@ def test_an_exception_in_a_step_is_in_its_json(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recordings, "_differences", lambda *given: {"latents": 1.0})
-        code = step.main(["recordings", "--json", str(tmp_path / "a.json"), "--work", str(tmp_path), "--device", "cpu",
-                          "--tiny"])  # fmt: skip
+        code = step.main(
+            ["recordings", "--json", str(tmp_path / "a.json"), "--work", str(tmp_path), "--device", "cpu", "--tiny"]
+        )
     found = read_json(tmp_path / "a.json")
     assert code == 1 and "outside the bound" in found["error"] and found["headline"].startswith("0 of 1")
     assert found["conditions"]["torch"] == torch.__version__
@@ -161,9 +162,14 @@ def test_the_change_of_prompt_is_told_apart():
 
 def test_plans_tell_films_refusals_and_faults_apart(setting, notes, monkeypatch):
     """Forbids that a refusal counts as a fault, or a fault as a refusal."""
-    answers = iter([{"placement": "resident", "peak GB": 9, "seconds per chunk": 1, "film": "a"},
-                    NotEnoughMemory("12 GB are there; lower width and height"), RuntimeError("illegal access"),
-                    {"placement": "cache moves", "peak GB": 7, "seconds per chunk": 1, "film": "b"}])  # fmt: skip
+    answers = iter(
+        [
+            {"placement": "resident", "peak GB": 9, "seconds per chunk": 1, "film": "a"},
+            NotEnoughMemory("12 GB are there; lower width and height"),
+            RuntimeError("illegal access"),
+            {"placement": "cache moves", "peak GB": 7, "seconds per chunk": 1, "film": "b"},
+        ]
+    )
 
     def film(setting):
         answer = next(answers)
@@ -183,9 +189,13 @@ def test_plans_tell_films_refusals_and_faults_apart(setting, notes, monkeypatch)
 def test_a_smaller_card_is_what_everybody_is_told(monkeypatch):
     """Forbids a limit that PyTorch enforces and the pack does not see, and one that stays."""
     fractions, real = [], lambda device=None: (70 * 2**30, 80 * 2**30)
-    for name, value in (("mem_get_info", real), ("memory_reserved", lambda: 2**30), ("empty_cache", lambda: None),
-                        ("reset_peak_memory_stats", lambda: None),
-                        ("set_per_process_memory_fraction", fractions.append)):  # fmt: skip
+    for name, value in (
+        ("mem_get_info", real),
+        ("memory_reserved", lambda: 2**30),
+        ("empty_cache", lambda: None),
+        ("reset_peak_memory_stats", lambda: None),
+        ("set_per_process_memory_fraction", fractions.append),
+    ):
         monkeypatch.setattr(torch.cuda, name, value)
     with plans.card_of(8, "cuda"):
         free, total = torch.cuda.mem_get_info()
@@ -203,8 +213,10 @@ def test_a_film_of_the_plans_is_a_whole_render(setting):
 
 def test_inputs_are_put_in_by_name():
     """Forbids a workflow that runs with its own settings because a name changed, and a link that is overwritten."""
-    graph = {"1": {"class_type": "A", "inputs": {"model": ["2", 0], "seed": 1}},
-             "2": {"class_type": "B", "inputs": {"model": "a.pt"}}}  # fmt: skip
+    graph = {
+        "1": {"class_type": "A", "inputs": {"model": ["2", 0], "seed": 1}},
+        "2": {"class_type": "B", "inputs": {"model": "a.pt"}},
+    }
     changed = server.with_inputs(graph, model="b.pt", seed=2)
     assert changed["1"]["inputs"] == {"model": ["2", 0], "seed": 2} and changed["2"]["inputs"] == {"model": "b.pt"}
     assert graph["1"]["inputs"]["seed"] == 1
@@ -216,8 +228,12 @@ def test_the_highest_figures_of_memory_are_kept():
     """Forbids a report of the memory that was left after the film."""
     highest = {}
     for used in (5, 9, 2):
-        device = {"vram_total": 24e9, "vram_free": (24 - used) * 1e9, "torch_vram_total": used * 1e9,
-                  "torch_vram_free": 0}  # fmt: skip
+        device = {
+            "vram_total": 24e9,
+            "vram_free": (24 - used) * 1e9,
+            "torch_vram_total": used * 1e9,
+            "torch_vram_free": 0,
+        }
         server.note_memory({"devices": [device], "system": {"ram_total": 64e9, "ram_free": 60e9}}, highest)
     assert highest["device used GB"] == highest["PyTorch reserved GB"] == 9 and highest["main memory used GB"] == 4
 

@@ -39,8 +39,12 @@ def test_the_commands_that_are_printed_work(pack, tmp_path, capsys):
     """Forbids a command that leaves too much in the tree, takes too much out, or cannot be undone."""
 
     def git(*arguments):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=repository, check=True,
-                       capture_output=True)  # fmt: skip
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=repository,
+            check=True,
+            capture_output=True,
+        )
 
     repository = tmp_path / "checkout"
     kept = ["workflows/a.json", "docs/results/a.json", "longlive_core/pocket/weights/pocket_text_encoder.safetensors"]
@@ -67,8 +71,13 @@ def test_what_is_left_out_is_tracked_and_what_steps_need_stays():
     assert left_out < tree and "longlive_core/pocket/weights/pocket_dit.safetensors" in left_out
     stays = tree - left_out
     assert len([name for name in stays if name.startswith("tests/fidelity/") and name.endswith(".safetensors")]) == 9
-    assert {"longlive_core/pocket/weights/pocket_text_encoder.safetensors", "tests/naive.py", "tests/comfy/server.py",
-            "benchmarks/gpu/__main__.py", "workflows/api/12_comfyui_loaders_pocket.json"} <= stays  # fmt: skip
+    assert {
+        "longlive_core/pocket/weights/pocket_text_encoder.safetensors",
+        "tests/naive.py",
+        "tests/comfy/server.py",
+        "benchmarks/gpu/__main__.py",
+        "workflows/api/12_comfyui_loaders_pocket.json",
+    } <= stays
 
 
 @pytest.mark.skipif(not in_checkout(), reason="needs git and a checkout")

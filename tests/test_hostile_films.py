@@ -50,15 +50,24 @@ HOSTILE = {
     "objects in objects": '{"a":' * DEEP,
     "deep, and closed": '{"format": 1, "x": ' + "[" * DEEP + "]" * DEEP + "}",
     "deep in a segment": in_json("segments", "[" * DEEP + "]" * DEEP),
-    **{f"{name} of 5000 digits": in_json(name, DIGITS) for name in ("seed", "chunks", "fps", "width", "format", "shift",
-                                                                    "window", "given")},  # fmt: skip
-    **{f"{name} of 4000 digits": in_json(name, DIGITS[:4000]) for name in ("seed", "chunks", "fps", "width", "format",
-                                                                           "shift", "chunk", "given")},  # fmt: skip
-    **{f"{name} {literal}": in_json(name, literal) for name in ("fps", "shift", "seed", "chunks", "given")
-       for literal in ("NaN", "Infinity", "-Infinity", "1e999", "-1", "null", "true", '"1"', "[]", "{}")},
-    **{f"{name} of another type": in_json(name, literal) for name in ("model", "positions", "sink_policy", "segments",
-                                                                     "denoising_steps", "width", "window")
-       for literal in ("{}", "1.5", "null")},
+    **{
+        f"{name} of 5000 digits": in_json(name, DIGITS)
+        for name in ("seed", "chunks", "fps", "width", "format", "shift", "window", "given")
+    },
+    **{
+        f"{name} of 4000 digits": in_json(name, DIGITS[:4000])
+        for name in ("seed", "chunks", "fps", "width", "format", "shift", "chunk", "given")
+    },
+    **{
+        f"{name} {literal}": in_json(name, literal)
+        for name in ("fps", "shift", "seed", "chunks", "given")
+        for literal in ("NaN", "Infinity", "-Infinity", "1e999", "-1", "null", "true", '"1"', "[]", "{}")
+    },
+    **{
+        f"{name} of another type": in_json(name, literal)
+        for name in ("model", "positions", "sink_policy", "segments", "denoising_steps", "width", "window")
+        for literal in ("{}", "1.5", "null")
+    },
     "steps that are texts": run_with(denoising_steps=["1000", "500"]),
     "steps that are lists": run_with(denoising_steps=[[1000]]),
     "a segment before the first": segment_with(chunk=-1),
@@ -78,7 +87,7 @@ HOSTILE = {
     "no object": "7",
     "nothing": "",
     "not JSON": "\x1b]0;title\x07",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("record", HOSTILE.values(), ids=HOSTILE)
@@ -146,11 +155,21 @@ def test_what_a_file_claims_is_bounded(tmp_path, content, reader):
         reader(tmp_path / "film.mp4")
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\0" * 3, b"\0" * 4096, box(b"ftyp"), box(b"ftyp", claimed=7), box(b"moov", claimed=0),
-    box(b"ftyp") + box(b"moov", claimed=3) * 1000, box(b"ftyp") + b"\0" * 4096, box(b"mdat", claimed=0),
-    box(b"ftyp") + box(b"moov", box(b"trak", claimed=2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 3,
+        b"\0" * 4096,
+        box(b"ftyp"),
+        box(b"ftyp", claimed=7),
+        box(b"moov", claimed=0),
+        box(b"ftyp") + box(b"moov", claimed=3) * 1000,
+        box(b"ftyp") + b"\0" * 4096,
+        box(b"mdat", claimed=0),
+        box(b"ftyp") + box(b"moov", box(b"trak", claimed=2)),
+    ],
+)
 def test_impossible_boxes_end(tmp_path, content):
     """Forbids walking for ever over boxes without a size."""
     (tmp_path / "film.mp4").write_bytes(content)
@@ -239,10 +258,22 @@ def test_places_in_a_film_of_many_shots():
     assert run.start_frame(1) == 9 and run.start_frame(4) == sum(lengths[:2]) + 9
 
 
-@pytest.mark.parametrize("config", [
-    None, "", "[" * DEEP, "7", "[]", "null", DIGITS, "{}", '{"chunk": 0, "frames": 1}', '{"window": [], "arch": 7}',
-    '{"window": 9, "sink": 3, "chunk": 3, "shift": "5", "keep_sink": 1, "rope": {}, "denoising_steps": 4}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "",
+        "[" * DEEP,
+        "7",
+        "[]",
+        "null",
+        DIGITS,
+        "{}",
+        '{"chunk": 0, "frames": 1}',
+        '{"window": [], "arch": 7}',
+        '{"window": 9, "sink": 3, "chunk": 3, "shift": "5", "keep_sink": 1, "rope": {}, "denoising_steps": 4}',
+    ],
+)
 def test_a_hostile_recording_is_one_line(tmp_path, capsys, config):
     """Forbids a traceback for a recording of somebody else's."""
     path = tmp_path / "recording.safetensors"

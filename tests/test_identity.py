@@ -21,8 +21,11 @@ def numbers(*shape: int) -> Tensor:
 
 
 def weights() -> dict[str, Tensor]:
-    return {"blocks.0.ffn.0.weight": numbers(24, 16), "blocks.0.modulation": numbers(1, 6, 16),
-            "head.head.bias": numbers(5)}  # fmt: skip
+    return {
+        "blocks.0.ffn.0.weight": numbers(24, 16),
+        "blocks.0.modulation": numbers(1, 6, 16),
+        "head.head.bias": numbers(5),
+    }
 
 
 def text(dtype: torch.dtype) -> dict[str, Tensor]:
@@ -63,9 +66,14 @@ def test_what_changes_a_film_is_seen():
     assert weights_identity(rounded, FP32) != NAMES[FP32]
     int8 = place(quantise_state_dict(weights()), dtype=BF16)
     scale = "blocks.0.ffn.0.weight_scale"
-    for change in ({scale: int8[scale] * (1 + 2**-20)}, {"blocks.0.ffn.0.weight": -int8["blocks.0.ffn.0.weight"]},
-                   {"head.head.bias": int8["head.head.bias"] + 1}, {"head.head.bias": numbers(1, 5)},
-                   {"more": numbers(1)}, {"meaning": "said in words"}):  # fmt: skip
+    for change in (
+        {scale: int8[scale] * (1 + 2**-20)},
+        {"blocks.0.ffn.0.weight": -int8["blocks.0.ffn.0.weight"]},
+        {"head.head.bias": int8["head.head.bias"] + 1},
+        {"head.head.bias": numbers(1, 5)},
+        {"more": numbers(1)},
+        {"meaning": "said in words"},
+    ):
         assert weights_identity({**int8, **change}, BF16) != INT8_NAME, change
     assert text_identity(text(torch.float8_e4m3fn)) not in TEXT_NAMES.values()
 

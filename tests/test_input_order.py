@@ -13,9 +13,21 @@ from .hosts.fakes import NEW, Host
 ORDER = {
     "LongLiveLoad": ["model", "lora", "text_encoder", "vae", "dtype", "weights"],
     "LongLivePromptTimeline": ["text", "duration", "fps"],
-    "LongLiveStreamSampler": ["seed", "size", "width", "height", "on_cancel", "steps", "shift", "window", "sink",
-                              "sink_policy", "chunk", "positions"],
-}  # fmt: skip
+    "LongLiveStreamSampler": [
+        "seed",
+        "size",
+        "width",
+        "height",
+        "on_cancel",
+        "steps",
+        "shift",
+        "window",
+        "sink",
+        "sink_policy",
+        "chunk",
+        "positions",
+    ],
+}
 ADVANCED = ["steps", "shift", "window", "sink", "sink_policy", "chunk", "positions"]
 
 

@@ -37,12 +37,13 @@ TOO_MANY = {
     "an object": (lambda: parse('[{"time": 0, "prompt": "a"}, {"time": 1e8, "prompt": "b"}]').plan(None), "last 1e+08"),
     "lengths": (lambda: parse('{"shots": [{"duration": 1e9, "prompt": "a"}]}').plan(None), "would last 1e+09 s"),
     "a day in long chunks": (lambda: parse("0s a").plan(None, chunks=200_000), "more than 86400 s"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("make", "words"), TOO_MANY.values(), ids=TOO_MANY)
 def test_too_many_chunks_are_refused_before_they_are_built(monkeypatch, make, words):
     """Forbids 166 million chunks for a rate of 1e9; whatever gives a film its length."""
+
     def built(*arguments, **more):
         raise AssertionError("a plan was built")
 
@@ -73,18 +74,20 @@ def test_a_day_is_planned_at_the_usual_rates():
 
 # --- texts
 
+
 def lines(number: int) -> str:
     return "\n".join(f"{index}c prompt {index}" for index in range(number))
 
 
 LONG_TEXTS = {
-    "lines": lines(MAX_SEGMENTS + 1), "bars": " | ".join(["a"] * (MAX_SEGMENTS + 1)),
+    "lines": lines(MAX_SEGMENTS + 1),
+    "bars": " | ".join(["a"] * (MAX_SEGMENTS + 1)),
     "plain": "a\n" * (MAX_SEGMENTS + 1),
     "ranges": " ".join(f"[{index}c-{index + 1}c: a]" for index in range(MAX_SEGMENTS + 1)),
     "list": json.dumps(["a"] * (MAX_SEGMENTS + 1)),
     "objects": json.dumps([{"time": index, "prompt": "a"} for index in range(MAX_SEGMENTS + 1)]),
     "schedule": json.dumps({str(12 * index): "a" for index in range(MAX_SEGMENTS + 1)}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
@@ -142,6 +145,7 @@ def test_long_texts_are_not_kept():
 
 # --- keys
 
+
 def test_a_film_is_named_once_for_each_name_of_its_model(monkeypatch, tmp_path):
     """Forbids naming all chunks of a film again for every way that its video may be called."""
     old = Origin("old", "text", "bfloat16", STREAM, (832, 480), 7)
@@ -165,6 +169,7 @@ def test_shots_are_not_searched_for_each_other(monkeypatch):
 
 
 # --- cancelling
+
 
 class Cancelled(Exception):
     pass
@@ -209,13 +214,19 @@ def one_of(store):
 BUSY = {
     "reading a timeline": lambda store: parse(lines(2000).replace("prompt", "a prompt")),
     "writing it": lambda store: parse(lines(3000).replace("prompt", "one")).plan(None).to_text(),
-    "planning": lambda store: plan_take(store, "x", parse("0s a").plan(6.0), Origin(
-        "m", "t", "float32", STREAM, (832, 480), 0, (ORIGIN,)), Encoding(832, 480), Vae("v", "float32", 4)),
+    "planning": lambda store: plan_take(
+        store,
+        "x",
+        parse("0s a").plan(6.0),
+        Origin("m", "t", "float32", STREAM, (832, 480), 0, (ORIGIN,)),
+        Encoding(832, 480),
+        Vae("v", "float32", 4),
+    ),
     "listing": lambda store: list(store.takes()),
     "latents": lambda store: latents_of(store, one_of(store), 3, 0, 20),
     "beginning with latents": lambda store: give_latents(store, torch.rand(1, 16, 9, 60, 104), ORIGIN, 9),
     "joining": lambda store: join(store, one_of(store), store.folder / "film.mp4"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("work", BUSY.values(), ids=BUSY)

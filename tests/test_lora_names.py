@@ -94,8 +94,10 @@ def test_commands_take_them(tmp_path, capsys, monkeypatch, weights, naming, comm
     assert cli.main(["convert", *map(str, arguments)]) == 0, capsys.readouterr().err
     if command == "merge":
         expected = by_hand(weights, naming, made)
-        assert all(torch.equal(value, expected[name].bfloat16()) or (value - expected[name]).abs().max() < 0.1
-                   for name, value in load_file(out).items())  # fmt: skip
+        assert all(
+            torch.equal(value, expected[name].bfloat16()) or (value - expected[name]).abs().max() < 0.1
+            for name, value in load_file(out).items()
+        )
 
 
 def test_the_table_has_every_module_of_the_model(weights):
@@ -105,8 +107,14 @@ def test_the_table_has_every_module_of_the_model(weights):
     for table in (BLOCK, OUTSIDE):
         spellings = [flat(name) for ours, others in table.items() for name in {ours, *others}]
         assert len(spellings) == len(set(spellings))
-    for foreign in ("transformer_blocks.0.attn1.to_q", "lycoris_transformer_blocks_0_attn1_to_q", "blocks.0.attn.q",
-                    "lora_unet_double_blocks_0_img_attn_qkv", "blocks.x.self_attn.q", "blocks.0.self_attn"):
+    for foreign in (
+        "transformer_blocks.0.attn1.to_q",
+        "lycoris_transformer_blocks_0_attn1_to_q",
+        "blocks.0.attn.q",
+        "lora_unet_double_blocks_0_img_attn_qkv",
+        "blocks.x.self_attn.q",
+        "blocks.0.self_attn",
+    ):
         assert wan_module(foreign) is None, foreign
 
 
@@ -173,8 +181,9 @@ def test_alpha_of_each_layer_and_of_metadata(tmp_path, weights):
     assert sorted(alphas) == [float(number + 1) for number in range(len(made))]
     for extra, alpha in (({}, 16.0), ({"use_rslora": True}, 32.0)):
         stated = {f"transformer.{name}": value for name, value in {"r": RANK, "lora_alpha": 16, **extra}.items()}
-        save_file(lora_file("diffusers", made), tmp_path / "lora.safetensors",
-                  {"lora_adapter_metadata": json.dumps(stated)})  # fmt: skip
+        save_file(
+            lora_file("diffusers", made), tmp_path / "lora.safetensors", {"lora_adapter_metadata": json.dumps(stated)}
+        )
         assert {part.alpha for part in load_lora(tmp_path / "lora.safetensors").values()} == {alpha}
     assert "states alpha 32" in message(load_lora, tmp_path / "lora.safetensors", alpha=4)
 
@@ -255,8 +264,10 @@ def test_a_lora_for_the_real_model_on_a_smaller_one(tmp_path, weights):
 
 def test_several_loras_in_one_file(tmp_path):
     """Forbids that one adapter of two is taken, and that one layer under two names is merged once."""
-    one, two = ({name.replace(".weight", f".{adapter}.weight"): value for name, value in pair(layer).items()}
-                for adapter, layer in (("one", Q), ("two", "blocks.0.self_attn.k")))  # fmt: skip
+    one, two = (
+        {name.replace(".weight", f".{adapter}.weight"): value for name, value in pair(layer).items()}
+        for adapter, layer in (("one", Q), ("two", "blocks.0.self_attn.k"))
+    )
     assert "holds several LoRAs (adapters: one, two)" in refusal(tmp_path, {**one, **two})
     twice = {**pair(Q), **pair("blocks_0_self_attn_q", prefix="lora_unet_")}
     assert "names the same thing twice: 2 (lora_unet_blocks_0_self_attn_q" in refusal(tmp_path, twice)
@@ -304,8 +315,9 @@ def test_transposed_and_empty_factors(tmp_path, weights):
     turned = {name: value.t().contiguous() for name, value in pair(Q).items()}
     save_file(turned, tmp_path / "lora.safetensors")
     assert "has its factors transposed" in message(merge_lora, weights, load_lora(tmp_path / "lora.safetensors"))
-    assert "do not multiply" in refusal(tmp_path, {f"{Q}.lora_A.weight": torch.rand(0, 128),
-                                                   f"{Q}.lora_B.weight": torch.rand(128, 0)})  # fmt: skip
+    assert "do not multiply" in refusal(
+        tmp_path, {f"{Q}.lora_A.weight": torch.rand(0, 128), f"{Q}.lora_B.weight": torch.rand(128, 0)}
+    )
 
 
 def test_integers_and_a_strength_that_is_no_number(tmp_path, weights):

@@ -13,8 +13,16 @@ from longlive_core.film.record import read_film
 from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
 
-STREAM = StreamConfig(window=9, sink=0, chunk=1, sink_policy="refreshed", positions="relative",
-                      denoising_steps=(1000, 321), shift=3.5, context_noise=7)  # fmt: skip
+STREAM = StreamConfig(
+    window=9,
+    sink=0,
+    chunk=1,
+    sink_policy="refreshed",
+    positions="relative",
+    denoising_steps=(1000, 321),
+    shift=3.5,
+    context_noise=7,
+)
 STORY = "* A panda.\n0s It walks\n1s \u96ea {keep}\n2s It sits {cut}"
 
 
@@ -41,19 +49,28 @@ def test_a_film_tells_its_whole_run(tmp_path):
     assert (film.timeline, film.fps, film.chunks, film.seed) == (STORY, 24, plan.chunks, 2**40)
     assert (film.size, film.model, film.frames) == ((96, 64), "pocket", plan.frames)
     assert list(film.segments) == segments_of(plan)
-    assert film.segments[1] == {"chunk": plan.segments[1].start_chunk, "transition": "keep", "text": "A panda. \u96ea",
-                                "requested_seconds": 1.0, "seed": None, "blend": 0}  # fmt: skip
+    assert film.segments[1] == {
+        "chunk": plan.segments[1].start_chunk,
+        "transition": "keep",
+        "text": "A panda. \u96ea",
+        "requested_seconds": 1.0,
+        "seed": None,
+        "blend": 0,
+    }
 
 
-@pytest.mark.parametrize("story", [
-    STORY,
-    "a | b | c {cut} | d | e | f | g",
-    "[0s-1.3s: a] [1.3s-9.1s: b]",
-    "0c a\n3c b {cut}\n4c c {cut}\n9c d",
-    "[0c-7c: a]",
-    '{"prompts": ["a", "b {cut}", "c"]}',
-    "a",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "story",
+    [
+        STORY,
+        "a | b | c {cut} | d | e | f | g",
+        "[0s-1.3s: a] [1.3s-9.1s: b]",
+        "0c a\n3c b {cut}\n4c c {cut}\n9c d",
+        "[0c-7c: a]",
+        '{"prompts": ["a", "b {cut}", "c"]}',
+        "a",
+    ],
+)
 @pytest.mark.parametrize("fps", [16, 23.976, 30])
 def test_every_timeline_gives_its_film_again(story, fps):
     """Forbids another number of chunks, or prompts that move: evenly split ones follow the duration asked for, which
@@ -69,7 +86,8 @@ def test_every_timeline_gives_its_film_again(story, fps):
             again = plan_again(script, FilmRecord(story, fps, plan.chunks, 0, (96, 64), stream, "pocket", segments))
             assert replace(again, segments=(), hints=()) == replace(plan, segments=(), hints=())
             assert [replace(s, requested_seconds=0) for s in again.segments] == [
-                replace(s, requested_seconds=0) for s in plan.segments]  # fmt: skip
+                replace(s, requested_seconds=0) for s in plan.segments
+            ]
 
 
 def test_a_timeline_that_is_not_the_films_is_refused(tmp_path):
@@ -80,27 +98,33 @@ def test_a_timeline_that_is_not_the_films_is_refused(tmp_path):
             plan_again(parse(timeline), film)
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"format": 2}, "was made by a newer version of LongLive .its format is 2, the newest known here 1."),
-    ({"format": None}, "is damaged .'format' is missing"),
-    ({"format": "1"}, "is damaged"),
-    ({"fps": None}, "fps is missing"),
-    ({"fps": 0}, "fps is 0"),
-    ({"fps": "16"}, "is damaged"),
-    ({"chunks": 0}, "chunks is 0"),
-    ({"chunks": True}, "chunks is True"),
-    ({"width": "96"}, "width is '96'"),
-    ({"seed": 1.5}, "seed is 1.5"),
-    ({"shift": None}, "shift is missing"),
-    ({"context_noise": None}, "context_noise is missing"),
-    ({"window": 4, "sink": 3, "chunk": 3}, "the window holds the sink"),
-    ({"positions": "both"}, "positions is 'both': one of absolute, relative"),
-    ({"denoising_steps": 4}, "is damaged"),
-    ({"segments": []}, "segments has 0 entries"),
-    ({"segments": [{"chunk": 0, "transition": "recache", "text": "a"}]}, "segments.0..requested_seconds is missing"),
-    ({"segments": ["a"]}, "is damaged"),
-    ({"segments": [{"chunk": "0", "transition": "cut", "text": "a", "requested_seconds": 0}]}, "chunk is '0'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 2}, "was made by a newer version of LongLive .its format is 2, the newest known here 1."),
+        ({"format": None}, "is damaged .'format' is missing"),
+        ({"format": "1"}, "is damaged"),
+        ({"fps": None}, "fps is missing"),
+        ({"fps": 0}, "fps is 0"),
+        ({"fps": "16"}, "is damaged"),
+        ({"chunks": 0}, "chunks is 0"),
+        ({"chunks": True}, "chunks is True"),
+        ({"width": "96"}, "width is '96'"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"shift": None}, "shift is missing"),
+        ({"context_noise": None}, "context_noise is missing"),
+        ({"window": 4, "sink": 3, "chunk": 3}, "the window holds the sink"),
+        ({"positions": "both"}, "positions is 'both': one of absolute, relative"),
+        ({"denoising_steps": 4}, "is damaged"),
+        ({"segments": []}, "segments has 0 entries"),
+        (
+            {"segments": [{"chunk": 0, "transition": "recache", "text": "a"}]},
+            "segments.0..requested_seconds is missing",
+        ),
+        ({"segments": ["a"]}, "is damaged"),
+        ({"segments": [{"chunk": "0", "transition": "cut", "text": "a", "requested_seconds": 0}]}, "chunk is '0'"),
+    ],
+)
 def test_a_damaged_record_is_refused(tmp_path, changes, words):
     """Forbids a traceback, and a film rendered from what is left of its record."""
     path, _ = record(tmp_path, changes)

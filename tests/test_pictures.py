@@ -12,8 +12,16 @@ from longlive_core.film.clips import read_clip
 from .filming import CORNERS, four_corners
 
 SIZE = (64, 48)
-ORIENTATIONS = {1: (0, 1, 2, 3), 2: (1, 0, 3, 2), 3: (3, 2, 1, 0), 4: (2, 3, 0, 1), 5: (0, 2, 1, 3), 6: (2, 0, 3, 1),
-                7: (3, 1, 2, 0), 8: (1, 3, 0, 2)}  # fmt: skip
+ORIENTATIONS = {
+    1: (0, 1, 2, 3),
+    2: (1, 0, 3, 2),
+    3: (3, 2, 1, 0),
+    4: (2, 3, 0, 1),
+    5: (0, 2, 1, 3),
+    6: (2, 0, 3, 1),
+    7: (3, 1, 2, 0),
+    8: (1, 3, 0, 2),
+}
 LOSSLESS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lossless": True}, "tiff": {}}
 WHITE = (255, 255, 255)
 
@@ -130,8 +138,14 @@ def test_an_animation_is_a_clip(tmp_path, kind):
     """Forbids its first picture alone, and a wrong speed."""
     pictures = [Image.new("RGB", SIZE, (level,) * 3) for level in (20, 90, 160, 230)]
     path, notes = tmp_path / f"moving.{kind}", []
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[250, 500, 250, 1000], loop=0,
-                     **({"lossless": True} if kind == "webp" else {}))  # fmt: skip
+    pictures[0].save(
+        path,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[250, 500, 250, 1000],
+        loop=0,
+        **({"lossless": True} if kind == "webp" else {}),
+    )
     found = (read(path, notes).mean(dim=(1, 2, 3)) * 255).round().int().tolist()
     assert found == [20] * 4 + [90] * 8 + [160] * 4 + [230] * 16
     assert len(notes) == 1 and "4 pictures are played once, 2 s" in notes[0]
@@ -139,8 +153,9 @@ def test_an_animation_is_a_clip(tmp_path, kind):
 
 def test_a_hidden_first_picture_of_an_animated_png_is_not_shown(tmp_path):
     pictures = [Image.new("RGB", SIZE, (level,) * 3) for level in (20, 90, 160)]
-    pictures[0].save(tmp_path / "moving.png", save_all=True, append_images=pictures[1:], duration=125,
-                     default_image=True)  # fmt: skip
+    pictures[0].save(
+        tmp_path / "moving.png", save_all=True, append_images=pictures[1:], duration=125, default_image=True
+    )
     assert (read(tmp_path / "moving.png").mean(dim=(1, 2, 3)) * 255).round().int().tolist() == [90] * 2 + [160] * 2
 
 
@@ -163,9 +178,14 @@ def test_what_cannot_be_read_as_meant_is_named(tmp_path):
     data = io.BytesIO()
     Image.effect_noise((64, 48), 60).save(data, "JPEG")
     (tmp_path / "half.jpg").write_bytes(data.getvalue()[: len(data.getvalue()) // 2])
-    for name, words in (("phone.heic", "is a HEIC picture"), ("phone.jpg", "is a HEIC picture"),
-                        ("pages.tif", "has 2 pages"), ("raw.dng.tif", "is a camera's raw file"),
-                        ("numbers.tif", "holds fractions"), ("half.jpg", "cannot be read")):  # fmt: skip
+    for name, words in (
+        ("phone.heic", "is a HEIC picture"),
+        ("phone.jpg", "is a HEIC picture"),
+        ("pages.tif", "has 2 pages"),
+        ("raw.dng.tif", "is a camera's raw file"),
+        ("numbers.tif", "holds fractions"),
+        ("half.jpg", "cannot be read"),
+    ):
         with pytest.raises(ValueError, match=words):
             read(tmp_path / name)
 

@@ -80,8 +80,10 @@ def test_dtype_follows_the_device(files, monkeypatch):
 def test_a_lora_is_merged_at_load(files, tmp_path):
     """Forbids a LoRA argument that is read and not applied."""
     layer = "blocks.0.self_attn.q"
-    lora = {f"base_model.model.{layer}.lora_A.weight": torch.ones(2, 128),
-            f"base_model.model.{layer}.lora_B.weight": torch.ones(128, 2)}  # fmt: skip
+    lora = {
+        f"base_model.model.{layer}.lora_A.weight": torch.ones(2, 128),
+        f"base_model.model.{layer}.lora_B.weight": torch.ones(128, 2),
+    }
     torch.save(lora, tmp_path / "lora.pt")
     plain = Pipeline.load(**files, dtype="fp32")
     merged = Pipeline.load(**files, lora=tmp_path / "lora.pt", lora_alpha=1, lora_strength=0.5, dtype="fp32")

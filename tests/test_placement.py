@@ -104,8 +104,9 @@ def whole():
 def test_the_device_holds_what_was_said(meta, where, monkeypatch):
     """Within 10 %, and never less than the estimate."""
     for module in (cache, streaming):  # a shape without memory stands for what rests; nothing on `meta` can be copied
-        monkeypatch.setattr(module, "to_main_memory", lambda tensor, place=None: torch.empty(1).to(tensor.dtype).expand(
-            tensor.shape))  # fmt: skip
+        monkeypatch.setattr(
+            module, "to_main_memory", lambda tensor, place=None: torch.empty(1).to(tensor.dtype).expand(tensor.shape)
+        )
     model, decoder = meta
     plan, stream = plan_of(StreamConfig(), "0c a\n6c b", seconds=7 * 12 / 16), StreamConfig()
     need = estimate(model, decoder, plan, stream, SIZE)
@@ -129,8 +130,10 @@ def placed(need, where):
     return replace(need, placement=where)
 
 
-@pytest.mark.parametrize(("card", "expected"), [("24 GB", RESIDENT), ("16 GB", RESIDENT), ("12 GB", RESIDENT),
-                                                ("8 GB", Placement(True, True))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [("24 GB", RESIDENT), ("16 GB", RESIDENT), ("12 GB", RESIDENT), ("8 GB", Placement(True, True))],
+)
 def test_a_card_gets_the_fastest_placement_that_fits(whole, card, expected):
     """Forbids 12 GB that are starved and 8 GB that are refused, at LongLive's own size in bf16."""
     free = CARD[card] * 2**30 - TAKEN

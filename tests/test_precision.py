@@ -78,10 +78,17 @@ def test_the_embeddings_of_a_schedule_are_made_once(tiny_model, contexts):
     assert len(model._embeddings) <= 100
 
 
-@pytest.mark.parametrize(("device", "computes", "expected"), [
-    ("cuda", True, torch.bfloat16), ("cuda", False, torch.float16), ("mps", True, torch.bfloat16),
-    ("mps", False, torch.float16), ("xpu", True, torch.bfloat16), ("meta", True, torch.float32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("device", "computes", "expected"),
+    [
+        ("cuda", True, torch.bfloat16),
+        ("cuda", False, torch.float16),
+        ("mps", True, torch.bfloat16),
+        ("mps", False, torch.float16),
+        ("xpu", True, torch.bfloat16),
+        ("meta", True, torch.float32),
+    ],
+)
 def test_auto_is_the_16_bits_that_the_device_computes_in(monkeypatch, device, computes, expected):
     """Forbids bf16 on cards that only emulate it (Turing) and fp16 where bf16 is as fast and holds larger numbers."""
 

@@ -15,23 +15,39 @@ from .made_takes import manifest, place
 
 LONG = "A red fox with a white-tipped tail walks slowly through the deep snow of a pine forest towards the camera"
 NOON = 1_732_802_520.0  # seconds since 1970
-FACTS = {"seconds": 5.0625, "frames": 81, "fps": 16.0, "chunks": 7, "chunks_asked": 7, "width": 128, "height": 80,
-         "ended": "complete", "frames_per_second": 9.53, "render_seconds": 8.5, "take": "0953855a605a",
-         "no_effect": [], "hints": [], "repaired": ""}  # fmt: skip
+FACTS = {
+    "seconds": 5.0625,
+    "frames": 81,
+    "fps": 16.0,
+    "chunks": 7,
+    "chunks_asked": 7,
+    "width": 128,
+    "height": 80,
+    "ended": "complete",
+    "frames_per_second": 9.53,
+    "render_seconds": 8.5,
+    "take": "0953855a605a",
+    "no_effect": [],
+    "hints": [],
+    "repaired": "",
+}
 
 
 def film(reused: int = 0, reason: str | None = None, **facts) -> list[str]:
     return reports.film_report({**FACTS, **facts}, reused, reason).splitlines()
 
 
-def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int8: bool = False,
-             moving: int = 0):  # fmt: skip
+def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int8: bool = False, moving: int = 0):
     speed = None if seconds is None else Speed(None, seconds, 0.0, "2025-01-31")
     return SimpleNamespace(
-        made=made, speed=speed, seconds=None if speed is None else made * seconds, plan=SimpleNamespace(chunks=7),
-        available=10**9, limit=SimpleNamespace(to_remove=to_remove),
+        made=made,
+        speed=speed,
+        seconds=None if speed is None else made * seconds,
+        plan=SimpleNamespace(chunks=7),
+        available=10**9,
+        limit=SimpleNamespace(to_remove=to_remove),
         need=SimpleNamespace(proposes_int8=lambda room: int8, saved_by_int8=1_400_000_000, moving=moving),
-    )  # fmt: skip
+    )
 
 
 def test_timeline():
@@ -43,7 +59,7 @@ def test_timeline():
         "4.31 s (cut, requested 4 s): A blue ball",
         "7.88 s (requested 8 s, seed 4, blend of 1 chunk): A star",
         *(f"hint: {hint}" for hint in plan.hints),
-    ]  # fmt: skip
+    ]
 
 
 def test_one_chunk():
@@ -82,16 +98,30 @@ def test_repairs_are_one_line():
     assert reports.repaired_line(dict.fromkeys(range(20), True)).endswith("5, 6, 7 and 12 more: rendered again)")
 
 
-@pytest.mark.parametrize(("ended", "facts", "line"), [
-    ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to go on"),
-    ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
-    ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
-    ("no_room", {"chunks": 4, "no_room": "the limit of 1.0 GB is reached"},
-     "ended after 4 of 7 chunks: the limit of 1.0 GB is reached"),
-    ("full", {"chunks_asked": None}, "ended by itself: absolute positions go no further; relative ones have no end"),
-    ("longest", {"chunks_asked": None}, "ended by itself: a film has at most 24 hours and 350000 chunks; begin another "
-     "one with its last latents or its last frame (Take Frames)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ended", "facts", "line"),
+    [
+        ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to go on"),
+        ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
+        ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
+        (
+            "no_room",
+            {"chunks": 4, "no_room": "the limit of 1.0 GB is reached"},
+            "ended after 4 of 7 chunks: the limit of 1.0 GB is reached",
+        ),
+        (
+            "full",
+            {"chunks_asked": None},
+            "ended by itself: absolute positions go no further; relative ones have no end",
+        ),
+        (
+            "longest",
+            {"chunks_asked": None},
+            "ended by itself: a film has at most 24 hours and 350000 chunks; begin another "
+            "one with its last latents or its last frame (Take Frames)",
+        ),
+    ],
+)
 def test_ends(ended, facts, line):
     """Forbids a deliberate Finish that is told as a failure."""
     lines = film(ended=ended, **facts)
@@ -116,13 +146,18 @@ def test_beginning():
     say = reports.beginning_report
     assert say(expected(), 0, None, False, []) == "rendering 7 chunks, about 8 s"
     assert say(expected(1), 6, "prompt 3 changed", False, ["a: b"]).splitlines() == [
-        "prompt 3 changed: 6 of 7 chunks reused", "rendering 1 chunk, about 1 s", "no effect here: a: b"]  # fmt: skip
+        "prompt 3 changed: 6 of 7 chunks reused",
+        "rendering 1 chunk, about 1 s",
+        "no effect here: a: b",
+    ]
     assert say(expected(0), 7, None, False, []).splitlines()[1] == "nothing to render: every chunk is there"
     assert say(expected(seconds=None), 0, None, False, []) == "rendering 7 chunks, time not measured here yet"
     told = say(expected(to_remove=2 * 10**9, int8=True, moving=3 * 10**8), 0, None, False, []).splitlines()
-    assert told[1:] == ["memory is short: 300 MB rest in main memory in between",
-                        "faster with Quantize INT8: the model takes 1.4 GB less then",
-                        "2.0 GB of other takes will go, to keep to the limit"]  # fmt: skip
+    assert told[1:] == [
+        "memory is short: 300 MB rest in main memory in between",
+        "faster with Quantize INT8: the model takes 1.4 GB less then",
+        "2.0 GB of other takes will go, to keep to the limit",
+    ]
 
 
 def test_endless_beginning_claims_no_length():
@@ -133,8 +168,14 @@ def test_endless_beginning_claims_no_length():
 
 def test_progress():
     """Forbids a line that does not say how far, how long, and what is shown."""
-    status = {"chunks_done": 5, "chunks": 7, "frames": 57, "frames_per_second": 9.83, "eta_seconds": 2.9,
-              "segment": {"text": LONG}}  # fmt: skip
+    status = {
+        "chunks_done": 5,
+        "chunks": 7,
+        "frames": 57,
+        "frames_per_second": 9.83,
+        "eta_seconds": 2.9,
+        "segment": {"text": LONG},
+    }
     first, second = reports.progress_line(status, 16.0).splitlines()
     assert first == "5 of 7 chunks, 3 s left, 9.8 frames/s"
     assert second == "A red fox with a white-tipped tail walks slowly through the deep snow of a pine…"
@@ -144,10 +185,13 @@ def test_progress():
 
 def test_take_in_a_list(tmp_path):
     """Forbids a choice between hashes."""
-    take = manifest(0xabcdef, f"0s {LONG}\n4s A ball {{cut}}", 8, used=NOON)
+    take = manifest(0xABCDEF, f"0s {LONG}\n4s A ball {{cut}}", 8, used=NOON)
     label = labels.take_label(take, len(take.keys))
-    assert re.fullmatch(r"2024-11-2\d \d\d:\d\d · 8\.6 s · 128x80 · A red fox with a white-tipped tail walks slowly… "
-                        rf"\[{take.id}\]", label), label  # fmt: skip
+    assert re.fullmatch(
+        r"2024-11-2\d \d\d:\d\d · 8\.6 s · 128x80 · A red fox with a white-tipped tail walks slowly… "
+        rf"\[{take.id}\]",
+        label,
+    ), label
     assert " · 2.1 of 8.6 s · " in labels.take_label(take, 3)
 
 
@@ -194,7 +238,10 @@ def test_branch():
     """Forbids a branch that does not say where it really is."""
     take = manifest(1, "0s A red ball\n4s A blue ball {cut}", 8)
     assert labels.branch_report(take, at_place(take, "2s")).splitlines() == [
-        "branched at 2.06 s (2 s requested): 3 chunks stay", "ends with: A red ball", f"take {take.id}"]  # fmt: skip
+        "branched at 2.06 s (2 s requested): 3 chunks stay",
+        "ends with: A red ball",
+        f"take {take.id}",
+    ]
     assert labels.branch_report(take, at_place(take, "1c")).splitlines()[0] == "branched at 0.56 s: 1 chunk stays"
     assert "A blue ball" in labels.branch_report(take, at_place(take, "7c"))
 

@@ -42,15 +42,18 @@ def test_a_whole_stored_film_leaves_nothing_to_do(tiny_model, contexts):
     assert film(tiny_model, spans, StreamConfig(), film(tiny_model, spans, StreamConfig())) == []
 
 
-@pytest.mark.parametrize(("switches", "first", "passes"), [
-    ([], 3, 3),  # the beginning again, one pass a chunk
-    ([], 12, 1 + 2 * 2),  # the sink, and layers * (ring - 1) chunks
-    ([(2, "recache")], 2, 0),  # what the recache reads is there
-    ([(6, "recache")], 6, 1),  # and the sink
-    ([(3, "recache"), (7, "recache")], 7, 1),  # which the earlier recache wrote
-    ([(6, "recache")], 8, 1 + 1 + 2),  # sink, recache, two chunks
-    ([(5, "cut")], 5, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("switches", "first", "passes"),
+    [
+        ([], 3, 3),  # the beginning again, one pass a chunk
+        ([], 12, 1 + 2 * 2),  # the sink, and layers * (ring - 1) chunks
+        ([(2, "recache")], 2, 0),  # what the recache reads is there
+        ([(6, "recache")], 6, 1),  # and the sink
+        ([(3, "recache"), (7, "recache")], 7, 1),  # which the earlier recache wrote
+        ([(6, "recache")], 8, 1 + 1 + 2),  # sink, recache, two chunks
+        ([(5, "cut")], 5, 0),
+    ],
+)
 def test_few_passes_are_enough(tiny_model, contexts, switches, first, passes):
     """Forbids resuming by rendering again what is there."""
     spans, stored = spans_of(contexts, switches), [torch.zeros(1, 16, 3, *LATENT_SIZE)] * first

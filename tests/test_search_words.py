@@ -9,16 +9,33 @@ WORDS = json.loads((Path(__file__).resolve().parents[1] / "web" / "search_words.
 SAMPLER, TIMELINE, LOAD = "LongLiveStreamSampler", "LongLivePromptTimeline", "LongLiveLoad"
 
 
-@pytest.mark.parametrize(("node", "words"), [
-    (LOAD, ["longlive", "wan", "wan 2.1", "self forcing", "causal"]),
-    (TIMELINE, ["prompt travel", "prompt schedule", "storyboard", "multi prompt", "scenes"]),
-    (SAMPLER, ["long video", "streaming", "real time", "infinite video", "extend video", "continue video", "i2v",
-               "image to video", "live prompt", "interactive", "text to video"]),
-    ("LongLiveQuantizeINT8", ["int8", "quantize", "low vram"]),
-    ("LongLiveTakeFrames", ["last frame", "extract frames"]),
-    ("LongLiveLoadTake", ["resume", "extend video", "continue video"]),
-    ("LongLiveBranchTake", ["branch", "fork"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (LOAD, ["longlive", "wan", "wan 2.1", "self forcing", "causal"]),
+        (TIMELINE, ["prompt travel", "prompt schedule", "storyboard", "multi prompt", "scenes"]),
+        (
+            SAMPLER,
+            [
+                "long video",
+                "streaming",
+                "real time",
+                "infinite video",
+                "extend video",
+                "continue video",
+                "i2v",
+                "image to video",
+                "live prompt",
+                "interactive",
+                "text to video",
+            ],
+        ),
+        ("LongLiveQuantizeINT8", ["int8", "quantize", "low vram"]),
+        ("LongLiveTakeFrames", ["last frame", "extract frames"]),
+        ("LongLiveLoadTake", ["resume", "extend video", "continue video"]),
+        ("LongLiveBranchTake", ["branch", "fork"]),
+    ],
+)
 def test_artists_words(node, words):
     """Forbids nodes that are found by their names only."""
     assert set(words) <= set(WORDS[node])

@@ -45,17 +45,45 @@ def test_video_of_another_size_counts_by_the_pixel(tmp_path):
 
 
 def entry(**changes):
-    return json.dumps({"format": 1, "speeds": [
-        {"key": {**vars(KEY), **changes.pop("key", {})}, "seconds": 1.0, "video_bytes": 9.0, "date": "2025-01-31",
-         **changes}]})  # fmt: skip
+    return json.dumps(
+        {
+            "format": 1,
+            "speeds": [
+                {
+                    "key": {**vars(KEY), **changes.pop("key", {})},
+                    "seconds": 1.0,
+                    "video_bytes": 9.0,
+                    "date": "2025-01-31",
+                    **changes,
+                }
+            ],
+        }
+    )
 
 
-@pytest.mark.parametrize("content", [
-    "", "{", "[]", "null", '{"format": 1}', '{"format": 2, "speeds": []}', '{"format": 1, "speeds": [7]}', "\xff",
-    "[" * 100_000, entry(seconds=-1), entry(seconds="fast"), entry(seconds=10**400), entry(video_bytes=True),
-    entry(key={"width": "48"}), entry(key={"new": 1}), entry(key={"width": 0}),
-    entry().replace("1.0", "NaN"), entry().replace('"date"', '"day"'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 1}',
+        '{"format": 2, "speeds": []}',
+        '{"format": 1, "speeds": [7]}',
+        "\xff",
+        "[" * 100_000,
+        entry(seconds=-1),
+        entry(seconds="fast"),
+        entry(seconds=10**400),
+        entry(video_bytes=True),
+        entry(key={"width": "48"}),
+        entry(key={"new": 1}),
+        entry(key={"width": 0}),
+        entry().replace("1.0", "NaN"),
+        entry().replace('"date"', '"day"'),
+    ],
+)
 def test_a_damaged_file_is_nothing_measured(tmp_path, caplog, content):
     """Forbids a render that fails for a convenience, a warning at every look, and a file that stays damaged."""
     (tmp_path / "speeds.json").write_text(content, encoding="latin-1")

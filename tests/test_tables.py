@@ -111,8 +111,20 @@ def test_tables_of_training_from_end_to_end(monkeypatch, capsys, tiny_pocket, fo
     monkeypatch.setattr(training, "RANKS", (4, None))
     monkeypatch.setattr(training, "CHANGE", 2)
     monkeypatch.setattr(training, "CHUNKS", 8)  # a window of 3 s after the change and 1.5 s to settle
-    common = ["--folder", str(folder), "--out", str(folder / "runs"), "--films", "2", "--steps", "1",
-              "--set", "batch=1", "--set", "lengths={clip: 6, new: 3, longest: 9}"]  # fmt: skip
+    common = [
+        "--folder",
+        str(folder),
+        "--out",
+        str(folder / "runs"),
+        "--films",
+        "2",
+        "--steps",
+        "1",
+        "--set",
+        "batch=1",
+        "--set",
+        "lengths={clip: 6, new: 3, longest: 9}",
+    ]
     main(["lora", *common])
     text = capsys.readouterr().out
     assert all(f"| {name} |" in text for name in ("before", "rank 4", "all weights"))
@@ -149,16 +161,19 @@ def test_long_films_of_models_that_there_are(capsys, tiny_pocket):
     assert "| 6 s, one |" in text and "| 6 s, two |" in text and "end: 6 s, two - 6 s, one = 0.0 [0.0, 0.0]" in text
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["long"], "or --also, to film models that there are"),
-    (["long", "--also", "a", "pocket", "--steps", "2"], "--steps: not for the table long without --folder"),
-    (["lora"], "lora needs --folder"),
-    (["sink", "--folder", "x", "--model", "pocket"], "--model is for switch, window, int8"),
-    (["switch", "--steps", "3", "--folder", "x"], "--folder, --steps: not for the table switch"),
-    (["sink", "--folder", "x", "--also", "a", "b"], "--also: not for the table sink"),
-    (["switch", "--films", "1"], "an interval takes two films or more"),
-    (["switch", "--json", "/dev/null"], "cannot write results into"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["long"], "or --also, to film models that there are"),
+        (["long", "--also", "a", "pocket", "--steps", "2"], "--steps: not for the table long without --folder"),
+        (["lora"], "lora needs --folder"),
+        (["sink", "--folder", "x", "--model", "pocket"], "--model is for switch, window, int8"),
+        (["switch", "--steps", "3", "--folder", "x"], "--folder, --steps: not for the table switch"),
+        (["sink", "--folder", "x", "--also", "a", "b"], "--also: not for the table sink"),
+        (["switch", "--films", "1"], "an interval takes two films or more"),
+        (["switch", "--json", "/dev/null"], "cannot write results into"),
+    ],
+)
 def test_mistakes_answer_before_the_work(capsys, arguments, words):
     """Forbids an hour of work before its result cannot be told, and a table that leaves aside what was given."""
     with pytest.raises(SystemExit):

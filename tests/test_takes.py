@@ -18,8 +18,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
     """Latents and film frames of the story, made in one go."""
-    studio = Studio(tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder,
-                    TakeStore(tmp_path_factory.mktemp("whole")))  # fmt: skip
+    studio = Studio(
+        tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder, TakeStore(tmp_path_factory.mktemp("whole"))
+    )
     take = studio.open()
     steps, _ = studio.render(take)
     return studio.latents(take), frames_of(take.film_path), len(steps)
@@ -46,20 +47,29 @@ def test_a_stopped_render_goes_on_as_if_nothing_had_happened(studio, uninterrupt
 def test_a_film_plays_while_it_is_rendered(studio, uninterrupted):
     """Forbids a file that no player opens until the end; the newest chunk may wait for the next."""
     take, seen = studio.open(), []
-    render_take(take, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags,
-                lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0))  # fmt: skip
+    render_take(
+        take,
+        studio.model,
+        studio.decoder,
+        studio.contexts.__getitem__,
+        no_tags,
+        lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0),
+    )
     assert seen == [0, *(12 * chunk - 3 for chunk in range(1, CHUNKS))]
     assert take.film_path.exists() and not take.growing_path.exists()
 
 
-@pytest.mark.parametrize(("text", "chunks", "reused"), [
-    (STORY, 12, 10),  # longer
-    (STORY, 8, None),  # shorter: the segment at its end does not fit
-    (STORY.replace("8c b", "8c a"), 10, 8),  # the last prompt
-    (STORY.replace("8c b", "8c b {keep}"), 10, 8),  # its transition
-    (STORY.replace("2c b", "3c b"), 10, 2),  # a time
-    (STORY.replace("0c a", "0c b"), 10, 0),  # the first prompt
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "chunks", "reused"),
+    [
+        (STORY, 12, 10),  # longer
+        (STORY, 8, None),  # shorter: the segment at its end does not fit
+        (STORY.replace("8c b", "8c a"), 10, 8),  # the last prompt
+        (STORY.replace("8c b", "8c b {keep}"), 10, 8),  # its transition
+        (STORY.replace("2c b", "3c b"), 10, 2),  # a time
+        (STORY.replace("0c a", "0c b"), 10, 0),  # the first prompt
+    ],
+)
 def test_an_edit_renders_what_follows_it(studio, text, chunks, reused):
     """Forbids one key for everything, and reusing what a change does concern."""
     studio.render(studio.open())
@@ -196,13 +206,19 @@ def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, 
     assert np.array_equal(frames_of(take.film_path), uninterrupted[1]) and not take.growing_path.exists()
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (lambda text: text[:40], "is damaged"),
-    (lambda text: "[]", "does not say what it is"),
-    (lambda text: text.replace('"format": 2', '"format": 3'), "format 3, this version reads 1 to 2; update the pack"),
-    (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is no field.*update the pack"),
-    (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "its id is not that of its chunks"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text[:40], "is damaged"),
+        (lambda text: "[]", "does not say what it is"),
+        (
+            lambda text: text.replace('"format": 2', '"format": 3'),
+            "format 3, this version reads 1 to 2; update the pack",
+        ),
+        (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is no field.*update the pack"),
+        (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "its id is not that of its chunks"),
+    ],
+)
 def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damage, words):
     """Forbids guessing, and removing chunks that an unreadable take may need."""
     take, other = studio.open(chunks=9), studio.open(seed=4, chunks=9)

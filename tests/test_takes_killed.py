@@ -19,8 +19,12 @@ KILLS = int(os.environ.get("LONGLIVE_KILLS", "5"))
 
 
 def start(folder):
-    return subprocess.Popen([sys.executable, "-m", "tests.killed_render", str(folder), str(CHUNKS)], cwd=ROOT,
-                            stdout=subprocess.PIPE, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.killed_render", str(folder), str(CHUNKS)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(folder):

@@ -35,8 +35,16 @@ def peak_of(studio, monkeypatch):
 
 def render(studio, take, live, act=lambda chunk: None, say=lambda text: None):
     """-> the take it became."""
-    return render_take(take, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags,
-                       lambda chunk, frames: act(chunk), live=live, say=say)  # fmt: skip
+    return render_take(
+        take,
+        studio.model,
+        studio.decoder,
+        studio.contexts.__getitem__,
+        no_tags,
+        lambda chunk, frames: act(chunk),
+        live=live,
+        say=say,
+    )
 
 
 @pytest.fixture
@@ -66,9 +74,13 @@ def test_a_film_without_end_obeys_the_limit(studio, others, monkeypatch):
     done = live.progress.chunk
     assert max(seen) <= store.limit
     assert [sorted(gone) for gone, _ in itertools.groupby(went)] == [
-        [], [others[0].id], sorted(other.id for other in others)], went  # fmt: skip
-    assert said == [f"removed take {other.id}, unused for longest: the limit is {said[0].rpartition(' is ')[2]}"
-                    for other in others]  # fmt: skip
+        [],
+        [others[0].id],
+        sorted(other.id for other in others),
+    ], went
+    assert said == [
+        f"removed take {other.id}, unused for longest: the limit is {said[0].rpartition(' is ')[2]}" for other in others
+    ]
     assert not live.finishing and live.progress.no_room.endswith("are this film's. Raise it, or make room")
     assert len(take.manifest.keys) == done and len(frames_of(take.film_path)) == 12 * done - 3
     assert [found.id for found in store.takes()] == [take.id]
@@ -192,15 +204,25 @@ def lock_gone(take):
 
 SHORT, SHOTS = ("0c a\n2c b {cut}", 4), [9, 21, 30, 42]  # frames of its first chunks
 
-REMOVALS = [folder_gone, manifest_gone, chunks_gone, all_gone, latents_gone, unit_gone, film_gone, growing_gone,
-            lock_gone]  # fmt: skip
+REMOVALS = [
+    folder_gone,
+    manifest_gone,
+    chunks_gone,
+    all_gone,
+    latents_gone,
+    unit_gone,
+    film_gone,
+    growing_gone,
+    lock_gone,
+]
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_model, contexts, tiny_decoder, tmp_path_factory):
     """Latents and frames of the story when nobody removes anything."""
-    studio = Studio(tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder,
-                    TakeStore(tmp_path_factory.mktemp("whole")))  # fmt: skip
+    studio = Studio(
+        tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder, TakeStore(tmp_path_factory.mktemp("whole"))
+    )
     take = studio.open(*SHORT)
     studio.render(take)
     return studio.latents(take), frames_of(take.film_path)

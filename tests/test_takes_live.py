@@ -35,9 +35,18 @@ def _alone(studio, take):
     return other.latents(whole), frames_of(whole.film_path)
 
 
-@pytest.mark.parametrize(("at", "text", "transition"), [
-    ("now", "c", "recache"), ("now", "a", "keep"), ("now", "c", "cut"), ("6c", "a", "recache"), ("6.4s", "a {keep}",
-     "recache"), (6.0, "a", "recache"), ("9c", "a", "recache")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("at", "text", "transition"),
+    [
+        ("now", "c", "recache"),
+        ("now", "a", "keep"),
+        ("now", "c", "cut"),
+        ("6c", "a", "recache"),
+        ("6.4s", "a {keep}", "recache"),
+        (6.0, "a", "recache"),
+        ("9c", "a", "recache"),
+    ],
+)
 def test_a_prompt_typed_while_it_renders_is_in_the_timeline(studio, at, text, transition):
     """Forbids a film that nobody can make again: it equals the one of the timeline that the take has then."""
     take = studio.open()

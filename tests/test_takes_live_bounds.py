@@ -55,7 +55,7 @@ ENDLESS = {
     "true": (True, ValueError, "the time True is none"),
     "none": (None, ValueError, "the time None is none"),
     "list": (["12s"] * 1000, ValueError, "is none: give 'now', seconds, or a text such as '12s'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("endless", [True, False])
@@ -174,6 +174,7 @@ def test_a_film_that_ended_otherwise_is_not_full():
 
 
 # --- what a change costs
+
 
 @pytest.fixture
 def take(tmp_path):

@@ -114,27 +114,30 @@ def rewritten(fields: dict, version: int) -> bytes:
     return changed(fields, (name,), json.dumps(fields[name]), version)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda take: take.segments.reverse(), "its prompts begin at the chunks"),
-    (lambda take: take.segments[0].update(chunk=1), "from 0 on, rising"),
-    (lambda take: take.segments[1].update(chunk=0), "from 0 on, rising"),
-    (lambda take: take.segments[2].update(chunk=17), "below 17"),
-    (lambda take: take.segments[1].update(chunk=7), "its shots begin at the chunks"),
-    (lambda take: take.segments[1].update(transition="keep"), "its cuts are at"),
-    (lambda take: take.shots.append(["0" * 32]), "its cuts are at"),
-    (lambda take: take.shots[0].__setitem__(0, "0" * 32), "its id is not that of its chunks"),
-    (lambda take: take.shots[0].__setitem__(0, "A" * 32), "32 hexadecimal digits"),
-    (lambda take: take.shots[0].__setitem__(0, "../" * 10 + "ab"), "32 hexadecimal digits"),
-    (lambda take: setattr(take, "unit", "../../ab"), "8 hexadecimal digits"),
-    (lambda take: setattr(take, "unit", "00000002"), "its id is not that of its chunks"),
-    (lambda take: setattr(take, "given", 18), "18 given chunks, but has 17"),
-    (lambda take: take.encoding.update(width=64), "another size"),
-    (lambda take: take.encoding.update(fps=0), "encoding.fps is 0: a number from"),
-    (lambda take: setattr(take, "created", 1e11), "created is 100000000000.0"),
-    (lambda take: setattr(take, "used", float("nan")), "used is nan"),
-    (lambda take: setattr(take, "timeline", "x" * 2**25), "timeline has 33554432 characters"),
-    (lambda take: setattr(take, "timeline", "a\ud800"), "half a character"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda take: take.segments.reverse(), "its prompts begin at the chunks"),
+        (lambda take: take.segments[0].update(chunk=1), "from 0 on, rising"),
+        (lambda take: take.segments[1].update(chunk=0), "from 0 on, rising"),
+        (lambda take: take.segments[2].update(chunk=17), "below 17"),
+        (lambda take: take.segments[1].update(chunk=7), "its shots begin at the chunks"),
+        (lambda take: take.segments[1].update(transition="keep"), "its cuts are at"),
+        (lambda take: take.shots.append(["0" * 32]), "its cuts are at"),
+        (lambda take: take.shots[0].__setitem__(0, "0" * 32), "its id is not that of its chunks"),
+        (lambda take: take.shots[0].__setitem__(0, "A" * 32), "32 hexadecimal digits"),
+        (lambda take: take.shots[0].__setitem__(0, "../" * 10 + "ab"), "32 hexadecimal digits"),
+        (lambda take: setattr(take, "unit", "../../ab"), "8 hexadecimal digits"),
+        (lambda take: setattr(take, "unit", "00000002"), "its id is not that of its chunks"),
+        (lambda take: setattr(take, "given", 18), "18 given chunks, but has 17"),
+        (lambda take: take.encoding.update(width=64), "another size"),
+        (lambda take: take.encoding.update(fps=0), "encoding.fps is 0: a number from"),
+        (lambda take: setattr(take, "created", 1e11), "created is 100000000000.0"),
+        (lambda take: setattr(take, "used", float("nan")), "used is nan"),
+        (lambda take: setattr(take, "timeline", "x" * 2**25), "timeline has 33554432 characters"),
+        (lambda take: setattr(take, "timeline", "a\ud800"), "half a character"),
+    ],
+)
 def test_fields_that_contradict_each_other(store, change, words):
     """Forbids reading such a take, and writing it: it could not be read again."""
     take = real()
@@ -169,17 +172,27 @@ def test_what_lies_in_the_place_of_a_manifest(store, name):
     obstacles()[name](path, take)
     found = read(store, take.id) if name == "nothing" else outcome(store, take.id)
     assert isinstance(found, TakeError) and isinstance(found, TakeMissing) == (name == "nothing")
-    assert {"a pipe": "it is not a file", "a link to a device": "it is not a file", "a dead link": "a link to nothing",
-            "a huge file": f"it has {2**40} bytes"}.get(name, "") in str(found)  # fmt: skip
+    assert {
+        "a pipe": "it is not a file",
+        "a link to a device": "it is not a file",
+        "a dead link": "a link to nothing",
+        "a huge file": f"it has {2**40} bytes",
+    }.get(name, "") in str(found)
     store.write_manifest(take)
     assert outcome(store, take.id) == take
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
-@pytest.mark.parametrize("make", [
-    lambda folder: folder.write_bytes(b""), lambda folder: folder.symlink_to("nowhere"),
-    lambda folder: folder.symlink_to(folder.name), os.mkfifo,
-], ids=["file", "dead link", "loop", "pipe"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: folder.write_bytes(b""),
+        lambda folder: folder.symlink_to("nowhere"),
+        lambda folder: folder.symlink_to(folder.name),
+        os.mkfifo,
+    ],
+    ids=["file", "dead link", "loop", "pipe"],
+)
 def test_what_lies_in_the_place_of_a_folder(store, make):
     """Forbids a take that can neither be read nor rendered again."""
     take = real()

@@ -20,10 +20,14 @@ OLD_VAE = Vae("old vae", "torch.float32", 4)
 
 # Written down from the version before names had aliases: of TEXT with OLD and OLD_VAE.
 KEYS = [
-    ["88148dc572f887551324d33cc245af88", "8c7aa947a6e668d9450eaaba9f3a9a27", "87519b9aa3d620f85b23befa4016fb9a",
-     "6e9091588ceffce092a0957888d71e83"],
+    [
+        "88148dc572f887551324d33cc245af88",
+        "8c7aa947a6e668d9450eaaba9f3a9a27",
+        "87519b9aa3d620f85b23befa4016fb9a",
+        "6e9091588ceffce092a0957888d71e83",
+    ],
     ["c84131bf7c05f0c2666c32a495a43c26", "277978ae648426acc8820cefa7ae374e"],
-]  # fmt: skip
+]
 TAKE, UNIT = "f427eb31b3a4", "3b0a1920"
 AFTER_A_CLIP = ["given0", "given1", "cd43c4fd18a7013d32ced5ebcb291951", "1ccd1d0fa1c173ecdd614fe73d0288d3"]
 

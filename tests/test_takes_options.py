@@ -39,9 +39,18 @@ def test_it_goes_on_wherever_it_was_stopped(studio, stop_at):
     assert same(studio.latents(take), rolled(studio, take))
 
 
-@pytest.mark.parametrize(("change", "kept"), [
-    (("{seed=5}", "{seed=6}"), 0), (("{seed=5}", ""), 0), (("{blend=2c}", "{blend=3c}"), 2), (("{blend=2c}", ""), 2),
-    (("seed=8", "seed=7"), 6), (("seed=9", "seed=3"), 8), (("{blend=1c, seed=9}", "{seed=9}"), 8)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (("{seed=5}", "{seed=6}"), 0),
+        (("{seed=5}", ""), 0),
+        (("{blend=2c}", "{blend=3c}"), 2),
+        (("{blend=2c}", ""), 2),
+        (("seed=8", "seed=7"), 6),
+        (("seed=9", "seed=3"), 8),
+        (("{blend=1c, seed=9}", "{seed=9}"), 8),
+    ],
+)
 def test_an_option_changes_the_film_from_there_on(studio, change, kept):
     """Forbids reusing chunks of another seed or blend, and making the others again."""
     before = studio.open(STORY)

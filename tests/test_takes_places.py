@@ -10,10 +10,26 @@ STORY = "0s A red ball bounces\n4s A blue ball bounces {cut}\n8s A blue star res
 TAKE = manifest(1, STORY, 12)  # of chunks 0-5, then a cut, 6-10, and 11-16
 
 
-@pytest.mark.parametrize(("text", "chunks"), [
-    ("2s", 3), ("0:02", 3), ("0:02.0", 3), (" 2 s ", 3), ("0.1s", 1), ("3.56s", 5), ("4s", 6), ("16c", 16),
-    ("5 chunks", 5), ("1c", 1), ("7", 7), ("segment 2", 6), ("Segment 3", 11), ("prompt 2", 6), ("segment #2", 6),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "chunks"),
+    [
+        ("2s", 3),
+        ("0:02", 3),
+        ("0:02.0", 3),
+        (" 2 s ", 3),
+        ("0.1s", 1),
+        ("3.56s", 5),
+        ("4s", 6),
+        ("16c", 16),
+        ("5 chunks", 5),
+        ("1c", 1),
+        ("7", 7),
+        ("segment 2", 6),
+        ("Segment 3", 11),
+        ("prompt 2", 6),
+        ("segment #2", 6),
+    ],
+)
 def test_places(text, chunks):
     """Forbids a branch elsewhere than at the chunk boundary that is nearest to what was written."""
     check_place(text)
@@ -29,12 +45,24 @@ def test_a_time_tells_what_was_requested():
     assert find_place(TAKE, "3c").requested is None
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "is no place in a take"), ("half", "'half' is no place in a take: give a time such as 12s or 0:12"),
-    ("12:75", "no place"), ("-2s", "no place"), ("segment", "no place"), ("2 s 3 s", "no place"),
-    ("0s", "after its start"), ("0c", "allowed are 1 to 17"), ("18c", "the take has 17 chunks"), ("18", "17 chunks"),
-    ("13s", "the take lasts 12.38 s"), ("segment 1", "allowed are 2 to 3"), ("segment 4", "allowed are 2 to 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no place in a take"),
+        ("half", "'half' is no place in a take: give a time such as 12s or 0:12"),
+        ("12:75", "no place"),
+        ("-2s", "no place"),
+        ("segment", "no place"),
+        ("2 s 3 s", "no place"),
+        ("0s", "after its start"),
+        ("0c", "allowed are 1 to 17"),
+        ("18c", "the take has 17 chunks"),
+        ("18", "17 chunks"),
+        ("13s", "the take lasts 12.38 s"),
+        ("segment 1", "allowed are 2 to 3"),
+        ("segment 4", "allowed are 2 to 3"),
+    ],
+)
 def test_what_is_no_place(text, words):
     """Forbids a branch that nobody asked for, and a message without what is allowed."""
     with pytest.raises(ValueError, match="(?s)" + words.replace("(", r"\(")):

@@ -77,8 +77,13 @@ def test_what_a_file_is_not():
     for key, shape in (("o" * 32, SHAPE), (KEY, (1, 4, 6)), (KEY, (3, 6, 4))):
         with pytest.raises(Damaged):
             read_latents(latents_file(KEY, latents), key, shape)
-    for tensors in ({}, {"other": latents}, {"latents": latents, "more": latents.clone()}, {"latents": latents[0]},
-                    {"latents": latents.expand(2, -1, -1, -1, -1).contiguous()}):  # fmt: skip
+    for tensors in (
+        {},
+        {"other": latents},
+        {"latents": latents, "more": latents.clone()},
+        {"latents": latents[0]},
+        {"latents": latents.expand(2, -1, -1, -1, -1).contiguous()},
+    ):
         with pytest.raises(Damaged):
             read_latents(save(tensors, {"key": KEY}), KEY, SHAPE)
     for change in ({"key": "o" * 32}, {"unit": "other"}, {"frames": 12}, {"size": (16, 32)}):
@@ -195,9 +200,11 @@ def test_what_is_read_out_of_a_take_is_proved(studio, film):
     store, manifest = studio.store, take.manifest
     swapped(paths(take, 3)[0], paths(take, 4)[0])
     swapped(paths(take, 5)[1], paths(take, 6)[1])
-    for read in (lambda: latents_of(store, manifest, CHUNKS, 40, 12),
-                 lambda: decoded_frames(store, manifest, CHUNKS, 50, 12, studio.decoder),
-                 lambda: stored_frames(store, manifest, CHUNKS, 60, 12)):  # fmt: skip
+    for read in (
+        lambda: latents_of(store, manifest, CHUNKS, 40, 12),
+        lambda: decoded_frames(store, manifest, CHUNKS, 50, 12, studio.decoder),
+        lambda: stored_frames(store, manifest, CHUNKS, 60, 12),
+    ):
         with pytest.raises(ChunkDamaged, match="set aside, and is made again when the take is rendered again"):
             read()
     assert len(list(store.folder.glob("chunks/*/*.damaged"))) == 3
@@ -251,8 +258,9 @@ def test_files_of_earlier_versions_are_proved_when_they_are_read(studio, film):
         with_proof = of_unit.read_bytes()
         of_unit.write_bytes(with_proof[: with_proof.rindex(b"uuid") - 4])
     assert studio.render(take) == ([], [])
-    assert [read_unit(paths(take, chunk)[1].read_bytes(), unit) for chunk, unit in enumerate(take.manifest.units())
-            ] == [True] * CHUNKS  # fmt: skip
+    assert [
+        read_unit(paths(take, chunk)[1].read_bytes(), unit) for chunk, unit in enumerate(take.manifest.units())
+    ] == [True] * CHUNKS
     longer = studio.open(STORY, 12)
     studio.render(longer)
     data = paths(take, 9)[0].read_bytes()

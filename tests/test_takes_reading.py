@@ -84,8 +84,9 @@ def test_an_archive_on_a_read_only_disk(filmed, command, tmp_path):
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["locks", "no locks"])
-@pytest.mark.parametrize(("options", "fill"), [("size=4m", fill_bytes), ("size=8m,nr_inodes=60", fill_inodes)],
-                         ids=["bytes", "files"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "fill"), [("size=4m", fill_bytes), ("size=8m,nr_inodes=60", fill_inodes)], ids=["bytes", "files"]
+)
 def test_room_is_made_on_a_full_disk(filmed, command, tmp_path, options, fill, lost):
     """Forbids a full disk that can be emptied only by hand, and one where nothing can be read."""
     with small_disk(tmp_path / "disk", options) as disk:
@@ -167,8 +168,11 @@ def test_a_render_needs_a_folder_to_write_to(filmed, tmp_path, monkeypatch):
     with refusing_writes(monkeypatch, tmp_path / "takes"), pytest.raises(TakeError, match="Read-only file system"):
         render_take(take, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags)
     with refusing_writes(monkeypatch, tmp_path / "takes"):
-        for act in (lambda: studio.store.make_room(0, take.manifest), lambda: studio.store.write_manifest(
-                take.manifest), lambda: studio.store.remove(take.id)):  # fmt: skip
+        for act in (
+            lambda: studio.store.make_room(0, take.manifest),
+            lambda: studio.store.write_manifest(take.manifest),
+            lambda: studio.store.remove(take.id),
+        ):
             with pytest.raises(TakeError, match="Read-only file system"):
                 act()
 

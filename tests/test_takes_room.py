@@ -101,7 +101,8 @@ class Model:
         used = set().union(*self.uses.values())
         vague = self.sizes.keys() - used if self.unreadable else set()
         return sum(self.sizes[name] for name in left | vague) + sum(
-            size for one, size in self.own.items() if one not in gone)  # fmt: skip
+            size for one, size in self.own.items() if one not in gone
+        )
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -133,9 +134,12 @@ def test_eviction_against_counting(tmp_path, seed):
         needed = dice.randrange(0, 800)
         store.limit = max(1, store.size() + needed - dice.randrange(0, store.size()))
         gone = store.make_room(needed, keep)
-    fits = [set(some) for count in range(len(model.candidates) + 1)
-            for some in itertools.combinations([one.id for one in model.candidates], count)
-            if model.size(some) + needed <= store.limit]  # fmt: skip
+    fits = [
+        set(some)
+        for count in range(len(model.candidates) + 1)
+        for some in itertools.combinations([one.id for one in model.candidates], count)
+        if model.size(some) + needed <= store.limit
+    ]
     assert len(set(gone)) == len(gone)
     assert (set(gone) in fits) if fits else gone == []
     assert not any(some < set(gone) for some in fits), "more than is needed"
@@ -293,13 +297,16 @@ def test_a_look_at_a_store_makes_no_file(store):
 
 def test_what_fills_a_store_is_told_apart(store):
     """Forbids bytes that nobody accounts for, and a limit that seems to be kept because some were not counted."""
-    film, other, busy, broken = (put(store, take(number, range(10 * number, 10 * number + 4)))
-                                 for number in range(1, 5))  # fmt: skip
+    film, other, busy, broken = (
+        put(store, take(number, range(10 * number, 10 * number + 4))) for number in range(1, 5)
+    )
     spoil(store, broken)
     (store.folder / "story_00001_.mp4").write_bytes(b"x" * 5000)  # saved there, by ComfyUI's own node
     (store.takes_folder / "notes.txt").write_bytes(b"x" * 1000)
-    folder = {one.id: sum(path.stat().st_size for path in store.take_folder(one.id).iterdir())
-              for one in (film, other, busy, broken)}  # fmt: skip
+    folder = {
+        one.id: sum(path.stat().st_size for path in store.take_folder(one.id).iterdir())
+        for one in (film, other, busy, broken)
+    }
     with store.rendering(busy.id):
         found = store.filled(film)
     assert (found.film, found.rendered) == (600 + folder[film.id], 600 + folder[busy.id])
@@ -312,15 +319,29 @@ def test_what_fills_a_store_is_told_apart(store):
 # --- leftovers
 
 
-LEFTOVERS = ["0123456789abcdef0123456789abcdef.tmp", "chunks/stray.tmp", "chunks/00/{key}.safetensors.0a1b2c3d.tmp",
-             "chunks/00/{key}.aaaaaaaa.mp4.0a1b2c3d.tmp", "chunks/00/{key}.safetensors.0a1b2c3d.damaged",
-             "chunks/00/{key}.aaaaaaaa.mp4.0a1b2c3d.damaged", "takes/stray.tmp", "takes/{take}/take.json.0a1b2c3d.tmp",
-             "takes/{take}/film.mp4.part", "takes/{take}/take.json.0a1b2c3d.damaged"]  # fmt: skip
+LEFTOVERS = [
+    "0123456789abcdef0123456789abcdef.tmp",
+    "chunks/stray.tmp",
+    "chunks/00/{key}.safetensors.0a1b2c3d.tmp",
+    "chunks/00/{key}.aaaaaaaa.mp4.0a1b2c3d.tmp",
+    "chunks/00/{key}.safetensors.0a1b2c3d.damaged",
+    "chunks/00/{key}.aaaaaaaa.mp4.0a1b2c3d.damaged",
+    "takes/stray.tmp",
+    "takes/{take}/take.json.0a1b2c3d.tmp",
+    "takes/{take}/film.mp4.part",
+    "takes/{take}/take.json.0a1b2c3d.damaged",
+]
 
 
-@pytest.mark.parametrize("clean", [
-    lambda store: store.make_room(0, "0" * 12), sweep, lambda store: store.remove(take(2, range(4, 6)).id),
-], ids=["render", "sweep", "remove"])  # fmt: skip
+@pytest.mark.parametrize(
+    "clean",
+    [
+        lambda store: store.make_room(0, "0" * 12),
+        sweep,
+        lambda store: store.remove(take(2, range(4, 6)).id),
+    ],
+    ids=["render", "sweep", "remove"],
+)
 def test_what_nobody_finishes_goes_by_age(store, clean):
     """Forbids leftovers that stay for ever, wherever they lie, and taking what somebody writes just now."""
     made, _ = put(store, take(1, range(4))), put(store, take(2, range(4, 6)))
@@ -342,8 +363,12 @@ def test_folders_of_others_are_left_alone(store):
     outside = store.folder.parent / "outside"
     outside.mkdir()
     (store.folder / "mine").mkdir()
-    mine = [store.folder / "mine" / "download.part", outside / "film.mp4.part", store.folder / "notes.part",
-            store.chunks.folder / "00" / "deeper" / f"{key(0)}.safetensors"]  # fmt: skip
+    mine = [
+        store.folder / "mine" / "download.part",
+        outside / "film.mp4.part",
+        store.folder / "notes.part",
+        store.chunks.folder / "00" / "deeper" / f"{key(0)}.safetensors",
+    ]
     (store.chunks.folder / "00" / "deeper").mkdir(parents=True)
     for path in mine:
         path.write_bytes(b"x")
@@ -371,8 +396,9 @@ def test_chunks_without_a_take_go_by_age(store):
 def test_films_that_a_crash_left_growing_go_by_age(store):
     """Forbids growing films of takes that nobody renders, and taking that of one that is rendered, or the only thing
     that is left of a take whose manifest is gone."""
-    crashed, busy, broken, bare = (put(store, take(number, range(10 * number, 10 * number + 2)))
-                                   for number in range(1, 5))  # fmt: skip
+    crashed, busy, broken, bare = (
+        put(store, take(number, range(10 * number, 10 * number + 2))) for number in range(1, 5)
+    )
     growing = {one.id: store.take_folder(one.id) / "growing.mp4" for one in (crashed, busy, broken, bare)}
     for one, path in growing.items():
         path.write_bytes(b"x")

@@ -57,8 +57,14 @@ def test_other_latents_or_prompts_make_other_films(studio):
 def test_pictures_and_clips_fill_whole_chunks(tiny_decoder):
     """Forbids clips cut at their end, where the film goes on, and pictures of another place."""
     vae, frames = tiny_decoder.module, torch.rand(30, SIZE[1], SIZE[0], 3)
-    for count, latents, used in ((1, 3, [0] * 9), (5, 3, [0, 0, 0, 0, 0, 1, 2, 3, 4]), (9, 3, range(9)),
-                                 (20, 3, range(11, 20)), (21, 6, range(21)), (30, 6, range(9, 30))):  # fmt: skip
+    for count, latents, used in (
+        (1, 3, [0] * 9),
+        (5, 3, [0, 0, 0, 0, 0, 1, 2, 3, 4]),
+        (9, 3, range(9)),
+        (20, 3, range(11, 20)),
+        (21, 6, range(21)),
+        (30, 6, range(9, 30)),
+    ):
         got = clip_latents(vae, frames[:count], 3, "cpu", torch.float32)
         assert got.shape == (1, 16, latents, *LATENT_SIZE)
         assert torch.equal(got, clip_latents(vae, frames[list(used)], 3, "cpu", torch.float32)), count

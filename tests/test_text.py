@@ -63,9 +63,16 @@ def sentencepiece_model():
     out = io.BytesIO()
     lines = [" ".join(WORDS)] * 20 + WORDS * 5
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=out, vocab_size=24, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(lines),
+        model_writer=out,
+        vocab_size=24,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     return out.getvalue()
 
 
@@ -98,8 +105,12 @@ def test_all_namings_are_one_network(tmp_path, wan_weights, hf_weights, tokenize
     """Forbids a swapped pair in the table of names, and files that load only as one publisher wrote them."""
     torch.save(wan_weights, tmp_path / "models_t5_umt5-xxl-enc-bf16.pth")
     save_file(hf_weights, tmp_path / "shared.safetensors")
-    whole = {**hf_weights, "encoder.embed_tokens.weight": hf_weights["shared.weight"].clone(),
-             "lm_head.weight": torch.zeros(2), "decoder.block.0.x": torch.zeros(2)}  # fmt: skip
+    whole = {
+        **hf_weights,
+        "encoder.embed_tokens.weight": hf_weights["shared.weight"].clone(),
+        "lm_head.weight": torch.zeros(2),
+        "decoder.block.0.x": torch.zeros(2),
+    }
     save_file(whole, tmp_path / "whole.safetensors")
     only_twin = {name.replace("shared.", "encoder.embed_tokens."): tensor for name, tensor in hf_weights.items()}
     save_file(only_twin, tmp_path / "twin.safetensors")
@@ -141,8 +152,9 @@ def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, 
     told = "the prompt 'a red ball rolls over grass...' has 7 tokens, of which the text encoder takes 4: it is cut "
     assert caplog.messages == [told + "before word 4, 'rolls over grass'; make it shorter, or split it"]
     encoder.tokenize(["a red ball rolls over grass"])
-    assert encoder.cuts(["a red ball", "a red ball " * 2])[0].endswith("cut before word 4, 'a red ball'; make it "
-                                                                      "shorter, or split it")  # fmt: skip
+    assert encoder.cuts(["a red ball", "a red ball " * 2])[0].endswith(
+        "cut before word 4, 'a red ball'; make it shorter, or split it"
+    )
     encoder.tokenize(["a red ball " * 2])
     assert len(caplog.messages) == 1, "once for each prompt"
 

@@ -159,16 +159,31 @@ def test_a_range_in_front_of_a_prompt(text):
 @pytest.mark.parametrize(
     ("token", "time"),
     [
-        ("5,5s", Time(seconds=5.5)), ("5.5 s", Time(seconds=5.5)), ("1m30s", Time(seconds=90)),
-        ("1m30", Time(seconds=90)), ("1 min", Time(seconds=60)), ("2m", Time(seconds=120)), ("1h", Time(seconds=3600)),
-        ("1h 2m 3s", Time(seconds=3723)), ("500ms", Time(seconds=0.5)), ("1:30 min", Time(seconds=90)),
-        ("00:05.500", Time(seconds=5.5)), ("0:05,500", Time(seconds=5.5)), ("\u0665s", Time(seconds=5)),
-        ("\uff15\uff53", Time(seconds=5)), ("0\uff1a05", Time(seconds=5)), ("5\u79d2", Time(seconds=5)),
-        ("5\u00a0s", Time(seconds=5)), ("16f", Time(frame=16)), ("16 frames", Time(frame=16)),
-        ("frame 16:", Time(frame=16)), ("Frame #16 -", Time(frame=16)), ("16 chunks", Time(chunk=16)),
+        ("5,5s", Time(seconds=5.5)),
+        ("5.5 s", Time(seconds=5.5)),
+        ("1m30s", Time(seconds=90)),
+        ("1m30", Time(seconds=90)),
+        ("1 min", Time(seconds=60)),
+        ("2m", Time(seconds=120)),
+        ("1h", Time(seconds=3600)),
+        ("1h 2m 3s", Time(seconds=3723)),
+        ("500ms", Time(seconds=0.5)),
+        ("1:30 min", Time(seconds=90)),
+        ("00:05.500", Time(seconds=5.5)),
+        ("0:05,500", Time(seconds=5.5)),
+        ("\u0665s", Time(seconds=5)),
+        ("\uff15\uff53", Time(seconds=5)),
+        ("0\uff1a05", Time(seconds=5)),
+        ("5\u79d2", Time(seconds=5)),
+        ("5\u00a0s", Time(seconds=5)),
+        ("16f", Time(frame=16)),
+        ("16 frames", Time(frame=16)),
+        ("frame 16:", Time(frame=16)),
+        ("Frame #16 -", Time(frame=16)),
+        ("16 chunks", Time(chunk=16)),
         ("chunk 16:", Time(chunk=16)),
     ],
-)  # fmt: skip
+)
 def test_more_ways_to_write_a_time(token, time):
     """Forbids reading a time as another one, and a unit that stays in the prompt."""
     segment = parse(f"0s a\n{token} b").segments[1]
@@ -256,9 +271,13 @@ def test_arrows_in_front_of_prompts_are_ranges_and_no_subtitles():
 @pytest.mark.parametrize("char", UNSEEN)
 def test_invisible_characters_outside_prompts_do_not_count(char):
     """Forbids a zero-width space, a byte order mark or a directional mark that hides a time or an option."""
-    for place in ("{0}0s a\n{0}5s b {{cut}}", "0{0}s{0} a\n5s{0}: b{0} {{{0}cut{0}}}{0}",
-                  "0s a{0}\n{0}\n5s b {{cut}} {0}",
-                  "{0}[0s-5s: a]{0}\n[{0}5s{0}-10s:{0} b] {{cut}}", '{0}[{0}"a",{0} "b {{cut}}{0}"]'):  # fmt: skip
+    for place in (
+        "{0}0s a\n{0}5s b {{cut}}",
+        "0{0}s{0} a\n5s{0}: b{0} {{{0}cut{0}}}{0}",
+        "0s a{0}\n{0}\n5s b {{cut}} {0}",
+        "{0}[0s-5s: a]{0}\n[{0}5s{0}-10s:{0} b] {{cut}}",
+        '{0}[{0}"a",{0} "b {{cut}}{0}"]',
+    ):
         segments = parse(place.format(char)).segments
         assert [(s.text, s.transition) for s in segments] == [("a", "recache"), ("b", "cut")]
 
@@ -315,13 +334,35 @@ def test_options_in_other_signs_are_refused(written):
 # --- What was a prompt stays that prompt
 
 PROSE = [
-    "80s-style neon city", "80s-90s retro city", "5 seconds of rain", "0-60 mph sprint of a car", "3 pandas walk",
-    "at 0 degrees water freezes", "At 5 in the morning a fox runs", "10 30s dancers", "50/50 light and dark",
+    "80s-style neon city",
+    "80s-90s retro city",
+    "5 seconds of rain",
+    "0-60 mph sprint of a car",
+    "3 pandas walk",
+    "at 0 degrees water freezes",
+    "At 5 in the morning a fox runs",
+    "10 30s dancers",
+    "50/50 light and dark",
     "24/7 diner",
-    "0% alcohol on a label", "2D animation", "35mm photo", "8 1/2 weeks", "1st prize", "Between two trees, a fox",
-    "From above: a city", "Scene of a battle", "Shot from above, a river", "A panda ... sits", "[3D render] a panda",
-    "5 m tall statue", "0-day", "A 5-10 year old boy", "\"Hello\" she says", "4k film", "5-pointed star", "t-shirt",
-]  # fmt: skip
+    "0% alcohol on a label",
+    "2D animation",
+    "35mm photo",
+    "8 1/2 weeks",
+    "1st prize",
+    "Between two trees, a fox",
+    "From above: a city",
+    "Scene of a battle",
+    "Shot from above, a river",
+    "A panda ... sits",
+    "[3D render] a panda",
+    "5 m tall statue",
+    "0-day",
+    "A 5-10 year old boy",
+    '"Hello" she says',
+    "4k film",
+    "5-pointed star",
+    "t-shirt",
+]
 
 
 @pytest.mark.parametrize("prose", PROSE)
@@ -350,8 +391,9 @@ def test_stored_takes_read_as_they_were_written():
     for prompt in ("- a", "| a", "to 5s: a", "a {cut}\u200b", "a (cut)", "5s a", "a\u2028b", "a [5s: b]"):
         script = read_exact(f"* Snow.\n0c {prompt}\n4c {prompt} {{cut, seed=7}}\n9c b {{blend=2c}}")
         assert [(s.text, s.transition, s.seed) for s in script.segments[:2]] == [
-            (prompt, "recache", None), (prompt, "cut", 7),
-        ]  # fmt: skip
+            (prompt, "recache", None),
+            (prompt, "cut", 7),
+        ]
         plan = script.plan(None, chunks=20)
         assert plan.texts[0] == f"Snow. {prompt}" and plan.segments[2].blend == 2
         assert read_exact(plan.to_text()).plan(None, chunks=20).texts == plan.texts

@@ -214,9 +214,12 @@ def test_a_segment_put_in_gives_the_plan_that_is_made_from_the_start():
     """Forbids a shorter way that leaves frames, lines, lengths or hints as they were, or takes what is refused."""
     rng, added, refused = random.Random(12), 0, 0
     for _, plan in random_plans(rng, 1500):
-        change = {"chunk": rng.randint(0, plan.chunks + 1), "seed": rng.choice([None, 7]),
-                  "text": rng.choice(["new", "a cat {blend=2c}", "x {blend=9s}", "0s new", "{keep}", "[0s-5s: a]"]),
-                  "transition": rng.choice(["recache", "keep", "cut"])}  # fmt: skip
+        change = {
+            "chunk": rng.randint(0, plan.chunks + 1),
+            "seed": rng.choice([None, 7]),
+            "text": rng.choice(["new", "a cat {blend=2c}", "x {blend=9s}", "0s new", "{keep}", "[0s-5s: a]"]),
+            "transition": rng.choice(["recache", "keep", "cut"]),
+        }
         try:
             expected = planned_anew(plan, **change)
         except TimelineError as error:
@@ -250,7 +253,7 @@ def test_several_segments_at_once_are_as_one_after_the_other():
 def test_no_text_crashes_the_parser():
     """Forbids any exception but TimelineError, whatever is typed."""
     rng = random.Random(3)
-    alphabet = string.printable + "{}[]|:*-\u2013\u96ea\u200b\uff1a\u2028\"" * 4 + "0123456789sc" * 3
+    alphabet = string.printable + '{}[]|:*-\u2013\u96ea\u200b\uff1a\u2028"' * 4 + "0123456789sc" * 3
     for _ in range(6000):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randint(0, 24)))
         if rng.random() < 0.5:

@@ -114,7 +114,7 @@ LENGTHS = [("0s", "5s", "A red ball"), ("5s", "10s", "A blue ball")]
         '[["0s", "5s", "A red ball"], ["5s", "10s", "A blue ball"]]',
         '[{"duration_ms": 5000, "prompt": "A red ball"}, {"duration_ms": 5000, "prompt": "A blue ball"}]',
     ],
-)  # fmt: skip
+)
 def test_objects_with_ends_and_lengths(text):
     """Forbids lengths that are taken for starts, and ends that are lost."""
     assert read(text) == LENGTHS
@@ -158,8 +158,11 @@ def test_what_an_object_says_besides():
         ' {"time": 12, "text": "t", "prompt": "d", "transition": "fade"}]}'
     )
     assert [(s.transition, s.seed) for s in script.segments] == [
-        ("recache", None), ("keep", 7), ("cut", None), ("recache", None),
-    ]  # fmt: skip
+        ("recache", None),
+        ("keep", 7),
+        ("cut", None),
+        ("recache", None),
+    ]
     notes = "\n".join(script.notes)
     assert '("time": 5) are read as seconds' in notes
     for left in ("negative_prompt", "camera", "title", "transition", "text"):

@@ -66,13 +66,20 @@ def test_line_breaks_stay_where_they_are_wanted():
     assert shorten("a\n\tb \x1b[31m", 40) == "a b <U+001B>[31m"
 
 
-@pytest.mark.parametrize(("text", "seen"), [
-    ("r\u200ded", "r<U+200D>ed"), ("\u200dred", "<U+200D>red"), ("red \u200c", "red <U+200C>"),
-    ("\u0915\u094d\u200d\u200d\u0937", "\u0915\u094d\u200d<U+200D>\u0937"),
-    ("a\ufe0f\ufe0fb", "a\ufe0f<U+FE0F>b"), (" \ufe0f", " <U+FE0F>"), ("\u202e\u200d", "<U+202E><U+200D>"),
-    ("a\U000e0061\U000e007f", "a<U+E0061><U+E007F>"),
-    ("\U0001f3f4" + "\U000e0061" * 20 + "\U000e007f", "\U0001f3f4" + "<U+E0061>" * 20 + "<U+E007F>"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("r\u200ded", "r<U+200D>ed"),
+        ("\u200dred", "<U+200D>red"),
+        ("red \u200c", "red <U+200C>"),
+        ("\u0915\u094d\u200d\u200d\u0937", "\u0915\u094d\u200d<U+200D>\u0937"),
+        ("a\ufe0f\ufe0fb", "a\ufe0f<U+FE0F>b"),
+        (" \ufe0f", " <U+FE0F>"),
+        ("\u202e\u200d", "<U+202E><U+200D>"),
+        ("a\U000e0061\U000e007f", "a<U+E0061><U+E007F>"),
+        ("\U0001f3f4" + "\U000e0061" * 20 + "\U000e007f", "\U0001f3f4" + "<U+E0061>" * 20 + "<U+E007F>"),
+    ],
+)
 def test_joiners_without_letters_are_seen(text, seen):
     """Forbids words that differ in nothing one can see, and messages hidden behind a letter."""
     assert shown(text) == seen
@@ -83,8 +90,12 @@ def test_whatever_is_shown_can_be_written_anywhere():
     letters = ("Lo", "Cn", "Co")  # of scripts, unassigned, private
     for code in (code for code in range(0x110000) if unicodedata.category(chr(code)) not in letters):
         text = shown(f"a{chr(code)}")
-        bad = [char for char in text[1:] if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-               or unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")]
+        bad = [
+            char
+            for char in text[1:]
+            if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+            or unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        ]
         assert not bad, hex(code)
 
 
@@ -104,11 +115,21 @@ def test_reports_of_a_timeline():
     assert plan.segments[0].text == f"{EVIL} too {EVIL}"  # what is rendered
 
 
-@pytest.mark.parametrize("text", [
-    f"0s {EVIL} {{{EVIL}}}", f"0s a\n{EVIL}", f"0s a\n1s {EVIL} {{", f"0s a [5s: {EVIL}]", f'{{"{EVIL}": 1}}',
-    f'{{"prompts": ["a"], "{EVIL}": 1}}', f"{EVIL}5s", f"0s a | {EVIL}12s", f"0s a {{seed={EVIL}}}",
-    f"0s a\n2{EVIL}s b",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"0s {EVIL} {{{EVIL}}}",
+        f"0s a\n{EVIL}",
+        f"0s a\n1s {EVIL} {{",
+        f"0s a [5s: {EVIL}]",
+        f'{{"{EVIL}": 1}}',
+        f'{{"prompts": ["a"], "{EVIL}": 1}}',
+        f"{EVIL}5s",
+        f"0s a | {EVIL}12s",
+        f"0s a {{seed={EVIL}}}",
+        f"0s a\n2{EVIL}s b",
+    ],
+)
 def test_errors_of_a_timeline(text, tmp_path, capsys):
     """Forbids a message that quotes what it complains of as it is."""
     try:
@@ -145,8 +166,12 @@ def test_takes_that_were_made_before(tmp_path, capsys):
     take = manifest(1, f"0s {EVIL}\n2s b", 5)
     place(store, take)
     assert store.read_manifest(take.id).segments[0]["text"] == EVIL
-    texts = [take_label(take, 1), take_report(take, 1), branch_report(take, find_place(take, "1c", 2)),
-             *take_choices(store)]  # fmt: skip
+    texts = [
+        take_label(take, 1),
+        take_report(take, 1),
+        branch_report(take, find_place(take, "1c", 2)),
+        *take_choices(store),
+    ]
     for action in (["list"], ["show", take.id]):
         assert cli.main(["takes", action[0], "--takes", str(tmp_path), *action[1:]]) == 0
         texts.append(capsys.readouterr().out)

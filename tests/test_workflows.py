@@ -17,10 +17,18 @@ THUMBNAIL_BYTES = 40_000
 
 OBJECT_INFO = {
     "Load": {"input": {"required": {"name": [["a", "b"]]}}, "output": ["MODEL", "CLIP"]},
-    "Sample": {"input": {"required": {"model": ["MODEL", {}], "seed": ["INT", {"min": 0, "max": 9}],
-                                      "mode": ["COMBO", {"options": ["x", "y"]}]},
-                         "optional": {"text": ["STRING", {}]}}, "output": ["VIDEO"]},
-}  # fmt: skip
+    "Sample": {
+        "input": {
+            "required": {
+                "model": ["MODEL", {}],
+                "seed": ["INT", {"min": 0, "max": 9}],
+                "mode": ["COMBO", {"options": ["x", "y"]}],
+            },
+            "optional": {"text": ["STRING", {}]},
+        },
+        "output": ["VIDEO"],
+    },
+}
 GRAPH = {
     "1": {"class_type": "Load", "inputs": {"name": "a"}},
     "2": {"class_type": "Sample", "inputs": {"model": ["1", 0], "seed": 3, "mode": "x", "text": "hello"}},
@@ -153,13 +161,30 @@ def choice(inputs_of: dict[str, dict], **options) -> list:
 
 REENCODE = {"required": {"crf": ["FLOAT", {"min": 0.0, "max": 51.0}]}}
 CODEC = {"auto": {}, "h264": {"optional": {"encoding": choice({"auto": {}, "re-encode": REENCODE})}}}
-PLAIN = {"Save": {"input": {"required": {
-    "prefix": ["STRING", {}], "format": [["auto", "mp4"], {}], "codec": ["COMBO", {"options": ["auto", "h264"]}]}},
-    "output": []}}  # fmt: skip
-NESTED = {"Save": {"input": {"required": {
-    "prefix": ["STRING", {}],
-    "format": choice({name: {"required": {"codec": choice(CODEC)}} for name in ("auto", "mp4")})},
-    "optional": {"codec": choice(CODEC, hidden=True)}}, "output": []}}  # fmt: skip
+PLAIN = {
+    "Save": {
+        "input": {
+            "required": {
+                "prefix": ["STRING", {}],
+                "format": [["auto", "mp4"], {}],
+                "codec": ["COMBO", {"options": ["auto", "h264"]}],
+            }
+        },
+        "output": [],
+    }
+}
+NESTED = {
+    "Save": {
+        "input": {
+            "required": {
+                "prefix": ["STRING", {}],
+                "format": choice({name: {"required": {"codec": choice(CODEC)}} for name in ("auto", "mp4")}),
+            },
+            "optional": {"codec": choice(CODEC, hidden=True)},
+        },
+        "output": [],
+    }
+}
 SAVED = {"1": {"class_type": "Save", "inputs": {"prefix": "a", "format": "auto", "codec": "auto"}}}
 
 
@@ -188,10 +213,12 @@ def test_one_workflow_fits_old_and_new_hosts(info):
         ({"format.codec": "av1"}, "format.codec is 'av1', which is none of ['auto', 'h264']"),
         ({"format.crf": 3.0}, "it has no input format.crf"),
         ({"format.codec": "h264", "format.codec.encoding": "re-encode"}, "input format.codec.encoding.crf is missing"),
-        ({"format.codec": "h264", "format.codec.encoding": "re-encode", "format.codec.encoding.crf": 60.0},
-         "format.codec.encoding.crf is 60.0, but goes from 0.0 to 51.0"),
+        (
+            {"format.codec": "h264", "format.codec.encoding": "re-encode", "format.codec.encoding.crf": 60.0},
+            "format.codec.encoding.crf is 60.0, but goes from 0.0 to 51.0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_in_what_a_choice_brings_are_found(change, message):
     """Forbids a validation that looks at a choice and not at what it brings."""
     graph = copy.deepcopy(SAVED)
@@ -204,8 +231,13 @@ def test_mistakes_in_what_a_choice_brings_are_found(change, message):
 def test_browser_of_a_new_host_saves_one_widget_more():
     """Forbids that the hidden twin of a nested choice counts as a widget too many, or as the one that holds."""
     queued = to_api(drawn("a", "mp4", "h264", "auto", "auto"), NESTED)
-    assert queued["1"]["inputs"] == {"prefix": "a", "format": "mp4", "format.codec": "h264",
-                                     "format.codec.encoding": "auto", "codec": "auto"}  # fmt: skip
+    assert queued["1"]["inputs"] == {
+        "prefix": "a",
+        "format": "mp4",
+        "format.codec": "h264",
+        "format.codec.encoding": "auto",
+        "codec": "auto",
+    }
     assert problems(queued, NESTED) == []
     assert settled(queued, NESTED)["1"]["inputs"]["codec"] == "h264"
     with pytest.raises(AssertionError, match="left over"):

@@ -39,15 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=purpose,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the JSON files go")
     parser.add_argument("--part", type=int, choices=PARTS, help="only this half of the steps")
     parser.add_argument("--step", action="append", default=[], choices=[s.name for s in STEPS], help="only this one")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try the command itself, on a CPU too")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
-    parser.add_argument("--pack", type=Path, default=PACK, metavar="FOLDER", help="what scripts/gpu_pack wrote, for "
-                        "packages that are missing here (default: .cache/gpu_pack)")  # fmt: skip
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        default=PACK,
+        metavar="FOLDER",
+        help="what scripts/gpu_pack wrote, for packages that are missing here (default: .cache/gpu_pack)",
+    )
     parser.add_argument("--patience", type=float, default=1.0, metavar="X", help="all limits times X, for slow cards")
     options = parser.parse_args(arguments)
     if not options.patience > 0:

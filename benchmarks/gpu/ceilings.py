@@ -32,8 +32,12 @@ def run(setting: Setting, notes: Notes) -> None:
 
 
 def _headline(found: dict[str, dict]) -> str:
-    wanted = (("matrix product", "bfloat16 square, TFLOP/s"), ("matrix product", "int8 square, TOP/s"),
-              ("attention", "PyTorch chooses, TFLOP/s"), ("copy", "on the device, GB/s"))  # fmt: skip
+    wanted = (
+        ("matrix product", "bfloat16 square, TFLOP/s"),
+        ("matrix product", "int8 square, TOP/s"),
+        ("attention", "PyTorch chooses, TFLOP/s"),
+        ("copy", "on the device, GB/s"),
+    )
     return "; ".join(f"{part}: {what} {found[part].get(what, 'failed')}" for part, what in wanted)
 
 

@@ -24,12 +24,25 @@ PACK = ROOT / ".cache" / "gpu_pack"
 MANIFEST = "manifest.json"
 # Module: the package that brings it. What these need is among them, or comes with PyTorch and transformers.
 PACKAGES = {
-    "av": "av", "PIL": "pillow", "pytest": "pytest", "pluggy": "pluggy", "iniconfig": "iniconfig",
-    "aiohttp": "aiohttp", "yarl": "yarl", "multidict": "multidict", "frozenlist": "frozenlist",
-    "propcache": "propcache", "aiosignal": "aiosignal", "aiohappyeyeballs": "aiohappyeyeballs", "attr": "attrs",
-    "einops": "einops", "psutil": "psutil", "torchsde": "torchsde", "trampoline": "trampoline",
+    "av": "av",
+    "PIL": "pillow",
+    "pytest": "pytest",
+    "pluggy": "pluggy",
+    "iniconfig": "iniconfig",
+    "aiohttp": "aiohttp",
+    "yarl": "yarl",
+    "multidict": "multidict",
+    "frozenlist": "frozenlist",
+    "propcache": "propcache",
+    "aiosignal": "aiosignal",
+    "aiohappyeyeballs": "aiohappyeyeballs",
+    "attr": "attrs",
+    "einops": "einops",
+    "psutil": "psutil",
+    "torchsde": "torchsde",
+    "trampoline": "trampoline",
     "websocket": "websocket-client",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,14 @@ def prepare(pack: Path, work: Path) -> Environment:
             unpack(pack / packages[name]["archive"], site)
             sources[module] = f"pack: {name} {packages[name]['version']}"
     paths = [str(ROOT), *([str(site)] if site.is_dir() else []), os.environ.get("PYTHONPATH", "")]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1",
-                 "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    variables = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     comfyui = find_comfyui() or _unpack_comfyui(pack, manifest, work)
     if comfyui is not None:
         variables["COMFYUI_PATH"] = str(comfyui)
@@ -121,8 +140,14 @@ def _unpack_comfyui(pack: Path, manifest: dict[str, Any], work: Path) -> Path | 
 def commit() -> str | None:
     """Of this checkout, with a mark where files differ from it."""
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True,
-                              text=True, timeout=30, check=True)  # fmt: skip
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

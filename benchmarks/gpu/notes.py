@@ -69,10 +69,13 @@ def conditions(device: str) -> dict[str, Any]:
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         return found | {
-            "device": properties.name, "memory GB": round(properties.total_memory / 1e9, 1),
-            "capability": f"{properties.major}.{properties.minor}", "CUDA": torch.version.cuda,
-            "cuDNN": torch.backends.cudnn.version(), "HIP": torch.version.hip,
-        }  # fmt: skip
+            "device": properties.name,
+            "memory GB": round(properties.total_memory / 1e9, 1),
+            "capability": f"{properties.major}.{properties.minor}",
+            "CUDA": torch.version.cuda,
+            "cuDNN": torch.backends.cudnn.version(),
+            "HIP": torch.version.hip,
+        }
     return found | {"device": f"{processor()}, {torch.get_num_threads()} threads"}
 
 
@@ -94,8 +97,13 @@ def graphics_card() -> dict[str, str]:
     if tool is None:
         return {}
     try:
-        done = subprocess.run([tool, f"--query-gpu={fields}", "--format=csv,noheader"], capture_output=True, text=True,
-                              timeout=30, check=True)  # fmt: skip
+        done = subprocess.run(
+            [tool, f"--query-gpu={fields}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     first = done.stdout.strip().splitlines()[:1]

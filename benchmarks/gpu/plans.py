@@ -29,8 +29,11 @@ def run(setting: Setting, notes: Notes) -> None:
         with card_of(card, setting.device):
             found[f"{card} GB"] = attempt(setting)
         films = {entry["film"] for entry in found.values() if "film" in entry}
-        notes.add(cards=found, headline="; ".join(f"{name}: {words(entry)}" for name, entry in found.items()),
-                  all_films_are_equal=len(films) <= 1)  # fmt: skip
+        notes.add(
+            cards=found,
+            headline="; ".join(f"{name}: {words(entry)}" for name, entry in found.items()),
+            all_films_are_equal=len(films) <= 1,
+        )
     failed = [name for name, entry in found.items() if "error" in entry]
     if failed:
         raise RuntimeError(f"neither a film nor a refusal: {', '.join(failed)}")
@@ -102,18 +105,25 @@ def film(setting: Setting) -> dict[str, Any]:
         path = Path(folder) / "film.mp4"
         need = estimate_render(pipeline, plan, path, **run).need
         seconds = [time.perf_counter()]
-        frames = render_film(pipeline, plan, path, seed=0, **run,
-                             on_chunk=lambda done, frames: seconds.append(time.perf_counter()))  # fmt: skip
+        frames = render_film(
+            pipeline, plan, path, seed=0, **run, on_chunk=lambda done, frames: seconds.append(time.perf_counter())
+        )
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     laps = [round(after - before, 3) for before, after in zip(seconds, seconds[1:])]  # noqa: B905 - neighbours
     peak = bench.peak_memory_mb(setting.device) * 2**20
     reserved = torch.cuda.max_memory_reserved() if setting.device == "cuda" else peak
     return {
-        "placement": need.placement.name, "estimate GB": round(need.total / 1e9, 2),
-        "moving GB": round(need.moving / 1e9, 2), "peak GB": round(peak / 1e9, 2),
-        "peak / estimate": round(peak / need.total, 3), "reserved GB": round(reserved / 1e9, 2), "frames": frames,
-        "film": content, "seconds of each chunk": laps, "seconds per chunk": laps[-2],
-    }  # fmt: skip
+        "placement": need.placement.name,
+        "estimate GB": round(need.total / 1e9, 2),
+        "moving GB": round(need.moving / 1e9, 2),
+        "peak GB": round(peak / 1e9, 2),
+        "peak / estimate": round(peak / need.total, 3),
+        "reserved GB": round(reserved / 1e9, 2),
+        "frames": frames,
+        "film": content,
+        "seconds of each chunk": laps,
+        "seconds per chunk": laps[-2],
+    }
 
 
 def random_pipeline(name: str, device: str):

@@ -23,12 +23,32 @@ Command = Callable[[Step, Setting, Path], Sequence[str]]
 
 
 def step_command(step: Step, setting: Setting, found: Path) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.gpu.step", step.name, "--json", str(found), "--work", str(setting.work),
-            "--device", setting.device, "--patience", str(setting.patience), *["--tiny"] * setting.tiny]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu.step",
+        step.name,
+        "--json",
+        str(found),
+        "--work",
+        str(setting.work),
+        "--device",
+        setting.device,
+        "--patience",
+        str(setting.patience),
+        *["--tiny"] * setting.tiny,
+    ]
 
 
-def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float, environment: Environment,
-              command: Command = step_command, say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
+def run_steps(
+    steps: Sequence[Step],
+    setting: Setting,
+    out: Path,
+    budget: float,
+    environment: Environment,
+    command: Command = step_command,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
     """Every step's report, also written to `out`/NAME.json and, line by line, said. budget: seconds for all of them."""
     reports, ends = [], time.monotonic() + budget
     for step in steps:
@@ -36,11 +56,15 @@ def run_steps(steps: Sequence[Step], setting: Setting, out: Path, budget: float,
         absent = environment.missing(step)
         limit = min(step.limit * setting.patience, ends - time.monotonic())
         if absent:
-            report = _not_run(step, f"these packages are missing: {', '.join(absent)}; install them, or bring a pack "
-                              "that scripts/gpu_pack made")  # fmt: skip
+            report = _not_run(
+                step,
+                f"these packages are missing: {', '.join(absent)}; install them, or bring a pack "
+                "that scripts/gpu_pack made",
+            )
         elif limit <= 0:
-            report = _not_run(step, f"the steps before it took all of the {budget:g} s; run it alone: "
-                              f"--step {step.name}")  # fmt: skip
+            report = _not_run(
+                step, f"the steps before it took all of the {budget:g} s; run it alone: --step {step.name}"
+            )
         else:
             report = run_step(step, setting, out, limit, environment.variables, command)
         write_json(out / f"{step.name}.json", report)
@@ -54,15 +78,22 @@ def _not_run(step: Step, why: str) -> dict[str, Any]:
     return {"step": step.name, "status": SKIPPED, "date": now(), "seconds": 0.0, "error": why}
 
 
-def run_step(step: Step, setting: Setting, out: Path, limit: float, variables: dict[str, str],
-             command: Command = step_command) -> dict[str, Any]:  # fmt: skip
+def run_step(
+    step: Step, setting: Setting, out: Path, limit: float, variables: dict[str, str], command: Command = step_command
+) -> dict[str, Any]:
     """Run a step to its end, or to its limit. -> its report, whatever happened. variables: the environment's."""
     found, log = setting.work / f"{step.name}.notes.json", out / "log.txt"
     found.unlink(missing_ok=True)
     line, began = command(step, setting, found), time.monotonic()
-    report = {"step": step.name, "status": PASSED, "date": now(), "seconds": 0.0, "limit seconds": round(limit, 1),
-              "command": f"python -m benchmarks.gpu --out FOLDER --step {step.name}{' --tiny' * setting.tiny}",
-              "graphics card": graphics_card()}  # fmt: skip
+    report = {
+        "step": step.name,
+        "status": PASSED,
+        "date": now(),
+        "seconds": 0.0,
+        "limit seconds": round(limit, 1),
+        "command": f"python -m benchmarks.gpu --out FOLDER --step {step.name}{' --tiny' * setting.tiny}",
+        "graphics card": graphics_card(),
+    }
     with log.open("ab") as output:
         output.write(f"\n===== {step.name}\n".encode())
         output.flush()
@@ -83,8 +114,9 @@ def run_step(step: Step, setting: Setting, out: Path, limit: float, variables: d
 def _run_until(line: Sequence[str], limit: float, variables: dict[str, str], output) -> int | None:
     """-> the exit code, or None where the process and all that it started were ended at the limit."""
     group = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # a new process group
-    process = subprocess.Popen(line, cwd=ROOT, env=variables, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                               **group)  # fmt: skip
+    process = subprocess.Popen(
+        line, cwd=ROOT, env=variables, stdout=output, stderr=output, stdin=subprocess.DEVNULL, **group
+    )
     try:
         return process.wait(timeout=limit)
     except subprocess.TimeoutExpired:

@@ -106,8 +106,16 @@ class Parts:
 
         width, height = self.size
         shipped = json.loads(api_path(workflow).read_text(encoding="utf-8"))
-        return with_inputs(shipped, text=TEXT.format(half=seconds / 2), duration=seconds, width=width, height=height,
-                           seed=1, positions="absolute", **inputs)  # fmt: skip
+        return with_inputs(
+            shipped,
+            text=TEXT.format(half=seconds / 2),
+            duration=seconds,
+            width=width,
+            height=height,
+            seed=1,
+            positions="absolute",
+            **inputs,
+        )
 
     def film(self, graph: dict, seconds: float) -> dict:
         from tests.comfy.client import ComfyClient
@@ -147,8 +155,13 @@ class Parts:
         made, kept, chunks = whole["report"]["rendered_chunks"], part["report"]["chunks"], whole["report"]["chunks"]
         if not part["report"]["partial"] or made != chunks - kept:
             raise RuntimeError(f"cancelled after {kept} of {chunks} chunks, but {made} were rendered afterwards")
-        return {"cancelled": part, "seconds until it was cancelled": round(cancelled, 1), "resumed": whole,
-                "chunks reused": kept, "chunks rendered": made}  # fmt: skip
+        return {
+            "cancelled": part,
+            "seconds until it was cancelled": round(cancelled, 1),
+            "resumed": whole,
+            "chunks reused": kept,
+            "chunks rendered": made,
+        }
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[dict[str, float]]:
@@ -196,8 +209,11 @@ def with_inputs(graph: dict, **inputs: Any) -> dict:
     """A copy with these inputs, wherever they are. KeyError for one that is nowhere."""
     copy = json.loads(json.dumps(graph))
     for name, value in inputs.items():
-        owners = [node["inputs"] for node in copy.values() if name in node["inputs"]
-                  and not isinstance(node["inputs"][name], list)]  # fmt: skip
+        owners = [
+            node["inputs"]
+            for node in copy.values()
+            if name in node["inputs"] and not isinstance(node["inputs"][name], list)
+        ]
         if not owners:
             raise KeyError(f"no node has an input {name}")
         for owner in owners:

@@ -57,10 +57,13 @@ def _headline(notes: Notes, film: dict, setting: Setting) -> None:
     if not setting.tiny:
         for stage, work in TFLOP.items():
             parts[f"{stage}, TFLOP/s"] = round(work / film[f"milliseconds per chunk, {stage}"]["median"] * 1000, 1)
-    notes.add(reached=parts, headline=f"{film['frames per second, end to end']} frames/s end to end, "
-              f"{film['frames per second, transformer only']} transformer only; chunk {total['median']} ms, "
-              f"p95 {total['p95']}, stall {film.get('stall at a change of prompt, milliseconds')} ms, "
-              f"peak {notes.content['peak memory GB']} GB")  # fmt: skip
+    notes.add(
+        reached=parts,
+        headline=f"{film['frames per second, end to end']} frames/s end to end, "
+        f"{film['frames per second, transformer only']} transformer only; chunk {total['median']} ms, "
+        f"p95 {total['p95']}, stall {film.get('stall at a change of prompt, milliseconds')} ms, "
+        f"peak {notes.content['peak memory GB']} GB",
+    )
 
 
 def _twin(subject, setting: Setting, notes: Notes) -> None:

@@ -37,10 +37,30 @@ STEPS = (
     Step("speed_bf16", 1, 110, "speed", ("bf16",), needs=("av",)),
     Step("speed_int8", 1, 110, "speed", ("int8",), needs=("av",)),
     Step("plans", 2, 120, "plans", needs=("av",)),
-    Step("server", 2, 240, "server", comfyui=True, needs=(
-        "av", "PIL", "aiohttp", "yarl", "multidict", "frozenlist", "propcache", "aiosignal", "aiohappyeyeballs",
-        "attr", "einops", "psutil", "trampoline", "websocket")),
-)  # fmt: skip
+    Step(
+        "server",
+        2,
+        240,
+        "server",
+        comfyui=True,
+        needs=(
+            "av",
+            "PIL",
+            "aiohttp",
+            "yarl",
+            "multidict",
+            "frozenlist",
+            "propcache",
+            "aiosignal",
+            "aiohappyeyeballs",
+            "attr",
+            "einops",
+            "psutil",
+            "trampoline",
+            "websocket",
+        ),
+    ),
+)
 PARTS = (1, 2)
 
 

@@ -43,16 +43,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--model", help="switch, window, int8: the model (default: the built-in one)")
     parser.add_argument("--folder", type=Path, help="long, lora, sink: of `longlive_core.pocket.train`")
-    parser.add_argument("--start", metavar="MODEL", help="long, lora, sink: what the tuning starts from (default: "
-                        "dit.safetensors of --folder)")  # fmt: skip
+    parser.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="long, lora, sink: what the tuning starts from (default: dit.safetensors of --folder)",
+    )
     parser.add_argument("--steps", type=positive, help=f"critic steps of a tuning (default: {STEPS})")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                        help="long, lora, sink: change a setting of pocket-long, as for `train`")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("output/tables"), help="long, lora, sink: folder of the runs; "
-                        "a run that is there goes on")  # fmt: skip
-    parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("NAME", "MODEL"),
-                        help="long: another model, and what its rows are called; without --folder only these are "
-                        "filmed")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="long, lora, sink: change a setting of pocket-long, as for `train`",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("output/tables"),
+        help="long, lora, sink: folder of the runs; a run that is there goes on",
+    )
+    parser.add_argument(
+        "--also",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "MODEL"),
+        help="long: another model, and what its rows are called; without --folder only these are filmed",
+    )
     parser.add_argument("--seconds", type=positive, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--json", type=_folder, metavar="FOLDER")
@@ -92,17 +109,21 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
     tunes = options.table in STEPS
     films_only = options.table == "long" and options.also and options.folder is None
     if tunes and options.folder is None and not films_only:
-        parser.error(f"{options.table} needs --folder, that of `python -m longlive_core.pocket.train` with the stages "
-                     "dit and teacher: the tuning starts from its dit.safetensors"
-                     + ("; or --also, to film models that there are" if options.table == "long" else ""))  # fmt: skip
+        parser.error(
+            f"{options.table} needs --folder, that of `python -m longlive_core.pocket.train` with the stages "
+            "dit and teacher: the tuning starts from its dit.safetensors"
+            + ("; or --also, to film models that there are" if options.table == "long" else "")
+        )
     if tunes and options.model:
         parser.error(f"--model is for {', '.join(ROLLOUTS)}; {options.table} makes its own, from --start")
     given = {"--folder": options.folder, "--start": options.start, "--steps": options.steps, "--set": options.set}
     wrong = [] if tunes and not films_only else [name for name, value in given.items() if value]
     wrong += ["--also"] if options.also and options.table != "long" else []
     if wrong:
-        parser.error(f"{', '.join(wrong)}: not for the table {options.table}"
-                     + (" without --folder, which tunes nothing" if films_only else ""))  # fmt: skip
+        parser.error(
+            f"{', '.join(wrong)}: not for the table {options.table}"
+            + (" without --folder, which tunes nothing" if films_only else "")
+        )
 
 
 def _two_or_more(text: str) -> int:

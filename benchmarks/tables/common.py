@@ -64,20 +64,28 @@ def _another_action(rng: np.random.Generator) -> tuple[Attributes, Attributes]:
     return replace(after, action=others[rng.integers(len(others))]), after
 
 
-def render(pipeline: Pipeline, stories: Sequence[Story], chunks: int, transition: Transition = "recache",
-           stream: StreamConfig | None = None) -> Iterator[np.ndarray]:  # fmt: skip
+def render(
+    pipeline: Pipeline,
+    stories: Sequence[Story],
+    chunks: int,
+    transition: Transition = "recache",
+    stream: StreamConfig | None = None,
+) -> Iterator[np.ndarray]:
     """The films of stories with equal places of change, uint8 [T, 80, 128, 3], a batch at a time."""
     for first in range(0, len(stories), BATCH):
         batch = stories[first : first + BATCH]
-        prompts = [(at, [story.segments[number][2] for story in batch])
-                   for number, (at, _, _) in enumerate(batch[0].segments)]  # fmt: skip
+        prompts = [
+            (at, [story.segments[number][2] for story in batch]) for number, (at, _, _) in enumerate(batch[0].segments)
+        ]
         yield from films(pipeline, prompts, chunks, [story.seed for story in batch], transition, stream)
 
 
 def score(stories: Sequence[Story], made: Iterator[np.ndarray], stride: int = 4) -> list[ToyboxScore]:
     """The judge's scores of films, in order."""
-    return [evaluate_toybox(film, [(boundary(at), look) for at, look, _ in story.segments], stride)
-            for story, film in zip(stories, made, strict=True)]  # fmt: skip
+    return [
+        evaluate_toybox(film, [(boundary(at), look) for at, look, _ in story.segments], stride)
+        for story, film in zip(stories, made, strict=True)
+    ]
 
 
 @dataclass
@@ -120,13 +128,21 @@ class Table:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        intervals = {condition: {name: vars(bootstrap_mean(values)) for name, values in columns.items()}
-                     for condition, columns in self.values.items()}  # fmt: skip
+        intervals = {
+            condition: {name: vars(bootstrap_mean(values)) for name, values in columns.items()}
+            for condition, columns in self.values.items()
+        }
         content = {
-            "date": date.today().isoformat(), "device": device, "command": command,
-            "seconds": round(time.monotonic() - self.started), "about": self.about,
-            "results": intervals, "remarks": self.remarks, "paper": self.paper, "films": self.values,
-        }  # fmt: skip
+            "date": date.today().isoformat(),
+            "device": device,
+            "command": command,
+            "seconds": round(time.monotonic() - self.started),
+            "about": self.about,
+            "results": intervals,
+            "remarks": self.remarks,
+            "paper": self.paper,
+            "films": self.values,
+        }
         path = folder / f"table_{self.name.split()[0].lower()}.json"
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -38,12 +38,16 @@ def switch_strategies(pipeline: Pipeline, count: int, seed: int) -> Table:
     stories = one_change(count, seed, CHANGE)
     for transition in ("cut", "keep", "recache"):
         scores = score(stories, render(pipeline, stories, CHUNKS, transition))
-        table.add(transition, scores, {
-            "adherence": lambda s: s.segments[1].adherence,
-            "subject consistency": lambda s: s.film_subject_consistency,
-            "background consistency": lambda s: s.film_background_consistency,
-            "goes on": lambda s: float(s.switches[0].smooth),
-        })  # fmt: skip
+        table.add(
+            transition,
+            scores,
+            {
+                "adherence": lambda s: s.segments[1].adherence,
+                "subject consistency": lambda s: s.film_subject_consistency,
+                "background consistency": lambda s: s.film_background_consistency,
+                "goes on": lambda s: float(s.switches[0].smooth),
+            },
+        )
     for measure in ("adherence", "subject consistency", "goes on"):
         table.remarks += [table.difference(measure, other, "recache") for other in ("cut", "keep")]
     return table
@@ -58,16 +62,19 @@ def windows(pipeline: Pipeline, count: int, seed: int) -> Table:
         "the cost of 12",
     )
     stories = single_prompts(count, seed)
-    settings: dict[str, StreamConfig] = {str(size): replace(pipeline.stream, window=size, sink=0)
-                                         for size in range(3, 25, 3)}  # fmt: skip
+    settings: dict[str, StreamConfig] = {
+        str(size): replace(pipeline.stream, window=size, sink=0) for size in range(3, 25, 3)
+    }
     settings["9 + 3 sink"] = replace(pipeline.stream, window=12, sink=3)
     for name, stream in settings.items():
         started = time.monotonic()
         made = list(render(pipeline, stories, WINDOW_CHUNKS, stream=stream))
         spent = time.monotonic() - started
         table.add(name, score(stories, iter(made)), CONSISTENCY)
-        table.remarks.append(f"window {name}: {stream.window * pipeline_tokens(pipeline)} keys a layer, "
-                             f"{len(made) * len(made[0]) / spent:.0f} frames/s with decoding")  # fmt: skip
+        table.remarks.append(
+            f"window {name}: {stream.window * pipeline_tokens(pipeline)} keys a layer, "
+            f"{len(made) * len(made[0]) / spent:.0f} frames/s with decoding"
+        )
     for measure in CONSISTENCY:
         table.remarks.append(table.difference(measure, "21", "9 + 3 sink"))
         table.remarks.append(table.difference(measure, "12", "9 + 3 sink"))
@@ -84,8 +91,11 @@ NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 def int8(pipeline: Pipeline, count: int, seed: int) -> Table:
     """The paper's table of INT8 against bf16 (Appendix G): size, speed, scores."""
-    table = Table("INT8 against bf16 (Appendix G)", f"{count} films of 10 s of one prompt each.",
-                  "size 2.7 -> 1.4 GB, 12.6 -> 16.4 FPS, VBench total 84.87 -> 84.31")  # fmt: skip
+    table = Table(
+        "INT8 against bf16 (Appendix G)",
+        f"{count} films of 10 s of one prompt each.",
+        "size 2.7 -> 1.4 GB, 12.6 -> 16.4 FPS, VBench total 84.87 -> 84.31",
+    )
     stories: list[Story] = single_prompts(count, seed)
     module = pipeline.model.module
     plain = NAMES[pipeline.model.dtype]  # bf16 but on CPUs that only emulate it

@@ -81,12 +81,16 @@ def chunks_of(seconds: int) -> int:
 
 
 def _add_long_films(table: Table, condition: str, stories: list[Story], made: list[np.ndarray]) -> None:
-    table.add(condition, score(stories, iter(made), stride=8), {
-        "adherence": lambda s: s.adherence,
-        "start": lambda s: np.mean([window.right for window in s.windows[:END]]),
-        "end": lambda s: np.mean([window.right for window in s.windows[-END:]]),
-        "subject consistency": lambda s: s.subject_consistency,
-    })  # fmt: skip
+    table.add(
+        condition,
+        score(stories, iter(made), stride=8),
+        {
+            "adherence": lambda s: s.adherence,
+            "start": lambda s: np.mean([window.right for window in s.windows[:END]]),
+            "end": lambda s: np.mean([window.right for window in s.windows[-END:]]),
+            "subject consistency": lambda s: s.subject_consistency,
+        },
+    )
     sharpness = [evaluate_drift(film, sink_frames=96).sink.sharpness for film in made]
     table.values[condition]["sharpness"] = sharpness
     table.values[condition]["off by"] = [abs(value - 1) for value in sharpness]
@@ -115,8 +119,11 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
         lora = None if rank is None else last / "student_lora.safetensors"
         model = config.models.student if rank else str(last / "student.safetensors")
         tuned = with_weights(pipeline, model, lora)
-        numbers = sum(t.numel() for t in load_state_dict(model_file(model)).values()) if lora is None else sum(
-            part.up.numel() + part.down.numel() for part in load_lora(lora).values())  # fmt: skip
+        numbers = (
+            sum(t.numel() for t in load_state_dict(model_file(model)).values())
+            if lora is None
+            else sum(part.up.numel() + part.down.numel() for part in load_lora(lora).values())
+        )
         name = f"rank {rank}" if rank else "all weights"
         table.add(name, score(stories, render(tuned, stories, CHUNKS)), AFTER_A_CHANGE)
         table.remarks.append(f"{name}: {numbers / 1e6:.2f} M parameters trained")
@@ -162,8 +169,14 @@ def trained(config: Config, folder: Path) -> Path:
 
 def tuning(path: Path, student: str, teacher: Path, steps: int, changes: dict[str, str]) -> Config:
     """The pocket model's long tuning with the teacher of a folder."""
-    return load_config(path, {
-        "models.student": student,
-        "models.teacher": str(teacher / "teacher.safetensors"), "models.critic": str(teacher / "teacher.safetensors"),
-        "steps": steps, "save_every": steps, **changes,
-    })  # fmt: skip
+    return load_config(
+        path,
+        {
+            "models.student": student,
+            "models.teacher": str(teacher / "teacher.safetensors"),
+            "models.critic": str(teacher / "teacher.safetensors"),
+            "steps": steps,
+            "save_every": steps,
+            **changes,
+        },
+    )

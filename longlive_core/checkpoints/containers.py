@@ -15,8 +15,23 @@ from ..config import GENERATOR, GENERATOR_EMA
 from .errors import CheckpointError, sample
 
 # Names of the weights, and of their moving average, the first that is there counts.
-WEIGHTS = (GENERATOR, "model", "state_dict", "model_state_dict", "module", "net", "network", "diffusion_model",
-           "transformer", "dit", "student", "params", "weights", "shadow", "shadow_params")  # fmt: skip
+WEIGHTS = (
+    GENERATOR,
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "net",
+    "network",
+    "diffusion_model",
+    "transformer",
+    "dit",
+    "student",
+    "params",
+    "weights",
+    "shadow",
+    "shadow_params",
+)
 AVERAGES = (GENERATOR_EMA, "ema", "model_ema", "ema_model", "ema_state_dict", "params_ema")
 
 
@@ -62,8 +77,10 @@ def choose(content: Any, prefer_ema: bool | None, path) -> Chosen:
         raise CheckpointError(_absent(top, GENERATOR, False, path))
     tensors = {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise CheckpointError(f"{path} holds no weights under a name that is known ({', '.join(WEIGHTS[:4])}, ...); "
-                              f"its entries are {sample(map(str, content))}")  # fmt: skip
+        raise CheckpointError(
+            f"{path} holds no weights under a name that is known ({', '.join(WEIGHTS[:4])}, ...); "
+            f"its entries are {sample(map(str, content))}"
+        )
     return Chosen(tensors, tuple(way), tuple(others))
 
 

@@ -82,11 +82,16 @@ def _verify_model(part: Path, meant: Mapping[str, Tensor], target: str | os.Path
 
 
 def _require_equal(written: Mapping[str, Tensor], meant: Mapping[str, Tensor], target: str | os.PathLike) -> None:
-    differing = [name for name in written.keys() | meant.keys()
-                 if name not in written or name not in meant or not _same(written[name], meant[name])]  # fmt: skip
+    differing = [
+        name
+        for name in written.keys() | meant.keys()
+        if name not in written or name not in meant or not _same(written[name], meant[name])
+    ]
     if differing:
-        raise CheckpointError(f"the conversion failed: what was read again of {target} differs from what was written, "
-                              f"in {sample(differing)}; nothing is left behind. Try another disk")  # fmt: skip
+        raise CheckpointError(
+            f"the conversion failed: what was read again of {target} differs from what was written, "
+            f"in {sample(differing)}; nothing is left behind. Try another disk"
+        )
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -113,8 +118,11 @@ def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha:
 
 def write_lora(target: str | os.PathLike, lora: Mapping[str, Part], origin: Mapping[str, str]) -> Path:
     """Write a LoRA's parts with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
-    tensors = {f"{COMFY_LORA_PREFIX}{key}{ending}": value
-               for key, part in lora.items() for ending, value in part.tensors().items()}  # fmt: skip
+    tensors = {
+        f"{COMFY_LORA_PREFIX}{key}{ending}": value
+        for key, part in lora.items()
+        for ending, value in part.tensors().items()
+    }
     return write_safetensors(
         target, tensors, {"format": "pt", **origin}, lambda part: _verify_lora(part, tensors, lora, target)
     )
@@ -126,11 +134,18 @@ def _verify_lora(part: Path, meant: Mapping[str, Tensor], lora: Mapping[str, Par
     _require_equal(written, meant, target)
     again = parse_lora(written, path=target)
     foreign = [key for key in lora if wan_module(key.removesuffix(".bias")) != key.removesuffix(".bias")]
-    changed = [key for key in lora if key not in again or again[key].scale != lora[key].scale
-               or factors(again[key]).keys() != factors(lora[key]).keys()]  # fmt: skip
+    changed = [
+        key
+        for key in lora
+        if key not in again
+        or again[key].scale != lora[key].scale
+        or factors(again[key]).keys() != factors(lora[key]).keys()
+    ]
     if foreign or changed or len(again) != len(lora):
-        raise CheckpointError(f"the conversion failed: {target} would not be read as the same LoRA, in "
-                              f"{sample(foreign + changed)}; nothing is left behind")  # fmt: skip
+        raise CheckpointError(
+            f"the conversion failed: {target} would not be read as the same LoRA, in "
+            f"{sample(foreign + changed)}; nothing is left behind"
+        )
 
 
 def _different(source: str | os.PathLike | None, target: str | os.PathLike) -> None:

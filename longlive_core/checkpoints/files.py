@@ -132,8 +132,12 @@ def _load_pickle(path: Path, mmap: bool) -> Any:
         raise CheckpointError(f"{path} is damaged or cut short: download it again ({type(error).__name__})") from error
 
 
-def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str],
-                      verify: Callable[[Path], None] | None = None) -> Path:  # fmt: skip
+def write_safetensors(
+    path: str | os.PathLike,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    verify: Callable[[Path], None] | None = None,
+) -> Path:
     """Write a safetensors file in one step: PATH is either the old file or the whole new one, never half of it.
 
     verify: looks at what was written before it gets its name; an error of it leaves nothing behind.
@@ -151,8 +155,9 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, Tensor], metad
             verify(part)
         held.replace(part, path)
     except PermissionError as error:
-        raise CheckpointError(f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose "
-                              "another name") from error  # fmt: skip
+        raise CheckpointError(
+            f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose another name"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return path

@@ -163,11 +163,15 @@ def _no_effect(parts: Mapping[str, Part], zeros: list[str], strength: float) -> 
     dead = {name.rpartition(".")[0] for name in zeros}
     idle = {key for key, part in parts.items() if isinstance(part, Difference) and not bool(part.diff.any())}
     if len(dead | idle) == len(parts):
-        told.append(f"has no effect: only zeros in {sample(zeros or idle)}. It was saved before it was trained, or the "
-                    f"download is damaged: {AGAIN}")  # fmt: skip
+        told.append(
+            f"has no effect: only zeros in {sample(zeros or idle)}. It was saved before it was trained, or the "
+            f"download is damaged: {AGAIN}"
+        )
     elif dead:
-        told.append(f"holds only zeros in {sample(zeros)}, so {len(dead)} of its {len(parts)} layers have no effect: "
-                    f"{AGAIN}, or ask who made it")  # fmt: skip
+        told.append(
+            f"holds only zeros in {sample(zeros)}, so {len(dead)} of its {len(parts)} layers have no effect: "
+            f"{AGAIN}, or ask who made it"
+        )
     return told
 
 
@@ -187,8 +191,11 @@ def _lost_blocks(parts: Mapping[str, Part]) -> list[str]:
 
 
 def _equal_parts(parts: Mapping[str, Part]) -> list[str]:
-    ups = {key: part.up if isinstance(part, LoraLayer) else part.w1_a if isinstance(part, LohaLayer) else part.diff
-           for key, part in parts.items() if isinstance(part, (LoraLayer, LohaLayer, Difference))}  # fmt: skip
+    ups = {
+        key: part.up if isinstance(part, LoraLayer) else part.w1_a if isinstance(part, LohaLayer) else part.diff
+        for key, part in parts.items()
+        if isinstance(part, (LoraLayer, LohaLayer, Difference))
+    }
     return _copies({f"{key}.up": up for key, up in ups.items() if up.ndim >= 2 and bool(up.any())})
 
 
@@ -202,8 +209,10 @@ def changed_findings(before: Mapping[str, Tensor], after: Mapping[str, Tensor], 
     if broken:
         told.append(f"makes NaN or infinity of {sample(broken)} at this strength")
     if drowned:
-        told.append(f"outweighs the model by more than {OUTWEIGHS} times in {sample(drowned)}: its alpha or the "
-                    "strength is wrong")  # fmt: skip
+        told.append(
+            f"outweighs the model by more than {OUTWEIGHS} times in {sample(drowned)}: its alpha or the "
+            "strength is wrong"
+        )
     if len(same) == len(names):
         told.append(f"changes nothing of the model: {sample(same)} stay as they are")
     return told

@@ -25,7 +25,7 @@ _MAGIC = (
     (b"\x89HDF", "is an HDF5 file, which is not read here; get a safetensors file"),
     (b"\x93NUMPY", "is a NumPy file, which is not read here; get a safetensors file"),
     (b"%PDF", f"is a PDF, not weights: {_AGAIN}"),
-)  # fmt: skip
+)
 
 
 def not_weights(start: bytes, size: int) -> str:
@@ -39,9 +39,13 @@ def not_weights(start: bytes, size: int) -> str:
         found = "is a clip (MP4 or MOV), not weights"
     if found is None and start[257:262] == b"ustar":
         found = f"is a tar archive; {_UNPACK}"
-    return found or _text(start) or (
-        f"({size} bytes) is neither a safetensors file nor a PyTorch file; download it again, or check that it is the "
-        "right file"
+    return (
+        found
+        or _text(start)
+        or (
+            f"({size} bytes) is neither a safetensors file nor a PyTorch file; download it again, or check that it "
+            "is the right file"
+        )
     )
 
 

@@ -27,8 +27,15 @@ from .preferences import leave_out_preferences
 WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B"}
 _FOREIGN_WIDTHS = (3072, 5120)
 # Where the model's width stands in the shape of a layer.
-_WIDTH_AT = (*((f"attn.{letter}{ending}", 0) for letter in "qkvo" for ending in ("", ".bias")), ("ffn.0", 1),
-             ("ffn.2", 0), ("norm3", 0), ("norm_q", 0), ("norm_k", 0), ("modulation", -1))  # fmt: skip
+_WIDTH_AT = (
+    *((f"attn.{letter}{ending}", 0) for letter in "qkvo" for ending in ("", ".bias")),
+    ("ffn.0", 1),
+    ("ffn.2", 0),
+    ("norm3", 0),
+    ("norm_q", 0),
+    ("norm_k", 0),
+    ("modulation", -1),
+)
 
 
 def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, Part]:
@@ -51,24 +58,28 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a LoRA")
     if not any(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} is not a LoRA: no tensors are in it under a name that is known (generator_lora, "
-                              f"lora, state_dict, ...); its entries are {sample(map(str, content))}")  # fmt: skip
+        raise CheckpointError(
+            f"{path} is not a LoRA: no tensors are in it under a name that is known (generator_lora, "
+            f"lora, state_dict, ...); its entries are {sample(map(str, content))}"
+        )
     tensors, config = _entries(content), stated_config(content, metadata, path)
     parts = parse_lora(tensors, alpha, path, config)
     if alpha is None and not config and not any(name.endswith("alpha") for name in tensors):
         hint_of_alpha(path, metadata, parts)
     width = model_width(parts)
     if width in _FOREIGN_WIDTHS:
-        raise CheckpointError(f"the LoRA {path} was made for {WIDTHS[width]} (width {width}), not for the 1.3B model "
-                              f"(width 1536). {TAKE}")  # fmt: skip
+        raise CheckpointError(
+            f"the LoRA {path} was made for {WIDTHS[width]} (width {width}), not for the 1.3B model (width 1536). {TAKE}"
+        )
     return parts
 
 
 def _opened(content):
     """The dictionary of a LoRA's entries, out of those that training code puts around it."""
     while isinstance(content, Mapping):
-        inside = next((name for name in ("generator_lora", "lora", *WEIGHTS)
-                       if isinstance(content.get(name), Mapping)), None)  # fmt: skip
+        inside = next(
+            (name for name in ("generator_lora", "lora", *WEIGHTS) if isinstance(content.get(name), Mapping)), None
+        )
         if inside is None:
             return content
         content = content[inside]
@@ -86,8 +97,9 @@ def _entries(content: Mapping) -> dict[str, Tensor]:
     return found
 
 
-def parse_lora(tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA",
-               config: Mapping | None = None) -> dict[str, Part]:  # fmt: skip
+def parse_lora(
+    tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA", config: Mapping | None = None
+) -> dict[str, Part]:
     """`load_lora` on tensors already read; `path` is for messages only. config: PEFT's `lora_alpha`, `use_rslora`."""
     tensors = leave_out_preferences(tensors, path)
     found: dict[str, dict[str, Tensor]] = {}
@@ -139,8 +151,10 @@ def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, con
     if incomplete:
         told = "; ".join(f"{what} for {sample(keys)} layers" for what, keys in incomplete.items())
         raise CheckpointError(f"the LoRA {path} is incomplete: {told}")
-    require_fractions({f"{key}.{name}": tensor for key, part in parts.items()
-                       for name, tensor in factors(part).items()}, f"the LoRA {path}")  # fmt: skip
+    require_fractions(
+        {f"{key}.{name}": tensor for key, part in parts.items() for name, tensor in factors(part).items()},
+        f"the LoRA {path}",
+    )
     return parts
 
 
@@ -189,8 +203,10 @@ def _check_fit(state_dict: Mapping[str, Tensor], lora: Mapping[str, Part], path)
     ]
     if misfits:
         if all(_is_transposed(part, state_dict[tensor_of(key)]) for key, part in present.items()):
-            raise CheckpointError(f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged when "
-                                  "it was converted: take the original file")  # fmt: skip
+            raise CheckpointError(
+                f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged when "
+                "it was converted: take the original file"
+            )
         width = model_width(lora)
         model = f" ({WIDTHS[width]}, width {width})" if width in WIDTHS else ""
         raise CheckpointError(
@@ -220,4 +236,3 @@ def _trimmed(shape: list[int]) -> list[int]:
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
-

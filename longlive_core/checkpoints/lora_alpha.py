@@ -23,8 +23,10 @@ def stated_alpha(key: str, roles: Mapping[str, Tensor], path, config: Mapping) -
     if "alpha" not in roles:
         return _configured_alpha(config, roles)
     if roles["alpha"].numel() != 1 or not math.isfinite(float(roles["alpha"])):
-        raise CheckpointError(f"the LoRA {path} is damaged: its alpha at {key} is "
-                              f"{roles['alpha'].flatten()[:4].tolist()} instead of one number")  # fmt: skip
+        raise CheckpointError(
+            f"the LoRA {path} is damaged: its alpha at {key} is "
+            f"{roles['alpha'].flatten()[:4].tolist()} instead of one number"
+        )
     return float(roles["alpha"])
 
 
@@ -43,8 +45,10 @@ def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
         return {}
     if config.get("use_dora") or config.get("alpha_pattern") or config.get("lora_bias"):
         kinds = [name for name in ("use_dora", "alpha_pattern", "lora_bias") if config.get(name)]
-        raise CheckpointError(f"the LoRA {path} was made with {' and '.join(kinds)}, which is not merged here; save it "
-                              "with alpha for every layer, or as an ordinary LoRA")  # fmt: skip
+        raise CheckpointError(
+            f"the LoRA {path} was made with {' and '.join(kinds)}, which is not merged here; save it "
+            "with alpha for every layer, or as an ordinary LoRA"
+        )
     return config
 
 
@@ -54,8 +58,10 @@ def hint_of_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: M
     """
     told = {"ss_network_alpha": metadata.get("ss_network_alpha")}
     beside = Path(path).with_name("adapter_config.json")
-    for name, text in (("lora_config", metadata.get("lora_config")),
-                       (beside.name, beside.read_text("utf-8", "replace") if beside.is_file() else None)):  # fmt: skip
+    for name, text in (
+        ("lora_config", metadata.get("lora_config")),
+        (beside.name, beside.read_text("utf-8", "replace") if beside.is_file() else None),
+    ):
         try:
             told[name] = json.loads(text or "{}").get("lora_alpha")
         except (ValueError, AttributeError):
@@ -66,8 +72,13 @@ def hint_of_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: M
         except (ValueError, TypeError):
             continue
         if differs:
-            log.warning("%s: no layer states alpha, so it is taken as the rank, but %s says %s: if the LoRA is too "
-                        "strong or too weak, give that (alpha, --lora-alpha)", path, name, alpha)  # fmt: skip
+            log.warning(
+                "%s: no layer states alpha, so it is taken as the rank, but %s says %s: if the LoRA is too "
+                "strong or too weak, give that (alpha, --lora-alpha)",
+                path,
+                name,
+                alpha,
+            )
 
 
 def _configured_alpha(config: Mapping, roles: Mapping[str, Tensor]) -> float | None:

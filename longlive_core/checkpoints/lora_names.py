@@ -19,9 +19,7 @@ _PAIR = re.compile(
     r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?(?:\.weight)?"
 )
 _SIDES = {"A": "down", "down": "down", "B": "up", "up": "up"}
-_OTHER = re.compile(
-    r"(?P<layer>.+)\.(?P<ending>alpha|diff|diff_b|w_norm|b_norm|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?)"
-)
+_OTHER = re.compile(r"(?P<layer>.+)\.(?P<ending>alpha|diff|diff_b|w_norm|b_norm|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?)")
 # Differences of a weight and of a bias; w_norm and b_norm are lycoris' names of them.
 _ROLES = {"diff": "diff", "w_norm": "diff", "diff_b": "diff", "b_norm": "diff"}
 _OF_BIAS = {"diff_b", "b_norm"}
@@ -47,8 +45,10 @@ UNMERGED = (
 
 # What a layer's name says of the model it is of.
 FOREIGN = (
-    (r"^lora_te\d*_|^lora_prior_te_|text_encoder|text_model|^te\d*[._]|^clip[._]|t5xxl",
-     "a text encoder, which LongLive's LoRAs leave alone"),
+    (
+        r"^lora_te\d*_|^lora_prior_te_|text_encoder|text_model|^te\d*[._]|^clip[._]|t5xxl",
+        "a text encoder, which LongLive's LoRAs leave alone",
+    ),
     (r"(?:^|[._])transformer_2\.|dit2\.", "the second model of Wan 2.2"),
     (r"vace_", "Wan VACE"),
     (r"[._]k_img|[._]v_img|img_emb|add_[kv]_proj|image_embedder", "Wan image-to-video (I2V)"),
@@ -58,7 +58,7 @@ FOREIGN = (
     (r"joint_blocks", "SD3"),
     (r"down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block", "Stable Diffusion (SD or SDXL)"),
     (r"transformer_blocks", "another video model, such as LTX-Video or CogVideoX"),
-)  # fmt: skip
+)
 
 # How ComfyUI's loader finds a weight: by these two names of its module, and these endings. Cores of convolutions it
 # finds too, but computes with two axes only, and Wan's one convolution has three.
@@ -118,8 +118,10 @@ def describe_unread(unread: Iterable[str], names: Iterable[str]) -> str:
     foreign = next((what for pattern, what in FOREIGN if any(re.search(pattern, name) for name in unread)), None)
     usual = all(_PAIR.fullmatch(name) or _OTHER.fullmatch(name) for name in unread)
     if not any(read_entry(name) for name in names) and (foreign is not None or usual):
-        return f"belongs to another model: none of its {len(names)} entries is of Wan 2.1" \
-               f"{f', but of {foreign}' if foreign else ''}: {sample(unread)}. {TAKE}"  # fmt: skip
+        return (
+            f"belongs to another model: none of its {len(names)} entries is of Wan 2.1"
+            f"{f', but of {foreign}' if foreign else ''}: {sample(unread)}. {TAKE}"
+        )
     if foreign is not None or usual:
         return f"has {f'entries of {foreign}' if foreign else 'layers that Wan 2.1 has not'}: {sample(unread)}. {TAKE}"
     kinds = ", ".join(sorted({kind for name in unread if (kind := _kind(name))}))
@@ -133,8 +135,10 @@ TAKE = "Take LongLive's lora.pt here, or a LoRA that was trained on Wan 2.1 T2V 
 def _advice(names: list[str]) -> str:
     if all(comfyui_reads(name) for name in names):
         return "ComfyUI's LoRA loader nodes read it as it is: connect one after Load LongLive"
-    return ("ComfyUI's LoRA loader nodes do not read all of it either; save it as an ordinary LoRA (lora_A and lora_B "
-            "alone) with the program that trained it")  # fmt: skip
+    return (
+        "ComfyUI's LoRA loader nodes do not read all of it either; save it as an ordinary LoRA (lora_A and lora_B "
+        "alone) with the program that trained it"
+    )
 
 
 def _kind(name: str) -> str | None:

@@ -47,8 +47,10 @@ class LoraLayer(NamedTuple):
         down, up = self.down, self.up
         if down.ndim >= 2 and up.ndim >= 2 and up.flatten(1).shape[1] == down.shape[0] > 0:
             return None
-        return (f"lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply (expected [rank, in] and "
-                "[out, rank])")  # fmt: skip
+        return (
+            f"lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply (expected [rank, in] and "
+            "[out, rank])"
+        )
 
 
 class LohaLayer(NamedTuple):
@@ -82,8 +84,12 @@ class LohaLayer(NamedTuple):
 
     def problem(self) -> str | None:
         shapes = [list(part.shape) for part in self[:4]]
-        if all(len(shape) == 2 for shape in shapes) and shapes[0] == shapes[2] and shapes[1] == shapes[3] \
-                and shapes[0][1] == shapes[1][0] > 0:  # fmt: skip
+        if (
+            all(len(shape) == 2 for shape in shapes)
+            and shapes[0] == shapes[2]
+            and shapes[1] == shapes[3]
+            and shapes[0][1] == shapes[1][0] > 0
+        ):
             return None
         return f"hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b are {shapes} (expected [out, rank], [rank, in], twice)"
 

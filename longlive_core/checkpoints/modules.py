@@ -19,19 +19,35 @@ WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."
 # names without dots.
 PREFIXES = (
     "base_model.model.",  # PEFT
-    "pipe.dit.", "dit.",  # DiffSynth
+    "pipe.dit.",
+    "dit.",  # DiffSynth
     "diffusion_model.",  # ComfyUI, diffusion-pipe, AI-Toolkit, Wan2GP
     "transformer.",  # diffusers, finetrainers, SimpleTuner
-    "generator.", "student.", "model.", "module.", "net.", "wan.", "_forward_module.",  # wrappers of training code
-    "unet.", "lora_unet.", "lycoris.",
+    "generator.",
+    "student.",
+    "model.",
+    "module.",
+    "net.",
+    "wan.",
+    "_forward_module.",  # wrappers of training code
+    "unet.",
+    "lora_unet.",
+    "lycoris.",
     "lora_unet__",  # VideoX-Fun
     "lora_unet_",  # kohya, musubi-tuner
     "lora_transformer_",  # OneTrainer
     "lycoris_",  # lycoris, SimpleTuner
-)  # fmt: skip
+)
 
-_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o", "to_out": "o", "norm_q": "norm_q",
-              "norm_k": "norm_k"}  # fmt: skip
+_ATTENTION = {
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "o",
+    "to_out": "o",
+    "norm_q": "norm_q",
+    "norm_k": "norm_k",
+}
 
 # Wan's module of a block <- how others call it.
 BLOCK = {

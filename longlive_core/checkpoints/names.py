@@ -17,16 +17,39 @@ from .modules import from_diffusers, unwrap, wan_module
 from .preferences import PREFERENCE
 
 # What may stand before a diffusion model's names, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
-CONTAINERS = {"model", "module", "net", "network", "diffusion_model", "dit", "pipe", "transformer", "generator",
-              "generator_ema", "student", "state_dict", "base_model", "wan", "_forward_module", "ema",
-              "ema_model"}  # fmt: skip
+CONTAINERS = {
+    "model",
+    "module",
+    "net",
+    "network",
+    "diffusion_model",
+    "dit",
+    "pipe",
+    "transformer",
+    "generator",
+    "generator_ema",
+    "student",
+    "state_dict",
+    "base_model",
+    "wan",
+    "_forward_module",
+    "ema",
+    "ema_model",
+}
 
 # Other parts of a bundled ComfyUI checkpoint: not the diffusion model, left aside.
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")
 
 # Entries that only quantised files have.
-QUANTISED = (".scale_weight", ".weight_scale", ".weight_scale_2", ".comfy_quant", ".scale_input", ".input_scale",
-             "scaled_fp8")  # fmt: skip
+QUANTISED = (
+    ".scale_weight",
+    ".weight_scale",
+    ".weight_scale_2",
+    ".comfy_quant",
+    ".scale_input",
+    ".input_scale",
+    "scaled_fp8",
+)
 
 
 class Kind(NamedTuple):
@@ -39,24 +62,46 @@ class Kind(NamedTuple):
 
 # First match wins, so narrow kinds stand before wide ones.
 KINDS = (
-    Kind("lora", "a LoRA; it belongs in models/loras and is given as `lora`, beside a diffusion model",
-         (".lora_A", ".lora_B", ".lora_down.", ".lora_up.", "lora.down.", "lora.up.", ".lokr_w", ".hada_w", ".diff_b")),
-    Kind("wan22_vae", "the VAE of Wan 2.2 (48 channels); LongLive needs Wan 2.1's (wan_2.1_vae.safetensors)",
-         ("decoder.upsamples.0.upsamples.0.",)),
-    Kind("vae", "Wan 2.1's VAE; it belongs in models/vae and is given as `vae`",
-         ("decoder.middle.0.residual.0.gamma",)),
-    Kind("umt5", "a text encoder (UMT5, Wan's names); it belongs in models/text_encoders and is given as "
-         "`text_encoder`", ("blocks.0.attn.q.weight",)),
-    Kind("t5", "a text encoder (T5/UMT5); it belongs in models/text_encoders and is given as `text_encoder`",
-         ("encoder.block.0.layer.0.SelfAttention.q.weight",)),
-    Kind("sd", "a Stable Diffusion model (SD/SDXL), not Wan 2.1",
-         ("input_blocks.0.0.weight", "down_blocks.0.attentions.0.")),
+    Kind(
+        "lora",
+        "a LoRA; it belongs in models/loras and is given as `lora`, beside a diffusion model",
+        (".lora_A", ".lora_B", ".lora_down.", ".lora_up.", "lora.down.", "lora.up.", ".lokr_w", ".hada_w", ".diff_b"),
+    ),
+    Kind(
+        "wan22_vae",
+        "the VAE of Wan 2.2 (48 channels); LongLive needs Wan 2.1's (wan_2.1_vae.safetensors)",
+        ("decoder.upsamples.0.upsamples.0.",),
+    ),
+    Kind(
+        "vae", "Wan 2.1's VAE; it belongs in models/vae and is given as `vae`", ("decoder.middle.0.residual.0.gamma",)
+    ),
+    Kind(
+        "umt5",
+        "a text encoder (UMT5, Wan's names); it belongs in models/text_encoders and is given as `text_encoder`",
+        ("blocks.0.attn.q.weight",),
+    ),
+    Kind(
+        "t5",
+        "a text encoder (T5/UMT5); it belongs in models/text_encoders and is given as `text_encoder`",
+        ("encoder.block.0.layer.0.SelfAttention.q.weight",),
+    ),
+    Kind(
+        "sd",
+        "a Stable Diffusion model (SD/SDXL), not Wan 2.1",
+        ("input_blocks.0.0.weight", "down_blocks.0.attentions.0."),
+    ),
     Kind("mmdit", "an SD3, Flux or HunyuanVideo model, not Wan 2.1", ("double_blocks.0.", "joint_blocks.0.")),
-    Kind("image_vae", "an image VAE, not one of Wan 2.1",
-         ("decoder.conv_in.weight", "decoder.mid.block_1.", "decoder.mid_block.")),
-    Kind("clip", "a CLIP model, not one of Wan 2.1",
-         ("text_model.encoder.layers.0.", "vision_model.encoder.layers.0.", "visual.transformer.")),
-)  # fmt: skip
+    Kind(
+        "image_vae",
+        "an image VAE, not one of Wan 2.1",
+        ("decoder.conv_in.weight", "decoder.mid.block_1.", "decoder.mid_block."),
+    ),
+    Kind(
+        "clip",
+        "a CLIP model, not one of Wan 2.1",
+        ("text_model.encoder.layers.0.", "vision_model.encoder.layers.0.", "visual.transformer."),
+    ),
+)
 
 # Members of the Wan family that are not the text-to-video model LongLive is made of: a part (the first word of its
 # weights' names, and the attribute of a live module) that only they have.
@@ -78,11 +123,18 @@ LATENT_CHANNELS = 16
 WAN_14B_WIDTH = 5120
 
 # Without these not even the model's size can be read.
-ESSENTIAL = ("patch_embedding.weight", "text_embedding.0.weight", "time_embedding.0.weight", "blocks.0.ffn.0.weight",
-             "head.head.weight", "head.modulation")  # fmt: skip
+ESSENTIAL = (
+    "patch_embedding.weight",
+    "text_embedding.0.weight",
+    "time_embedding.0.weight",
+    "blocks.0.ffn.0.weight",
+    "head.head.weight",
+    "head.modulation",
+)
 
-ONE_OF_SEVERAL = ("If it is one of several files, give them back their names (...-00001-of-00002.safetensors); else "
-                  "download it again")  # fmt: skip
+ONE_OF_SEVERAL = (
+    "If it is one of several files, give them back their names (...-00001-of-00002.safetensors); else download it again"
+)
 LOADABLE = "LongLive loads longlive_base.pt, Self-Forcing's .pt, or Wan 2.1 T2V 1.3B weights as safetensors"
 
 
@@ -106,8 +158,9 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
     if kind is not None:
         raise CheckpointError(f"{path} is no diffusion model: it is {kind.what}. {LOADABLE}")
     if prefix is None and any(wan_module(name.rpartition(".")[0]) for name in tensors):
-        raise CheckpointError(f"{path} is a part of a Wan model: it holds {sample(tensors)}, but no `head.modulation`. "
-                              f"{ONE_OF_SEVERAL}")  # fmt: skip
+        raise CheckpointError(
+            f"{path} is a part of a Wan model: it holds {sample(tensors)}, but no `head.modulation`. {ONE_OF_SEVERAL}"
+        )
     if prefix is None:
         raise CheckpointError(
             f"{path} is no diffusion model of the Wan family: none of its names is `head.modulation`; it holds "
@@ -118,8 +171,14 @@ def wan_names(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> d
     }
     _require_t2v(renamed, path, any_width)
     quantised = {f"{layer}.weight" for layer in int8_layers(renamed)}
-    require_fractions({name: tensor for name, tensor in renamed.items() if name not in quantised
-                       and not name.endswith((".comfy_quant", PREFERENCE))}, path)  # fmt: skip
+    require_fractions(
+        {
+            name: tensor
+            for name, tensor in renamed.items()
+            if name not in quantised and not name.endswith((".comfy_quant", PREFERENCE))
+        },
+        path,
+    )
     return renamed
 
 
@@ -133,8 +192,10 @@ def _prefix(tensors: Mapping[str, Tensor], path) -> str | None:
     )
     if len(found) > 1:
         shown = ", ".join(prefix or "without a prefix" for prefix in found)
-        raise CheckpointError(f"{path} holds {len(found)} diffusion models under different prefixes ({shown}): save "
-                              "the one you want by itself")  # fmt: skip
+        raise CheckpointError(
+            f"{path} holds {len(found)} diffusion models under different prefixes ({shown}): save "
+            "the one you want by itself"
+        )
     return found[0] if found else None
 
 
@@ -145,11 +206,16 @@ def _is_container(prefix: str) -> bool:
 
 def require_fractions(tensors: Mapping[str, Tensor], path) -> None:
     """Raise CheckpointError where weights are integers: those mean something only where INT8 layers have scales."""
-    whole = [f"{name} {str(tensor.dtype).removeprefix('torch.')}" for name, tensor in tensors.items()
-             if not tensor.is_floating_point()]  # fmt: skip
+    whole = [
+        f"{name} {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in tensors.items()
+        if not tensor.is_floating_point()
+    ]
     if whole:
-        raise CheckpointError(f"{path} has weights that are not of a floating-point type: {sample(whole)}. It was "
-                              "damaged when it was converted: take the original file")  # fmt: skip
+        raise CheckpointError(
+            f"{path} has weights that are not of a floating-point type: {sample(whole)}. It was "
+            "damaged when it was converted: take the original file"
+        )
 
 
 def _check_quantised(tensors: dict[str, Tensor], path) -> dict[str, Tensor]:
@@ -177,8 +243,9 @@ def _require_t2v(tensors: Mapping[str, Tensor], path, any_width: bool) -> None:
         raise CheckpointError(f"{path} is {reason}. {LOADABLE}")
     missing = [name for name in ESSENTIAL if name not in tensors]
     if missing:
-        raise CheckpointError(f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. "
-                              f"{ONE_OF_SEVERAL}")  # fmt: skip
+        raise CheckpointError(
+            f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. {ONE_OF_SEVERAL}"
+        )
 
 
 def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:

@@ -28,8 +28,13 @@ def leave_out_preferences(tensors: Mapping[str, Tensor], path: str | os.PathLike
     asked = [tensor for name, tensor in tensors.items() if name.endswith(PREFERENCE)]
     if asked:
         methods = ", ".join(sorted({_method(tensor) for tensor in asked}))
-        log.warning("%s asks for attention of another kind in %d layers (%s), which is not used here; ComfyUI uses it "
-                    "from 0.40 on", path, len(asked), methods)  # fmt: skip
+        log.warning(
+            "%s asks for attention of another kind in %d layers (%s), which is not used here; ComfyUI uses it "
+            "from 0.40 on",
+            path,
+            len(asked),
+            methods,
+        )
     return without_preferences(tensors)
 
 

@@ -29,8 +29,10 @@ class Shards(NamedTuple):
         """CheckpointError where the shards do not hold what their index says."""
         missing = set(self.names) - tensors.keys()
         if missing:
-            raise CheckpointError(f"the shards of {self.index} do not hold all that it lists: {sample(missing)}; "
-                                  "download all of them again, from one place")  # fmt: skip
+            raise CheckpointError(
+                f"the shards of {self.index} do not hold all that it lists: {sample(missing)}; "
+                "download all of them again, from one place"
+            )
 
 
 def shards_of(path: Path) -> Shards | None:
@@ -44,8 +46,10 @@ def shards_of(path: Path) -> Shards | None:
     if found is None or int(found["count"]) < 2:
         return None
     count = int(found["count"])
-    names = [f"{found['stem']}-{number:0{len(found['number'])}d}-of-{found['count']}{found['ending']}"
-             for number in range(1, count + 1)]  # fmt: skip
+    names = [
+        f"{found['stem']}-{number:0{len(found['number'])}d}-of-{found['count']}{found['ending']}"
+        for number in range(1, count + 1)
+    ]
     files = _all_there(path, names, f"is number {int(found['number'])} of {count} files that belong together")
     index = path.with_name(f"{found['stem']}{found['ending']}{_INDEX}")
     return Shards(files, _listed(index)[0], index) if index.is_file() else Shards(files, (), None)
@@ -67,14 +71,17 @@ def _listed(index: Path) -> tuple[tuple[str, ...], list[str]]:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names, files = tuple(places), sorted(set(places.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is named as an index of shards and cannot be read as one "
-                              f"({type(error).__name__}); download it again, or give a shard") from error  # fmt: skip
+        raise CheckpointError(
+            f"{index} is named as an index of shards and cannot be read as one "
+            f"({type(error).__name__}); download it again, or give a shard"
+        ) from error
     if not files:
         raise CheckpointError(f"{index} lists no files; download it again, or give a shard")
     outside = [name for name in files if not isinstance(name, str) or Path(name).name != name]
     if outside:
-        raise CheckpointError(f"{index} names files of other folders, which are not opened: "
-                              f"{sample(map(str, outside))}")  # fmt: skip
+        raise CheckpointError(
+            f"{index} names files of other folders, which are not opened: {sample(map(str, outside))}"
+        )
     return names, files
 
 
@@ -82,8 +89,10 @@ def _all_there(path: Path, names: list[str], what: str) -> tuple[Path, ...]:
     files = tuple(path.with_name(name) for name in names)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise CheckpointError(f"{path} {what}, of which are missing: {sample(missing)}. Put them all into "
-                              f"{path.parent}; any one of them then stands for all")  # fmt: skip
+        raise CheckpointError(
+            f"{path} {what}, of which are missing: {sample(missing)}. Put them all into "
+            f"{path.parent}; any one of them then stands for all"
+        )
     return files
 
 
@@ -93,6 +102,8 @@ def add_shard(tensors: dict[str, Any], content: Any, shard: Path) -> None:
         raise CheckpointError(f"{shard} holds a {type(content).__name__}, not a dictionary of weights")
     twice = tensors.keys() & content.keys()
     if twice:
-        raise CheckpointError(f"{shard} holds tensors that another shard holds too: {sample(map(str, twice))}; the "
-                              "files are not of one set")  # fmt: skip
+        raise CheckpointError(
+            f"{shard} holds tensors that another shard holds too: {sample(map(str, twice))}; the "
+            "files are not of one set"
+        )
     tensors.update(content)

@@ -178,15 +178,18 @@ def told_cut(text: str, count: Callable[[str], int], limit: int) -> str | None:
     if tokens <= limit:
         return None
     fits = bisect.bisect_right(range(len(text)), limit, key=lambda end: count(text[:end])) - 1
-    number, word = next((number, match.start()) for number, match in enumerate(re.finditer(r"\S+", text), 1)
-                        if match.end() > fits)  # fmt: skip
+    number, word = next(
+        (number, match.start()) for number, match in enumerate(re.finditer(r"\S+", text), 1) if match.end() > fits
+    )
     start, place = word, f"word {number}"
     if fits - word > _LONG_WORD:  # languages without spaces
         start, place = fits, f"letter {fits + 1}"
     rest = text[start : start + _LONG_WORD]
     dots = "..." if start + len(rest) < len(text) else ""
-    return (f"the prompt '{shown(text[:_LONG_WORD])}...' has {tokens} tokens, of which the text encoder takes {limit}: "
-            f"it is cut before {place}, '{shown(rest)}{dots}'; make it shorter, or split it")  # fmt: skip
+    return (
+        f"the prompt '{shown(text[:_LONG_WORD])}...' has {tokens} tokens, of which the text encoder takes {limit}: "
+        f"it is cut before {place}, '{shown(rest)}{dots}'; make it shorter, or split it"
+    )
 
 
 def encode_ids(model: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:
@@ -230,8 +233,12 @@ def hugging_face_names(content, path="the text encoder") -> dict[str, Tensor]:
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without what stands before the embedding's, such as `module.`; of a bundle, those of the encoder alone."""
     tensors = {unwrap(str(name)): value for name, value in tensors.items()}
-    found = (name.removesuffix(anchor) for anchor in ("token_embedding.weight", EMBEDDING, EMBEDDING_TWIN)
-             for name in tensors if name == anchor or name.endswith(f".{anchor}"))  # fmt: skip
+    found = (
+        name.removesuffix(anchor)
+        for anchor in ("token_embedding.weight", EMBEDDING, EMBEDDING_TWIN)
+        for name in tensors
+        if name == anchor or name.endswith(f".{anchor}")
+    )
     prefix = next(found, "")
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -305,12 +312,22 @@ def _shapes(weights: Mapping[str, Tensor], path) -> dict:
     buckets, heads = weights[bias].shape
     vocabulary, width = weights[EMBEDDING].shape
     return {
-        "vocab_size": vocabulary, "d_model": width, "d_kv": weights[q].shape[0] // heads,
-        "d_ff": weights[gate].shape[0], "num_layers": max(layers) + 1, "num_heads": heads,
-        "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
-        "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6, "dropout_rate": 0.0,
-        "is_encoder_decoder": False, "use_cache": False, "pad_token_id": 0, "eos_token_id": 1,
-    }  # fmt: skip
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_kv": weights[q].shape[0] // heads,
+        "d_ff": weights[gate].shape[0],
+        "num_layers": max(layers) + 1,
+        "num_heads": heads,
+        "relative_attention_num_buckets": buckets,
+        "relative_attention_max_distance": 128,
+        "feed_forward_proj": "gated-gelu",
+        "layer_norm_epsilon": 1e-6,
+        "dropout_rate": 0.0,
+        "is_encoder_decoder": False,
+        "use_cache": False,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+    }
 
 
 def _stated_config(metadata: Mapping[str, str]) -> dict:

@@ -58,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
             raise
-        return _tell(f"not enough memory ({error}); end other programs, ask for a smaller picture or batch, or choose "
-                     "--device cpu")  # fmt: skip
+        return _tell(
+            f"not enough memory ({error}); end other programs, ask for a smaller picture or batch, or choose "
+            "--device cpu"
+        )
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
@@ -76,9 +78,15 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_render(commands.add_parser("render", help="render a timeline to an MP4"))
     check = commands.add_parser("check", help="look at model files, say what is wrong, run two chunks")
     _add_files(check)
-    check.add_argument("--film", nargs="?", const="longlive-check", metavar="FOLDER", help="also render a short story, "
-                       "and leave film, pictures and a report to paste into an issue there "
-                       "(default: longlive-check)")  # fmt: skip
+    check.add_argument(
+        "--film",
+        nargs="?",
+        const="longlive-check",
+        metavar="FOLDER",
+        help="also render a short story, "
+        "and leave film, pictures and a report to paste into an issue there "
+        "(default: longlive-check)",
+    )
     check.set_defaults(run=_check)
     replay = commands.add_parser("replay", help="run a recorded rollout again, for comparison")
     replay.add_argument("source", metavar="IN.safetensors")
@@ -104,22 +112,38 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _add_render(render: argparse.ArgumentParser) -> None:
     add = render.add_argument
-    add("timeline", metavar="TIMELINE", help="a file, '-' for standard input, or the text itself (docs/timeline.md); "
-        "or a film of LongLive's: it is rendered again, with the model given here (docs/films.md)")  # fmt: skip
+    add(
+        "timeline",
+        metavar="TIMELINE",
+        help="a file, '-' for standard input, or the text itself (docs/timeline.md); "
+        "or a film of LongLive's: it is rendered again, with the model given here (docs/films.md)",
+    )
     add("-o", "--output", metavar="FILM.mp4")
     add("--duration", type=float, metavar="S", help="seconds (default: the timeline's own length)")
     add("--seed", type=int, metavar="N", help="default: 0")
     add("--contact-sheet", metavar="PNG", help="also save pictures of the film with their prompts")
-    add("--no-metadata", action="store_true", help="the film says nothing of how it was made: no tags, subtitles, "
-        "chapters, no prompts on the contact sheet; it cannot be rendered again from its file")  # fmt: skip
-    add("--takes", metavar="FOLDER", help="keep every chunk there: a later render goes on where this one ended, and "
-        "renders only what changed (docs/takes.md)")  # fmt: skip
+    add(
+        "--no-metadata",
+        action="store_true",
+        help="the film says nothing of how it was made: no tags, subtitles, "
+        "chapters, no prompts on the contact sheet; it cannot be rendered again from its file",
+    )
+    add(
+        "--takes",
+        metavar="FOLDER",
+        help="keep every chunk there: a later render goes on where this one ended, and "
+        "renders only what changed (docs/takes.md)",
+    )
     add_estimate(render)
     add_beginning(render)
     _add_files(render)
     run = render.add_argument_group("run (defaults come with the model, or the film)")
-    run.add_argument("--size", choices=CHOICES, default=AUTO,
-                     help="default: auto, what the model was made for; of a film or a take, its own")  # fmt: skip
+    run.add_argument(
+        "--size",
+        choices=CHOICES,
+        default=AUTO,
+        help="default: auto, what the model was made for; of a film or a take, its own",
+    )
     run.add_argument("--width", type=int, metavar="PX", help="instead of --size, together with --height")
     run.add_argument("--height", type=int, metavar="PX")
     run.add_argument("--steps", type=int, metavar="N", help="denoising steps, evenly spaced")
@@ -148,8 +172,14 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _file_options(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of Pipeline.load and of check."""
-    idle = [name for name, given in (("--lora-strength", options.lora_strength != 1.0),
-                                     ("--lora-alpha", options.lora_alpha is not None)) if given]  # fmt: skip
+    idle = [
+        name
+        for name, given in (
+            ("--lora-strength", options.lora_strength != 1.0),
+            ("--lora-alpha", options.lora_alpha is not None),
+        )
+        if given
+    ]
     if options.lora is None and idle:
         print(f"note: {' and '.join(idle)} has no effect without --lora", file=sys.stderr)
     names = ("model", "lora", "text_encoder", "vae", "dtype", "device", "preset", "lora_strength", "lora_alpha")
@@ -230,8 +260,16 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             bar.set_postfix_str(f"chunk {done}/{plan.chunks}", refresh=False)
             bar.update(frames)
 
-        run = {"stream": stream, "seed": options.seed, "size": (width, height), "metadata": metadata,
-               "captions": told, "on_chunk": show, "say": bar.write, "book": SpeedBook()}  # fmt: skip
+        run = {
+            "stream": stream,
+            "seed": options.seed,
+            "size": (width, height),
+            "metadata": metadata,
+            "captions": told,
+            "on_chunk": show,
+            "say": bar.write,
+            "book": SpeedBook(),
+        }
         try:
             if store is None:
                 render_film(pipeline, plan, options.output, **run)
@@ -254,8 +292,11 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
         print(f"{options.contact_sheet}: {count(stills, 'picture')}")
 
 
-def _check_settings(options: argparse.Namespace, source: Source, store: TakeStore | None,
-                    ) -> tuple[StreamConfig, Plan, tuple[int, int]]:  # fmt: skip
+def _check_settings(
+    options: argparse.Namespace,
+    source: Source,
+    store: TakeStore | None,
+) -> tuple[StreamConfig, Plan, tuple[int, int]]:
     """Settings, plan and size of the run; whatever cannot work is told here, before minutes of loading."""
     from ..engine.noise import AddressedNoise
     from ..run.pipeline import default_size, own_preset, settings_for
@@ -314,17 +355,23 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _check_convert(options: argparse.Namespace) -> None:
     """ValueError for options that would do nothing."""
-    given = {"--merge": options.merge is not None, "--weights": prefer_ema(options) is not None,
-             "--int8": options.int8, "--strength": options.strength is not None}  # fmt: skip
+    given = {
+        "--merge": options.merge is not None,
+        "--weights": prefer_ema(options) is not None,
+        "--int8": options.int8,
+        "--strength": options.strength is not None,
+    }
     idle = next((name for name, there in given.items() if there and options.lora), None)
     if idle is not None:
         raise ValueError(f"{idle} needs a diffusion model, but --lora says that IN is a LoRA")
     if options.merge is None and options.strength is not None:
-        raise ValueError(f"--strength {options.strength:g} is of a LoRA to merge: give it with --merge LORA, or leave "
-                         "it out")  # fmt: skip
+        raise ValueError(
+            f"--strength {options.strength:g} is of a LoRA to merge: give it with --merge LORA, or leave it out"
+        )
     if options.merge is None and not options.lora and options.alpha is not None:
-        raise ValueError(f"--alpha {options.alpha:g} is a LoRA's: give that with --merge LORA, or convert a LoRA with "
-                         "--lora")  # fmt: skip
+        raise ValueError(
+            f"--alpha {options.alpha:g} is a LoRA's: give that with --merge LORA, or convert a LoRA with --lora"
+        )
 
 
 def _int8_note(path: Path) -> str:

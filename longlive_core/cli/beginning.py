@@ -26,16 +26,27 @@ class Beginning:
 
 def add_beginning(render: argparse.ArgumentParser) -> None:
     add = render.add_argument_group("beginning (needs --takes)").add_argument
-    add("--start", metavar="FILE", help="a picture or a video that the film begins with; describe it in the first "
-        "prompt")  # fmt: skip
-    add("--extend", metavar="ID", help="a take of the folder that the film goes on after; the timeline's times count "
-        "from there")  # fmt: skip
-    add("--branch-at", metavar="PLACE", help="leave that take there: a time (12s, 0:12), 'segment 2' (what comes "
-        "before it stays), or so many chunks (16c, or 16); default: its end")  # fmt: skip
+    add(
+        "--start",
+        metavar="FILE",
+        help="a picture or a video that the film begins with; describe it in the first prompt",
+    )
+    add(
+        "--extend",
+        metavar="ID",
+        help="a take of the folder that the film goes on after; the timeline's times count from there",
+    )
+    add(
+        "--branch-at",
+        metavar="PLACE",
+        help="leave that take there: a time (12s, 0:12), 'segment 2' (what comes "
+        "before it stays), or so many chunks (16c, or 16); default: its end",
+    )
 
 
-def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
-                   size: tuple[int, int]) -> Beginning:  # fmt: skip
+def read_beginning(
+    options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]
+) -> Beginning:
     """What the arguments ask for. ValueError for what contradicts itself or is not there."""
     if options.branch_at is not None and options.extend is None:
         raise ValueError("--branch-at is for a take that is gone on with: give --extend ID as well")
@@ -53,8 +64,10 @@ def read_beginning(options: argparse.Namespace, store: TakeStore | None, plan: P
         whole, given = extended(store, options.extend, _branch(options, store), plan, size)
         return Beginning(whole, given)
     if options.dry_run:
-        raise ValueError("--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
-                         "one of them out")  # fmt: skip
+        raise ValueError(
+            "--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
+            "one of them out"
+        )
     clip = read_clip(options.start, size, plan.fps, _note)
     check_given(clip_chunks(len(clip), plan.chunk), plan.chunks)
     return Beginning(plan, clip)

@@ -13,12 +13,20 @@ if TYPE_CHECKING:
     from ..takes import Given, TakeStore
     from ..timeline import Plan
 
+
 def add_estimate(render: argparse.ArgumentParser) -> None:
     add = render.add_argument
-    add("--dry-run", action="store_true", help="only say what would be made, and what that needs of time, memory and "
-        "disk; exit code 0 if it can run")  # fmt: skip
-    add("--takes-limit", type=parse_size, metavar="SIZE", help="of the folder of --takes, such as 20GB: to keep to it, "
-        "the takes unused for longest are removed")  # fmt: skip
+    add(
+        "--dry-run",
+        action="store_true",
+        help="only say what would be made, and what that needs of time, memory and disk; exit code 0 if it can run",
+    )
+    add(
+        "--takes-limit",
+        type=parse_size,
+        metavar="SIZE",
+        help="of the folder of --takes, such as 20GB: to keep to it, the takes unused for longest are removed",
+    )
 
 
 def check_arguments(options: argparse.Namespace) -> None:
@@ -29,8 +37,16 @@ def check_arguments(options: argparse.Namespace) -> None:
         raise ValueError("--takes-limit is for the folder of --takes FOLDER; give both, or neither")
 
 
-def dry_run(pipeline: Pipeline, plan: Plan, options: argparse.Namespace, store: TakeStore | None, timeline: str,
-            stream: StreamConfig, size: tuple[int, int], given: Given | None = None) -> None:  # fmt: skip
+def dry_run(
+    pipeline: Pipeline,
+    plan: Plan,
+    options: argparse.Namespace,
+    store: TakeStore | None,
+    timeline: str,
+    stream: StreamConfig,
+    size: tuple[int, int],
+    given: Given | None = None,
+) -> None:
     """Print the estimate; raises what the render would raise before it begins. Writes nothing."""
     from ..run.render import estimate_render, plan_stored
     from ..run.speed import SpeedBook
@@ -39,8 +55,9 @@ def dry_run(pipeline: Pipeline, plan: Plan, options: argparse.Namespace, store: 
     take = None
     if store is not None:
         store.check_writable()
-        take = plan_stored(pipeline, plan, store, timeline=timeline, stream=stream, seed=options.seed, size=size,
-                           given=given)  # fmt: skip
+        take = plan_stored(
+            pipeline, plan, store, timeline=timeline, stream=stream, seed=options.seed, size=size, given=given
+        )
         print(reuse(take))
     film = options.output or "film.mp4"  # of which only the folder counts
     expected = estimate_render(pipeline, plan, film, stream=stream, size=size, book=SpeedBook(), take=take)

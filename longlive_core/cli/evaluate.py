@@ -20,16 +20,25 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
     add = parser.add_argument
     add("films", nargs="+", metavar="FILM", help="films of LongLive's, or others with --timeline")
-    add("--out", required=True, metavar="FOLDER", help="for results.json, CSV tables and plots; it is made if it is "
-        "not there, and files of the same names are replaced")  # fmt: skip
+    add(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="for results.json, CSV tables and plots; it is made if it is "
+        "not there, and files of the same names are replaced",
+    )
     add("--timeline", metavar="TIMELINE", help="a file or the text, in the place of what the films' tags say")
     add("--chunk", type=positive, metavar="N", help="latent frames a chunk, for --timeline (default: 3)")
     add("--toybox", action="store_true", help="films of the pocket model: its judge reads them")
     add("--clip", metavar="MODEL", help="a CLIP model of yours (folder, or name on the Hugging Face hub)")
     add("--dino", metavar="MODEL", help="a DINO model of yours, likewise")
     add("--device", default="auto", help="of CLIP and DINO: auto, cpu, cuda, ... (default: auto)")
-    add("--stride", type=int, metavar="N", help="frames between those that are looked at (default: 4 for the judge, 8 "
-        "for CLIP and DINO)")  # fmt: skip
+    add(
+        "--stride",
+        type=int,
+        metavar="N",
+        help="frames between those that are looked at (default: 4 for the judge, 8 for CLIP and DINO)",
+    )
     add("--no-plots", action="store_true", help="no PNG files; matplotlib is not needed then")
     parser.set_defaults(run=_eval)
 
@@ -57,8 +66,10 @@ def _eval(options: argparse.Namespace) -> None:
         print(_describe(report))
     print(_describe_summary(reports), end="")
     if not (options.toybox or options.clip or options.dino):
-        print("note: only drift and continuity in pixels were measured; --toybox (films of the pocket model) or --clip "
-              "and --dino measure adherence and consistency")  # fmt: skip
+        print(
+            "note: only drift and continuity in pixels were measured; --toybox (films of the pocket model) or --clip "
+            "and --dino measure adherence and consistency"
+        )
     print(f"wrote {', '.join(path.name for path in written)} into {folder}")
 
 
@@ -123,29 +134,39 @@ def _describe(report: FilmReport) -> str:
     segments = count(row["segments"], "segment")
     lines = [f"{report.name}: {count(row['frames'], 'frame')}, {row['seconds']:.2f} s, {segments}"]
     if report.film.given:
-        lines.append(f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
-                     "measured with the rest")  # fmt: skip
+        lines.append(
+            f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
+            "measured with the rest"
+        )
     if report.toybox is not None:
         shares = ", ".join(f"{name} {_number(share)}" for name, share in report.toybox.fields.items())
-        lines += [f"  adherence {_number(row['toybox_adherence'])} ({shares})",
-                  f"  consistency: subject {_number(row['toybox_subject_consistency'])}, background "
-                  f"{_number(row['toybox_background_consistency'])}, ground off by "
-                  f"{_number(row['toybox_ground_error'], 1)} levels"]  # fmt: skip
+        lines += [
+            f"  adherence {_number(row['toybox_adherence'])} ({shares})",
+            f"  consistency: subject {_number(row['toybox_subject_consistency'])}, background "
+            f"{_number(row['toybox_background_consistency'])}, ground off by "
+            f"{_number(row['toybox_ground_error'], 1)} levels",
+        ]
     if report.features is not None:
-        lines += [f"  CLIP score {_number(row['model_clip_score'])}; consistency: subject (DINO) "
-                  f"{_number(row['model_subject_consistency'], 3)}, background (CLIP) "
-                  f"{_number(row['model_background_consistency'], 3)}"]  # fmt: skip
+        lines += [
+            f"  CLIP score {_number(row['model_clip_score'])}; consistency: subject (DINO) "
+            f"{_number(row['model_subject_consistency'], 3)}, background (CLIP) "
+            f"{_number(row['model_background_consistency'], 3)}"
+        ]
     for which, words in (("sink", "at the end, against the first frames"), ("own", "inside segments")):
-        values = ", ".join(f"{name} x{_number(row[f'drift_{which}_{name}'])}"
-                           for name in ("contrast", "saturation", "sharpness", "motion"))  # fmt: skip
+        values = ", ".join(
+            f"{name} x{_number(row[f'drift_{which}_{name}'])}"
+            for name in ("contrast", "saturation", "sharpness", "motion")
+        )
         lines.append(f"  drift {words}: colour {_number(row[f'drift_{which}_colour'], 1)} levels, {values}")
     for part in segment_rows(report):
         score = part["toybox_adherence"] if report.toybox is not None else part["model_clip_score"]
         lines.append(f"  {part['start_seconds']:7.2f} s  {_number(score):>6s}  {shorten(part['text'], 70)}")
     for switch in switch_rows(report):
         jump = "" if switch["subject_jump"] is None else f", subject's largest step {switch['subject_jump']:.1f} px"
-        lines.append(f"  switch at {switch['seconds']:.2f} s ({switch['transition']}): change "
-                     f"x{_number(switch['pixel_ratio'])} of usual{jump}")  # fmt: skip
+        lines.append(
+            f"  switch at {switch['seconds']:.2f} s ({switch['transition']}): change "
+            f"x{_number(switch['pixel_ratio'])} of usual{jump}"
+        )
     return "\n".join(lines)
 
 

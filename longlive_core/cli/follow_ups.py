@@ -21,14 +21,23 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
     add = parser.add_argument
     add("prompts", metavar="PROMPTS", help="a .txt with one prompt a line, or a .jsonl (docs/training-data.md)")
-    add("--model", required=True, metavar="FOLDER", help="an instruction model that transformers can load, or its name "
-        "on the Hugging Face hub")  # fmt: skip
+    add(
+        "--model",
+        required=True,
+        metavar="FOLDER",
+        help="an instruction model that transformers can load, or its name on the Hugging Face hub",
+    )
     add("--out", required=True, metavar="PAIRS.jsonl")
     add("--resume", action="store_true", help="go on with a file that is there; what is in it stays")
     add("--limit", type=positive, metavar="N", help="only the first N prompts")
     add("--batch", type=positive, default=8, metavar="N", help="prompts asked together (default 8)")
-    add("--attempts", type=positive, default=4, metavar="N", help="times a prompt is asked, each with another seed "
-        "(default 4)")  # fmt: skip
+    add(
+        "--attempts",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="times a prompt is asked, each with another seed (default 4)",
+    )
     add("--max-tokens", type=positive, default=512, metavar="N", help="of one answer, thoughts included (default 512)")
     add("--seed", type=_seed, default=0, metavar="N")
     add("--plain", action="store_true", help="ask in plain text: for a model without a chat template")
@@ -76,8 +85,9 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
 
     failures: list[Failure] = []
     ask = _load(options) if any(pairs[place].follow_up is None for place in places) else _nobody
-    batches = write_follow_ups(pairs, places, file, ask, seed=options.seed, batch=options.batch,
-                               attempts=options.attempts)  # fmt: skip
+    batches = write_follow_ups(
+        pairs, places, file, ask, seed=options.seed, batch=options.batch, attempts=options.attempts
+    )
     try:
         with tqdm(total=len(places), unit="prompt", file=sys.stderr) as bar:
             for done, failed in batches:
@@ -85,9 +95,11 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
                 bar.set_postfix_str(f"{len(failures)} failed", refresh=False)
                 bar.update(done)
     except OutOfMemoryError as error:
-        raise ValueError(f"not enough memory to ask {count(options.batch, 'prompt')} together ({error}); lower "
-                         "--batch and add "
-                         f"--resume: the {len(file.pairs)} pairs written stay") from error  # fmt: skip
+        raise ValueError(
+            f"not enough memory to ask {count(options.batch, 'prompt')} together ({error}); lower "
+            "--batch and add "
+            f"--resume: the {len(file.pairs)} pairs written stay"
+        ) from error
     except KeyboardInterrupt:
         sys.stderr.write(f"{options.out} holds {len(file.pairs)} pairs; --resume goes on\n")
         raise
@@ -100,8 +112,9 @@ def _load(options: argparse.Namespace) -> Ask:
     from ..train.instruction_model import InstructionModel
 
     device = resolve_device(options.device)
-    return InstructionModel.load(options.model, device, resolve_dtype(options.dtype, device), options.plain,
-                                 options.max_tokens)  # fmt: skip
+    return InstructionModel.load(
+        options.model, device, resolve_dtype(options.dtype, device), options.plain, options.max_tokens
+    )
 
 
 def _nobody(instructions, seed):

@@ -21,11 +21,13 @@ def add_takes(parser: argparse.ArgumentParser) -> None:
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--takes", required=True, metavar="FOLDER", help="the folder given to render --takes")
     actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=type(parser))
-    for name, run, what in (("list", _list, "one line a take, the newest first"),
-                            ("show", _show, "timeline, settings and what is rendered"),
-                            ("remove", _remove, "remove a take and the chunks no other take uses"),
-                            ("verify", _verify, "read every file and compare it with its checksum"),
-                            ("join", _join, "write what is rendered as one MP4, without encoding again")):  # fmt: skip
+    for name, run, what in (
+        ("list", _list, "one line a take, the newest first"),
+        ("show", _show, "timeline, settings and what is rendered"),
+        ("remove", _remove, "remove a take and the chunks no other take uses"),
+        ("verify", _verify, "read every file and compare it with its checksum"),
+        ("join", _join, "write what is rendered as one MP4, without encoding again"),
+    ):
         action = actions.add_parser(name, help=what, parents=[folder])
         if run is _verify:
             add_verify(action)
@@ -58,9 +60,11 @@ def _list(options: argparse.Namespace) -> None:
             continue
         width, height = take.origin["size"]
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
-        print(f"{take.id}  {made}  {take_length(take, store.rendered(take, there))}  "
-              f"{sum(key in there for key in take.keys)}/{count(len(take.keys), 'chunk')}  {width}x{height}  "
-              f"seed {take.origin['seed']}  {shorten(take.segments[0]['text'], 60)}")  # fmt: skip
+        print(
+            f"{take.id}  {made}  {take_length(take, store.rendered(take, there))}  "
+            f"{sum(key in there for key in take.keys)}/{count(len(take.keys), 'chunk')}  {width}x{height}  "
+            f"seed {take.origin['seed']}  {shorten(take.segments[0]['text'], 60)}"
+        )
 
 
 def _show(options: argparse.Namespace) -> None:

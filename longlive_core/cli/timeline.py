@@ -52,8 +52,10 @@ class Source:
         """Tell the user where the film was made with another model than `model`, as far as names tell."""
         if self.film is not None and self.film.model != model:
             made = shorten(self.film.model, 80)
-            print(f"note: the film was made with the model '{made}', it is rendered again with '{model}' (--model)",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"note: the film was made with the model '{made}', it is rendered again with '{model}' (--model)",
+                file=sys.stderr,
+            )
 
 
 def read_source(argument: str, goes_on: bool = False) -> Source:
@@ -63,9 +65,11 @@ def read_source(argument: str, goes_on: bool = False) -> Source:
 
         film = read_film(argument)
         if film.given:
-            raise ValueError(f"'{argument}' begins with {count(film.given, 'given chunk')} (of a picture, a clip or "
-                             "another take), which its file does not hold: render its timeline with --start or "
-                             "--extend")  # fmt: skip
+            raise ValueError(
+                f"'{argument}' begins with {count(film.given, 'given chunk')} (of a picture, a clip or "
+                "another take), which its file does not hold: render its timeline with --start or "
+                "--extend"
+            )
         return Source(film.timeline, parse(film.timeline), film)
     text = read_timeline(argument)
     return Source(text, parse(text, goes_on))

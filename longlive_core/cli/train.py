@@ -18,12 +18,26 @@ if TYPE_CHECKING:
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
     add = parser.add_argument
-    add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: debug, longlive-init, "
-        "longlive-causal, longlive-long, ... (docs/training.md)")  # fmt: skip
-    add("--out", required=True, type=Path, metavar="FOLDER", help="checkpoints, TensorBoard events and sample films; a "
-        "run that is there goes on")  # fmt: skip
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: --set steps=100 --set "
-        "models.teacher=wan14b.safetensors")  # fmt: skip
+    add(
+        "config",
+        metavar="CONFIG.yaml",
+        help="a file, or the name of one of the package's: debug, longlive-init, "
+        "longlive-causal, longlive-long, ... (docs/training.md)",
+    )
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="checkpoints, TensorBoard events and sample films; a run that is there goes on",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting: --set steps=100 --set models.teacher=wan14b.safetensors",
+    )
     add("--device", help="cpu or cuda (default: cuda where there is one)")
     add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
     parser.set_defaults(run=_train)
@@ -84,8 +98,9 @@ def prompts_of(config: Config) -> Callable:
         from ..pocket.toybox_prompts import ToyboxPrompts
 
         if config.follow_ups is not None:
-            raise ValueError(f"follow_ups {config.follow_ups}: the toybox has its own; leave it out, or give a file as "
-                             "prompts")  # fmt: skip
+            raise ValueError(
+                f"follow_ups {config.follow_ups}: the toybox has its own; leave it out, or give a file as prompts"
+            )
         return ToyboxPrompts(config.seed).draw
     pairs = read_prompts(config.prompts, config.follow_ups)
     if config.needs_follow_ups and config.stage != CAUSAL:

@@ -31,13 +31,21 @@ ORIGIN = "origin"  # what a shard was made with, in its metadata
 def add_train_clips(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command; torch is imported when it runs."""
     add = parser.add_argument
-    add("config", metavar="CONFIG.yaml", help="a file, or the name of one of the package's: its prompts, size, "
-        "lengths.clip, models.teacher (or, without one, models.student) and seed are used")  # fmt: skip
+    add(
+        "config",
+        metavar="CONFIG.yaml",
+        help="a file, or the name of one of the package's: its prompts, size, "
+        "lengths.clip, models.teacher (or, without one, models.student) and seed are used",
+    )
     add("--out", required=True, type=Path, metavar="FOLDER", help="what is there stays, and is added to")
     add("--count", required=True, type=positive, metavar="N", help="clips in all")
     add("--steps", type=positive, default=50, metavar="N", help="of the sampler (default 50)")
-    add("--guidance", type=float, metavar="G", help="conditional + G (conditional - unconditional); default: the "
-        "configuration's")  # fmt: skip
+    add(
+        "--guidance",
+        type=float,
+        metavar="G",
+        help="conditional + G (conditional - unconditional); default: the configuration's",
+    )
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as for `train`")
     add("--device", help="cpu or cuda (default: cuda where there is one)")
     add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
@@ -76,8 +84,9 @@ class Order:
         differing = [name for name, value in self.origin.items() if before.get(name) != value]
         if differing:
             told = ", ".join(f"{name} was {before.get(name)!r} and is {self.origin[name]!r}" for name in differing)
-            raise ValueError(f"{path} holds clips that were made otherwise: {told}. Change it back, or take another "
-                             "folder")  # fmt: skip
+            raise ValueError(
+                f"{path} holds clips that were made otherwise: {told}. Change it back, or take another folder"
+            )
         return len(shard.prompts)
 
 
@@ -104,9 +113,18 @@ def _train_clips(options: argparse.Namespace) -> None:
 
 def _origin(config: Config, steps: int, guidance: float) -> dict:
     teacher = config.models.teacher or config.models.student
-    return {"teacher": Path(teacher).name, "prompts": Path(config.prompts).name, "size": list(config.size),
-            "frames": config.lengths.clip, "seed": config.seed, "steps": steps, "guidance": guidance,
-            "shift": config.stream.shift, "negative_prompt": config.negative_prompt, "dtype": config.dtype}  # fmt: skip
+    return {
+        "teacher": Path(teacher).name,
+        "prompts": Path(config.prompts).name,
+        "size": list(config.size),
+        "frames": config.lengths.clip,
+        "seed": config.seed,
+        "steps": steps,
+        "guidance": guidance,
+        "shift": config.stream.shift,
+        "negative_prompt": config.negative_prompt,
+        "dtype": config.dtype,
+    }
 
 
 def _make(order: Order, config: Config, draw: Callable, steps: int, guidance: float, who: Ranks) -> None:

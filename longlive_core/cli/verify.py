@@ -18,8 +18,12 @@ DAMAGED = 1  # exit code
 
 def add_verify(action: argparse.ArgumentParser) -> None:
     action.add_argument("take", metavar="ID", nargs="?", help="one take alone; by default all")
-    action.add_argument("--repair", action="store_true", help="set aside what is damaged, so that the next render of "
-                        "its take makes it again, and give files of earlier versions their checksums")  # fmt: skip
+    action.add_argument(
+        "--repair",
+        action="store_true",
+        help="set aside what is damaged, so that the next render of "
+        "its take makes it again, and give files of earlier versions their checksums",
+    )
 
 
 def verify_store(store: TakeStore, take: str | None, repair: bool) -> int:
@@ -53,13 +57,17 @@ def _place(file: StoredFile) -> str:
 
 
 def _summary(found: Verified, repair: bool) -> str:
-    said = [f"{count(found.takes, 'take')}, {count(found.files, 'file')}",
-            f"{len(found.damaged)} damaged" if found.damaged else "none damaged"]  # fmt: skip
+    said = [
+        f"{count(found.takes, 'take')}, {count(found.files, 'file')}",
+        f"{len(found.damaged)} damaged" if found.damaged else "none damaged",
+    ]
     if found.unreadable:
         said.append(f"{count(len(found.unreadable), 'take')} unreadable")
     if found.unproved:
-        said.append(f"{found.unproved} of earlier versions "
-                    + ("now have checksums" if repair else "without a checksum (--repair gives them one)"))  # fmt: skip
+        said.append(
+            f"{found.unproved} of earlier versions "
+            + ("now have checksums" if repair else "without a checksum (--repair gives them one)")
+        )
     if found.damaged and not repair:
         said.append("--repair sets aside what is damaged")
     if found.damaged:

@@ -10,10 +10,14 @@ from ..config import WEIGHT_SETS
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """`--weights`, and `--prefer-ema`, which says the same."""
     add = parser.add_argument
-    add("--weights", choices=tuple(WEIGHT_SETS), default="auto", help="of a file that holds the weights and their "
-        "moving average (default: auto, the weights, or the average where only that is there)")  # fmt: skip
-    add("--prefer-ema", action=argparse.BooleanOptionalAction, help="the same as --weights generator_ema, or "
-        "generator")  # fmt: skip
+    add(
+        "--weights",
+        choices=tuple(WEIGHT_SETS),
+        default="auto",
+        help="of a file that holds the weights and their "
+        "moving average (default: auto, the weights, or the average where only that is there)",
+    )
+    add("--prefer-ema", action=argparse.BooleanOptionalAction, help="the same as --weights generator_ema, or generator")
 
 
 def prefer_ema(options: argparse.Namespace) -> bool | None:

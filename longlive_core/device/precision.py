@@ -8,9 +8,13 @@ import torch
 
 CPU_BF16 = "LONGLIVE_CPU_BF16"  # environment variable
 DTYPES = {
-    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp32": torch.float32, "float32": torch.float32,
-    "fp16": torch.float16, "float16": torch.float16,
-}  # fmt: skip
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+}
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
@@ -45,8 +49,10 @@ def cpu_computes_bf16() -> bool:
     """
     given = os.environ.get(CPU_BF16, "")
     if given not in ("", "0", "1"):
-        raise ValueError(f"the environment variable {CPU_BF16} is {given!r}: allowed are 0 (auto is float32 on a CPU), "
-                         "1 (bfloat16), or none (the processor is asked)")  # fmt: skip
+        raise ValueError(
+            f"the environment variable {CPU_BF16} is {given!r}: allowed are 0 (auto is float32 on a CPU), "
+            "1 (bfloat16), or none (the processor is asked)"
+        )
     if given:
         return given == "1"
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

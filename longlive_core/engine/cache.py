@@ -74,8 +74,20 @@ class RollingCache:
         tokens: tokens of a latent frame.
     """
 
-    def __init__(self, *, layers: int, batch: int, window: int, sink: int, chunk: int, tokens: int, heads: int,
-                 head_dim: int, device: torch.device, dtype: torch.dtype):  # fmt: skip
+    def __init__(
+        self,
+        *,
+        layers: int,
+        batch: int,
+        window: int,
+        sink: int,
+        chunk: int,
+        tokens: int,
+        heads: int,
+        head_dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
         assert sink % chunk == 0 and (window - sink) % chunk == 0 and window >= sink + chunk
         self.window, self.sink, self.chunk, self.tokens = window, sink, chunk, tokens
         shape = (layers, batch, window * tokens, heads, head_dim)
@@ -179,8 +191,10 @@ class RollingCache:
         if not (torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad)):
             return seen
         first, end = span.start * self.tokens, (span.start + span.frames) * self.tokens
-        return tuple(torch.cat([past[:, :first], own, past[:, end:]], dim=1)
-                     for past, own in zip(seen, (keys, values), strict=True))  # fmt: skip
+        return tuple(
+            torch.cat([past[:, :first], own, past[:, end:]], dim=1)
+            for past, own in zip(seen, (keys, values), strict=True)
+        )
 
     def visible(self, layer: int, span: Span) -> tuple[Tensor, Tensor]:
         """What a pass over this span sees: keys and values [B, span.visible * tokens, N, D], as views."""

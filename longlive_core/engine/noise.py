@@ -65,6 +65,7 @@ class RecordedNoise:
         frames = shape[2]
         noise = self.start[:, :, chunk * frames : (chunk + 1) * frames] if step == 0 else self.renoise[chunk, step - 1]
         if tuple(noise.shape) != tuple(shape):
-            raise ValueError(f"recorded noise of chunk {chunk}, step {step} is {tuple(noise.shape)}, "
-                             f"the run needs {tuple(shape)}")  # fmt: skip
+            raise ValueError(
+                f"recorded noise of chunk {chunk}, step {step} is {tuple(noise.shape)}, the run needs {tuple(shape)}"
+            )
         return noise

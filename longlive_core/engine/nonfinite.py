@@ -25,8 +25,11 @@ class NonFiniteError(ValueError):
 
 def is_finite(*tensors: Tensor) -> bool:
     """Whether all floating-point numbers are finite; one synchronisation a tensor."""
-    return all(bool(torch.isfinite(t.float() if t.element_size() == 1 else t).all())
-               for t in tensors if t.is_floating_point() and t.device.type != "meta")  # fmt: skip
+    return all(
+        bool(torch.isfinite(t.float() if t.element_size() == 1 else t).all())
+        for t in tensors
+        if t.is_floating_point() and t.device.type != "meta"
+    )
 
 
 def check_pixels(pixels: Tensor, chunk: int) -> None:
@@ -39,8 +42,9 @@ def check_pixels(pixels: Tensor, chunk: int) -> None:
         )
 
 
-def find_cause(model: CausalWan, prompt: PromptKeys, kept: Callable[[int], tuple[Tensor, Tensor]],
-               retry: Callable[[OnPass], Any]) -> str:  # fmt: skip
+def find_cause(
+    model: CausalWan, prompt: PromptKeys, kept: Callable[[int], tuple[Tensor, Tensor]], retry: Callable[[OnPass], Any]
+) -> str:
     """Where a chunk's numbers stop being finite, and the likely reason, as half a sentence.
 
     Args:

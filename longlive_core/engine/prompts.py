@@ -22,10 +22,14 @@ def prompt_spans(prompts: Sequence[PlannedPrompt], context_of: ContextOf) -> lis
     No embedding is longer than the model was trained with: what is behind `TEXT_LENGTH` tokens is left out.
     """
     return [
-        PromptSpan(prompt.start_chunk, _mixed(prompt.mix, context_of), prompt.transition,
-                   None if prompt.seed is None else AddressedNoise(prompt.seed))
+        PromptSpan(
+            prompt.start_chunk,
+            _mixed(prompt.mix, context_of),
+            prompt.transition,
+            None if prompt.seed is None else AddressedNoise(prompt.seed),
+        )
         for prompt in prompts
-    ]  # fmt: skip
+    ]
 
 
 def _mixed(mix: Sequence[tuple[str, float]], context_of: ContextOf) -> Tensor:
@@ -33,8 +37,10 @@ def _mixed(mix: Sequence[tuple[str, float]], context_of: ContextOf) -> Tensor:
     if len(mix) == 1:
         return contexts[0]
     longest = max(context.shape[1] for context in contexts)
-    return sum(weight * F.pad(context.float(), (0, 0, 0, longest - context.shape[1]))
-               for context, (_, weight) in zip(contexts, mix, strict=True))  # fmt: skip
+    return sum(
+        weight * F.pad(context.float(), (0, 0, 0, longest - context.shape[1]))
+        for context, (_, weight) in zip(contexts, mix, strict=True)
+    )
 
 
 def _cut(context: Tensor) -> Tensor:
@@ -55,8 +61,12 @@ class Contexts:
         known: embeddings that are there already.
     """
 
-    def __init__(self, encode: Callable[[Iterable[str]], dict[str, Tensor]], texts: Iterable[str] = (),
-                 known: Mapping[str, Tensor] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        encode: Callable[[Iterable[str]], dict[str, Tensor]],
+        texts: Iterable[str] = (),
+        known: Mapping[str, Tensor] | None = None,
+    ):
         self._encode, self._expected = encode, list(texts)
         self._known = dict(known or {})
         self._recent: dict[str, Tensor] = {}  # the last one last

@@ -109,6 +109,7 @@ class _Restorer:
         """Let the shot stand before `chunk`, with the latents a recache reads."""
         recent = self.shot.recent
         recent.clear()
-        recent.extend(send(self.latents(number), self.shot.model.device)
-                      for number in range(max(0, chunk - recent.maxlen), chunk))  # fmt: skip
+        recent.extend(
+            send(self.latents(number), self.shot.model.device) for number in range(max(0, chunk - recent.maxlen), chunk)
+        )
         self.shot.chunks = chunk

@@ -49,9 +49,17 @@ class Chunk:
         return self.index_in_shot == 0
 
 
-def rollout(model: CausalWan, spans: Sequence[PromptSpan], chunks: int, latent_size: tuple[int, int],
-            stream: StreamConfig, noise: Noise, on_step: OnStep | None = None, stored: Sequence[Tensor] = (),
-            turns: Turns | None = None) -> Iterator[Chunk]:  # fmt: skip
+def rollout(
+    model: CausalWan,
+    spans: Sequence[PromptSpan],
+    chunks: int,
+    latent_size: tuple[int, int],
+    stream: StreamConfig,
+    noise: Noise,
+    on_step: OnStep | None = None,
+    stored: Sequence[Tensor] = (),
+    turns: Turns | None = None,
+) -> Iterator[Chunk]:
     """Generate a film chunk by chunk.
 
     Args:
@@ -98,8 +106,17 @@ class Roll:
     The others are those of `rollout`. Attributes: index, the next chunk's place in the film.
     """
 
-    def __init__(self, model: CausalWan, stream: StreamConfig, latent_size: tuple[int, int], noise: Noise,
-                 capacity: int, on_step: OnStep, batch: int = 1, turns: Turns | None = None):  # fmt: skip
+    def __init__(
+        self,
+        model: CausalWan,
+        stream: StreamConfig,
+        latent_size: tuple[int, int],
+        noise: Noise,
+        capacity: int,
+        on_step: OnStep,
+        batch: int = 1,
+        turns: Turns | None = None,
+    ):
         self.turns = turns or Turns()
         self.turns.denoising()
         self.shot = Shot(model, stream, latent_size, batch=batch, capacity=capacity)
@@ -149,8 +166,9 @@ def _shot_lengths(spans: Sequence[PromptSpan], chunks: int) -> list[int]:
         raise ValueError("the first prompt must start at chunk 0")
     for before, after in zip(spans, spans[1:]):  # noqa: B905 - pairs of neighbours
         if not before.start < after.start < chunks:
-            raise ValueError(f"a prompt starts at chunk {after.start}: allowed here are chunks {before.start + 1} "
-                             f"to {chunks - 1}")  # fmt: skip
+            raise ValueError(
+                f"a prompt starts at chunk {after.start}: allowed here are chunks {before.start + 1} to {chunks - 1}"
+            )
         if after.transition not in TRANSITIONS:
             raise ValueError(f"transition {after.transition!r}: allowed are {', '.join(TRANSITIONS)}")
     cuts = [0, *(span.start for span in spans[1:] if span.transition == "cut"), chunks]

@@ -55,10 +55,17 @@ class Shot:
         grid = (latent_size[0] // config.patch_size[1], latent_size[1] // config.patch_size[2])
         self.own_rotary, self.window_rotary = (Rotary(config.head_dim, grid, model.device) for _ in range(2))
         self.cache = RollingCache(
-            layers=config.num_layers, batch=batch, window=self.window, sink=stream.sink, chunk=stream.chunk,
-            tokens=grid[0] * grid[1], heads=config.num_heads, head_dim=config.head_dim,
-            device=model.device, dtype=model.dtype,
-        )  # fmt: skip
+            layers=config.num_layers,
+            batch=batch,
+            window=self.window,
+            sink=stream.sink,
+            chunk=stream.chunk,
+            tokens=grid[0] * grid[1],
+            heads=config.num_heads,
+            head_dim=config.head_dim,
+            device=model.device,
+            dtype=model.dtype,
+        )
         self.recent: deque[Tensor] = deque(maxlen=self.window // stream.chunk)
         self.chunks = 0
         self.prompt = None
@@ -145,9 +152,11 @@ class Shot:
 
     def _why_not_finite(self, span: Span, noise: Noise) -> str:
         return find_cause(
-            self.model, self.prompt, kept=lambda layer: self.cache.visible(layer, span),
+            self.model,
+            self.prompt,
+            kept=lambda layer: self.cache.visible(layer, span),
             retry=lambda on_pass: self._denoise(span, noise, on_pass),
-        )  # fmt: skip
+        )
 
     def _noise(self, noise: Noise, step: int) -> Tensor:
         return send(noise.draw(self.chunks, step, self.shape), self.model.device)

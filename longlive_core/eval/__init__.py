@@ -11,6 +11,17 @@ from .evaluate import FilmReport, Settings, evaluate_film
 from .films import Film, Segment, open_film
 
 __all__ = [
-    "Drift", "Film", "FilmReport", "Interval", "Segment", "Settings", "ToyboxScore", "bootstrap_difference",
-    "bootstrap_mean", "evaluate_drift", "evaluate_film", "evaluate_toybox", "open_film",
-]  # fmt: skip
+    "Drift",
+    "Film",
+    "FilmReport",
+    "Interval",
+    "Segment",
+    "Settings",
+    "ToyboxScore",
+    "bootstrap_difference",
+    "bootstrap_mean",
+    "evaluate_drift",
+    "evaluate_film",
+    "evaluate_toybox",
+    "open_film",
+]

@@ -128,8 +128,9 @@ def asked_of(segments: Sequence[Segment]) -> list[Asked]:
         try:
             asked.append(Asked(segment.start, attributes_of(segment.text), segment.transition, segment.blend))
         except ValueError as error:
-            raise ValueError(f"segment {number} cannot be judged as a toybox film: {error}. Leave --toybox out for "
-                             "other films") from error  # fmt: skip
+            raise ValueError(
+                f"segment {number} cannot be judged as a toybox film: {error}. Leave --toybox out for other films"
+            ) from error
     return asked
 
 
@@ -151,8 +152,10 @@ class ToyboxMeter:
         check_judge_stride(stride)
         self._asked, self._stride = list(asked), stride
         # The film's beginning and a new shot have nothing to settle from.
-        self._settled = [part.start + (SETTLED + part.blend if number and part.transition != "cut" else 0)
-                         for number, part in enumerate(asked)]  # fmt: skip
+        self._settled = [
+            part.start + (SETTLED + part.blend if number and part.transition != "cut" else 0)
+            for number, part in enumerate(asked)
+        ]
         self._sights: dict[int, Sight] = {}
         self._ground_errors: dict[int, float] = {}
         self._frames = 0
@@ -160,8 +163,10 @@ class ToyboxMeter:
     def see(self, index: int, frame: np.ndarray) -> None:
         """The frame `index`, uint8 [80, 128, 3]. ValueError for another size."""
         if frame.shape != (world.HEIGHT, world.WIDTH, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"the judge reads uint8 frames of {world.WIDTH} x {world.HEIGHT} pixels, got "
-                             f"{frame.dtype} of shape {list(frame.shape)}; leave --toybox out for others")  # fmt: skip
+            raise ValueError(
+                f"the judge reads uint8 frames of {world.WIDTH} x {world.HEIGHT} pixels, got "
+                f"{frame.dtype} of shape {list(frame.shape)}; leave --toybox out for others"
+            )
         self._frames = index + 1
         segment = self._segment(index)
         sampled = self._is_sampled(segment, index)
@@ -174,20 +179,33 @@ class ToyboxMeter:
         """ValueError where no segment is long enough to be read."""
         windows = [window for number in range(len(self._asked)) for window in self._windows(number)]
         if not windows:
-            raise ValueError(f"the film ({self._frames} frames) is too short to judge: it takes a segment of {WINDOW} "
-                             f"frames (3 s), after {SETTLED} more (1.5 s) where the prompt has changed")  # fmt: skip
-        segments = [self._segment_score(number, [w for w in windows if w.segment == number])
-                    for number in range(len(self._asked))]  # fmt: skip
+            raise ValueError(
+                f"the film ({self._frames} frames) is too short to judge: it takes a segment of {WINDOW} "
+                f"frames (3 s), after {SETTLED} more (1.5 s) where the prompt has changed"
+            )
+        segments = [
+            self._segment_score(number, [w for w in windows if w.segment == number])
+            for number in range(len(self._asked))
+        ]
         switches = [self._switch(part) for part in self._asked[1:] if part.start < self._frames]
         joins = [switch.smooth for switch in switches if switch.transition != "cut"]
-        means = {name: _mean([getattr(s, name) for s in segments if getattr(s, name) is not None]) for name in (
-            "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")}  # fmt: skip
+        means = {
+            name: _mean([getattr(s, name) for s in segments if getattr(s, name) is not None])
+            for name in ("subject_as_asked", "subject_consistency", "background_consistency", "ground_error")
+        }
         settled = [index for number in range(len(self._asked)) for index in self._sampled(number)]
         subject, background = self._consistencies(settled, windows[0].shown)
         return ToyboxScore(
-            _mean([w.right for w in windows]), self._shares(windows), **means, film_subject_consistency=subject,
-            film_background_consistency=background, smooth=_mean(joins), segments=tuple(segments),
-            switches=tuple(switches), windows=tuple(windows))  # fmt: skip
+            _mean([w.right for w in windows]),
+            self._shares(windows),
+            **means,
+            film_subject_consistency=subject,
+            film_background_consistency=background,
+            smooth=_mean(joins),
+            segments=tuple(segments),
+            switches=tuple(switches),
+            windows=tuple(windows),
+        )
 
     def _segment(self, index: int) -> int:
         return max(number for number, part in enumerate(self._asked) if part.start <= index)
@@ -205,23 +223,30 @@ class ToyboxMeter:
         frames, count = self._sampled(number), WINDOW // self._stride
         found = []
         for first in range(0, len(frames) - count + 1, count):
-            shown = read([self._sights[index] for index in frames[first:first + count]], self._stride)
+            shown = read([self._sights[index] for index in frames[first : first + count]], self._stride)
             right = shows(shown, self._asked[number].attributes)
             found.append(WindowReading(frames[first], number, shown, right))
         return found
 
     def _shares(self, windows: Sequence[WindowReading]) -> dict[str, float | None]:
-        return {field: _mean([shows(w.shown, self._asked[w.segment].attributes, (field,)) for w in windows])
-                for field in ALL_FIELDS}  # fmt: skip
+        return {
+            field: _mean([shows(w.shown, self._asked[w.segment].attributes, (field,)) for w in windows])
+            for field in ALL_FIELDS
+        }
 
     def _segment_score(self, number: int, windows: Sequence[WindowReading]) -> SegmentScore:
         part, frames = self._asked[number], self._sampled(number) if windows else []
         wanted = (part.attributes.colour, part.attributes.shape)
         return SegmentScore(
-            part.start, part.attributes, len(windows), _mean([window.right for window in windows]),
-            self._shares(windows), _mean([subject == wanted for subject in self._subjects(frames)]),
+            part.start,
+            part.attributes,
+            len(windows),
+            _mean([window.right for window in windows]),
+            self._shares(windows),
+            _mean([subject == wanted for subject in self._subjects(frames)]),
             *(self._consistencies(frames, windows[0].shown) if windows else (None, None)),
-            _mean([self._ground_errors[index] for index in frames]))  # fmt: skip
+            _mean([self._ground_errors[index] for index in frames]),
+        )
 
     def _subjects(self, frames: Sequence[int]) -> list[tuple[str, str]]:
         return [(self._sights[index].colour, self._sights[index].shape) for index in frames]
@@ -229,18 +254,24 @@ class ToyboxMeter:
     def _consistencies(self, frames: Sequence[int], first: Reading) -> tuple[float | None, float | None]:
         """Of the subject, and of the background."""
         settings = [self._sights[index].setting for index in frames]
-        return (_consistency(self._subjects(frames), (first.colour, first.shape)),
-                _consistency(settings, first.setting))  # fmt: skip
+        return (
+            _consistency(self._subjects(frames), (first.colour, first.shape)),
+            _consistency(settings, first.setting),
+        )
 
     def _switch(self, part: Asked) -> SwitchScore:
-        around = [self._sights[index] for index in range(max(0, part.start - BEFORE), part.start + AFTER)
-                  if index in self._sights]  # fmt: skip
+        around = [
+            self._sights[index]
+            for index in range(max(0, part.start - BEFORE), part.start + AFTER)
+            if index in self._sights
+        ]
         jump, unseen = largest_step(around), longest_unseen(around)
         return SwitchScore(part.start, part.transition, jump, unseen, is_smooth(around))
 
 
-def evaluate_toybox(frames: Iterable[np.ndarray], segments: Sequence[tuple[int, Attributes]],
-                    stride: int = judge.STRIDE) -> ToyboxScore:  # fmt: skip
+def evaluate_toybox(
+    frames: Iterable[np.ndarray], segments: Sequence[tuple[int, Attributes]], stride: int = judge.STRIDE
+) -> ToyboxScore:
     """Judge a film of the toybox.
 
     Args:

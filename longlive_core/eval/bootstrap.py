@@ -28,30 +28,40 @@ class Interval:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES,
-                   level: float = LEVEL) -> Interval:  # fmt: skip
+def bootstrap_mean(
+    values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Interval:
     """The mean of values and its interval at `level`.
 
     ValueError for fewer than two values (one says nothing of the spread), for NaN, and for settings out of range.
     """
     data = np.asarray(values, float)
     if data.ndim != 1 or len(data) < 2:
-        raise ValueError(f"an interval needs at least two values in a row, got an array of shape {list(data.shape)}; "
-                         "evaluate more films")  # fmt: skip
+        raise ValueError(
+            f"an interval needs at least two values in a row, got an array of shape {list(data.shape)}; "
+            "evaluate more films"
+        )
     if not np.isfinite(data).all():
-        raise ValueError(f"value {int(np.argmin(np.isfinite(data)))} is {data[~np.isfinite(data)][0]}; leave out films "
-                         "without a number")  # fmt: skip
+        raise ValueError(
+            f"value {int(np.argmin(np.isfinite(data)))} is {data[~np.isfinite(data)][0]}; leave out films "
+            "without a number"
+        )
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples {resamples}, level {level}: resamples are 1 or more, the level is between 0 and 1")
     rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // len(data))
-    means = np.concatenate([data[rng.integers(len(data), size=(min(rows, resamples - first), len(data)))].mean(axis=1)
-                            for first in range(0, resamples, rows)])  # fmt: skip
+    means = np.concatenate(
+        [
+            data[rng.integers(len(data), size=(min(rows, resamples - first), len(data)))].mean(axis=1)
+            for first in range(0, resamples, rows)
+        ]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(data.mean()), float(low), float(high), len(data))
 
 
-def bootstrap_difference(before: Sequence[float], after: Sequence[float], seed: int = 0, resamples: int = RESAMPLES,
-                         level: float = LEVEL) -> Interval:  # fmt: skip
+def bootstrap_difference(
+    before: Sequence[float], after: Sequence[float], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Interval:
     """The mean of `after - before`, pair by pair (the same prompt and seed under two settings), and its interval.
 
     ValueError where the two differ in number, and as `bootstrap_mean`.

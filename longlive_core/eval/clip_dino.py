@@ -51,11 +51,21 @@ def _load(loader, name: str, what: str):
 
     try:
         return loader(name)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError,
-            SafetensorError) as error:  # the last: a file that is cut off
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+    ) as error:  # the last: a file that is cut off
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"'{name}' is not {what} that can be loaded ({reason}); give a folder as Hugging Face "
-                         "transformers saves it, with config.json, weights and preprocessor") from error  # fmt: skip
+        raise ValueError(
+            f"'{name}' is not {what} that can be loaded ({reason}); give a folder as Hugging Face "
+            "transformers saves it, with config.json, weights and preprocessor"
+        ) from error
 
 
 def _load_model(loader, name: str, what: str, kinds: Sequence[str], device: str | torch.device):
@@ -93,8 +103,9 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=self._length,
-                                 return_tensors="pt").to(self._model.device)  # fmt: skip
+        tokens = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._length, return_tensors="pt"
+        ).to(self._model.device)
         read = self._model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         return _unit(self._model.text_projection(read.pooler_output))
 
@@ -121,8 +132,9 @@ class Dino:
 
 def _pixels(processor, frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
     # Said outright, because a frame of three rows or columns would otherwise be guessed.
-    return processor(images=list(frames), return_tensors="pt", input_data_format="channels_last")[
-        "pixel_values"].to(device)  # fmt: skip
+    return processor(images=list(frames), return_tensors="pt", input_data_format="channels_last")["pixel_values"].to(
+        device
+    )
 
 
 def _unit(features: Tensor) -> np.ndarray:
@@ -178,8 +190,13 @@ class FeatureMeter:
     ValueError where neither model is given, and for a stride not in 1 to 12.
     """
 
-    def __init__(self, segments: Sequence[Segment], clip: TextImageEncoder | None, dino: ImageEncoder | None,
-                 stride: int = STRIDE):  # fmt: skip
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        clip: TextImageEncoder | None,
+        dino: ImageEncoder | None,
+        stride: int = STRIDE,
+    ):
         check_starts([segment.start for segment in segments])
         if clip is None and dino is None:
             raise ValueError("give a CLIP model, a DINO model, or both")
@@ -208,17 +225,25 @@ class FeatureMeter:
         """ValueError for a film of which fewer than two frames were looked at."""
         self._encode()
         if len(self._places) < 2:
-            raise ValueError(f"only {len(self._places)} frames of the film were looked at (every {self._stride}th); "
-                             "give a longer film or a smaller stride")  # fmt: skip
+            raise ValueError(
+                f"only {len(self._places)} frames of the film were looked at (every {self._stride}th); "
+                "give a longer film or a smaller stride"
+            )
         clip, dino = (np.concatenate(parts) if parts else None for parts in self._features.values())
         segments = self._segment_scores(clip, dino)
-        means = {name: _mean([value for value in (getattr(s, name) for s in segments) if value is not None])
-                 for name in ("clip_score", "subject_consistency", "background_consistency")}  # fmt: skip
+        means = {
+            name: _mean([value for value in (getattr(s, name) for s in segments) if value is not None])
+            for name in ("clip_score", "subject_consistency", "background_consistency")
+        }
         switches = [segment.start for segment in self._segments[1:] if segment.start <= self._places[-1]]
         return FeatureScore(
-            **means, film_subject_consistency=consistency(dino), film_background_consistency=consistency(clip),
-            segments=tuple(segments), clip_switches=tuple(self._jumps(clip, switches)),
-            dino_switches=tuple(self._jumps(dino, switches)))  # fmt: skip
+            **means,
+            film_subject_consistency=consistency(dino),
+            film_background_consistency=consistency(clip),
+            segments=tuple(segments),
+            clip_switches=tuple(self._jumps(clip, switches)),
+            dino_switches=tuple(self._jumps(dino, switches)),
+        )
 
     def _segment_scores(self, clip: np.ndarray | None, dino: np.ndarray | None) -> list[SegmentFeatures]:
         places, scores = np.array(self._places), []
@@ -228,10 +253,16 @@ class FeatureMeter:
             score = None
             if self._clip is not None and own.any():
                 score = float((clip[own] @ self._clip.texts([segment.text])[0]).mean() * 100)
-            scores.append(SegmentFeatures(
-                segment.start, int(own.sum()), score, None if self._clip is None else self._clip.cut(segment.text),
-                None if dino is None else consistency(dino[own]),
-                None if clip is None else consistency(clip[own])))  # fmt: skip
+            scores.append(
+                SegmentFeatures(
+                    segment.start,
+                    int(own.sum()),
+                    score,
+                    None if self._clip is None else self._clip.cut(segment.text),
+                    None if dino is None else consistency(dino[own]),
+                    None if clip is None else consistency(clip[own]),
+                )
+            )
         return scores
 
     def _jumps(self, features: np.ndarray | None, switches: Sequence[int]) -> list[Jump]:
@@ -250,8 +281,13 @@ def consistency(features: np.ndarray | None) -> float | None:
     return float(np.mean((np.maximum(to_first, 0) + np.maximum(to_before, 0)) / 2))
 
 
-def evaluate_features(frames: Iterable[np.ndarray], segments: Sequence[Segment], clip: TextImageEncoder | None = None,
-                      dino: ImageEncoder | None = None, stride: int = STRIDE) -> FeatureScore:  # fmt: skip
+def evaluate_features(
+    frames: Iterable[np.ndarray],
+    segments: Sequence[Segment],
+    clip: TextImageEncoder | None = None,
+    dino: ImageEncoder | None = None,
+    stride: int = STRIDE,
+) -> FeatureScore:
     """CLIP score, consistency and continuity of frames uint8 [H, W, 3]; see `FeatureMeter` for errors."""
     meter = FeatureMeter(segments, clip, dino, stride)
     for index, frame in enumerate(frames):

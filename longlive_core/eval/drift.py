@@ -102,8 +102,9 @@ class DriftMeter:
         seconds: of a window.
     """
 
-    def __init__(self, starts: Sequence[int], fps: float, sink_frames: int = SINK_FRAMES,
-                 seconds: float = WINDOW_SECONDS):  # fmt: skip
+    def __init__(
+        self, starts: Sequence[int], fps: float, sink_frames: int = SINK_FRAMES, seconds: float = WINDOW_SECONDS
+    ):
         check_starts(list(starts))
         self._starts, self._sink = list(starts), sink_frames
         self._size, self._settle = max(2, round(seconds * fps)), round(SETTLE_SECONDS * fps)
@@ -120,11 +121,15 @@ class DriftMeter:
     def check_length(self, frames: int) -> None:
         """ValueError for a film shorter than the sink and one window, or whose segments all are."""
         if frames < max(self._size, self._sink):
-            raise ValueError(f"the film has {frames} frames, too few to see drift in: it takes at least "
-                             f"{max(self._size, self._sink)} (one window); give a longer film")  # fmt: skip
+            raise ValueError(
+                f"the film has {frames} frames, too few to see drift in: it takes at least "
+                f"{max(self._size, self._sink)} (one window); give a longer film"
+            )
         if all(end - start < self._size for start, end in self._windows(frames)):
-            raise ValueError(f"no segment of the film is long enough for a window of {self._size} frames after "
-                             f"{self._settle} frames to settle; give a film with longer segments")  # fmt: skip
+            raise ValueError(
+                f"no segment of the film is long enough for a window of {self._size} frames after "
+                f"{self._settle} frames to settle; give a film with longer segments"
+            )
 
     def result(self) -> Drift:
         """ValueError as `check_length`."""
@@ -134,7 +139,7 @@ class DriftMeter:
         windows: list[Window] = []
         for number, (start, end) in enumerate(self._windows(len(numbers))):
             for first in range(start, end - self._size + 1, self._size):
-                look = _look(numbers[first:first + self._size])
+                look = _look(numbers[first : first + self._size])
                 own = next((window.look for window in windows if window.segment == number), look)
                 windows.append(Window(first, first + self._size, number, look, _shift(look, sink), _shift(look, own)))
         switches = [start for start in self._starts[1:] if start < len(numbers)]
@@ -144,12 +149,19 @@ class DriftMeter:
     def _windows(self, frames: int) -> list[tuple[int, int]]:
         """Where the settled part of each segment begins and ends."""
         ends = [*self._starts[1:], frames]
-        return [(start + (self._settle if number else 0), min(end, frames))
-                for number, (start, end) in enumerate(zip(self._starts, ends, strict=True))]  # fmt: skip
+        return [
+            (start + (self._settle if number else 0), min(end, frames))
+            for number, (start, end) in enumerate(zip(self._starts, ends, strict=True))
+        ]
 
 
-def evaluate_drift(frames: Iterable[np.ndarray], starts: Sequence[int] = (0,), fps: float = 16,
-                   sink_frames: int = SINK_FRAMES, seconds: float = WINDOW_SECONDS) -> Drift:  # fmt: skip
+def evaluate_drift(
+    frames: Iterable[np.ndarray],
+    starts: Sequence[int] = (0,),
+    fps: float = 16,
+    sink_frames: int = SINK_FRAMES,
+    seconds: float = WINDOW_SECONDS,
+) -> Drift:
     """Drift and pixel continuity of frames uint8 [H, W, 3], an array [T, H, W, 3] or any iterable; see `DriftMeter`."""
     meter = DriftMeter(starts, fps, sink_frames, seconds)
     for index, frame in enumerate(frames):
@@ -190,6 +202,7 @@ def _mean_of_last(windows: Sequence[Window]) -> Shift | None:
     shifts = [shift for segment, shift in last.items() if seen.count(segment) > 1]
     if not shifts:
         return None
-    values = {name: [v for v in (getattr(shift, name) for shift in shifts) if v is not None]
-              for name in ("colour", *MEASURES)}  # fmt: skip
+    values = {
+        name: [v for v in (getattr(shift, name) for shift in shifts) if v is not None] for name in ("colour", *MEASURES)
+    }
     return Shift(**{name: float(np.mean(v)) if v else None for name, v in values.items()})

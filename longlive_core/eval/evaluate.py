@@ -52,9 +52,11 @@ def check_film(film: Film, settings: Settings) -> None:
     """Raise ValueError for what can be told before the film is decoded."""
     unfit = film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS
     if settings.toybox and unfit:
-        raise ValueError(f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
-                         f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
-                         "other films")  # fmt: skip
+        raise ValueError(
+            f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
+            f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
+            "other films"
+        )
     try:
         if settings.toybox:
             asked_of(film.segments)
@@ -68,9 +70,14 @@ def drift_meter(film: Film) -> DriftMeter:
     return DriftMeter([segment.start for segment in film.segments], film.fps)
 
 
-def evaluate_film(film: Film, settings: Settings, name: str, clip: TextImageEncoder | None = None,
-                  dino: ImageEncoder | None = None,
-                  on_frame: Callable[[], object] | None = None) -> FilmReport:  # fmt: skip
+def evaluate_film(
+    film: Film,
+    settings: Settings,
+    name: str,
+    clip: TextImageEncoder | None = None,
+    dino: ImageEncoder | None = None,
+    on_frame: Callable[[], object] | None = None,
+) -> FilmReport:
     """Measure a film. on_frame: called after each frame. ValueError where it is too short or damaged."""
     check_film(film, settings)
     meters = {"drift": drift_meter(film)}

@@ -70,9 +70,11 @@ class Film:
         with open_footage(self.path) as footage:
             for count, (image, time, _) in enumerate(footage.shown()):
                 if abs(time * self.fps - count) > _MOST_FRAMES_OFF:
-                    raise ValueError(f"'{self.path}' has no constant frame rate: its frame {count} comes at {time:.2f} "
-                                     f"s, not at {count / self.fps:.2f} s as {self.fps:g} a second are. Convert it to "
-                                     f"one first (ffmpeg -i IN -vf fps={self.fps:.6g} OUT)")  # fmt: skip
+                    raise ValueError(
+                        f"'{self.path}' has no constant frame rate: its frame {count} comes at {time:.2f} "
+                        f"s, not at {count / self.fps:.2f} s as {self.fps:g} a second are. Convert it to "
+                        f"one first (ffmpeg -i IN -vf fps={self.fps:.6g} OUT)"
+                    )
                 yield np.asarray(image)
             for note in footage.notes:
                 logger.warning("%s", note)
@@ -98,9 +100,11 @@ def open_film(path: str | os.PathLike, timeline: str | None = None, chunk: int =
     except ValueError as error:
         raise ValueError(f"{error}. Its prompts can be given with --timeline") from error
     if abs(fps - run.fps) > 0.01 * run.fps or frames > run.frames:
-        raise ValueError(f"'{path}' was changed after it was rendered: it has {frames} frames at {fps:g} a second, its "
-                         f"tags tell of {run.frames} at {run.fps:g}, so its prompts cannot be placed; give the film as "
-                         "it was rendered, or its prompts with --timeline")  # fmt: skip
+        raise ValueError(
+            f"'{path}' was changed after it was rendered: it has {frames} frames at {fps:g} a second, its "
+            f"tags tell of {run.frames} at {run.fps:g}, so its prompts cannot be placed; give the film as "
+            "it was rendered, or its prompts with --timeline"
+        )
     return Film(path, fps, size, _from_tags(run, frames), shot_boundary(run.given, run.stream.chunk), frames)
 
 
@@ -117,8 +121,10 @@ def _look_at(path: str) -> tuple[float, tuple[int, int], int]:
 def _from_tags(run: FilmRecord, frames: int) -> tuple[Segment, ...]:
     """Those segments that begin before the end: a film that was stopped has tags of the whole."""
     size = 4 * run.stream.chunk  # pixel frames of a chunk
-    segments = [Segment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))
-                for part in run.segments]  # fmt: skip
+    segments = [
+        Segment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))
+        for part in run.segments
+    ]
     return tuple(part for part in segments if not frames or part.start < frames)
 
 
@@ -128,9 +134,11 @@ def _from_timeline(path: str, text: str, fps: float, frames: int, chunk: int) ->
     plan = parse(text).plan(frames / fps, fps=fps, chunk=chunk)
     for segment in plan.segments:
         if segment.start_frame >= frames:
-            raise ValueError(f"line {segment.line} of the timeline begins at frame {segment.start_frame} "
-                             f"({segment.start_seconds:.2f} s), but '{path}' has {frames} frames; is it this film's "
-                             "timeline?")  # fmt: skip
+            raise ValueError(
+                f"line {segment.line} of the timeline begins at frame {segment.start_frame} "
+                f"({segment.start_seconds:.2f} s), but '{path}' has {frames} frames; is it this film's "
+                "timeline?"
+            )
     size = 4 * chunk
     return tuple(Segment(part.start_frame, part.text, part.transition, size * part.blend) for part in plan.segments)
 

@@ -17,8 +17,9 @@ def check_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"plots need matplotlib, which cannot be imported ({error}); run pip install matplotlib, or "
-                         "give --no-plots") from error  # fmt: skip
+        raise ValueError(
+            f"plots need matplotlib, which cannot be imported ({error}); run pip install matplotlib, or give --no-plots"
+        ) from error
 
 
 def plot_film(report: FilmReport, folder: str | Path) -> list[Path]:
@@ -71,8 +72,15 @@ def _curve(axis, report: FilmReport, name: str, which: str, style: str, label: s
         part = [window for window in report.drift.windows if window.segment == number]
         times = [(window.start + window.end) / 2 / report.film.fps for window in part]
         values = [_shown(getattr(getattr(window, which), name)) for window in part]
-        axis.plot(times, values, style, color="C0" if which == "sink" else "C1", markersize=3, linewidth=1,
-                  label=None if number else label)  # fmt: skip
+        axis.plot(
+            times,
+            values,
+            style,
+            color="C0" if which == "sink" else "C1",
+            markersize=3,
+            linewidth=1,
+            label=None if number else label,
+        )
 
 
 def _adherence(report: FilmReport, path: Path) -> Path:
@@ -108,10 +116,14 @@ def _shown(value: float | None) -> float:
 
 
 def _labels(report: FilmReport) -> list[str]:
-    texts = [segment.text if len(segment.text) <= _TITLE_LETTERS else f"{segment.text[:_TITLE_LETTERS - 3]}..."
-             for segment in report.film.segments]  # fmt: skip
-    return [f"{segment.start / report.film.fps:.1f} s  {_plain(text)}"
-            for segment, text in zip(report.film.segments, texts, strict=True)]  # fmt: skip
+    texts = [
+        segment.text if len(segment.text) <= _TITLE_LETTERS else f"{segment.text[: _TITLE_LETTERS - 3]}..."
+        for segment in report.film.segments
+    ]
+    return [
+        f"{segment.start / report.film.fps:.1f} s  {_plain(text)}"
+        for segment, text in zip(report.film.segments, texts, strict=True)
+    ]
 
 
 def _plain(text: str) -> str:

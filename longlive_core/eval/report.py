@@ -31,15 +31,20 @@ def check_folder(folder: str | Path) -> Path:
         probe.open("wb").close()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write results into '{folder}' ({error.strerror}); choose a folder you may write "
-                         "to") from error  # fmt: skip
+        raise ValueError(
+            f"cannot write results into '{folder}' ({error.strerror}); choose a folder you may write to"
+        ) from error
     return folder
 
 
 def film_row(report: FilmReport) -> dict[str, Any]:
     """One row a film. Empty (None) for what was not measured; the columns are always the same."""
-    row: dict[str, Any] = {"film": report.name, "frames": report.drift.frames, "seconds": round(report.seconds, 3),
-                           "segments": len(report.film.segments)}  # fmt: skip
+    row: dict[str, Any] = {
+        "film": report.name,
+        "frames": report.drift.frames,
+        "seconds": round(report.seconds, 3),
+        "segments": len(report.film.segments),
+    }
     row |= _fields("toybox", report.toybox, (*_TOYBOX, *_WHOLE, "smooth"))
     row |= {f"toybox_{field}": report.toybox and report.toybox.fields[field] for field in ALL_FIELDS}
     row |= _fields("model", report.features, (*_FEATURES, *_WHOLE))
@@ -51,13 +56,18 @@ def segment_rows(report: FilmReport) -> list[dict[str, Any]]:
     """One row a segment, in order; its drift is that of its last window."""
     starts = [segment.start for segment in report.film.segments]
     rows = []
-    for number, (segment, end) in enumerate(zip(report.film.segments, [*starts[1:], report.drift.frames],
-                                                strict=True)):  # fmt: skip
+    for number, (segment, end) in enumerate(zip(report.film.segments, [*starts[1:], report.drift.frames], strict=True)):
         judged = report.toybox and report.toybox.segments[number]
         window = next((w for w in reversed(report.drift.windows) if w.segment == number), None)
-        row = {"film": report.name, "segment": number + 1, "start_frame": segment.start, "end_frame": end,
-               "start_seconds": round(segment.start / report.film.fps, 3), "transition": segment.transition,
-               "text": segment.text}  # fmt: skip
+        row = {
+            "film": report.name,
+            "segment": number + 1,
+            "start_frame": segment.start,
+            "end_frame": end,
+            "start_seconds": round(segment.start / report.film.fps, 3),
+            "transition": segment.transition,
+            "text": segment.text,
+        }
         row |= _fields("toybox", judged, ("windows", *_TOYBOX))
         row |= {f"toybox_{field}": judged and judged.fields[field] for field in ALL_FIELDS}
         row |= _fields("model", report.features and report.features.segments[number], (*_FEATURES, "prompt_cut"))
@@ -74,11 +84,18 @@ def switch_rows(report: FilmReport) -> list[dict[str, Any]]:
         judged = report.toybox and report.toybox.switches[number]
         clip = features.clip_switches[number] if features and number < len(features.clip_switches) else None
         dino = features.dino_switches[number] if features and number < len(features.dino_switches) else None
-        rows.append({
-            "film": report.name, "frame": jump.frame, "seconds": round(jump.frame / report.film.fps, 3),
-            "transition": _segment_at(report.film.segments, jump.frame).transition,
-            **_fields("subject", judged, ("jump", "unseen", "smooth")),
-            **_jump("pixel", jump), **_jump("clip", clip), **_jump("dino", dino)})  # fmt: skip
+        rows.append(
+            {
+                "film": report.name,
+                "frame": jump.frame,
+                "seconds": round(jump.frame / report.film.fps, 3),
+                "transition": _segment_at(report.film.segments, jump.frame).transition,
+                **_fields("subject", judged, ("jump", "unseen", "smooth")),
+                **_jump("pixel", jump),
+                **_jump("clip", clip),
+                **_jump("dino", dino),
+            }
+        )
     return rows
 
 
@@ -104,8 +121,12 @@ def summary(reports: Sequence[FilmReport]) -> dict[str, Interval]:
     return found
 
 
-def write_reports(reports: Sequence[FilmReport], folder: str | Path, settings: Settings,
-                  models: Mapping[str, str | None] | None = None) -> list[Path]:  # fmt: skip
+def write_reports(
+    reports: Sequence[FilmReport],
+    folder: str | Path,
+    settings: Settings,
+    models: Mapping[str, str | None] | None = None,
+) -> list[Path]:
     """Write results.json, films.csv, segments.csv and, if there is a switch, switches.csv; returns their paths.
 
     models: names of the CLIP and DINO models, for the record. ValueError where it cannot be written.
@@ -117,9 +138,11 @@ def write_reports(reports: Sequence[FilmReport], folder: str | Path, settings: S
         "summary": {name: asdict(interval) for name, interval in summary(reports).items()},
         "films": [asdict(report) for report in reports],
     }
-    tables = {"films.csv": [film_row(report) for report in reports],
-              "segments.csv": [row for report in reports for row in segment_rows(report)],
-              "switches.csv": [row for report in reports for row in switch_rows(report)]}  # fmt: skip
+    tables = {
+        "films.csv": [film_row(report) for report in reports],
+        "segments.csv": [row for report in reports for row in segment_rows(report)],
+        "switches.csv": [row for report in reports for row in switch_rows(report)],
+    }
     try:
         path = folder / "results.json"
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

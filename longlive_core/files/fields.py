@@ -32,8 +32,13 @@ def read_json(data: bytes) -> Any:
     ValueError for everything else.
     """
     try:
-        return json.loads(data.decode(), object_pairs_hook=_without_doubles, parse_constant=_refuse_constant,
-                          parse_int=_short(int), parse_float=_short(float))  # fmt: skip
+        return json.loads(
+            data.decode(),
+            object_pairs_hook=_without_doubles,
+            parse_constant=_refuse_constant,
+            parse_int=_short(int),
+            parse_float=_short(float),
+        )
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 

@@ -65,8 +65,12 @@ def is_link(path: str | os.PathLike) -> bool:
 def check_folder(path: Path) -> None:
     """Raise OSError where a folder of ours, which may be missing, is a link: what is in it lies elsewhere."""
     if is_link(path):
-        raise Planted(errno.ELOOP, f"its folder '{path}' is a link, and nothing is written through those: remove it, "
-                      "or link the whole folder of takes", os.fspath(path))  # fmt: skip
+        raise Planted(
+            errno.ELOOP,
+            f"its folder '{path}' is a link, and nothing is written through those: remove it, "
+            "or link the whole folder of takes",
+            os.fspath(path),
+        )
 
 
 def check_lock(path: Path) -> None:
@@ -77,5 +81,4 @@ def check_lock(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode) or is_link(path) or (found.st_nlink > 1 and found.st_size):
-        raise Planted(errno.EEXIST, "it is to be a lock, and is a link, a pipe or a folder; remove it",
-                      os.fspath(path))  # fmt: skip
+        raise Planted(errno.EEXIST, "it is to be a lock, and is a link, a pipe or a folder; remove it", os.fspath(path))

@@ -18,32 +18,46 @@ _MOST, _LEAST = 1.5, -0.5  # what sharpening and scaling make of 1 and 0
 def check_given(given: int, chunks: int) -> None:
     """Raise ValueError where a film of `chunks` chunks has nothing left to render after so many that are given."""
     if given >= chunks:
-        raise ValueError(f"the film begins with {count(given, 'chunk')} given and has {chunks} in all, so there is "
-                         "nothing to render; make it longer, or begin with less")  # fmt: skip
+        raise ValueError(
+            f"the film begins with {count(given, 'chunk')} given and has {chunks} in all, so there is "
+            "nothing to render; make it longer, or begin with less"
+        )
 
 
 def check_latents(latents: Tensor, channels: int, size: tuple[int, int], chunk: int) -> None:
     """Raise ValueError unless latents, as they were given, can be the first chunks of a film of (width, height)."""
     if latents.ndim != 5 or latents.shape[1] != channels:
-        raise ValueError(f"the latent is {_shape(latents)}; Wan 2.1's are (1, {channels}, frames, height, width)"
-                         f"{_other_model(latents)}: encode a clip with Wan 2.1's VAE, or connect it to start_image")
+        raise ValueError(
+            f"the latent is {_shape(latents)}; Wan 2.1's are (1, {channels}, frames, height, width)"
+            f"{_other_model(latents)}: encode a clip with Wan 2.1's VAE, or connect it to start_image"
+        )
     batch, _, frames, height, width = latents.shape
     if batch != 1:
-        raise ValueError(f"the latent holds {batch} clips, and a film begins with one: take one of them (Latent From "
-                         "Batch, length 1)")  # fmt: skip
+        raise ValueError(
+            f"the latent holds {batch} clips, and a film begins with one: take one of them (Latent From "
+            "Batch, length 1)"
+        )
     if (width * PIXELS, height * PIXELS) != tuple(size):
-        raise ValueError(f"the latent is of {width * PIXELS} x {height * PIXELS} pixels, the film has {size[0]} x "
-                         f"{size[1]}: set the film's width and height to the latent's, or connect the clip to "
-                         "start_image, which is scaled")  # fmt: skip
+        raise ValueError(
+            f"the latent is of {width * PIXELS} x {height * PIXELS} pixels, the film has {size[0]} x "
+            f"{size[1]}: set the film's width and height to the latent's, or connect the clip to "
+            "start_image, which is scaled"
+        )
     if not frames or frames % chunk:
         below = frames // chunk * chunk
-        kept = f"keep {below} or encode a clip of {4 * (below + chunk) - 3} pictures" if below else (
-            f"encode a clip of {4 * chunk - 3} pictures or more")  # fmt: skip
-        raise ValueError(f"the latent has {frames} latent frames; a film begins with whole chunks, a multiple of "
-                         f"{chunk}: {kept}, or connect the picture or clip to start_image")  # fmt: skip
+        kept = (
+            f"keep {below} or encode a clip of {4 * (below + chunk) - 3} pictures"
+            if below
+            else (f"encode a clip of {4 * chunk - 3} pictures or more")
+        )
+        raise ValueError(
+            f"the latent has {frames} latent frames; a film begins with whole chunks, a multiple of "
+            f"{chunk}: {kept}, or connect the picture or clip to start_image"
+        )
     if not torch.isfinite(latents.float()).all():
-        raise ValueError("the latent holds NaN or infinity: look at what made it (a VAE in fp16 may; choose fp32 or "
-                         "bf16)")  # fmt: skip
+        raise ValueError(
+            "the latent holds NaN or infinity: look at what made it (a VAE in fp16 may; choose fp32 or bf16)"
+        )
     _check_not_empty(latents[0])
 
 
@@ -56,18 +70,27 @@ def empty_frames(latents: Tensor) -> list[int]:
 def _check_not_empty(latents: Tensor) -> None:
     empty = empty_frames(latents)
     if len(empty) == latents.shape[1]:
-        raise ValueError("the latent is empty: all its numbers are the same, as an Empty Latent node makes them, which "
-                         "is no picture to begin with; leave start_latent unconnected for a film that begins by "
-                         "itself, or connect a clip that a VAE encoded")  # fmt: skip
+        raise ValueError(
+            "the latent is empty: all its numbers are the same, as an Empty Latent node makes them, which "
+            "is no picture to begin with; leave start_latent unconnected for a film that begins by "
+            "itself, or connect a clip that a VAE encoded"
+        )
     if empty:
-        raise ValueError(f"the latent is empty in {len(empty)} of its {latents.shape[1]} latent frames, from frame "
-                         f"{empty[0]} on, as nodes for image-to-video models fill them; keep the others, whole chunks "
-                         "of them, or connect the picture to start_image")  # fmt: skip
+        raise ValueError(
+            f"the latent is empty in {len(empty)} of its {latents.shape[1]} latent frames, from frame "
+            f"{empty[0]} on, as nodes for image-to-video models fill them; keep the others, whole chunks "
+            "of them, or connect the picture to start_image"
+        )
 
 
 def _other_model(latents: Tensor) -> str:
-    known = {(4, 4): "Stable Diffusion's", (4, 16): "those of a picture model", (5, 48): "Wan 2.2 5B's",
-             (5, 128): "LTX's", (3, 64): "Stable Audio's"}  # fmt: skip
+    known = {
+        (4, 4): "Stable Diffusion's",
+        (4, 16): "those of a picture model",
+        (5, 48): "Wan 2.2 5B's",
+        (5, 128): "LTX's",
+        (3, 64): "Stable Audio's",
+    }
     return f" (these look like {what})" if (what := known.get((latents.ndim, latents.shape[1]))) else ""
 
 
@@ -82,11 +105,14 @@ def checked_pictures(pictures: Tensor, size: tuple[int, int], say: Say) -> Tenso
     them that would not be expected. ValueError for all else.
     """
     if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"the picture is {_shape(pictures)}; an IMAGE is (pictures, height, width, 3)"
-                         f"{': this looks like a MASK, use Convert Mask to Image' * (pictures.ndim == 3)}")  # fmt: skip
+        raise ValueError(
+            f"the picture is {_shape(pictures)}; an IMAGE is (pictures, height, width, 3)"
+            f"{': this looks like a MASK, use Convert Mask to Image' * (pictures.ndim == 3)}"
+        )
     if not pictures.numel():
-        raise ValueError(f"there is no picture to begin with: the IMAGE is {_shape(pictures)}; look at the node that "
-                         "makes it")  # fmt: skip
+        raise ValueError(
+            f"there is no picture to begin with: the IMAGE is {_shape(pictures)}; look at the node that makes it"
+        )
     pictures = _in_range(pictures)
     if pictures.shape[-1] == 4:
         pictures = _over_background(pictures, say)
@@ -98,12 +124,15 @@ def checked_pictures(pictures: Tensor, size: tuple[int, int], say: Say) -> Tenso
 
 def _in_range(pictures: Tensor) -> Tensor:
     if not pictures.is_floating_point():
-        raise ValueError(f"the IMAGE holds {str(pictures.dtype).removeprefix('torch.')}; an IMAGE has fractions from 0 "
-                         "to 1: divide by 255")  # fmt: skip
+        raise ValueError(
+            f"the IMAGE holds {str(pictures.dtype).removeprefix('torch.')}; an IMAGE has fractions from 0 "
+            "to 1: divide by 255"
+        )
     pictures = pictures.float()
     if not torch.isfinite(pictures).all():
-        raise ValueError("the IMAGE holds NaN or infinity: look at the node that makes it (a VAE in fp16 may; choose "
-                         "fp32 or bf16)")  # fmt: skip
+        raise ValueError(
+            "the IMAGE holds NaN or infinity: look at the node that makes it (a VAE in fp16 may; choose fp32 or bf16)"
+        )
     least, most = pictures.min().item(), pictures.max().item()
     if least < _LEAST or most > _MOST:
         advice = "divide them by 255" if most > _MOST and least >= 0 else "(x + 1) / 2 brings -1 to 1 there"

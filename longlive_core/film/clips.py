@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 MOST_FRAMES = 1920  # two minutes at 16 frames a second; a longer clip would fill memory before it is encoded
 
 
-def read_clip(path: str | os.PathLike, size: tuple[int, int], fps: float,
-              say: Say = logger.warning) -> Tensor:  # fmt: skip
+def read_clip(path: str | os.PathLike, size: tuple[int, int], fps: float, say: Say = logger.warning) -> Tensor:
     """The frames of a picture or a video, [T, H, W, 3] in [0, 1], scaled to (width, height) and cropped in the middle.
 
     A video or an animation is brought to `fps` frames a second by leaving frames out or showing them again: as many as
@@ -51,8 +50,11 @@ def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float, 
 
     def fill(count: int, until: float) -> None:
         if count > MOST_FRAMES:
-            where = f"from {before:.2f} s to {until:.2f} s the same picture stands; cut that out" if (
-                count - len(frames) > MOST_FRAMES // 2) else "give the last seconds of it"  # fmt: skip
+            where = (
+                f"from {before:.2f} s to {until:.2f} s the same picture stands; cut that out"
+                if (count - len(frames) > MOST_FRAMES // 2)
+                else "give the last seconds of it"
+            )
             raise ValueError(f"'{path}' has more than {MOST_FRAMES} frames at {fps:g} a second; {where}")
         frames.extend([standing] * (count - len(frames)))
 

@@ -70,12 +70,15 @@ class Footage:
             kinds = sorted({stream.type for stream in self._container.streams if stream.type != "video"})
             what = f"only {' and '.join(_KINDS.get(kind, kind) for kind in kinds)}" if kinds else "nothing to be seen"
             cover = " and a cover picture" if self._container.streams.video else ""
-            raise ValueError(f"'{self.path}' is no clip: it holds {what}{cover}, no moving picture; give a video or a "
-                             "picture")  # fmt: skip
+            raise ValueError(
+                f"'{self.path}' is no clip: it holds {what}{cover}, no moving picture; give a video or a picture"
+            )
         stream = pictures[0]
         if stream.codec_context is None:
-            raise ValueError(f"the pictures of '{self.path}' are coded in a way that is not known here; save it as a "
-                             "PNG, or as an MP4 with H.264")  # fmt: skip
+            raise ValueError(
+                f"the pictures of '{self.path}' are coded in a way that is not known here; save it as a "
+                "PNG, or as an MP4 with H.264"
+            )
         if stream.codec_context.name in _TEXT_CODECS:
             raise ValueError(f"'{self.path}' is a text, neither a picture nor a video")
         return stream
@@ -84,8 +87,9 @@ class Footage:
         """Every picture. ValueError where the file breaks off, or its colours cannot be brought to a film's."""
         clock, count = _Clock(self.rate), 0
         if len(self._container.streams.video) > 1 and not any(map(_is_cover, self._container.streams.video)):
-            self.notes.append(f"'{self.path}' has {len(self._container.streams.video)} picture tracks: the first is "
-                              "taken")  # fmt: skip
+            self.notes.append(
+                f"'{self.path}' has {len(self._container.streams.video)} picture tracks: the first is taken"
+            )
         try:
             for frame in self._frames():
                 time, lasts = clock.tell(frame)
@@ -104,26 +108,34 @@ class Footage:
         try:
             decoder = av.CodecContext.create(other, "r")
         except (av.FFmpegError, ValueError):
-            self._note(f"'{self.path}' is transparent in places, which cannot be read here: something else may show "
-                       "there")  # fmt: skip
+            self._note(
+                f"'{self.path}' is transparent in places, which cannot be read here: something else may show there"
+            )
             return self._container.decode(self._stream)
         return (frame for packet in self._container.demux(self._stream) for frame in decoder.decode(packet))
 
     def _note_times(self, clock: _Clock, count: int) -> None:
         for before, after in clock.holds():
-            self.notes.append(f"'{self.path}' shows nothing new from {before:.2f} s to {after:.2f} s: the picture "
-                              "stands there")  # fmt: skip
+            self.notes.append(
+                f"'{self.path}' shows nothing new from {before:.2f} s to {after:.2f} s: the picture stands there"
+            )
         if clock.backwards:
-            self.notes.append(f"the time stamps of '{self.path}' run backwards at frame {clock.backwards[0]}"
-                              f"{f' and {len(clock.backwards) - 1} more' * (len(clock.backwards) > 1)}: its pictures "
-                              "come in the order in which they are stored")  # fmt: skip
+            self.notes.append(
+                f"the time stamps of '{self.path}' run backwards at frame {clock.backwards[0]}"
+                f"{f' and {len(clock.backwards) - 1} more' * (len(clock.backwards) > 1)}: its pictures "
+                "come in the order in which they are stored"
+            )
         if clock.stands:
-            self.notes.append(f"the time stamps of '{self.path}' stand still at frame {clock.stands}: from there on "
-                              "its pictures come at its frame rate")  # fmt: skip
+            self.notes.append(
+                f"the time stamps of '{self.path}' stand still at frame {clock.stands}: from there on "
+                "its pictures come at its frame rate"
+            )
         claimed, there = self._claimed_seconds(), clock.end
         if count and claimed - there > max(0.5, 0.1 * claimed):
-            self.notes.append(f"'{self.path}' says that it lasts {claimed:.2f} s, but its pictures end after "
-                              f"{there:.2f} s: is it all there?")  # fmt: skip
+            self.notes.append(
+                f"'{self.path}' says that it lasts {claimed:.2f} s, but its pictures end after "
+                f"{there:.2f} s: is it all there?"
+            )
 
     def _claimed_seconds(self) -> float:
         """What the file says that its pictures last; 0 where it does not."""
@@ -140,8 +152,9 @@ class Footage:
     def _upright(self, frame: av.VideoFrame) -> Image.Image:
         image = Image.fromarray(self._rgb(frame))
         if getattr(frame, "interlaced_frame", False) and image.height > 3:
-            self._note(f"'{self.path}' is interlaced: of the two moments in each picture the first is taken, half of "
-                       "the lines")  # fmt: skip
+            self._note(
+                f"'{self.path}' is interlaced: of the two moments in each picture the first is taken, half of the lines"
+            )
             image = _first_field(image)
         aspect = self._stream.sample_aspect_ratio
         if aspect and aspect > 0 and aspect != 1:
@@ -166,16 +179,21 @@ class Footage:
         """uint8 [H, W, 3]."""
         transfer = int(self._stream.codec_context.color_trc)
         if transfer in _HDR:
-            raise ValueError(f"'{self.path}' is HDR video, {_HDR[transfer]}, whose colours a film cannot have; convert "
-                             "it to SDR first (phones and editors call it \"SDR\" or \"most compatible\")")  # fmt: skip
+            raise ValueError(
+                f"'{self.path}' is HDR video, {_HDR[transfer]}, whose colours a film cannot have; convert "
+                'it to SDR first (phones and editors call it "SDR" or "most compatible")'
+            )
         if int(self._stream.codec_context.color_primaries) in _WIDE:
-            self._note(f"'{self.path}' has the colours of {_WIDE[int(self._stream.codec_context.color_primaries)]}, of "
-                       "which those of ordinary screens are taken: they are a little paler")  # fmt: skip
+            self._note(
+                f"'{self.path}' has the colours of {_WIDE[int(self._stream.codec_context.color_primaries)]}, of "
+                "which those of ordinary screens are taken: they are a little paler"
+            )
         if any(part.is_alpha for part in frame.format.components):
             return self._over_background(frame)
         if int(frame.colorspace) == _UNSPECIFIED and frame.height >= _HIGH:
-            return frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709,
-                                  dst_colorspace=Colorspace.ITU601).to_ndarray()  # fmt: skip
+            return frame.reformat(
+                format="rgb24", src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU601
+            ).to_ndarray()
         return frame.to_ndarray(format="rgb24")
 
     def _over_background(self, frame: av.VideoFrame) -> np.ndarray:

@@ -53,8 +53,11 @@ class ShotDecoder:
         """
         pixels = self._decode(latents, index)
         if self.decoder.dtype is torch.float16 and not is_finite(pixels):
-            logger.warning("the VAE's numbers outgrow float16 in chunk %d: it computes in float32 from here on, which "
-                           "takes twice the memory", self.start + index)  # fmt: skip
+            logger.warning(
+                "the VAE's numbers outgrow float16 in chunk %d: it computes in float32 from here on, which "
+                "takes twice the memory",
+                self.start + index,
+            )
             self.decoder.widen()
             self.at = -1
             pixels = self._decode(latents, index)
@@ -77,8 +80,11 @@ def reach(chunk: int) -> int:
     return math.ceil(DECODER_REACH / chunk)
 
 
-def film_frames(chunks: Iterable[Chunk], decoder: StreamingDecoder, turns: Turns | None = None,
-                ) -> Iterator[tuple[Chunk, np.ndarray]]:  # fmt: skip
+def film_frames(
+    chunks: Iterable[Chunk],
+    decoder: StreamingDecoder,
+    turns: Turns | None = None,
+) -> Iterator[tuple[Chunk, np.ndarray]]:
     """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
 
     turns: the ones that the rollout of the chunks has, where something moves in between.

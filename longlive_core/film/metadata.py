@@ -63,8 +63,9 @@ class FilmRecord:
         return start_frame(chunk, self._cuts, self.stream.chunk)
 
 
-def film_metadata(timeline: str, plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int],
-                  model: str) -> dict[str, str]:  # fmt: skip
+def film_metadata(
+    timeline: str, plan: Plan, stream: StreamConfig, seed: int, size: tuple[int, int], model: str
+) -> dict[str, str]:
     """The tags of a film. timeline: as written. size: (width, height). model: its name."""
     run = {
         "format": FORMAT,
@@ -125,11 +126,13 @@ def plan_again(script: Script, film: FilmRecord) -> Plan:
     """The plan of a film from its timeline. ValueError where this is not the timeline it was made from."""
     plan = script.plan(duration_again(script, film), film.fps, film.stream.chunk)
     if plan.chunks != film.chunks or _prompts(segments_of(plan)) != _prompts(film.segments):
-        raise ValueError(f"the film's timeline makes another film ({count(plan.chunks, 'chunk')} with "
-                         f"{count(len(plan.segments), 'prompt')}) than its record says "
-                         f"({count(film.chunks, 'chunk')} with {count(len(film.segments), 'prompt')}): one of them "
-                         "was changed, or an earlier version read it otherwise; give --duration to render the "
-                         "timeline")  # fmt: skip
+        raise ValueError(
+            f"the film's timeline makes another film ({count(plan.chunks, 'chunk')} with "
+            f"{count(len(plan.segments), 'prompt')}) than its record says "
+            f"({count(film.chunks, 'chunk')} with {count(len(film.segments), 'prompt')}): one of them "
+            "was changed, or an earlier version read it otherwise; give --duration to render the "
+            "timeline"
+        )
     return plan
 
 

@@ -19,8 +19,24 @@ _CROPPED = 1 / 3  # of a picture, from which its loss is spoken of
 BACKGROUND = (255, 255, 255)  # what shows through transparent places, as on the pages that such pictures are made for
 # Formats that are known by their content. What Pillow guesses (TGA), runs (EPS) or shows as a small preview (camera
 # raw files, which it takes for TIFF) is not among them.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI", "ICO", "PSD", "PCX",
-           "SGI", "DDS")  # fmt: skip
+FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+    "AVIF",
+    "TIFF",
+    "GIF",
+    "BMP",
+    "JPEG2000",
+    "PPM",
+    "QOI",
+    "ICO",
+    "PSD",
+    "PCX",
+    "SGI",
+    "DDS",
+)
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 _SHORTEST, _INSTEAD = 0.011, 0.1  # seconds: what browsers make of pictures that claim to last less
 # What ISO files (ftyp) of pictures call themselves.
@@ -89,8 +105,10 @@ def told_cropping(name: str, own: tuple[int, int], size: tuple[int, int]) -> str
     lost = 1 - min(shape, wanted) / max(shape, wanted)
     if lost <= _CROPPED:
         return None
-    return (f"{name} is {own[0]} x {own[1]}: cropped to the film's shape, {size[0]} x {size[1]}, it loses {lost:.0%} "
-            f"{'left and right' if shape > wanted else 'above and below'}")  # fmt: skip
+    return (
+        f"{name} is {own[0]} x {own[1]}: cropped to the film's shape, {size[0]} x {size[1]}, it loses {lost:.0%} "
+        f"{'left and right' if shape > wanted else 'above and below'}"
+    )
 
 
 def _lasts(picture: Image.Image) -> float:
@@ -130,8 +148,10 @@ def _eight_bits(picture: Image.Image, stored: Image.Image, path) -> Image.Image:
             grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == hidden, 0, 255).astype(np.uint8)))
         return grey
     if picture.mode in ("I", "F"):
-        raise ValueError(f"'{path}' holds {'fractions' if picture.mode == 'F' else 'numbers of 32 bits'}, whose "
-                         "black and white are not known; save it with 8 or 16 bits a channel")  # fmt: skip
+        raise ValueError(
+            f"'{path}' holds {'fractions' if picture.mode == 'F' else 'numbers of 32 bits'}, whose "
+            "black and white are not known; save it with 8 or 16 bits a channel"
+        )
     return picture
 
 
@@ -147,8 +167,9 @@ def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or of another kind of picture
             pass
     if picture.mode == "LAB":
-        return ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"),
-                                         outputMode="RGB")  # fmt: skip
+        return ImageCms.profileToProfile(
+            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     return picture.convert("RGB")
 
 
@@ -158,11 +179,15 @@ def _refuse_unreadable(path) -> None:
         head = file.read(64)
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 64), 4))}
     if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or (head[8:12] not in _AVIF and brands & {b"heic", b"heix"})):
-        raise ValueError(f"'{path}' is a HEIC picture, as phones of Apple make them, which cannot be read here; save "
-                         "it as JPEG or PNG")  # fmt: skip
+        raise ValueError(
+            f"'{path}' is a HEIC picture, as phones of Apple make them, which cannot be read here; save "
+            "it as JPEG or PNG"
+        )
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF and not _knows("AVIF"):
-        raise ValueError(f"'{path}' is an AVIF picture, which this version of Pillow cannot read; save it as JPEG or "
-                         "PNG, or update Pillow to 11.3 or newer")  # fmt: skip
+        raise ValueError(
+            f"'{path}' is an AVIF picture, which this version of Pillow cannot read; save it as JPEG or "
+            "PNG, or update Pillow to 11.3 or newer"
+        )
     if head[8:10] == b"CR" and head[:4] in (b"II*\0", b"MM\0*"):
         raise _raw(path)
 
@@ -182,16 +207,22 @@ def _check_tiff(path, image: Image.Image) -> None:
             pages += not page.tag_v2.get(_SUBFILE, 0) & 1  # others are the same one in a smaller size
         image.seek(0)
         if pages > 1:
-            raise ValueError(f"'{path}' has {pages} pages; save the one that the film begins with as a picture of its "
-                             "own, or all of them as a video")  # fmt: skip
+            raise ValueError(
+                f"'{path}' has {pages} pages; save the one that the film begins with as a picture of its "
+                "own, or all of them as a video"
+            )
 
 
 def _raw(path) -> ValueError:
-    return ValueError(f"'{path}' is a camera's raw file, of which only a small preview could be read here; develop it, "
-                      "and save it as JPEG or PNG")  # fmt: skip
+    return ValueError(
+        f"'{path}' is a camera's raw file, of which only a small preview could be read here; develop it, "
+        "and save it as JPEG or PNG"
+    )
 
 
 def _unreadable(path, error: Exception, number: int = 0) -> ValueError:
     where = f"picture {number} of it" if number > 1 else "it"
-    return ValueError(f"'{path}' is a picture, but {where} cannot be read ({error or type(error).__name__}); open it "
-                      "in another program, and save it anew as PNG")  # fmt: skip
+    return ValueError(
+        f"'{path}' is a picture, but {where} cannot be read ({error or type(error).__name__}); open it "
+        "in another program, and save it anew as PNG"
+    )

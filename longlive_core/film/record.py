@@ -32,20 +32,32 @@ def _or_none(check: Check) -> Check:
 
 
 _STREAM = {
-    "window": whole(-1, _MOST_FRAMES), "sink": whole(0, _MOST_FRAMES), "chunk": whole(1, 1024),
-    "sink_policy": one_of(*SINK_POLICIES), "positions": one_of(*POSITIONS), "shift": number(0, 1e6),
-    "denoising_steps": items(whole(1, 1000), 1, 1000), "context_noise": whole(0, 1000),
-}  # fmt: skip
+    "window": whole(-1, _MOST_FRAMES),
+    "sink": whole(0, _MOST_FRAMES),
+    "chunk": whole(1, 1024),
+    "sink_policy": one_of(*SINK_POLICIES),
+    "positions": one_of(*POSITIONS),
+    "shift": number(0, 1e6),
+    "denoising_steps": items(whole(1, 1000), 1, 1000),
+    "context_noise": whole(0, 1000),
+}
 _SEGMENT = {
-    "chunk": whole(0, _MOST_CHUNKS), "transition": one_of(*TRANSITIONS), "text": text(LONGEST_TAG),
+    "chunk": whole(0, _MOST_CHUNKS),
+    "transition": one_of(*TRANSITIONS),
+    "text": text(LONGEST_TAG),
     "requested_seconds": number(0, 1e9),
-}  # fmt: skip
+}
 _MORE_OF_SEGMENT = {"seed": _or_none(whole(0, MAX_SEED)), "blend": whole(0, _MOST_CHUNKS)}
 _RUN = {
-    "model": text(LONGEST_TAG), "seed": whole(0, MAX_SEED), "chunks": whole(1, _MOST_CHUNKS),
-    "fps": number(1e-3, _MOST_FPS), "width": whole(1, _MOST_PIXELS), "height": whole(1, _MOST_PIXELS), **_STREAM,
+    "model": text(LONGEST_TAG),
+    "seed": whole(0, MAX_SEED),
+    "chunks": whole(1, _MOST_CHUNKS),
+    "fps": number(1e-3, _MOST_FPS),
+    "width": whole(1, _MOST_PIXELS),
+    "height": whole(1, _MOST_PIXELS),
+    **_STREAM,
     "segments": items(record(_SEGMENT, _MORE_OF_SEGMENT), 1, _MOST_CHUNKS),
-}  # fmt: skip
+}
 _MORE_OF_RUN = {"given": whole(0, _MOST_CHUNKS)}
 
 
@@ -53,14 +65,18 @@ def read_film(path: str | os.PathLike) -> FilmRecord:
     """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
     tags = _tags(path)
     if "longlive" not in tags:
-        raise ValueError(f"'{path}' does not say how it was rendered: it was not made by LongLive, or it was saved "
-                         "without metadata (--no-metadata, in ComfyUI --disable-metadata), or another program removed "
-                         "it; render its timeline from a text")  # fmt: skip
+        raise ValueError(
+            f"'{path}' does not say how it was rendered: it was not made by LongLive, or it was saved "
+            "without metadata (--no-metadata, in ComfyUI --disable-metadata), or another program removed "
+            "it; render its timeline from a text"
+        )
     try:
         film = _film_run(_text_of(tags, "comment"), read_json(_text_of(tags, "longlive").encode()))
     except _Newer as newer:
-        raise ValueError(f"'{path}' was made by a newer version of LongLive (its format is {newer}, the newest known "
-                         f"here {FORMAT}); update this one") from newer  # fmt: skip
+        raise ValueError(
+            f"'{path}' was made by a newer version of LongLive (its format is {newer}, the newest known "
+            f"here {FORMAT}); update this one"
+        ) from newer
     except ValueError as error:
         reason = shorten(str(error), _SAID)
         raise ValueError(f"the metadata of '{path}' is damaged ({reason}); render its timeline from a text") from error
@@ -123,8 +139,17 @@ def _film_run(timeline: str, run: Any) -> FilmRecord:
     record(_RUN, _MORE_OF_RUN)(run, "")
     stream = {field.name: run[field.name] for field in names_of(StreamConfig)}
     stream["denoising_steps"] = tuple(stream["denoising_steps"])
-    film = FilmRecord(timeline, run["fps"], run["chunks"], run["seed"], (run["width"], run["height"]),
-                   StreamConfig(**stream), run["model"], tuple(run["segments"]), run.get("given", 0))  # fmt: skip
+    film = FilmRecord(
+        timeline,
+        run["fps"],
+        run["chunks"],
+        run["seed"],
+        (run["width"], run["height"]),
+        StreamConfig(**stream),
+        run["model"],
+        tuple(run["segments"]),
+        run.get("given", 0),
+    )
     _check_together(film)
     return film
 

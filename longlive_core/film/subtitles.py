@@ -56,8 +56,9 @@ class CaptionTrack:
         frame: ticks of a picture.
     """
 
-    def __init__(self, container: av.container.OutputContainer, captions: Sequence[Caption], time_base: Fraction,
-                 frame: int):  # fmt: skip
+    def __init__(
+        self, container: av.container.OutputContainer, captions: Sequence[Caption], time_base: Fraction, frame: int
+    ):
         self._container, self._captions, self._time_base, self._frame = container, captions, time_base, frame
         self._written = 0
         # From a template, because older PyAV cannot open the encoder (it wants a header there is no way to give).
@@ -84,11 +85,18 @@ class CaptionTrack:
         # MP4 has them in milliseconds. They begin with their first picture, not before, and do not outlast the film.
         frame = 1000 * self._frame * self._time_base
         starts, end = [math.ceil(caption.frame * frame) for caption in written], math.floor(frames * frame)
-        self._container.set_chapters([
-            {"id": number, "start": start, "end": until, "time_base": Fraction(1, 1000),
-             "metadata": {"title": _shortened(caption.text, _TITLE_BYTES).decode()}}
-            for number, (caption, start, until) in enumerate(zip(written, starts, [*starts[1:], end], strict=True))
-        ])  # fmt: skip
+        self._container.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": start,
+                    "end": until,
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": _shortened(caption.text, _TITLE_BYTES).decode()},
+                }
+                for number, (caption, start, until) in enumerate(zip(written, starts, [*starts[1:], end], strict=True))
+            ]
+        )
 
     def _mux(self, text: str, start: int, duration: int) -> None:
         data = _shortened(text, _TEXT_BYTES)

@@ -103,8 +103,9 @@ def encode_unit(frames: np.ndarray, encoding: Encoding) -> bytes:
     """Frames, uint8 RGB [T, height, width, 3], T >= 1 -> a unit. ValueError for another shape or dtype."""
     shape = (encoding.height, encoding.width, 3)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != shape or not len(frames):
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}; "
-                         f"this film takes uint8 (T, {shape[0]}, {shape[1]}, 3)")  # fmt: skip
+        raise ValueError(
+            f"frames are {frames.dtype} {frames.shape}; this film takes uint8 (T, {shape[0]}, {shape[1]}, 3)"
+        )
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as container:
         stream = _encoder(container, encoding)
@@ -167,8 +168,13 @@ class Joiner:
             Those at or beyond the film's end are left out. A growing film takes none.
     """
 
-    def __init__(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, growing: bool = False,
-                 captions: Sequence[Caption] = ()):  # fmt: skip
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        metadata: Mapping[str, str] | None = None,
+        growing: bool = False,
+        captions: Sequence[Caption] = (),
+    ):
         if growing and captions:
             raise ValueError("a growing film takes no captions; its subtitles could not be told before its end")
         check_captions(captions)
@@ -176,8 +182,13 @@ class Joiner:
         self._track: CaptionTrack | None = None
         flags = "frag_keyframe+empty_moov+default_base_moof" if growing else "+faststart"
         self._file = _NewFile(path)
-        self._container = av.open(self._file, "w", format="mp4", io_open=self._file.again, options={
-            "movflags": f"{flags}+use_metadata_tags", **({"flush_packets": "1"} if growing else {})})  # fmt: skip
+        self._container = av.open(
+            self._file,
+            "w",
+            format="mp4",
+            io_open=self._file.again,
+            options={"movflags": f"{flags}+use_metadata_tags", **({"flush_packets": "1"} if growing else {})},
+        )
         for key, value in (metadata or {}).items():
             self._container.metadata[key] = value
         self._stream: av.VideoStream | None = None

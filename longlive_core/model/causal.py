@@ -63,9 +63,15 @@ class CausalWan:
     are given `dtype` (LayerNorms without weights excepted, which take what they get).
     """
 
-    def __init__(self, module: Any, config: ModelConfig | None = None, attention: Attention = default_attention,
-                 device: torch.device | None = None, dtype: torch.dtype | None = None,
-                 patch_dtype: torch.dtype | None = None):  # fmt: skip
+    def __init__(
+        self,
+        module: Any,
+        config: ModelConfig | None = None,
+        attention: Attention = default_attention,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        patch_dtype: torch.dtype | None = None,
+    ):
         self.module = module
         self.config = config or ModelConfig.from_module(module)
         self.attention = attention
@@ -144,8 +150,9 @@ class CausalWan:
                 self._embeddings[timestep] = send(sinusoidal_embedding(number, self.config.freq_dim), self.device)
         return self._embeddings[timestep]
 
-    def _block(self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor],
-               attend: Attend) -> Tensor:  # fmt: skip
+    def _block(
+        self, layer: int, block: Any, x: Tensor, modulation: Tensor, prompt: tuple[Tensor, Tensor], attend: Attend
+    ) -> Tensor:
         """x [B, L, dim] is the residual stream, in `stream_dtype`; the layers get `dtype`.
 
         The three stages between the attentions are functions of tensors alone, so they can be compiled (`compiled.py`);

@@ -40,8 +40,10 @@ def _explained(function: Callable, name: str, copies: bool) -> Callable:
             made = function(*given)
         except TorchDynamoException as error:
             reason = " ".join(str(error).split("\n\n")[0].split())
-            raise RuntimeError(f"{name} failed on the model's blocks ({type(error).__name__}: {reason}); remove the "
-                               "node that compiles the model, or choose another backend") from error  # fmt: skip
+            raise RuntimeError(
+                f"{name} failed on the model's blocks ({type(error).__name__}: {reason}); remove the "
+                "node that compiles the model, or choose another backend"
+            ) from error
         return _copied(made) if copies else made
 
     return call

@@ -74,7 +74,7 @@ class ClipPool:
         looks = [look for look in looks if not world.is_held_out(look)][rank::ranks]
         dtype = next(self.vae.parameters()).dtype
         for first in range(0, len(looks), 8):
-            group = looks[first:first + 8]
+            group = looks[first : first + 8]
             films = [world.film([(0, look)], boundary(1)) for look in group]
             latents = encode(self.vae, pixels_of(np.stack([frames for frames, _ in films])).to(dtype), group=None)
             for look, (_, masks), encoded in zip(group, films, latents, strict=True):

@@ -81,8 +81,14 @@ class Curriculum:
         changes: share of the steps that the place "change" takes; the others give it up alike.
     """
 
-    def __init__(self, starts: ClipPool, pool: LongPool, rng: np.random.Generator, kinds: np.random.Generator,
-                 changes: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        starts: ClipPool,
+        pool: LongPool,
+        rng: np.random.Generator,
+        kinds: np.random.Generator,
+        changes: float = 0.0,
+    ):
         self.starts, self.pool, self.rng, self.kinds = starts.starts, pool, rng, kinds
         self.films: dict[Place, list[Window]] = {place: [] for place in PLACES}
         self.shares = (1 - changes) * np.array([*(place.share for place in PLACES), STARTS_SHARE])

@@ -35,9 +35,21 @@ def build_tokenizer() -> Tokenizer:
 
 def encoder_config() -> UMT5Config:
     """Two layers of width 128."""
-    return UMT5Config(vocab_size=SPARE_WORDS, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4,
-                      relative_attention_num_buckets=16, relative_attention_max_distance=32, dropout_rate=0.0,
-                      feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1, tie_word_embeddings=False)
+    return UMT5Config(
+        vocab_size=SPARE_WORDS,
+        d_model=128,
+        d_kv=32,
+        d_ff=256,
+        num_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=16,
+        relative_attention_max_distance=32,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=False,
+    )
 
 
 def config_json() -> str:
@@ -45,8 +57,9 @@ def config_json() -> str:
     return json.dumps(encoder_config().to_dict(), sort_keys=True)
 
 
-def tokens_of(tokenizer: Tokenizer, texts: Sequence[str], unknown_rate: float = 0.0,
-              rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+def tokens_of(
+    tokenizer: Tokenizer, texts: Sequence[str], unknown_rate: float = 0.0, rng: np.random.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """Ids and mask, int64 [N, TEXT_LENGTH]. With `unknown_rate`, an unknown word is put in at some places."""
     ids = torch.zeros(len(texts), TEXT_LENGTH, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -57,8 +70,8 @@ def tokens_of(tokenizer: Tokenizer, texts: Sequence[str], unknown_rate: float = 
                 if rng.random() < unknown_rate:
                     words.insert(place, tokenizer.token_to_id(UNKNOWN))
         words = words[:TEXT_LENGTH]
-        ids[row, :len(words)] = torch.tensor(words)
-        mask[row, :len(words)] = 1
+        ids[row, : len(words)] = torch.tensor(words)
+        mask[row, : len(words)] = 1
     return ids, mask
 
 

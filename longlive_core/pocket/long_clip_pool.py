@@ -77,9 +77,15 @@ def window(clip: LongClip, start: int, chunks: int, asked_at: int, made: Tensor 
     def cut(whole: Tensor, dim: int, numbers: list[int] = numbers) -> Tensor:
         return torch.cat([whole.narrow(dim, number * CHUNK, CHUNK) for number in numbers], dim=dim)
 
-    return Window(cut(clip.latents, 1), cut(clip.weight, 0), clip.sink_prompt(asked_at), clip.asked(asked_at), 0,
-                  guesses=None if made is None else cut(made, 1, numbers[:-1]),
-                  previous=clip.asked(asked_at - 1 if asked_at in clip.switches else asked_at))  # fmt: skip
+    return Window(
+        cut(clip.latents, 1),
+        cut(clip.weight, 0),
+        clip.sink_prompt(asked_at),
+        clip.asked(asked_at),
+        0,
+        guesses=None if made is None else cut(made, 1, numbers[:-1]),
+        previous=clip.asked(asked_at - 1 if asked_at in clip.switches else asked_at),
+    )
 
 
 def subject_error(made: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -97,8 +103,15 @@ class LongPool:
         only_action: share of the changes in which nothing but the action is another.
     """
 
-    def __init__(self, vae: WanVAE, seed: int, chunks: int = LONG, patterns: Sequence[tuple[int, ...]] = PATTERNS,
-                 in_row: int = 1, only_action: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        vae: WanVAE,
+        seed: int,
+        chunks: int = LONG,
+        patterns: Sequence[tuple[int, ...]] = PATTERNS,
+        in_row: int = 1,
+        only_action: float = 0.0,
+    ):
         self.vae, self.seed, self.clips = vae, seed, []
         self.chunks, self.patterns, self.in_row, self.only_action = chunks, patterns, in_row, only_action
 

@@ -50,12 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
         captions = [f"{number}: {text}" for number, text in enumerate(HELD_OUT_PROMPTS, start=1)]
         rows = [row(film, text, options.columns) for film, text in zip(made, captions, strict=True)]
         for first in range(0, len(rows), 10):
-            sheet(rows[first:first + 10], options.out / f"prompts_{first + 1:02d}.png")
+            sheet(rows[first : first + 10], options.out / f"prompts_{first + 1:02d}.png")
     if options.only != "prompts":
         frames, segments = story(pipeline, STORY, STORY_SECONDS, options.seed)
         ends = [start for start, _ in segments[1:]] + [len(frames)]
-        rows = [row(frames[start:end], f"frame {start}: {text}", options.columns)
-                for (start, text), end in zip(segments, ends, strict=True)]  # fmt: skip
+        rows = [
+            row(frames[start:end], f"frame {start}: {text}", options.columns)
+            for (start, text), end in zip(segments, ends, strict=True)
+        ]
         sheet(rows, options.out / "story.png")
 
 

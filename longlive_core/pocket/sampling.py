@@ -20,8 +20,14 @@ LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
 
 
 @torch.no_grad()
-def films(pipeline: Pipeline, prompts: list[tuple[int, list[str]]], chunks: int, seeds: list[int],
-          transition: Transition = "recache", stream: StreamConfig | None = None) -> list[np.ndarray]:  # fmt: skip
+def films(
+    pipeline: Pipeline,
+    prompts: list[tuple[int, list[str]]],
+    chunks: int,
+    seeds: list[int],
+    transition: Transition = "recache",
+    stream: StreamConfig | None = None,
+) -> list[np.ndarray]:
     """B films in one batch, uint8 [T, 80, 128, 3] each.
 
     Args:
@@ -36,9 +42,15 @@ def films(pipeline: Pipeline, prompts: list[tuple[int, list[str]]], chunks: int,
     made = list(parts)
     latents = torch.cat([chunk.latents for chunk in made], dim=2)
     cuts = [chunk.index for chunk in made if chunk.first_of_shot] + [chunks]
-    return [np.concatenate([_decode(pipeline, latents[film:film + 1, :, 3 * first:3 * end])
-                            for first, end in zip(cuts, cuts[1:], strict=False)])
-            for film in range(len(seeds))]  # fmt: skip
+    return [
+        np.concatenate(
+            [
+                _decode(pipeline, latents[film : film + 1, :, 3 * first : 3 * end])
+                for first, end in zip(cuts, cuts[1:], strict=False)
+            ]
+        )
+        for film in range(len(seeds))
+    ]
 
 
 @torch.no_grad()

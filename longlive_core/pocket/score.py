@@ -39,8 +39,13 @@ def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
     for first in range(0, count, BATCH):
         seeds = list(range(first, min(first + BATCH, count)))
         asked = [world.random_attributes(rng, held_out=True) for _ in seeds]
-        for look, film in zip(asked, films(pipeline, [(0, [caption(a, rng) for a in asked])], PROMPT_CHUNKS,
-                                           [seed + number for number in seeds]), strict=True):  # fmt: skip
+        for look, film in zip(
+            asked,
+            films(
+                pipeline, [(0, [caption(a, rng) for a in asked])], PROMPT_CHUNKS, [seed + number for number in seeds]
+            ),
+            strict=True,
+        ):
             readings = windows(film)
             right = obeys(readings, look)
             obeyed += right
@@ -48,8 +53,12 @@ def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
             for field in fields:
                 fields[field] += sum(shows(r, look, (field,)) for r in readings) / len(readings)
         log.info("prompts: %d of %d films obey", obeyed, seeds[-1] + 1)
-    return {"films": count, "obey": obeyed / count, "windows": {f: v / count for f, v in fields.items()},
-            "obey_by_action": {a: sum(v) / len(v) for a, v in sorted(actions.items())}}  # fmt: skip
+    return {
+        "films": count,
+        "obey": obeyed / count,
+        "windows": {f: v / count for f, v in fields.items()},
+        "obey_by_action": {a: sum(v) / len(v) for a, v in sorted(actions.items())},
+    }
 
 
 def score_switches(pipeline: Pipeline, count: int, seed: int) -> dict:

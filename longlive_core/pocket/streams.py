@@ -29,9 +29,19 @@ STREAM_CHUNKS = 48  # 36 s
 # Chunks at which the prompt changes. All streams of a batch share one; a change leaves the window before it and the
 # four chunks from it on to one prompt each.
 STREAM_PATTERNS: tuple[tuple[int, ...], ...] = (
-    (7, 19, 33), (6, 13, 20, 27, 34, 41), (), (9, 15, 24, 38), (24,), (5, 11, 17, 23, 29, 35, 41), (16, 21, 37),
-    (12, 30), (6, 14, 22, 31, 40), (), (10, 28, 36), (8, 12, 16, 20, 24, 28, 32, 36, 40, 44),
-)  # fmt: skip
+    (7, 19, 33),
+    (6, 13, 20, 27, 34, 41),
+    (),
+    (9, 15, 24, 38),
+    (24,),
+    (5, 11, 17, 23, 29, 35, 41),
+    (16, 21, 37),
+    (12, 30),
+    (6, 14, 22, 31, 40),
+    (),
+    (10, 28, 36),
+    (8, 12, 16, 20, 24, 28, 32, 36, 40, 44),
+)
 ONLY_ACTION = 0.5  # share of the changes that leave subject and setting, as the paper's follow-ups do
 
 
@@ -47,8 +57,15 @@ class Streams:
         rng: of every choice.
     """
 
-    def __init__(self, wan: CausalWan, contexts: Callable[[list[Attributes]], Tensor], pool: LongPool, size: int,
-                 near: float, rng: np.random.Generator):  # fmt: skip
+    def __init__(
+        self,
+        wan: CausalWan,
+        contexts: Callable[[list[Attributes]], Tensor],
+        pool: LongPool,
+        size: int,
+        near: float,
+        rng: np.random.Generator,
+    ):
         self.wan, self.contexts, self.pool, self.size, self.near, self.rng = wan, contexts, pool, size, near, rng
         self.clips: list[LongClip] = []
         self.chunk = STREAM_CHUNKS  # of the next one; so many: new films begin

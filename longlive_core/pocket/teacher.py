@@ -53,8 +53,11 @@ class TeacherRecipe(DitRecipe):
 
 def places(clip: LongClip) -> list[int]:
     """First chunks of the clips that one prompt can stand for: none changes but in the clip's first two chunks."""
-    return [start for start in range(LONG - CLIP_CHUNKS + 1)
-            if not any(start + 1 < switch < start + CLIP_CHUNKS for switch in clip.switches)]  # fmt: skip
+    return [
+        start
+        for start in range(LONG - CLIP_CHUNKS + 1)
+        if not any(start + 1 < switch < start + CLIP_CHUNKS for switch in clip.switches)
+    ]
 
 
 def cut(clip: LongClip, start: int, as_image: AsImage) -> Clip:
@@ -129,15 +132,20 @@ def _draw(starts: ClipPool, cuts: Cuts, rng: np.random.Generator, recipe: Teache
     return clips
 
 
-def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TeacherRecipe = TeacherRecipe(),
-          start: str = "tuned.pt") -> Path:  # fmt: skip
+def train(
+    starts: ClipPool,
+    pool: LongPool,
+    folder: Path,
+    seed: int,
+    recipe: TeacherRecipe = TeacherRecipe(),
+    start: str = "tuned.pt",
+) -> Path:
     """Train the teacher from the weights in `folder/start`; write `folder/teacher.pt` (averaged, float32)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng((seed, 3))
     model, encoder = load(folder / start, recipe)
     flow = Flow(model, encoder, recipe, seed)
-    optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, ramp=True,
-                           matrix=is_block_matrix)  # fmt: skip
+    optimiser = MasterAdam({"dit": model}, weight_decay=0.01, average=recipe.average, ramp=True, matrix=is_block_matrix)
     text = {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}
     starts.encode_starts()
     journal, cuts = Journal(), Cuts(pool)

@@ -76,16 +76,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--weights", type=Path, default=weights_folder(), help="folder for the exported files")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED,
-                        help="default: all but `teacher`")  # fmt: skip
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED, help="default: all but `teacher`")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
     parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
     parser.add_argument("--stream-steps", type=int, help="of the stage `stream` (default: the recipe's)")
-    parser.add_argument("--stream-near", type=float, metavar="ERROR",
-                        help="largest error of an own chunk that `stream` goes on from (default: 0.8)")  # fmt: skip
-    parser.add_argument("--stream-changes", type=float, metavar="SHARE",
-                        help="of the steps of `stream` on the chunk after a change alone (default: none)")  # fmt: skip
+    parser.add_argument(
+        "--stream-near",
+        type=float,
+        metavar="ERROR",
+        help="largest error of an own chunk that `stream` goes on from (default: 0.8)",
+    )
+    parser.add_argument(
+        "--stream-changes",
+        type=float,
+        metavar="SHARE",
+        help="of the steps of `stream` on the chunk after a change alone (default: none)",
+    )
     options = parser.parse_args(arguments)
     if not 0 <= (options.stream_changes or 0) <= 1:
         parser.error(f"--stream-changes is a share of the steps, from 0 to 1, got {options.stream_changes}")
@@ -110,8 +117,13 @@ def main(arguments: list[str] | None = None) -> None:
         tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
         export_transformer(options.out, "tuned")
     if "stream" in options.stages:
-        run_stream(options.out, options.seed, steps=options.stream_steps, near=options.stream_near,
-                   changes=options.stream_changes)  # fmt: skip
+        run_stream(
+            options.out,
+            options.seed,
+            steps=options.stream_steps,
+            near=options.stream_near,
+            changes=options.stream_changes,
+        )
     if "teacher" in options.stages:
         vae = load_vae(options.out)
         teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)

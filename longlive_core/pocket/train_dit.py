@@ -156,7 +156,7 @@ class Forcing:
 
     def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
         """The clean part of the sequence, spoilt a little: [B, C, 3 * clean chunks, h, w]."""
-        clean = latents[:, :, :CHUNK * len(plan.clean)].clone()
+        clean = latents[:, :, : CHUNK * len(plan.clean)].clone()
         for row, clip in enumerate(clips):
             own = 0  # the clip's first chunks, up to this one, are taken from the model's own film
             fresh = clip.guesses is not None and step - clip.guessed_at <= self.recipe.guess_age
@@ -182,7 +182,7 @@ class Forcing:
     def step(self, clips: list[Clip], plan: Plan, step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch at this step, and the error of the clean-sample prediction by noise level."""
         latents = torch.stack([clip.latents for clip in clips]).float()
-        target, weight = latents[:, :, plan.noisy.start * CHUNK:plan.chunks * CHUNK], self._weight(clips, plan)
+        target, weight = latents[:, :, plan.noisy.start * CHUNK : plan.chunks * CHUNK], self._weight(clips, plan)
         # Even copies are at one of the two high levels, odd ones at one of the two low levels. A first chunk alone is
         # always at the high ones: nothing but the prompt tells its colour there.
         highs = [copy % 2 == 0 or plan.chunks == 1 for copy in range(plan.copies)]
@@ -191,9 +191,10 @@ class Forcing:
         noisy = [add_noise(target, n, t[:, None, :, None, None]) for n, t in zip(noises, times, strict=True)]
         clean = self._context(clips, latents, plan, step)
         timesteps = torch.cat([torch.zeros(len(clips), clean.shape[2]), *times], dim=1)
-        velocity = self.wan.velocity(torch.cat([clean, *noisy], dim=2), timesteps, self._prompts(clips, plan),
-                                     self._attend(plan, latents))  # fmt: skip
-        parts = velocity[:, :, clean.shape[2]:].chunk(plan.copies, dim=2)
+        velocity = self.wan.velocity(
+            torch.cat([clean, *noisy], dim=2), timesteps, self._prompts(clips, plan), self._attend(plan, latents)
+        )
+        parts = velocity[:, :, clean.shape[2] :].chunk(plan.copies, dim=2)
         loss, errors = torch.zeros(()), {}
         for part, noise, noised, t in zip(parts, noises, noisy, times, strict=True):
             loss = loss + (weight * (part - (noise - target)).square()).sum() / weight.sum() / target.shape[1]
@@ -211,7 +212,7 @@ class Forcing:
     def _weight(self, clips: list[Clip], plan: Plan) -> Tensor:
         weight = 1 + self.recipe.subject_weight * torch.stack([clip.weight for clip in clips]).float()[:, None]
         weight[:, :, :CHUNK] *= self.recipe.first_chunk_weight
-        return weight[:, :, plan.noisy.start * CHUNK:plan.chunks * CHUNK]
+        return weight[:, :, plan.noisy.start * CHUNK : plan.chunks * CHUNK]
 
     def _record(self, guess: Tensor, target: Tensor, times: Tensor, weight: Tensor, errors: dict[str, float]) -> None:
         squares = (guess - target).square().mean(dim=1, keepdim=True) * weight
@@ -257,10 +258,17 @@ class Journal:
         self.losses.append(loss)
         self.keep(kind, errors)
         if step % 25 == 24:
-            means = " ".join(f"{kind}:{level}:{np.mean(self.history[kind, level][-25:]):.3f}"
-                             for kind, level in sorted(self.history))  # fmt: skip
-            log.info("step %d loss %.4f | %s | pool %d %.0f s", step + 1, np.mean(self.losses[-25:]), means, pool,
-                     time.time() - self.started)  # fmt: skip
+            means = " ".join(
+                f"{kind}:{level}:{np.mean(self.history[kind, level][-25:]):.3f}" for kind, level in sorted(self.history)
+            )
+            log.info(
+                "step %d loss %.4f | %s | pool %d %.0f s",
+                step + 1,
+                np.mean(self.losses[-25:]),
+                means,
+                pool,
+                time.time() - self.started,
+            )
 
     def keep(self, kind: str, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -275,11 +283,18 @@ def train(pool: ClipPool, folder: Path, seed: int, recipe: DitRecipe = DitRecipe
     model = WanModel(recipe.model_config())
     initialise(model, encoder.config.d_model)
     model.to(working_dtype())
-    log.info("transformer %.2f M, text encoder %.2f M parameters",
-             *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)))
+    log.info(
+        "transformer %.2f M, text encoder %.2f M parameters",
+        *(sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, encoder)),
+    )
     forcing = Forcing(model, encoder, recipe, seed)
-    optimiser = MasterAdam({"dit": model, "text": encoder, "heads": forcing.grounding}, weight_decay=0.01,
-                           average=recipe.average, ramp=True, matrix=is_block_matrix)  # fmt: skip
+    optimiser = MasterAdam(
+        {"dit": model, "text": encoder, "heads": forcing.grounding},
+        weight_decay=0.01,
+        average=recipe.average,
+        ramp=True,
+        matrix=is_block_matrix,
+    )
     pool.encode_starts()
     pool.grow(recipe.first_clips)
     journal, (first, last) = Journal(), recipe.first_chunks

@@ -121,8 +121,11 @@ class _Trainer:
 
     def _is_inner_convolution(self, name: str) -> bool:
         outermost = ("encoder.conv1.", "decoder.head.")
-        return name.endswith("weight") and not any(part in name for part in outermost) and (
-            self.vae.get_parameter(name.removeprefix("vae.")).dim() >= 4)  # fmt: skip
+        return (
+            name.endswith("weight")
+            and not any(part in name for part in outermost)
+            and (self.vae.get_parameter(name.removeprefix("vae.")).dim() >= 4)
+        )
 
     def step(self, batches: tuple[tuple[int, int], ...], crop: int, noise: float, share: float) -> None:
         """One step on one of the `batches`, at this share of the recipe's rates."""
@@ -134,8 +137,14 @@ class _Trainer:
         self.squares.append(float(error.detach().square().mean()) / 4)
         if self.steps % 50 == 0:
             psnr = -10 * np.log10(np.mean(self.squares[-50:]))
-            log.info("vae step %d loss %.4f psnr %.2f grad %.3f %.0f s", self.steps, float(loss.detach()), psnr, norm,
-                     time.time() - self.started)  # fmt: skip
+            log.info(
+                "vae step %d loss %.4f psnr %.2f grad %.3f %.0f s",
+                self.steps,
+                float(loss.detach()),
+                psnr,
+                norm,
+                time.time() - self.started,
+            )
 
     def weights(self) -> dict[str, Tensor]:
         return submodule(self.optimiser.newest(), "vae")
@@ -151,8 +160,12 @@ def train(folder: Path, seed: int, recipe: VaeRecipe = VaeRecipe()) -> Path:
     for step in range(recipe.steps):
         wide = step >= recipe.steps - recipe.wide_steps
         noise = recipe.noise * min(1.0, max(0.0, (step - recipe.noise_from) / recipe.noise_ramp))
-        trainer.step(WIDE_BATCHES if wide else CROP_BATCHES, 0 if wide else recipe.crop, noise,
-                     cosine_rate(step, recipe.steps, 1.0, recipe.warmup))  # fmt: skip
+        trainer.step(
+            WIDE_BATCHES if wide else CROP_BATCHES,
+            0 if wide else recipe.crop,
+            noise,
+            cosine_rate(step, recipe.steps, 1.0, recipe.warmup),
+        )
     torch.save(trainer.weights(), folder / "vae_short.pt")
     return train_long(folder, seed, recipe)
 
@@ -215,5 +228,9 @@ def measure(vae: WanVAE, seed: int, clips: int = 12, noise: float = 0.0) -> dict
         whole.append(float(error.mean()))
         subject.append(float((error * mask).sum() / mask.sum() / 3))
     values = torch.cat(latents)
-    return {"psnr": -10 * float(np.log10(np.mean(whole))), "psnr_subject": -10 * float(np.log10(np.mean(subject))),
-            "latent_mean": float(values.mean()), "latent_std": float(values.std())}
+    return {
+        "psnr": -10 * float(np.log10(np.mean(whole))),
+        "psnr_subject": -10 * float(np.log10(np.mean(subject))),
+        "latent_mean": float(values.mean()),
+        "latent_std": float(values.std()),
+    }

@@ -88,7 +88,7 @@ class LongForcing(Forcing):
         self.wan.attention = matmul_attention  # films are made here too
 
     def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
-        clean = latents[:, :, :CHUNK * len(plan.clean)].clone()
+        clean = latents[:, :, : CHUNK * len(plan.clean)].clone()
         for row, clip in enumerate(clips):
             near = [False] * len(plan.clean) if clip.guesses is None else self._near(clip)
             for chunk in plan.clean:
@@ -112,8 +112,9 @@ class LongForcing(Forcing):
     def film(self, clips: list[Window], plan: Plan, step: int, rng: np.random.Generator) -> float:
         """Let the model make these windows itself after one to three true chunks; returns the share that is near."""
         true = int(rng.integers(1, LAST_SLOT + 1))
-        sink, previous, after = (self.contexts([getattr(clip, when) for clip in clips])
-                                 for when in ("before", "previous", "after"))  # fmt: skip
+        sink, previous, after = (
+            self.contexts([getattr(clip, when) for clip in clips]) for when in ("before", "previous", "after")
+        )
         latents = torch.stack([clip.latents for clip in clips]).float().split(CHUNK, dim=2)
         noise = AddressedNoise([int(self.rng.integers(2**31)) for _ in clips])
         shot = Shot(self.wan, STREAM, tuple(latents[0].shape[-2:]), len(clips), capacity=CHUNK * (plan.chunks + 1))
@@ -146,8 +147,15 @@ def load(path: Path, recipe: TuneRecipe) -> tuple[WanModel, UMT5EncoderModel]:
     return tuple(part.to(torch.bfloat16).to(working_dtype()) for part in (model, encoder))
 
 
-def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: TuneRecipe = TuneRecipe(),
-          true_films: LongPool | None = None, who: Ranks = ONE_RANK) -> Path:  # fmt: skip
+def train(
+    starts: ClipPool,
+    pool: LongPool,
+    folder: Path,
+    seed: int,
+    recipe: TuneRecipe = TuneRecipe(),
+    true_films: LongPool | None = None,
+    who: Ranks = ONE_RANK,
+) -> Path:
     """Tune `folder/dit.pt` into `tuned.pt` or, with streams, `tuned.pt` into `streamed.pt` (averaged float32 weights).
 
     Streams leave the text encoder as it is: the earlier transformers, which it serves as well, stay what they are.
@@ -171,8 +179,11 @@ def train(starts: ClipPool, pool: LongPool, folder: Path, seed: int, recipe: Tun
     for step in range(recipe.steps):
         pool.grow(recipe.first_clips + int(step * recipe.clips_per_step))
         if step % recipe.roll_every == 0:
-            name, near = curriculum.film(lambda windows, plan, now=step: forcing.film(windows, plan, now, rng),
-                                         recipe.rolled_clips, step - recipe.guess_age)  # fmt: skip
+            name, near = curriculum.film(
+                lambda windows, plan, now=step: forcing.film(windows, plan, now, rng),
+                recipe.rolled_clips,
+                step - recipe.guess_age,
+            )
             journal.keep(name, {"near": near})
         if recipe.streams and step % recipe.stream_every == 0:
             true_films.grow(recipe.stream_films + int(step * recipe.films_per_step))

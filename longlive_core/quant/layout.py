@@ -60,8 +60,10 @@ def quantise_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             out[name] = tensor
     if not any(name.endswith(MARK) for name in out):
-        raise ValueError(f"nothing to quantise: none of {len(state_dict)} names is a linear layer of Wan's blocks, "
-                         "such as blocks.0.self_attn.q.weight")  # fmt: skip
+        raise ValueError(
+            f"nothing to quantise: none of {len(state_dict)} names is a linear layer of Wan's blocks, "
+            "such as blocks.0.self_attn.q.weight"
+        )
     return out
 
 
@@ -103,8 +105,9 @@ def _check_mark(layer: str, content: Tensor) -> None:
         raise ValueError(f"{layer} is {FORMAT} with {', '.join(extra)}, which LongLive does not compute")
 
 
-def place(state_dict: Mapping[str, Tensor], device: torch.device | str | None = None,
-          dtype: torch.dtype | None = None) -> dict[str, Tensor]:  # fmt: skip
+def place(
+    state_dict: Mapping[str, Tensor], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
     """Everything on `device`, floating point in `dtype` (None: as it is). Scales stay float32, integers integers."""
     scales = {layer + SCALE for layer in int8_layers(state_dict)}
     return {

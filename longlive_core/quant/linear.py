@@ -22,8 +22,14 @@ class Int8Linear(nn.Module):
         dtype: of the bias. The weight is int8 and its scales are float32, whatever the module is cast to.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True,
-                 device: torch.device | str | None = None, dtype: torch.dtype | None = None):  # fmt: skip
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         weight = torch.zeros(out_features, in_features, dtype=torch.int8, device=device)
@@ -65,8 +71,10 @@ def quantise_module(module: nn.Module) -> nn.Module:
     """
     found = [(n, m) for n, m in module.named_modules() if is_block_linear(n) and isinstance(m, nn.Linear)]
     if not found:
-        raise ValueError(f"nothing to quantise: {type(module).__name__} has no linear layers under Wan's names, "
-                         "such as blocks.0.self_attn.q, or they are INT8 already")  # fmt: skip
+        raise ValueError(
+            f"nothing to quantise: {type(module).__name__} has no linear layers under Wan's names, "
+            "such as blocks.0.self_attn.q, or they are INT8 already"
+        )
     for name, linear in found:
         _replace(module, name, Int8Linear.from_linear(linear, name))
     return module

@@ -58,8 +58,20 @@ SHAPES = {
 }
 
 
-def check(model: str | os.PathLike = POCKET, *, lora=None, text_encoder=None, vae=None, dtype="auto", device="auto",
-          preset=None, lora_strength=1.0, lora_alpha=None, prefer_ema=None, say: Say = print) -> bool:  # fmt: skip
+def check(
+    model: str | os.PathLike = POCKET,
+    *,
+    lora=None,
+    text_encoder=None,
+    vae=None,
+    dtype="auto",
+    device="auto",
+    preset=None,
+    lora_strength=1.0,
+    lora_alpha=None,
+    prefer_ema=None,
+    say: Say = print,
+) -> bool:
     """Look at everything, say what it is, and run two chunks. -> whether all is in order.
 
     Arguments as in `Pipeline.load`, except that a text encoder or VAE that is not given is not a fault: the built-in
@@ -126,8 +138,9 @@ def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return place, resolve_dtype(dtype, place)
 
 
-def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[str, Tensor],
-                   prefer_ema: bool | None) -> None:  # fmt: skip
+def _look_at_model(
+    report: _Report, path: str | os.PathLike, weights: Mapping[str, Tensor], prefer_ema: bool | None
+) -> None:
     config = ModelConfig.from_state_dict(weights)
     build_model(weights, device="meta", path=path)  # names and shapes, strictly
     what = SHAPES.get((config.dim, config.ffn_dim, config.num_layers), "a Wan 2.1 text-to-video model of its own size")
@@ -139,11 +152,17 @@ def _look_at_model(report: _Report, path: str | os.PathLike, weights: Mapping[st
     report.found("model", path, weight_findings(weights, copies=True))
     whole = {shape[:2]: shape[2] for shape in SHAPES}.get((config.dim, config.ffn_dim), config.num_layers)
     if config.num_layers != whole:
-        report.wrong("model", f"{path} has {config.num_layers} layers, and models of its width have {whole}: it was "
-                     "cut; take the original file")  # fmt: skip
+        report.wrong(
+            "model",
+            f"{path} has {config.num_layers} layers, and models of its width have {whole}: it was "
+            "cut; take the original file",
+        )
     if config.text_dim != CONTEXT_WIDTH:
-        report.wrong("model", f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
-                     f"{CONTEXT_WIDTH}: it is no Wan 2.1 model")  # fmt: skip
+        report.wrong(
+            "model",
+            f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
+            f"{CONTEXT_WIDTH}: it is no Wan 2.1 model",
+        )
 
 
 def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:
@@ -155,8 +174,9 @@ def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:
     return f"; the file holds {chosen.way[-1]}" if chosen.way else ""
 
 
-def _merged(report: _Report, weights: dict[str, Tensor] | None, path: str | os.PathLike, alpha: float | None,
-            strength: float) -> dict[str, Tensor] | None:  # fmt: skip
+def _merged(
+    report: _Report, weights: dict[str, Tensor] | None, path: str | os.PathLike, alpha: float | None, strength: float
+) -> dict[str, Tensor] | None:
     layers = load_lora(path, alpha)
     findings = lora_findings(layers, strength)
     report.found("LoRA", path, findings)

@@ -71,8 +71,9 @@ def require_files(model: str | os.PathLike, text_encoder, vae) -> None:
         raise ValueError(f"--film renders a film with {model}, which needs more files. Give {what}")
 
 
-def film_report(folder: str | os.PathLike, files: Mapping[str, Any], checked: Sequence[str], in_order: bool,
-                say: Say = print) -> None:  # fmt: skip
+def film_report(
+    folder: str | os.PathLike, files: Mapping[str, Any], checked: Sequence[str], in_order: bool, say: Say = print
+) -> None:
     """Render the story into `folder`, unless `check` found a fault, and write the report there either way.
 
     files: the arguments of `Pipeline.load`. checked: what `check` said. Raises what rendering raises.
@@ -98,8 +99,12 @@ def film_report(folder: str | os.PathLike, files: Mapping[str, Any], checked: Se
 
 def hashes(files: Mapping[str, Any]) -> dict[str, tuple[str, int, str]]:
     """Name, bytes and SHA-256 of every file that was given, and of the built-in ones that stand in their places."""
-    paths = {"model": model_file(files["model"]), "LoRA": files["lora"], "text encoder": files["text_encoder"],
-             "VAE": vae_file(files["vae"])}  # fmt: skip
+    paths = {
+        "model": model_file(files["model"]),
+        "LoRA": files["lora"],
+        "text encoder": files["text_encoder"],
+        "VAE": vae_file(files["vae"]),
+    }
     found = {}
     for what, path in paths.items():
         if path is not None and Path(path).is_file():
@@ -137,8 +142,17 @@ def _render(folder: Path, files: Mapping[str, Any], findings: Findings, say: Say
 
     try:
         metadata = film_metadata(text, plan, pipeline.stream, SEED, size, Path(files["model"]).name)
-        frames = render_film(pipeline, plan, folder / FILM, stream=pipeline.stream, seed=SEED, size=size,
-                             metadata=metadata, on_chunk=on_chunk, say=say)  # fmt: skip
+        frames = render_film(
+            pipeline,
+            plan,
+            folder / FILM,
+            stream=pipeline.stream,
+            seed=SEED,
+            size=size,
+            metadata=metadata,
+            on_chunk=on_chunk,
+            say=say,
+        )
     finally:
         _note_peak(pipeline.device, facts)
     seconds = time.perf_counter() - began
@@ -171,8 +185,10 @@ def _note_peak(device: torch.device, facts: dict[str, Any], reset: bool = False)
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats(device)
-        facts["memory, at most"] = (f"{gigabytes(torch.cuda.max_memory_allocated(device))} allocated, "
-                                    f"{gigabytes(torch.cuda.max_memory_reserved(device))} reserved")  # fmt: skip
+        facts["memory, at most"] = (
+            f"{gigabytes(torch.cuda.max_memory_allocated(device))} allocated, "
+            f"{gigabytes(torch.cuda.max_memory_reserved(device))} reserved"
+        )
     elif sys.platform != "win32":
         import resource
 
@@ -183,15 +199,25 @@ def _note_peak(device: torch.device, facts: dict[str, Any], reset: bool = False)
 def report(findings: Findings) -> str:
     """Markdown."""
     rows = {
-        "date": date.today().isoformat(), "system": platform.platform(),
-        "versions": f"PyTorch {torch.__version__}, Python {platform.python_version()}", **findings.facts,
-    }  # fmt: skip
+        "date": date.today().isoformat(),
+        "system": platform.platform(),
+        "versions": f"PyTorch {torch.__version__}, Python {platform.python_version()}",
+        **findings.facts,
+    }
     if findings.chunks:
         first, *others = findings.chunks
         steady = f", then {statistics.median(others):.2f} s (median), {max(others):.2f} s at most" if others else ""
         rows["chunks"] = f"{len(findings.chunks)} made: the first {first:.2f} s{steady}"
-    lines = ["# LongLive: check --film", "", f"**{findings.error or 'The film was rendered.'}**", "",
-             "Do the pictures look right? Attach sheet.png.", "", "| | |", "|---|---|"]  # fmt: skip
+    lines = [
+        "# LongLive: check --film",
+        "",
+        f"**{findings.error or 'The film was rendered.'}**",
+        "",
+        "Do the pictures look right? Attach sheet.png.",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "| file | name | bytes | SHA-256 |", "|---|---|---:|---|"]
     lines += [f"| {what} | {name} | {size} | {digest} |" for what, (name, size, digest) in findings.files.items()]

@@ -161,8 +161,10 @@ class Estimate:
             return "not measured here yet"
         each = self.speed.seconds
         rate = f"{each:.{2 if each < 10 else 0}f} s each"
-        return (f"about {duration(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
-                f"on {self.key.device})")  # fmt: skip
+        return (
+            f"about {duration(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
+            f"on {self.key.device})"
+        )
 
     def _lines(self) -> list[tuple[str, str]]:
         total, room = self.plan.chunks, self.available
@@ -170,15 +172,23 @@ class Estimate:
         lines = [
             ("chunks:", f"{self.made} of {total} to be made" + (f", {decoded} more to be decoded" if decoded else "")),
             ("time:", self.describe_time()),
-            ("memory:", f"at least {self.need.describe()} on {self.device}"
-                       + (f", which has {gigabytes(room)} for it" if room is not None else "")),
-        ]  # fmt: skip
+            (
+                "memory:",
+                f"at least {self.need.describe()} on {self.device}"
+                + (f", which has {gigabytes(room)} for it" if room is not None else ""),
+            ),
+        ]
         if self.main:
             what = "text encoder; weights while they load" if not self.need.moving else "text encoder; what rests there"
             lines.append(("", f"and {gigabytes(self.main)} of main memory ({what})"))
         if room is not None and self.need.proposes_int8(room):
-            lines.append(("", f"in INT8 (Quantize INT8) the model takes {gigabytes(self.need.saved_by_int8)} less, and "
-                          "more would stay on the device; its film differs slightly"))  # fmt: skip
+            lines.append(
+                (
+                    "",
+                    f"in INT8 (Quantize INT8) the model takes {gigabytes(self.need.saved_by_int8)} less, and "
+                    "more would stay on the device; its film differs slightly",
+                )
+            )
         video = f"film {gigabytes(self.video)}, {'by the last one measured' if self.measured else 'assumed'}"
         for space in self.spaces:
             free = "" if space.free is None else f", {gigabytes(space.free)} free"
@@ -186,8 +196,13 @@ class Estimate:
         lines.append(("", f"({video}{f'; latents {gigabytes(self.latents)}' if self.latents else ''})"))
         if self.limit is not None:
             most, held, gone = (gigabytes(n) for n in (self.limit.limit, self.limit.held, self.limit.to_remove))
-            lines.append(("limit:", f"{most} for the takes, {held} used"
-                          + (f"; {gone} of other takes will go" if self.limit.to_remove else "")))  # fmt: skip
+            lines.append(
+                (
+                    "limit:",
+                    f"{most} for the takes, {held} used"
+                    + (f"; {gone} of other takes will go" if self.limit.to_remove else ""),
+                )
+            )
         return lines
 
     def as_json(self) -> dict[str, Any]:
@@ -198,26 +213,55 @@ class Estimate:
             "frames": plan.frames,
             "film_seconds": plan.seconds,
             "segments": [
-                {"seconds": s.start_seconds, "frame": s.start_frame, "chunk": s.start_chunk, "transition": s.transition,
-                 "text": s.text} for s in plan.segments
+                {
+                    "seconds": s.start_seconds,
+                    "frame": s.start_frame,
+                    "chunk": s.start_chunk,
+                    "transition": s.transition,
+                    "text": s.text,
+                }
+                for s in plan.segments
             ],
             "chunks_to_make": self.made,
             "chunks_to_encode": self.encoded,
             "expected_seconds": self.seconds,
             "measured": None if self.speed is None else self.speed.date,
-            "memory": {"device": self.device, "needed": need.total, "available": self.available,
-                       "weights": need.weights, "cache": need.cache, "vae": need.vae, "activations": need.work,
-                       "main_memory": self.main, "placement": self.need.placement.name, "moving": self.need.moving,
-                       "saved_by_int8": self.need.saved_by_int8},
-            "disk": {"latents": self.latents, "film": self.video, "film_measured": self.measured,
-                     "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
-                     "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove}},
-        }  # fmt: skip
+            "memory": {
+                "device": self.device,
+                "needed": need.total,
+                "available": self.available,
+                "weights": need.weights,
+                "cache": need.cache,
+                "vae": need.vae,
+                "activations": need.work,
+                "main_memory": self.main,
+                "placement": self.need.placement.name,
+                "moving": self.need.moving,
+                "saved_by_int8": self.need.saved_by_int8,
+            },
+            "disk": {
+                "latents": self.latents,
+                "film": self.video,
+                "film_measured": self.measured,
+                "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
+                "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove},
+            },
+        }
 
 
-def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tuple[int, int], need: Need,
-                  available: int | None, film: str | os.PathLike, *, take: Take | None = None,
-                  book: SpeedBook | None = None, main: int = 0) -> Estimate:  # fmt: skip
+def estimate_film(
+    model: CausalWan,
+    plan: Plan,
+    stream: StreamConfig,
+    size: tuple[int, int],
+    need: Need,
+    available: int | None,
+    film: str | os.PathLike,
+    *,
+    take: Take | None = None,
+    book: SpeedBook | None = None,
+    main: int = 0,
+) -> Estimate:
     """What rendering `plan` to the file `film` will take.
 
     Args:
@@ -239,10 +283,21 @@ def estimate_film(model: CausalWan, plan: Plan, stream: StreamConfig, size: tupl
         encoded, fresh, video = _video_to_store(take, frame * plan.frames / plan.chunks)
     spaces, limit = _disk(Path(film), fresh, video, latents, take)
     return Estimate(
-        plan=plan, key=key, made=made, encoded=encoded, speed=None if book is None else book.recall(key), need=need,
-        available=available, device=str(model.device), main=main, latents=latents, video=video,
-        measured=rate is not None or encoded == 0, spaces=spaces, limit=limit,
-    )  # fmt: skip
+        plan=plan,
+        key=key,
+        made=made,
+        encoded=encoded,
+        speed=None if book is None else book.recall(key),
+        need=need,
+        available=available,
+        device=str(model.device),
+        main=main,
+        latents=latents,
+        video=video,
+        measured=rate is not None or encoded == 0,
+        spaces=spaces,
+        limit=limit,
+    )
 
 
 def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
@@ -255,9 +310,11 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
         say(removed_line(gone, store.limit))
     if limit is not None and store.size() + limit.needed > limit.limit:
         _limit(take, limit.needed).check()
-        raise NotEnoughDisk(f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that has to "
-                            f"go for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
-                            "removed: close what shows its film")  # fmt: skip
+        raise NotEnoughDisk(
+            f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that has to "
+            f"go for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
+            "removed: close what shows its film"
+        )
 
 
 def _limit(take: Take, needed: int) -> Limit | None:
@@ -296,8 +353,13 @@ def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
     return fresh, int(chunk * fresh), there + int(chunk * len(missing))
 
 
-def _disk(film: Path, fresh: int, video: int, latents: int, take: Take | None,
-          ) -> tuple[tuple[Space, ...], Limit | None]:  # fmt: skip
+def _disk(
+    film: Path,
+    fresh: int,
+    video: int,
+    latents: int,
+    take: Take | None,
+) -> tuple[tuple[Space, ...], Limit | None]:
     """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
     if take is None:
         return (Space(film.parent, video, free_disk(film.parent)),), None

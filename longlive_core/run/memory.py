@@ -133,8 +133,14 @@ class Need:
             )
 
 
-def estimate(model: CausalWan, decoder: StreamingDecoder, plan: Plan, stream: StreamConfig, size: tuple[int, int],
-             weights: int | None = None) -> Need:  # fmt: skip
+def estimate(
+    model: CausalWan,
+    decoder: StreamingDecoder,
+    plan: Plan,
+    stream: StreamConfig,
+    size: tuple[int, int],
+    weights: int | None = None,
+) -> Need:
     """What rendering `plan` at `size` (width, height) takes.
 
     weights: bytes of model and VAE that must be there; counted from their parameters by default (0 where they may be

@@ -123,8 +123,10 @@ class Pipeline:
             return self.device
         logger.warning(
             "the text encoder (%s) does not fit beside the model on %s (%s free): prompts are encoded on the CPU",
-            gigabytes(size), self.device, gigabytes(free),
-        )  # fmt: skip
+            gigabytes(size),
+            self.device,
+            gigabytes(free),
+        )
         return torch.device("cpu")
 
 

@@ -77,8 +77,9 @@ def render_film(
     noise, recorder = AddressedNoise(seed), SpeedRecorder(book, expected.key)
     with (
         shortage_explained(expected.need, pipeline.model.device),
-        FilmWriter(path, width, height, plan.fps, metadata=metadata,
-                   captions=captions_of(plan) if captions else ()) as film,
+        FilmWriter(
+            path, width, height, plan.fps, metadata=metadata, captions=captions_of(plan) if captions else ()
+        ) as film,
         torch.inference_mode(),
     ):
         spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
@@ -101,10 +102,23 @@ def render_film(
     return film.frames
 
 
-def render_stored(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, store: TakeStore, *, timeline: str,
-                  stream: StreamConfig, seed: int, size: tuple[int, int], metadata: dict[str, str] | None,
-                  captions: bool = True, on_chunk: OnChunk, say: Say, book: SpeedBook | None = None,
-                  given: Given | torch.Tensor | None = None) -> int:  # fmt: skip
+def render_stored(
+    pipeline: Pipeline,
+    plan: Plan,
+    path: str | os.PathLike,
+    store: TakeStore,
+    *,
+    timeline: str,
+    stream: StreamConfig,
+    seed: int,
+    size: tuple[int, int],
+    metadata: dict[str, str] | None,
+    captions: bool = True,
+    on_chunk: OnChunk,
+    say: Say,
+    book: SpeedBook | None = None,
+    given: Given | torch.Tensor | None = None,
+) -> int:
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
     timeline: the text as written. metadata: None, with `captions` off as well, for a film that says nothing of itself.
@@ -140,8 +154,17 @@ def render_stored(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, store
             context_of = Contexts(pipeline.encode, plan.texts)
             turns = Turns(expected.need.placement, pipeline.decoder)
             live = Live(plan)
-            render_take(take, pipeline.model, pipeline.decoder, context_of, lambda take: tags, done, live=live,
-                        turns=turns, say=say)  # fmt: skip
+            render_take(
+                take,
+                pipeline.model,
+                pipeline.decoder,
+                context_of,
+                lambda take: tags,
+                done,
+                live=live,
+                turns=turns,
+                say=say,
+            )
     except BaseException:
         if take.has_film:
             with contextlib.suppress(OSError, ValueError):  # the disk may be full; what led here is the error to report
@@ -162,12 +185,27 @@ def _say_repairs(progress: Progress, say: Say) -> None:
         say(f"note: {note}")
 
 
-def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: str, stream: StreamConfig, seed: int,
-                size: tuple[int, int], given: Given | torch.Tensor | None = None) -> Take:  # fmt: skip
+def plan_stored(
+    pipeline: Pipeline,
+    plan: Plan,
+    store: TakeStore,
+    *,
+    timeline: str,
+    stream: StreamConfig,
+    seed: int,
+    size: tuple[int, int],
+    given: Given | torch.Tensor | None = None,
+) -> Take:
     """The take that `render_stored` renders; writes nothing but a clip that is given."""
     model, decoder = pipeline.model, pipeline.decoder
-    origin = Origin(weights_identity(model.module, model.dtype), text_identity(pipeline.text.model),
-                    str(model.dtype).removeprefix("torch."), stream, size, seed)  # fmt: skip
+    origin = Origin(
+        weights_identity(model.module, model.dtype),
+        text_identity(pipeline.text.model),
+        str(model.dtype).removeprefix("torch."),
+        stream,
+        size,
+        seed,
+    )
     vae = Vae(weights_identity(decoder.module, decoder.dtype), str(decoder.dtype), decoder.width)
     if isinstance(given, torch.Tensor):
         with torch.inference_mode():
@@ -176,9 +214,16 @@ def plan_stored(pipeline: Pipeline, plan: Plan, store: TakeStore, *, timeline: s
     return plan_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae, given)
 
 
-def estimate_render(pipeline: Pipeline, plan: Plan, path: str | os.PathLike, *, stream: StreamConfig,
-                    size: tuple[int, int], book: SpeedBook | None = None, take: Take | None = None,
-                    ) -> Estimate:  # fmt: skip
+def estimate_render(
+    pipeline: Pipeline,
+    plan: Plan,
+    path: str | os.PathLike,
+    *,
+    stream: StreamConfig,
+    size: tuple[int, int],
+    book: SpeedBook | None = None,
+    take: Take | None = None,
+) -> Estimate:
     """What `render_film`, or with a take `render_stored`, will need to write `path`. ValueError: cannot be rendered."""
     _check_run(plan, stream, size)
     model = pipeline.model

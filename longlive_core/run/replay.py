@@ -45,8 +45,9 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
         if type(error).__name__ == "OutOfMemoryError":
             raise
         reason = f"{type(error).__name__}: {shorten(str(error), 200)}"
-        raise ValueError(f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it "
-                         "again") from error  # fmt: skip
+        raise ValueError(
+            f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it again"
+        ) from error
     temporary = Path(target).with_name(Path(target).name + ".part")
     planted.create(temporary).close()  # a link that somebody put there is not followed
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
@@ -94,10 +95,15 @@ def part(tensors: Tensors, prefix: str) -> Tensors:
 def stream_config(config: dict) -> StreamConfig:
     """The run's settings in this project's words."""
     return StreamConfig(
-        window=config["window"], sink=config["sink"], chunk=config["chunk"], shift=config["shift"],
-        sink_policy="held" if config["keep_sink"] else "refreshed", positions=config["rope"],
-        denoising_steps=tuple(config["denoising_steps"]), context_noise=config["context_noise"],
-    )  # fmt: skip
+        window=config["window"],
+        sink=config["sink"],
+        chunk=config["chunk"],
+        shift=config["shift"],
+        sink_policy="held" if config["keep_sink"] else "refreshed",
+        positions=config["rope"],
+        denoising_steps=tuple(config["denoising_steps"]),
+        context_noise=config["context_noise"],
+    )
 
 
 def _build(tensors: Tensors, config: dict) -> CausalWan:
@@ -120,8 +126,14 @@ def _rollout(tensors: Tensors, config: dict) -> Tensors:
     starts = [0, *(-(-frame // stream.chunk) for frame in config["switch_frames"])]
     spans = [PromptSpan(start, tensors[f"context.{number}"]) for number, start in enumerate(starts)]
     noise = RecordedNoise(tensors["noise"].transpose(1, 2), tensors["renoise"].transpose(3, 4))
-    chunks = rollout(_build(tensors, config), spans, config["frames"] // stream.chunk,
-                     (config["height"], config["width"]), stream, noise)  # fmt: skip
+    chunks = rollout(
+        _build(tensors, config),
+        spans,
+        config["frames"] // stream.chunk,
+        (config["height"], config["width"]),
+        stream,
+        noise,
+    )
     latents = torch.cat([chunk.latents for chunk in chunks], dim=2).transpose(1, 2)
     timesteps = torch.tensor([warp(step, stream.shift) for step in stream.denoising_steps])
     return {"latents": latents, "timesteps": timesteps.to(tensors["timesteps"].dtype)}

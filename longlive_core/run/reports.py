@@ -63,8 +63,14 @@ def _segment(segment: PlannedSegment, skip: int) -> str:
 # --- Stream Sampler
 
 
-def beginning_report(expected: Estimate, reused: int, reason: str | None, endless: bool, without: Sequence[str],
-                     hints: Sequence[str] = ()) -> str:  # fmt: skip
+def beginning_report(
+    expected: Estimate,
+    reused: int,
+    reason: str | None,
+    endless: bool,
+    without: Sequence[str],
+    hints: Sequence[str] = (),
+) -> str:
     """What the run is about to do.
 
     reused: chunks that are there. reason: why the others are not, or None. without: things that have no effect.
@@ -95,8 +101,11 @@ def _work(expected: Estimate, endless: bool) -> str:
 def progress_line(status: Mapping[str, Any], fps: float) -> str:
     """How far a film is, and its prompt in a second line. status: of `Live`."""
     done, chunks, left = status["chunks_done"], status["chunks"], status["eta_seconds"]
-    parts = [f"{count(done, 'chunk')}, {seconds_text(status['frames'] / fps)}" if chunks is None else
-             f"{done} of {count(chunks, 'chunk')}"]  # fmt: skip
+    parts = [
+        f"{count(done, 'chunk')}, {seconds_text(status['frames'] / fps)}"
+        if chunks is None
+        else f"{done} of {count(chunks, 'chunk')}"
+    ]
     if left:
         parts.append(f"{duration(left)} left")
     if status["frames_per_second"]:
@@ -122,8 +131,11 @@ def repaired_line(repaired: Mapping[int, bool]) -> str:
     if not repaired:
         return ""
     kinds = {True: "rendered again", False: "video made again from the latents"}
-    said = [f"{shorten_list(chunks)}: {kinds[kind]}" for kind in kinds
-            if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))]  # fmt: skip
+    said = [
+        f"{shorten_list(chunks)}: {kinds[kind]}"
+        for kind in kinds
+        if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))
+    ]
     were = "chunk was" if len(repaired) == 1 else "chunks were"
     return f"{len(repaired)} stored {were} damaged or gone ({'; '.join(said)})"
 
@@ -138,8 +150,10 @@ def _ending(facts: Mapping[str, Any]) -> list[str]:
         CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
         FINISHED: [f"finished by hand after {of_all}"],
         FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
-        LONGEST: [f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
-                  "begin another one with its last latents or its last frame (Take Frames)"],
+        LONGEST: [
+            f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
+            "begin another one with its last latents or its last frame (Take Frames)"
+        ],
     }[ended]
 
 

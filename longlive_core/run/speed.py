@@ -77,10 +77,16 @@ def speed_key(model: CausalWan, stream: StreamConfig, size: tuple[int, int]) -> 
     config = model.config
     int8 = any(t.dtype == torch.int8 for t in (*model.module.parameters(), *model.module.buffers()))
     return SpeedKey(
-        device_name(model.device), f"width {config.dim}, {config.num_layers} layers{', INT8' if int8 else ''}",
-        str(model.dtype).removeprefix("torch."), *size, len(stream.denoising_steps), stream.window, stream.sink,
-        stream.chunk, stream.positions,
-    )  # fmt: skip
+        device_name(model.device),
+        f"width {config.dim}, {config.num_layers} layers{', INT8' if int8 else ''}",
+        str(model.dtype).removeprefix("torch."),
+        *size,
+        len(stream.denoising_steps),
+        stream.window,
+        stream.sink,
+        stream.chunk,
+        stream.positions,
+    )
 
 
 def device_name(device: torch.device) -> str:

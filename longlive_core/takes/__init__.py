@@ -17,7 +17,31 @@ from .starts import clip_chunks, clip_latents, extended, give_latents
 from .store import TakeStore
 from .take import Take, open_take, plan_take, reason_for, reuse
 
-__all__ = ["Given", "Live", "Manifest", "Origin", "Place", "ShotKeys", "Take", "TakeError", "TakeMissing", "TakeStore",
-           "TooFast", "TooLate", "Vae", "check_place", "check_rendered", "clip_chunks", "clip_latents", "extended",
-           "find_place", "give_latents", "open_take", "plan_take", "reason_for", "render_take", "reuse",
-           "shots_of"]  # fmt: skip
+__all__ = [
+    "Given",
+    "Live",
+    "Manifest",
+    "Origin",
+    "Place",
+    "ShotKeys",
+    "Take",
+    "TakeError",
+    "TakeMissing",
+    "TakeStore",
+    "TooFast",
+    "TooLate",
+    "Vae",
+    "check_place",
+    "check_rendered",
+    "clip_chunks",
+    "clip_latents",
+    "extended",
+    "find_place",
+    "give_latents",
+    "open_take",
+    "plan_take",
+    "reason_for",
+    "render_take",
+    "reuse",
+    "shots_of",
+]

@@ -72,8 +72,12 @@ class Chunks:
 
     def keys(self) -> set[str]:
         """The keys of all chunks whose latents are there, read at once."""
-        return {file.name.removesuffix(LATENTS) for folder in self._folders() for file in entries(folder)
-                if file.name.endswith(LATENTS)}  # fmt: skip
+        return {
+            file.name.removesuffix(LATENTS)
+            for folder in self._folders()
+            for file in entries(folder)
+            if file.name.endswith(LATENTS)
+        }
 
     def _folders(self) -> Iterator[Path]:
         """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""

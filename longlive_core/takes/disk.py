@@ -25,8 +25,10 @@ def writing(path: os.PathLike) -> Iterator[None]:
         raise TakeError(f"'{path}' is not written: {error.strerror}") from error
     except OSError as error:
         what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
-        raise TakeError(f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
-                        "before is kept") from error  # fmt: skip
+        raise TakeError(
+            f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
+            "before is kept"
+        ) from error
 
 
 def write_whole(path: Path, data: bytes, settled: bool = True) -> None:

@@ -35,8 +35,11 @@ class ChunkDamaged(TakeError):
         super().__init__(self._message(path, reason))
 
     def _message(self, path: os.PathLike, reason: object) -> str:
-        what = "it was set aside, and is made again when the take is rendered again" if self.aside else (
-            "it is made again when the take is rendered again, once the folder can be written")  # fmt: skip
+        what = (
+            "it was set aside, and is made again when the take is rendered again"
+            if self.aside
+            else ("it is made again when the take is rendered again, once the folder can be written")
+        )
         return f"'{path}' is damaged: {reason}; {what}"
 
 

@@ -33,8 +33,9 @@ def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, cou
     return _collect(take, chunks, first, count, read)
 
 
-def decoded_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int,
-                   decoder: StreamingDecoder) -> np.ndarray:  # fmt: skip
+def decoded_frames(
+    store: TakeStore, take: Manifest, chunks: int, first: int, count: int, decoder: StreamingDecoder
+) -> np.ndarray:
     """The same range as the VAE makes it, without the loss of the video. TakeError for another VAE than the take's."""
     check_vae(take.vae_width, decoder.width)
     starts = _shot_starts(take)
@@ -76,8 +77,9 @@ def _range(take: Manifest, chunks: int, first: int, count: int) -> tuple[int, in
     total = sum(size for _, _, size in _chunks(take, chunks))
     begin = first if first >= 0 else total + first
     if not 0 <= begin < total:
-        raise ValueError(f"frame {first} is not in the take, which has {total} frames: allowed are {-total} to "
-                         f"{total - 1}")  # fmt: skip
+        raise ValueError(
+            f"frame {first} is not in the take, which has {total} frames: allowed are {-total} to {total - 1}"
+        )
     return begin, min(total, begin + count)
 
 

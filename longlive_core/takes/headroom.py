@@ -60,8 +60,10 @@ class Headroom:
         """Why the film cannot be longer."""
         held = filled(take.store, take.manifest, self._started.id)
         rest = in_the_way(held.rendered, held.unreadable, held.other)
-        return (f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "
-                f"film's{f', {rest} cannot be removed' if rest else ''}. Raise it, or make room")  # fmt: skip
+        return (
+            f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "
+            f"film's{f', {rest} cannot be removed' if rest else ''}. Raise it, or make room"
+        )
 
     def _needed(self, take: Take, chunk: int, margin: bool) -> int:
         """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one."""

@@ -244,11 +244,13 @@ def _entries(folder: str | os.PathLike, must: bool = False) -> list[os.DirEntry]
             return list(found)
     except FileNotFoundError as error:
         if must and os.path.islink(folder):
-            raise TakeError(f"'{folder}' leads nowhere, so nobody can tell which chunks are used; is its disk "
-                            "there?") from error  # fmt: skip
+            raise TakeError(
+                f"'{folder}' leads nowhere, so nobody can tell which chunks are used; is its disk there?"
+            ) from error
         return []
     except OSError as error:
         if must:
-            raise TakeError(f"'{folder}' cannot be read ({error.strerror}), so nobody can tell which chunks are "
-                            "used") from error  # fmt: skip
+            raise TakeError(
+                f"'{folder}' cannot be read ({error.strerror}), so nobody can tell which chunks are used"
+            ) from error
         return []

@@ -129,8 +129,9 @@ def given_key(before: str, latents: bytes) -> str:
     return digest([before, "given", hashlib.sha256(latents).hexdigest()])
 
 
-def shots_of(plan: Plan, origin: Origin, given: Given = Given(), known: Sequence[ShotKeys] = (),
-             same: int = 0) -> list[ShotKeys]:  # fmt: skip
+def shots_of(
+    plan: Plan, origin: Origin, given: Given = Given(), known: Sequence[ShotKeys] = (), same: int = 0
+) -> list[ShotKeys]:
     """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots.
 
     known, same: the keys under another plan, whose first `same` chunks follow from the same things; not hashed again.

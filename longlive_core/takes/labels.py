@@ -31,8 +31,11 @@ def take_label(take: Manifest, rendered: int) -> str:
 def take_report(take: Manifest, chunks: int) -> str:
     """A take of so many chunks, in short."""
     size = "{}x{}".format(*take.origin["size"])
-    lines = [f"{seconds_text(take.seconds(chunks))}: {count(chunks, 'chunk')}, {size}",
-             shorten(take.segments[0]["text"], WORDS), f"take {take.id} of {when(take)}"]  # fmt: skip
+    lines = [
+        f"{seconds_text(take.seconds(chunks))}: {count(chunks, 'chunk')}, {size}",
+        shorten(take.segments[0]["text"], WORDS),
+        f"take {take.id} of {when(take)}",
+    ]
     return "\n".join(lines)
 
 
@@ -41,8 +44,9 @@ def branch_report(take: Manifest, place: Place) -> str:
     requested = "" if place.requested is None else f" ({seconds_text(place.requested)} requested)"
     at = f"branched at {seconds_text(place.seconds)}{requested}: {count(place.chunks, 'chunk')} stay"
     last = [segment for segment in take.segments if segment["chunk"] < place.chunks][-1]
-    return "\n".join([at + ("s" if place.chunks == 1 else ""), f"ends with: {shorten(last['text'], WORDS)}",
-                      f"take {take.id}"])  # fmt: skip
+    return "\n".join(
+        [at + ("s" if place.chunks == 1 else ""), f"ends with: {shorten(last['text'], WORDS)}", f"take {take.id}"]
+    )
 
 
 def take_length(take: Manifest, rendered: int) -> str:

@@ -81,8 +81,13 @@ class Live:
         longest_shot: chunks a shot may have (`StreamConfig.longest_shot`), after which an endless film ends by itself.
     """
 
-    def __init__(self, plan: Plan, endless: bool = False, longest_shot: int | None = None,
-                 clock: Callable[[], float] = time.monotonic):  # fmt: skip
+    def __init__(
+        self,
+        plan: Plan,
+        endless: bool = False,
+        longest_shot: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.endless, self.longest_shot = endless, longest_shot
         self.progress = Progress()
         self._plan, self._next = plan, 0
@@ -110,9 +115,11 @@ class Live:
             chunk = self._chunk(at)
             plan = self._reaching(chunk).with_segments([NewSegment(chunk, text, transition)])
             if self.longest_shot is not None and plan.longest_shot > self.longest_shot and not self.endless:
-                raise ValueError(f"without the cut at chunk {chunk} a shot would have "
-                                 f"{count(plan.longest_shot, 'chunk')}; with absolute positions it has at most "
-                                 f"{self.longest_shot}")  # fmt: skip
+                raise ValueError(
+                    f"without the cut at chunk {chunk} a shot would have "
+                    f"{count(plan.longest_shot, 'chunk')}; with absolute positions it has at most "
+                    f"{self.longest_shot}"
+                )
             self._plan = plan
             return chunk
 
@@ -135,11 +142,16 @@ class Live:
         left = None if speed is None or self.endless else (plan.chunks - done) / speed
         segment = plan.segment_at(max(0, done - 1))
         status = {
-            "state": state, "take": take, "chunks_done": done, "next_chunk": following,
-            "chunks": None if self.endless else plan.chunks, "frames": frames,
-            "frames_per_second": speed and round(speed * 4 * plan.chunk, 2), "eta_seconds": left and round(left, 1),
+            "state": state,
+            "take": take,
+            "chunks_done": done,
+            "next_chunk": following,
+            "chunks": None if self.endless else plan.chunks,
+            "frames": frames,
+            "frames_per_second": speed and round(speed * 4 * plan.chunk, 2),
+            "eta_seconds": left and round(left, 1),
             "segment": {"chunk": segment.start_chunk, "text": segment.text},
-        }  # fmt: skip
+        }
         return {**status, "timeline": plan.to_text()} if timeline else status
 
     @property
@@ -218,8 +230,11 @@ class Live:
         now = self._clock()
         if len(self._came) == PROMPTS and now - self._came[0] < WITHIN:
             wait = self._came[0] + WITHIN - now
-            raise TooFast(f"{count(PROMPTS, 'prompt')} came within {WITHIN:g} s, which is the most: give the next one "
-                          f"in {math.ceil(wait)} s", wait)  # fmt: skip
+            raise TooFast(
+                f"{count(PROMPTS, 'prompt')} came within {WITHIN:g} s, which is the most: give the next one "
+                f"in {math.ceil(wait)} s",
+                wait,
+            )
         self._came.append(now)
 
     def _chunk(self, at: str | float) -> int:
@@ -230,12 +245,16 @@ class Live:
         if chunk >= self._plan.chunks and not self.endless:
             raise TooLate(f"chunk {chunk} is past the end of the film, whose last is {self._plan.chunks - 1}")
         if chunk >= self._plan.most_chunks:
-            raise TooLate(f"chunk {chunk} is past the end of the film: films of this rate have at most "
-                          f"{count(self._plan.most_chunks, 'chunk')}")  # fmt: skip
+            raise TooLate(
+                f"chunk {chunk} is past the end of the film: films of this rate have at most "
+                f"{count(self._plan.most_chunks, 'chunk')}"
+            )
         ahead = max(1, math.floor(AHEAD * self._plan.fps / (4 * self._plan.chunk)))
         if chunk >= self._plan.chunks and chunk > self._next + ahead:
-            raise ValueError(f"chunk {chunk} is too far ahead: the next is {self._next}, and a film without end takes "
-                             f"prompts up to {count(ahead, 'chunk')} ({AHEAD / 3600:g} hour) ahead")  # fmt: skip
+            raise ValueError(
+                f"chunk {chunk} is too far ahead: the next is {self._next}, and a film without end takes "
+                f"prompts up to {count(ahead, 'chunk')} ({AHEAD / 3600:g} hour) ahead"
+            )
         return chunk
 
     def _chunk_at(self, at: str | float) -> int:

@@ -72,6 +72,7 @@ class TakeLock:
             try:
                 lock.acquire()
             except Timeout as error:
-                raise TakeError(f"take {self._folder.name} is being rendered by another process; wait for "
-                                "it") from error  # fmt: skip
+                raise TakeError(
+                    f"take {self._folder.name} is being rendered by another process; wait for it"
+                ) from error
         return lock

@@ -34,54 +34,65 @@ _YEAR_3000 = 32_503_680_000  # seconds since 1970; no system's calendar ends ear
 
 _key = text(32, "[0-9a-f]{32}", "32 hexadecimal digits")
 _pixels = whole(2, _MOST_PIXELS)
-_stream = record({
-    "window": whole(-1, _MOST_FRAMES),
-    "sink": whole(0, _MOST_FRAMES),
-    "chunk": whole(1, 1024),
-    "sink_policy": one_of(*SINK_POLICIES),
-    "positions": one_of(*POSITIONS),
-    "denoising_steps": items(whole(1, 1000), 1, 1000),
-    "shift": number(0, 1e6),
-    "context_noise": number(0, 1000),
-})  # fmt: skip
-_origin = record({
-    "model": text(_NAMES),
-    "text_encoder": text(_NAMES),
-    "dtype": text(32, "[a-z][a-z0-9_]*", "the name of a dtype"),
-    "stream": _stream,
-    "size": items(_pixels, 2, 2),
-    "seed": whole(0, MAX_SEED),
-})  # fmt: skip
-_segment = record({
-    "chunk": whole(0, _MOST_CHUNKS),
-    "transition": one_of(*TRANSITIONS),
-    "text": text(_WORDS),
-}, {
-    "seed": whole(0, MAX_SEED),
-    "blend": whole(1, _MOST_CHUNKS),
-})  # fmt: skip
-_encoding = record({
-    "width": _pixels,
-    "height": _pixels,
-    "fps": number(1e-3, 1e5),
-    "crf": whole(0, 51),
-})  # fmt: skip
+_stream = record(
+    {
+        "window": whole(-1, _MOST_FRAMES),
+        "sink": whole(0, _MOST_FRAMES),
+        "chunk": whole(1, 1024),
+        "sink_policy": one_of(*SINK_POLICIES),
+        "positions": one_of(*POSITIONS),
+        "denoising_steps": items(whole(1, 1000), 1, 1000),
+        "shift": number(0, 1e6),
+        "context_noise": number(0, 1000),
+    }
+)
+_origin = record(
+    {
+        "model": text(_NAMES),
+        "text_encoder": text(_NAMES),
+        "dtype": text(32, "[a-z][a-z0-9_]*", "the name of a dtype"),
+        "stream": _stream,
+        "size": items(_pixels, 2, 2),
+        "seed": whole(0, MAX_SEED),
+    }
+)
+_segment = record(
+    {
+        "chunk": whole(0, _MOST_CHUNKS),
+        "transition": one_of(*TRANSITIONS),
+        "text": text(_WORDS),
+    },
+    {
+        "seed": whole(0, MAX_SEED),
+        "blend": whole(1, _MOST_CHUNKS),
+    },
+)
+_encoding = record(
+    {
+        "width": _pixels,
+        "height": _pixels,
+        "fps": number(1e-3, 1e5),
+        "crf": whole(0, 51),
+    }
+)
 _seconds = number(0, _YEAR_3000)
 
-_FIELDS = record({
-    "id": text(12, "[0-9a-f]{12}", "twelve hexadecimal digits"),
-    "timeline": text(_WORDS),
-    "exact": text(_WORDS),
-    "origin": _origin,
-    "segments": items(_segment, 1, _MOST_CHUNKS),
-    "shots": items(items(_key, 1, _MOST_CHUNKS), 1, _MOST_CHUNKS),
-    "encoding": _encoding,
-    "unit": text(8, "[0-9a-f]{8}", "8 hexadecimal digits"),
-    "vae_width": whole(1, 2**16),
-    "given": whole(0, _MOST_CHUNKS),
-    "created": _seconds,
-    "used": _seconds,
-})  # fmt: skip
+_FIELDS = record(
+    {
+        "id": text(12, "[0-9a-f]{12}", "twelve hexadecimal digits"),
+        "timeline": text(_WORDS),
+        "exact": text(_WORDS),
+        "origin": _origin,
+        "segments": items(_segment, 1, _MOST_CHUNKS),
+        "shots": items(items(_key, 1, _MOST_CHUNKS), 1, _MOST_CHUNKS),
+        "encoding": _encoding,
+        "unit": text(8, "[0-9a-f]{8}", "8 hexadecimal digits"),
+        "vae_width": whole(1, 2**16),
+        "given": whole(0, _MOST_CHUNKS),
+        "created": _seconds,
+        "used": _seconds,
+    }
+)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -93,8 +104,10 @@ def manifest_bytes(manifest: Manifest) -> bytes:
         raise TakeError(f"take {manifest.id} cannot be kept: {error}") from error
     data = _file_of({"format": FORMAT, "checksum": _checksum(fields), **fields})
     if len(data) > MOST_BYTES:
-        raise TakeError(f"take {manifest.id} cannot be kept: its timeline and settings take {len(data)} bytes, and "
-                        f"{MOST_BYTES} are the most; make films of its parts, each after the one before")  # fmt: skip
+        raise TakeError(
+            f"take {manifest.id} cannot be kept: its timeline and settings take {len(data)} bytes, and "
+            f"{MOST_BYTES} are the most; make films of its parts, each after the one before"
+        )
     return data
 
 
@@ -113,8 +126,9 @@ def read_manifest(path: Path, take: str) -> Manifest:
     except OSError as error:
         raise _error(damaged(take, f"'{path}' cannot be read: {error.strerror}"), take) from error
     except UnknownField as error:
-        raise _error(f"take {take} is of another version of the pack ({error}); update the pack, or {remedy(take)}",
-                     take) from error  # fmt: skip
+        raise _error(
+            f"take {take} is of another version of the pack ({error}); update the pack, or {remedy(take)}", take
+        ) from error
     except ValueError as error:
         raise _error(damaged(take, f"'{path}': {error}"), take) from error
 
@@ -145,16 +159,20 @@ def _parsed(data: bytes, take: str) -> Manifest:
         raise ValueError("it does not say what it is")
     version, checksum = fields.pop("format"), fields.pop("checksum", None)
     if type(version) is not int or version not in _READABLE:
-        raise TakeError(f"take {take} has format {shown(version)}, this version reads {_READABLE[0]} to {FORMAT}; "
-                        f"update the pack, or {remedy(take)}")  # fmt: skip
+        raise TakeError(
+            f"take {take} has format {shown(version)}, this version reads {_READABLE[0]} to {FORMAT}; "
+            f"update the pack, or {remedy(take)}"
+        )
     if version == 1:
         fields = _of_format_1(fields)
     _check(fields)
     if (version > 1 or checksum is not None) and checksum != _checksum(fields):
         raise ValueError("it is not what was written: a bit has changed, or somebody edited it")
     if fields["id"] != take:
-        raise TakeError(f"take {take} says that it is take {fields['id']}: its folder was copied or renamed; give it "
-                        f"that name, or remove it: takes remove {take}")  # fmt: skip
+        raise TakeError(
+            f"take {take} says that it is take {fields['id']}: its folder was copied or renamed; give it "
+            f"that name, or remove it: takes remove {take}"
+        )
     return Manifest(**fields)
 
 

@@ -76,8 +76,9 @@ def _segment(take: Manifest, number: int, there: int) -> Place:
         have = "the take has one prompt: give a time or chunks" if len(starts) < 2 else f"allowed are {allowed}"
         raise ValueError(f"segment {number}: what comes before it stays, so {have}")
     if starts[number - 1] > there:
-        raise ValueError(f"segment {number} begins after chunk {starts[number - 1]}, but the take has "
-                         f"{count(there, 'chunk')} so far")  # fmt: skip
+        raise ValueError(
+            f"segment {number} begins after chunk {starts[number - 1]}, but the take has {count(there, 'chunk')} so far"
+        )
     return Place(starts[number - 1], take.seconds(starts[number - 1]))
 
 

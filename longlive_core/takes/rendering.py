@@ -39,11 +39,20 @@ Made = TypeVar("Made")
 Metadata = Callable[[Take], Mapping[str, str] | None]
 
 
-def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context_of: ContextOf, metadata: Metadata,
-                on_chunk: OnChunk = lambda chunk, frames: None, on_step: OnStep | None = None,
-                live: Live | None = None, on_take: Callable[[Take], None] = lambda take: None,
-                turns: Turns | None = None, prepare: Callable[[], None] = lambda: None,
-                say: Callable[[str], None] = log.info) -> Take:  # fmt: skip
+def render_take(
+    take: Take,
+    model: CausalWan,
+    decoder: StreamingDecoder,
+    context_of: ContextOf,
+    metadata: Metadata,
+    on_chunk: OnChunk = lambda chunk, frames: None,
+    on_step: OnStep | None = None,
+    live: Live | None = None,
+    on_take: Callable[[Take], None] = lambda take: None,
+    turns: Turns | None = None,
+    prepare: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = log.info,
+) -> Take:
     """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
 
     Args:
@@ -60,14 +69,24 @@ def render_take(take: Take, model: CausalWan, decoder: StreamingDecoder, context
     exception from a callback included, leaves a playable film of the chunks so far; then the exception continues.
     TakeError where another process renders the same take, or the store takes no more.
     """
-    rendering = _Rendering(take, model, decoder, context_of, metadata, on_step, live or Live(take.plan), on_take,
-                           turns or Turns(decoder=decoder), prepare, say)  # fmt: skip
+    rendering = _Rendering(
+        take,
+        model,
+        decoder,
+        context_of,
+        metadata,
+        on_step,
+        live or Live(take.plan),
+        on_take,
+        turns or Turns(decoder=decoder),
+        prepare,
+        say,
+    )
     return rendering.run(on_chunk)
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare,
-                 say):  # fmt: skip
+    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare, say):
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = take
@@ -139,8 +158,11 @@ class _Rendering:
                 except FilmInUse as error:
                     log.warning("%s; it gets that name when its take is rendered again", error)
             if not held.remove(self.started.growing_path):
-                log.warning("the film is finished, but '%s' is in use by another program and stays; it is removed "
-                            "when that take is rendered again", self.started.growing_path)  # fmt: skip
+                log.warning(
+                    "the film is finished, but '%s' is in use by another program and stays; it is removed "
+                    "when that take is rendered again",
+                    self.started.growing_path,
+                )
 
     def _join(self, take: Take, damaged: Callable[[ChunkDamaged], None] | None = None) -> None:
         """The film of what is there, in the place of those before it."""
@@ -248,8 +270,10 @@ class _Rendering:
         if not damage.aside:
             raise damage
         if (chunk, damage.unit) in self.repaired:
-            raise TakeError(f"{damage}. It was damaged again after it was made anew: look at the disk, and at the "
-                            "memory, of this machine") from damage  # fmt: skip
+            raise TakeError(
+                f"{damage}. It was damaged again after it was made anew: look at the disk, and at the "
+                "memory, of this machine"
+            ) from damage
         self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
             self._refuse_given(chunk)
@@ -261,8 +285,10 @@ class _Rendering:
     def _refuse_given(self, chunk: int) -> None:
         """TakeError for one that this run cannot make."""
         if chunk < self.take.manifest.given:
-            raise TakeError(f"chunk {chunk}, with which this film begins, was damaged or removed: render the take that "
-                            "it comes from again, or begin with the picture or clip again")  # fmt: skip
+            raise TakeError(
+                f"chunk {chunk}, with which this film begins, was damaged or removed: render the take that "
+                "it comes from again, or begin with the picture or clip again"
+            )
 
     def _latents(self, chunk: int) -> Tensor:
         self._ready()
@@ -274,8 +300,15 @@ class _Rendering:
             past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
             spans = prompt_spans(past, self.context_of)  # before there is a cache that the encoder lies beside
             self.roll = self.turns.cache = None  # the old cache goes before there is a new one: two may not fit
-            self.roll = Roll(self.model, take.origin.stream, (height // 8, width // 8), noise, longest * plan.chunk,
-                             self.on_step, turns=self.turns)  # fmt: skip
+            self.roll = Roll(
+                self.model,
+                take.origin.stream,
+                (height // 8, width // 8),
+                noise,
+                longest * plan.chunk,
+                self.on_step,
+                turns=self.turns,
+            )
             if chunk:
                 self.roll.go_on(spans, self._stored(take.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]

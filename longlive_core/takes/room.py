@@ -119,8 +119,7 @@ def _evict(store: TakeStore, found: Inventory, excess: int, film: str) -> list[s
 
 def _by_use(found: Inventory, stay: set[str]) -> list[str]:
     """The takes that may go, the one unused for longest first. One that is dated ahead comes before them all."""
-    used = {take: said.recency for take, said in found.takes.items()
-            if isinstance(said, Manifest) and take not in stay}  # fmt: skip
+    used = {take: said.recency for take, said in found.takes.items() if isinstance(said, Manifest) and take not in stay}
     return sorted(used, key=lambda take: (used[take], take))
 
 
@@ -206,8 +205,9 @@ def _lock_to_remove(store: TakeStore, take: str) -> bool:
             return True
         except OSError as error:
             if error.errno not in NO_SPACE:
-                raise TakeError(f"take {take} cannot be removed: '{store.folder}' cannot be written "
-                                f"({error.strerror})") from error  # fmt: skip
+                raise TakeError(
+                    f"take {take} cannot be removed: '{store.folder}' cannot be written ({error.strerror})"
+                ) from error
             _check_free(store, take)
             with contextlib.suppress(OSError):
                 for film in () if last else store.take_folder(take).glob("*.mp4"):
@@ -242,8 +242,9 @@ def _remove_folder(folder: Path) -> Path:
     try:
         os.rename(folder, gone)
     except PermissionError as error:
-        raise TakeError(f"take {folder.name} cannot be removed ({error.strerror}): close what shows its film, or ask "
-                        "whose it is") from error  # fmt: skip
+        raise TakeError(
+            f"take {folder.name} cannot be removed ({error.strerror}): close what shows its film, or ask whose it is"
+        ) from error
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise TakeError(f"take {folder.name} cannot be removed ({error.strerror})") from error
@@ -355,6 +356,9 @@ def removed_line(take: str, limit: int) -> str:
 
 def in_the_way(rendered: int, unreadable: int, other: int) -> str:
     """What a limit cannot remove, in bytes: takes that are rendered, what cannot be read, what is not the store's."""
-    kinds = {"takes that are being rendered": rendered, "takes that cannot be read, and chunks that may be theirs":
-             unreadable, "other files in the folder": other}  # fmt: skip
+    kinds = {
+        "takes that are being rendered": rendered,
+        "takes that cannot be read, and chunks that may be theirs": unreadable,
+        "other files in the folder": other,
+    }
     return " and ".join(f"{gigabytes(size)} of {kind}" for kind, size in kinds.items() if size)

@@ -57,11 +57,15 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
     size, (width, height) = origin.stream.chunk, origin.size
     frames, shape = latents.shape[2], (latents.shape[4] * PIXELS, latents.shape[3] * PIXELS)
     if latents.ndim != 5 or latents.shape[0] != 1 or shape != (width, height):
-        raise ValueError(f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
-                         f"{latents.shape[0]}, but has {width} x {height}; choose the same size")  # fmt: skip
+        raise ValueError(
+            f"the film begins with latents of {shape[0]} x {shape[1]} pixels in a batch of "
+            f"{latents.shape[0]}, but has {width} x {height}; choose the same size"
+        )
     if not frames or frames % size:
-        raise ValueError(f"the film begins with {count(frames, 'latent frame')}; it must be a multiple of the chunk, "
-                         f"{size}: give whole chunks, or the picture or clip itself")  # fmt: skip
+        raise ValueError(
+            f"the film begins with {count(frames, 'latent frame')}; it must be a multiple of the chunk, "
+            f"{size}: give whole chunks, or the picture or clip itself"
+        )
     check_given(frames // size, chunks)
     keys: list[str] = []
     for part in cancellable(latents.to("cpu", origin.torch_dtype).split(size, dim=2)):
@@ -93,13 +97,17 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     check_rendered(manifest, there)
     chunks = there if chunks is None else chunks
     if not 1 <= chunks <= there:
-        raise TakeError(f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
-                        f"{there}, not after {chunks}")  # fmt: skip
+        raise TakeError(
+            f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
+            f"{there}, not after {chunks}"
+        )
     _check_like(manifest, size, plan.chunk)
     old = manifest.plan(plan.fps).resized(chunks)
     whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
-    new = [NewSegment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend)
-           for segment in plan.segments]  # fmt: skip
+    new = [
+        NewSegment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend)
+        for segment in plan.segments
+    ]
     if new[0] == NewSegment(chunks, old.segments[-1].text):
         del new[0]
     whole = whole.with_segments(new)
@@ -108,11 +116,14 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
 
 
 def _check_like(manifest: Manifest, size: tuple[int, int], chunk: int) -> None:
-    for what, theirs, ours in (("size", tuple(manifest.origin["size"]), tuple(size)),
-                               ("chunk", manifest.origin["stream"]["chunk"], chunk)):  # fmt: skip
+    for what, theirs, ours in (
+        ("size", tuple(manifest.origin["size"]), tuple(size)),
+        ("chunk", manifest.origin["stream"]["chunk"], chunk),
+    ):
         if theirs != ours:
-            raise TakeError(f"take {manifest.id} has the {what} {_said(theirs)}, this run {_said(ours)}; choose the "
-                            "take's")  # fmt: skip
+            raise TakeError(
+                f"take {manifest.id} has the {what} {_said(theirs)}, this run {_said(ours)}; choose the take's"
+            )
 
 
 def _said(value) -> str:

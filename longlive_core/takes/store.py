@@ -62,8 +62,11 @@ class TakeStore:
         try:
             yield
         except OSError as error:
-            advice = "free some space (`takes remove`), or choose another folder" if error.errno in NO_SPACE else (
-                "choose a folder you may write to")  # fmt: skip
+            advice = (
+                "free some space (`takes remove`), or choose another folder"
+                if error.errno in NO_SPACE
+                else ("choose a folder you may write to")
+            )
             raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); {advice}") from error
 
     def _make(self) -> None:

@@ -90,14 +90,25 @@ class Take:
         inside, size = chunk - self.shot_of(chunk).start, self.plan.chunk
         return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
 
-    def join(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None, captions: bool = True,
-             damaged: Callable[[ChunkDamaged], None] | None = None) -> int:  # fmt: skip
+    def join(
+        self,
+        path: str | os.PathLike,
+        metadata: Mapping[str, str] | None = None,
+        captions: bool = True,
+        damaged: Callable[[ChunkDamaged], None] | None = None,
+    ) -> int:
         """See `join`."""
         return join(self.store, self.manifest, path, metadata, captions, damaged)
 
 
-def join(store: TakeStore, take: Manifest, path: str | os.PathLike, metadata: Mapping[str, str] | None = None,
-         captions: bool = True, damaged: Callable[[ChunkDamaged], None] | None = None) -> int:  # fmt: skip
+def join(
+    store: TakeStore,
+    take: Manifest,
+    path: str | os.PathLike,
+    metadata: Mapping[str, str] | None = None,
+    captions: bool = True,
+    damaged: Callable[[ChunkDamaged], None] | None = None,
+) -> int:
     """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames.
 
     metadata: its tags. captions: whether its prompts become subtitles and chapters. damaged: takes the error of a
@@ -124,16 +135,30 @@ def captions_of_take(take: Manifest) -> list[Caption]:
     return [Caption(start_frame(segment["chunk"], cuts, size), segment["text"]) for segment in take.segments]
 
 
-def open_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: Vae,
-              given: Given | None = None) -> Take:  # fmt: skip
+def open_take(
+    store: TakeStore,
+    timeline: str,
+    plan: Plan,
+    origin: Origin,
+    encoding: Encoding,
+    vae: Vae,
+    given: Given | None = None,
+) -> Take:
     """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
     take = plan_take(store, timeline, plan, origin, encoding, vae, given)
     store.write_manifest(take.manifest)
     return take
 
 
-def plan_take(store: TakeStore, timeline: str, plan: Plan, origin: Origin, encoding: Encoding, vae: Vae,
-              given: Given | None = None) -> Take:  # fmt: skip
+def plan_take(
+    store: TakeStore,
+    timeline: str,
+    plan: Plan,
+    origin: Origin,
+    encoding: Encoding,
+    vae: Vae,
+    given: Given | None = None,
+) -> Take:
     """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
     A film may lie in the store under an old name of its origin or its VAE: the names are tried in their order, and the
@@ -170,8 +195,10 @@ def stored(files: Collection[str], take: Manifest) -> tuple[int, int]:
 def check_vae(theirs: int, width: int) -> None:
     """Raise TakeError where latents of a VAE of one width are to be decoded by another: they would be noise to it."""
     if theirs != width:
-        raise TakeError(f"the take was made with a VAE of width {theirs}, this one has {width} (Wan 2.1's: 96): its "
-                        "latents mean something else there; use the model and the VAE it was made with")  # fmt: skip
+        raise TakeError(
+            f"the take was made with a VAE of width {theirs}, this one has {width} (Wan 2.1's: 96): its "
+            "latents mean something else there; use the model and the VAE it was made with"
+        )
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
@@ -183,8 +210,18 @@ def changed_take(take: Take, plan: Plan) -> Take:
 def named(take: Take) -> Take:
     """A changed take with the manifest of what it has become, its timeline in exact chunks. Writes nothing."""
     text = take.plan.to_text()
-    return _planned(take.store, text, text, take.plan, take.origin, take.shots, take.encoding, take.manifest.unit,
-                    take.manifest.vae_width, take.given)  # fmt: skip
+    return _planned(
+        take.store,
+        text,
+        text,
+        take.plan,
+        take.origin,
+        take.shots,
+        take.encoding,
+        take.manifest.unit,
+        take.manifest.vae_width,
+        take.given,
+    )
 
 
 def same_chunks(one: Plan, other: Plan) -> int:
@@ -203,14 +240,30 @@ def _prompt(segment: PlannedSegment) -> tuple:
     return segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend
 
 
-def _planned(store: TakeStore, timeline: str, exact: str, plan: Plan, origin: Origin, shots: list[ShotKeys],
-             encoding: Encoding, unit: str, vae_width: int, given: Given) -> Take:  # fmt: skip
+def _planned(
+    store: TakeStore,
+    timeline: str,
+    exact: str,
+    plan: Plan,
+    origin: Origin,
+    shots: list[ShotKeys],
+    encoding: Encoding,
+    unit: str,
+    vae_width: int,
+    given: Given,
+) -> Take:
     manifest = Manifest(
-        id=take_id([list(shot.keys) for shot in shots], unit), timeline=timeline, exact=exact,
-        origin=origin.as_json(), segments=[segment_data(segment) for segment in plan.segments],
-        shots=[list(shot.keys) for shot in shots], encoding=asdict(encoding), unit=unit, vae_width=vae_width,
+        id=take_id([list(shot.keys) for shot in shots], unit),
+        timeline=timeline,
+        exact=exact,
+        origin=origin.as_json(),
+        segments=[segment_data(segment) for segment in plan.segments],
+        shots=[list(shot.keys) for shot in shots],
+        encoding=asdict(encoding),
+        unit=unit,
+        vae_width=vae_width,
         given=min(given.foreign(origin), plan.chunks),  # a film may be finished within them
-    )  # fmt: skip
+    )
     new = True
     with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
         manifest.created = min(manifest.created, store.read_manifest(manifest.id).created)  # no clock was ahead

@@ -51,8 +51,12 @@ class Verified:
         return not self.damaged and not self.unreadable
 
 
-def verify(store: TakeStore, take: str | None = None, repair: bool = False,
-           progress: Callable[[Sequence[StoredFile]], Iterable[StoredFile]] = iter) -> Verified:  # fmt: skip
+def verify(
+    store: TakeStore,
+    take: str | None = None,
+    repair: bool = False,
+    progress: Callable[[Sequence[StoredFile]], Iterable[StoredFile]] = iter,
+) -> Verified:
     """Read every chunk of a store, or of one take, and compare it with what it says of itself.
 
     repair: set aside what is damaged, so that the next render makes it again, and give files of earlier versions their

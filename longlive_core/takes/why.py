@@ -8,9 +8,12 @@ from .manifest import Manifest
 from .store import TakeStore
 
 _SAID = {
-    "model": "the model", "text_encoder": "the text encoder", "dtype": "the dtype", "size": "the size",
+    "model": "the model",
+    "text_encoder": "the text encoder",
+    "dtype": "the dtype",
+    "size": "the size",
     "seed": "the seed",
-}  # fmt: skip
+}
 
 
 def why(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str | None:

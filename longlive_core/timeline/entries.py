@@ -17,9 +17,22 @@ from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time, with_unit
 
 _TEXTS = (
-    "prompt", "text", "caption", "description", "content", "visual", "value", "positive", "positiveprompt",
-    "textprompt", "promptpositive", "visualdescription", "videoprompt", "shotprompt", "action",
-)  # fmt: skip
+    "prompt",
+    "text",
+    "caption",
+    "description",
+    "content",
+    "visual",
+    "value",
+    "positive",
+    "positiveprompt",
+    "textprompt",
+    "promptpositive",
+    "visualdescription",
+    "videoprompt",
+    "shotprompt",
+    "action",
+)
 
 
 def _named(words: str, **units: str) -> dict[str, str]:

@@ -177,9 +177,17 @@ class _Placed:
         check_begins(read, new.chunk, frame, plan.chunks, plan.fps)
         seconds = frame / plan.fps
         return PlannedSegment(
-            read.text if plan.anchor is None else f"{plan.anchor} {read.text}", new.chunk, end - new.chunk, frame,
-            seconds, seconds, read.transition, line, read.seed, blend_chunks(read.blend, plan.fps, plan.chunk),
-        )  # fmt: skip
+            read.text if plan.anchor is None else f"{plan.anchor} {read.text}",
+            new.chunk,
+            end - new.chunk,
+            frame,
+            seconds,
+            seconds,
+            read.transition,
+            line,
+            read.seed,
+            blend_chunks(read.blend, plan.fps, plan.chunk),
+        )
 
     def frames(self) -> int:
         """Of the whole film."""

@@ -25,53 +25,100 @@ _CAPITALS = r"(?<![\w'\"])(?<![A-Z] )(?:BREAK|AND|ADDROW|ADDCOL|ADDCOMM|ADDBASE)
 _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
     (re.compile(pattern, flags), says)
     for pattern, flags, says in (
-        (r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>", re.I,
-         "loads no LoRA; put a LoRA loader before the sampler (on the command line --lora), and remove it here"),
-        (rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]"
-         rf"|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
-         rf"|(?:(?<=[.!?;,/|\}}]\s)|(?<=[.!?;/|\}}])){TIME}(?=\s*[:>|-]\s|\s+(?-i:(?!AM\b|PM\b)[A-Z]))"
-         rf"|(?:{NUMBER}|{TIME})\s*-\s*{TIME}\s*[:|]"
-          rf"|(?<=\s)(?![2-9]0s|[12][0-9]{{2}}0s)[0-9.]+s(?=\s*:|\s+(?-i:[A-Z]))|[@:]\s*{TIME}\s*$"
-         rf"|^(?:(?:the )?(?:first|next|last)|for|then|after)\s+{TIME}\s*[:,]", re.I,
-         "is read as text; a time stands in front of its prompt, on a line of its own"),
-        (rf"^[\[(<]\s*(?:{'|'.join(TRANSITIONS)})\s*[\])>]|^(?:{'|'.join(TRANSITIONS)})\s*:"
-         rf"|\"(?:{'|'.join(TRANSITIONS)})\"$", re.I, "is read as text; an option is in braces at the end, as {cut}"),
-        (r"\([^()]*[^()\s\d]\s?:(?:[0-2](?:\.\d+)?|\s?\d?\.\d+)\)", 0,
-         f"{_WEIGHT}; prompts have none, so describe it instead"),
-        (r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|[a-z]{3,}\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])", 0,
-         f"{_WEIGHT}; prompts have none"),
-        (r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\]|\[[^\[\]:|]+:\s*\d*\.?\d+\]|\[[^\[\]]+\|[^\[\]]+\]", 0,
-         "changes nothing over time; write each prompt with its time, as '5s text', or {blend=2s} at its end"),
+        (
+            r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>",
+            re.I,
+            "loads no LoRA; put a LoRA loader before the sampler (on the command line --lora), and remove it here",
+        ),
+        (
+            rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]"
+            rf"|\b(?:duration|length)\s*[:=]\s*\d+(?:\.\d+)?\s*s?\b"
+            rf"|(?:(?<=[.!?;,/|\}}]\s)|(?<=[.!?;/|\}}])){TIME}(?=\s*[:>|-]\s|\s+(?-i:(?!AM\b|PM\b)[A-Z]))"
+            rf"|(?:{NUMBER}|{TIME})\s*-\s*{TIME}\s*[:|]"
+            rf"|(?<=\s)(?![2-9]0s|[12][0-9]{{2}}0s)[0-9.]+s(?=\s*:|\s+(?-i:[A-Z]))|[@:]\s*{TIME}\s*$"
+            rf"|^(?:(?:the )?(?:first|next|last)|for|then|after)\s+{TIME}\s*[:,]",
+            re.I,
+            "is read as text; a time stands in front of its prompt, on a line of its own",
+        ),
+        (
+            rf"^[\[(<]\s*(?:{'|'.join(TRANSITIONS)})\s*[\])>]|^(?:{'|'.join(TRANSITIONS)})\s*:"
+            rf"|\"(?:{'|'.join(TRANSITIONS)})\"$",
+            re.I,
+            "is read as text; an option is in braces at the end, as {cut}",
+        ),
+        (
+            r"\([^()]*[^()\s\d]\s?:(?:[0-2](?:\.\d+)?|\s?\d?\.\d+)\)",
+            0,
+            f"{_WEIGHT}; prompts have none, so describe it instead",
+        ),
+        (
+            r"\(\([^()]+\)\)+|\)\s?\d\.\d+(?!\d*\s?\w)|[a-z]{3,}\+{2,}(?!\w)|\w-{2,}(?=\s*[,)])",
+            0,
+            f"{_WEIGHT}; prompts have none",
+        ),
+        (
+            r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\]|\[[^\[\]:|]+:\s*\d*\.?\d+\]|\[[^\[\]]+\|[^\[\]]+\]",
+            0,
+            "changes nothing over time; write each prompt with its time, as '5s text', or {blend=2s} at its end",
+        ),
         (r"\{[^{}]*\|[^{}]*\}", 0, "makes no choice; write the one that is meant"),
-        (r"\[+[^\[\]]+\]+", 0,
-         "is read with its brackets; they are no weight and no option (options are in {braces} at the end)"),
+        (
+            r"\[+[^\[\]]+\]+",
+            0,
+            "is read with its brackets; they are no weight and no option (options are in {braces} at the end)",
+        ),
         (r"\bembedding:\s?\S+", re.I, "loads no embedding; describe what it stands for"),
         (_CAPITALS, 0, "divides nothing; write one sentence, or a segment with a time of its own"),
         (r"(?<!\w)__[\w/*.-]+?__(?!\w)", 0, "is no wildcard; write the word that is meant"),
-        (rf"(?:^|(?<=\s))--(?:{_SWITCHES})(?![\w-])(?:[ =][\w.:]+)?", 0,
-         "sets nothing; size, seed and steps are set in the sampler or by options of the command"),
-        (r"\bneg(?:ative)?[ _]prompts?\s*[:=]|^negatives?\s*:", re.I,
-         "is read as what the film shows; there is no negative prompt, so say what is to be seen and remove the rest"),
-        (r"\bSteps:\s*\d+\s*,|\bCFG scale:\s*[\d.]+|\bSampler:\s*\w+|\bModel hash:\s*\w+"
-         r"|\b(?:cfg|steps)\s*=\s*\d[\d.]*|\bSeed:\s*\d+|\bSize:\s*\d+x\d+", re.I,
-         "sets nothing and is read as prompt; remove the settings that another program wrote"),
-        (r"^(?:\(?\d{1,3}[.)]|\#\d{1,3}\b[.:)]?|\d{1,3}\s*[:\u2022]|\d{1,3}\s+[-|])\s*(?=\D)", 0,
-         f"{_PART}; remove the list's numbers (if they are times, write 0s, 5s)"),
-        (r"^\#{1,6}\s+\S.*|^(?:\*\*|__).+?(?:\*\*|__)", 0,
-         f"{_PART}, and a line alone is a prompt of its own; remove headings"),
-        (rf"^(?:{_LABELS})\s*(?:\#?\s*\d{{1,3}}[a-z]?)?\s*(?::|-(?=\s)|$)", re.I,
-         f"{_PART}, and a line alone is a prompt of its own; remove it (with a time it may stay: 'Scene 1 (0s): a')"),
+        (
+            rf"(?:^|(?<=\s))--(?:{_SWITCHES})(?![\w-])(?:[ =][\w.:]+)?",
+            0,
+            "sets nothing; size, seed and steps are set in the sampler or by options of the command",
+        ),
+        (
+            r"\bneg(?:ative)?[ _]prompts?\s*[:=]|^negatives?\s*:",
+            re.I,
+            "is read as what the film shows; there is no negative prompt, so say what is to be seen and "
+            "remove the rest",
+        ),
+        (
+            r"\bSteps:\s*\d+\s*,|\bCFG scale:\s*[\d.]+|\bSampler:\s*\w+|\bModel hash:\s*\w+"
+            r"|\b(?:cfg|steps)\s*=\s*\d[\d.]*|\bSeed:\s*\d+|\bSize:\s*\d+x\d+",
+            re.I,
+            "sets nothing and is read as prompt; remove the settings that another program wrote",
+        ),
+        (
+            r"^(?:\(?\d{1,3}[.)]|\#\d{1,3}\b[.:)]?|\d{1,3}\s*[:\u2022]|\d{1,3}\s+[-|])\s*(?=\D)",
+            0,
+            f"{_PART}; remove the list's numbers (if they are times, write 0s, 5s)",
+        ),
+        (
+            r"^\#{1,6}\s+\S.*|^(?:\*\*|__).+?(?:\*\*|__)",
+            0,
+            f"{_PART}, and a line alone is a prompt of its own; remove headings",
+        ),
+        (
+            rf"^(?:{_LABELS})\s*(?:\#?\s*\d{{1,3}}[a-z]?)?\s*(?::|-(?=\s)|$)",
+            re.I,
+            f"{_PART}, and a line alone is a prompt of its own; remove it (with a time it may stay: 'Scene 1 (0s): a')",
+        ),
         (r"^[-+>\u2022](?=\s)", 0, f"{_PART}; remove the list's signs"),
         (r"^(?://|/\*|<!--|;)|\s//(?=\s).*|\*/|-->", 0, "is no comment; there are none, so remove it"),
-        (r"</?(?:i|b|u|br|p|c|v|em|strong|font|span|div)\b[^<>]*>|\{\\\w+|&(?:nbsp|amp|lt|gt|quot|\#\d+);", re.I,
-         f"{_PART}; remove the markup"),
+        (
+            r"</?(?:i|b|u|br|p|c|v|em|strong|font|span|div)\b[^<>]*>|\{\\\w+|&(?:nbsp|amp|lt|gt|quot|\#\d+);",
+            re.I,
+            f"{_PART}; remove the markup",
+        ),
         (r"\\[nt](?![a-z])|\\n(?=\d+s?\b)", 0, "is written out and no new line; put each segment on its own line"),
         (r"^\".*\"$|^'.*'$", 0, "is read with its quotes; remove them"),
         (r"\bCUT TO\b:?", 0, "is read as text; a new shot is a segment with {cut} at its end"),
-        (rf"(?<=[.!?,;-])\s+(?:{'|'.join(TRANSITIONS)})\.?$", re.I,
-         "is read as text; an option is in braces at the end, as {cut}"),
+        (
+            rf"(?<=[.!?,;-])\s+(?:{'|'.join(TRANSITIONS)})\.?$",
+            re.I,
+            "is read as text; an option is in braces at the end, as {cut}",
+        ),
     )
-)  # fmt: skip
+)
 # A prompt's tokens end before; and a search that tries every place must not take long.
 _LOOKED_AT = 3000
 _SPACES = re.compile(r"\s+")

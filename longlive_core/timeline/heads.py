@@ -43,7 +43,7 @@ _ONE = rf"(?:{TIME}|{NUMBER}(?![A-Za-z0-9_%\u00b0]|[:.][0-9]))"
 _START = (
     rf"(?P<lead>{_BULLET}{{0,3}}(?P<mark>{_MARK})(?P<label>{_LABEL})?(?P<inner>{_MARK}))"
     rf"(?P<open>[\[(<{{\"']?)\s{{0,40}}(?:(?:{_LABELS}){_NUMBERED}\s{{0,40}}[:,-]?\s{{0,40}}(?={TIME}|{NUMBER}\s{{0,40}}-))?(?P<word>{_WORD})?(?P<start>{_ONE})"
-)  # fmt: skip
+)
 _HEAD = re.compile(
     rf"{_START}(?:(?P<dash>\s{{0,40}}{_DASH}\s{{0,40}})(?P<end>{_ONE})|\s{{0,40}}[,;\t]\s{{0,40}}(?P<column>{TIME})(?=\s{{0,40}}(?:[,;\t|]|$)))?",
     re.IGNORECASE,
@@ -57,7 +57,7 @@ _TITLED = re.compile(
 )
 _SEPARATOR = re.compile(
     r"\s{0,40}(?::|=+>?|-+>|>|\||;|,|(?<!\s)\.(?=\s|$)|-+(?=\s|$)|(?<=\s)-(?=[^\W\d_])|\u2022|/(?=\s)|(?<!\s)[)\]])\s{0,40}"
-)  # fmt: skip
+)
 _TAB = re.compile(r"[ ]*\t\s{0,40}")
 _CLOSING = {"[": "]", "{": "}", "(": ")", "<": ">", '"': '"', "'": "'"}
 _GLUED = re.compile(r"[-_/+.~#@&*A-Za-z0-9]")

@@ -13,9 +13,13 @@ _SHORT_CHUNKS = 2
 
 
 def hints_for(
-    segments: tuple[Segment, ...], anchor: str | None, planned: tuple[PlannedSegment, ...], frames: int, fps: float,
+    segments: tuple[Segment, ...],
+    anchor: str | None,
+    planned: tuple[PlannedSegment, ...],
+    frames: int,
+    fps: float,
     chunk: int,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     hints = []
     end = segments[-1].end
     early = end is not None and (

@@ -28,8 +28,14 @@ _SAME = {
     **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
     **dict.fromkeys("\u2022\u25e6\u25aa\u25cf\u25cb\u25a0\u25a1\u00b7\u2219\u30fb", "\u2022"),
-    "\u3001": ",", "\u3002": ".", "\u066b": ".", "\u2800": " ", "\u2217": "*", "\u204e": "*", "\u2044": "/",
-}  # fmt: skip
+    "\u3001": ",",
+    "\u3002": ".",
+    "\u066b": ".",
+    "\u2800": " ",
+    "\u2217": "*",
+    "\u204e": "*",
+    "\u2044": "/",
+}
 # Selectors and joiners that letters and emoji are made with; in a prompt they are part of a word.
 _ENDS_WORDS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
 _PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")

@@ -22,11 +22,35 @@ from .syntax import Segment, TimelineError
 _FORMS = '{"prompts": ["...", "..."]}, [{"time": "5s", "prompt": "..."}] or {"0": "...", "16": "..."} (frames)'
 # Where other tools keep their list; the first that is there counts.
 _LISTS = (
-    "prompt_map", "prompt_schedule", "schedule", "animation_prompts", "timeline", "shots", "scenes", "segments",
-    "clips", "storyboard", "keyframes", "entries", "sections", "cues", "events", "items", "steps",
-    "sequence", "beats", "data",
-    "captions", "texts", "prompt_list", "multi_prompt", "multi_shot_prompts", "multishot", "frames", "prompt",
-)  # fmt: skip
+    "prompt_map",
+    "prompt_schedule",
+    "schedule",
+    "animation_prompts",
+    "timeline",
+    "shots",
+    "scenes",
+    "segments",
+    "clips",
+    "storyboard",
+    "keyframes",
+    "entries",
+    "sections",
+    "cues",
+    "events",
+    "items",
+    "steps",
+    "sequence",
+    "beats",
+    "data",
+    "captions",
+    "texts",
+    "prompt_list",
+    "multi_prompt",
+    "multi_shot_prompts",
+    "multishot",
+    "frames",
+    "prompt",
+)
 _ASSIGNED = r"(?:(?:const|let|var)\s+)?[A-Za-z_]\w*\s*=\s*(?=[\[{(])"
 _QUOTE = r"[\"'`]"
 _TIME_ONLY = r"\s*[0-9.:]+\s*[a-zA-Z]*\s*(?:-\s*[0-9.:]+\s*[a-zA-Z]*\s*)?\}"  # {0s-5s} text
@@ -162,9 +186,10 @@ def _pair(value: list, index: int, place: tuple[int, int]) -> dict:
     text = value[-1]
     if any(not isinstance(time, str) for time in value[:-1]):
         raise TimelineError(
-            f"the time {value[0]} of entry {index} has no unit; write \"{value[0]}s\" or \"{value[0]}f\" (frames)",
-            text.line, text.column,
-        )  # fmt: skip
+            f'the time {value[0]} of entry {index} has no unit; write "{value[0]}s" or "{value[0]}f" (frames)',
+            text.line,
+            text.column,
+        )
     names = ("time", "prompt") if len(value) == 2 else ("start", "end", "prompt")
     keys = []
     for name in names:

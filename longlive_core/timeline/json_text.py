@@ -18,14 +18,30 @@ _DEEPEST = 60
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])")
 _WORD = re.compile(r"[A-Za-z_$][\w$-]*")
 _WORDS = {
-    "true": True, "false": False, "null": None, "True": True, "False": False, "None": None, "undefined": None,
-    "NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf"),
-}  # fmt: skip
+    "true": True,
+    "false": False,
+    "null": None,
+    "True": True,
+    "False": False,
+    "None": None,
+    "undefined": None,
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "-Infinity": float("-inf"),
+}
 _COMMENT = re.compile(r"(?:#|//)[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUOTES = {
-    '"': '"', "'": "'", "`": "`", "\u201c": "\u201d\u201c\u201f", "\u201d": "\u201d", "\u201e": "\u201c\u201d",
-    "\u2018": "\u2019\u2018", "\u2019": "\u2019", "\u00ab": "\u00bb", "\uff02": "\uff02",
-}  # fmt: skip
+    '"': '"',
+    "'": "'",
+    "`": "`",
+    "\u201c": "\u201d\u201c\u201f",
+    "\u201d": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "\u2018": "\u2019\u2018",
+    "\u2019": "\u2019",
+    "\u00ab": "\u00bb",
+    "\uff02": "\uff02",
+}
 _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 

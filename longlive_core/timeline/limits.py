@@ -26,8 +26,10 @@ def check_chunks(chunks: int, fps: float | None = None) -> None:
         raise ValueError(f"chunks is {chunks!r}; it is a whole number from 1")
     if chunks > MAX_CHUNKS:
         at = "" if fps is None else f" at {fps:g} frames a second"
-        raise TimelineError(f"the film would have {digits(chunks)} chunks{at}; the most is {MAX_CHUNKS}: make it "
-                            "shorter, or take fewer frames a second")  # fmt: skip
+        raise TimelineError(
+            f"the film would have {digits(chunks)} chunks{at}; the most is {MAX_CHUNKS}: make it "
+            "shorter, or take fewer frames a second"
+        )
 
 
 def check_frames(frames: int, fps: float, chunk: int) -> None:
@@ -53,8 +55,10 @@ def check_fps(fps: float) -> None:
 
 def check_text(text: str) -> None:
     if len(text) > MAX_TEXT:
-        raise TimelineError(f"the timeline has {len(text)} characters; the most is {MAX_TEXT}: make films of its parts "
-                            "and continue each after the take of the one before")  # fmt: skip
+        raise TimelineError(
+            f"the timeline has {len(text)} characters; the most is {MAX_TEXT}: make films of its parts "
+            "and continue each after the take of the one before"
+        )
 
 
 def check_prompt(text: str, line: int, column: int) -> None:
@@ -64,8 +68,10 @@ def check_prompt(text: str, line: int, column: int) -> None:
 
 def check_segments(segments: int) -> None:
     if segments > MAX_SEGMENTS:
-        raise TimelineError(f"the timeline has {count(segments, 'prompt')} or more; the most is {MAX_SEGMENTS}: make "
-                            "films of its parts and continue each after the take of the one before")  # fmt: skip
+        raise TimelineError(
+            f"the timeline has {count(segments, 'prompt')} or more; the most is {MAX_SEGMENTS}: make "
+            "films of its parts and continue each after the take of the one before"
+        )
 
 
 def digits(number: float) -> str:

@@ -239,9 +239,11 @@ def _unquoted(text: str) -> str:
         return text
     start, end = folded.at[match.start(2)], folded.at[match.end(2)]
     quote = text[start - 1]
-    behind = " " + text[folded.at[match.end(2)] + 1 :].replace(",", " ", 1) if match[3] is None else (
-        " " + text[folded.at[match.end(2)] + 1 :]
-    )  # fmt: skip
+    behind = (
+        " " + text[folded.at[match.end(2)] + 1 :].replace(",", " ", 1)
+        if match[3] is None
+        else (" " + text[folded.at[match.end(2)] + 1 :])
+    )
     return " " * start + text[start:end].replace(quote * 2, quote) + behind
 
 

@@ -16,8 +16,8 @@ from .syntax import Segment, Time, TimelineError
 
 _NOTE = (
     "numbers in front of prompts are read as frames, as Deforum, FizzNodes and AnimateDiff do, at the film's frames "
-    "per second; for seconds write \"5s\" instead of \"5\""
-)  # fmt: skip
+    'per second; for seconds write "5s" instead of "5"'
+)
 
 
 def is_schedule(data: dict) -> bool:
@@ -33,9 +33,10 @@ def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Seg
     united = [key for key, head in heads.items() if not head.bare]
     if united and any(not heads[key].zero for key in bare):
         raise TimelineError(
-            f'the time "{bare[-1]}" has no unit, but "{united[0]}" has one; write both alike', bare[-1].line,
+            f'the time "{bare[-1]}" has no unit, but "{united[0]}" has one; write both alike',
+            bare[-1].line,
             bare[-1].column,
-        )  # fmt: skip
+        )
     read = [(_start(key, heads[key], bool(united)), heads[key].end, key) for key in data]
     if len({(start.seconds is None, start.chunk is None) for start, _, _ in read}) == 1:
         read.sort(key=lambda item: next(v for v in (item[0].seconds, item[0].chunk, item[0].frame) if v is not None))
@@ -48,8 +49,9 @@ def _head(key: str) -> Head:
     if head is None or head.open or head.text.strip() or (head.bare and head.ranged):
         raise TimelineError(
             f'"{key}" is no time; keys of a schedule are frames such as "16", or times such as "5s" and "0s-5s"',
-            key.line, key.column,
-        )  # fmt: skip
+            key.line,
+            key.column,
+        )
     return head
 
 

@@ -121,6 +121,11 @@ def _entries(segments: tuple[Segment, ...]) -> list[str]:
 
 
 _WRITERS = {
-    "lines": _lines, "parted": _parted, "ranges": _ranges, "untimed": _untimed, "json": _json,
-    "entries": _entries, "scope": _scope,
-}  # fmt: skip
+    "lines": _lines,
+    "parted": _parted,
+    "ranges": _ranges,
+    "untimed": _untimed,
+    "json": _json,
+    "entries": _entries,
+    "scope": _scope,
+}

@@ -26,7 +26,6 @@ class TimelineError(ValueError):
         self.what, self.line, self.column = message, line, column
         super().__init__(message if line is None else f"line {line}, column {column}: {message}")
 
-
     def moved(self, columns: int) -> TimelineError:
         """The same in a text that begins so many columns later in its line."""
         return self if self.column is None else TimelineError(self.what, self.line, self.column + columns)

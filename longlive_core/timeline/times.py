@@ -18,20 +18,26 @@ _ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9])"
 _UNITS = {
     "h": ("h", "hrs?|hours?|stunden?", "\u5c0f\u65f6|\u6642\u9593|\uc2dc\uac04"),
     "m": ("m", "mins?|minutes?|minuten?", "\u5206[\u949f\u9418\u9593]?|\ubd84"),
-    "s": ("s|\u0441", "s|secs?|seconds?|sek|sekunden?|secondes?|segundos?|\u0441\u0435\u043a",
-          "\u79d2[\u949f\u9418\u9593\u76ee]?|\ucd08"),
+    "s": (
+        "s|\u0441",
+        "s|secs?|seconds?|sek|sekunden?|secondes?|segundos?|\u0441\u0435\u043a",
+        "\u79d2[\u949f\u9418\u9593\u76ee]?|\ucd08",
+    ),
     "ms": ("ms", "ms|msecs?|millis|milliseconds?", "\u6beb\u79d2"),
     "c": ("c", "chunks?", "\u5757"),
     "f": ("f|fr", "frames?", "\u5e27|\u5e40|\u30d5\u30ec\u30fc\u30e0|\ud504\ub808\uc784"),
-}  # fmt: skip
+}
 _SECONDS_OF = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
 UNIT_OF_WORD = {
     word: unit
     for unit, words in {
-        "s": "second seconds sec secs s", "m": "minute minutes min", "f": "frame frames f", "c": "chunk chunks",
+        "s": "second seconds sec secs s",
+        "m": "minute minutes min",
+        "f": "frame frames f",
+        "c": "chunk chunks",
     }.items()
     for word in words.split()
-}  # fmt: skip
+}
 
 
 def _part(unit: str, ends: str = _ENDS) -> str:
@@ -83,8 +89,9 @@ def parse_time(token: str, line: int, column: int) -> Time:
     if _THOUSANDS.match(folded):
         raise TimelineError(
             f"'{token}' is not a time that is certain: write {folded.replace(',', '')} or {folded.replace(',', '.')}",
-            line, column,
-        )  # fmt: skip
+            line,
+            column,
+        )
     time = read_time(folded) if _WHOLE.fullmatch(folded) else None
     if time is None:
         raise TimelineError(_what_is_wrong(folded), line, column)

@@ -31,25 +31,60 @@ SHAPES: dict[str, tuple[str, ...]] = {
 
 # (finite form, form in -ing) each
 ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "left": (("moves left", "moving left"), ("slides to the left", "sliding to the left"),
-             ("glides left", "gliding left"), ("travels to the left", "travelling to the left")),
-    "right": (("moves right", "moving right"), ("slides to the right", "sliding to the right"),
-              ("glides right", "gliding right"), ("travels to the right", "travelling to the right")),
-    "up": (("moves up", "moving up"), ("rises", "rising"), ("floats upwards", "floating upwards"),
-           ("glides up", "gliding up")),
-    "down": (("moves down", "moving down"), ("sinks", "sinking"), ("floats downwards", "floating downwards"),
-             ("glides down", "gliding down")),
-    "bounce": (("bounces", "bouncing"), ("bounces up and down", "bouncing up and down"), ("hops", "hopping"),
-               ("jumps up and down", "jumping up and down")),
-    "circle": (("circles", "circling"), ("moves in a circle", "moving in a circle"),
-               ("goes around in circles", "going around in circles"), ("orbits", "orbiting")),
-    "spin": (("spins", "spinning"), ("spins in place", "spinning in place"), ("rotates", "rotating"),
-             ("turns around itself", "turning around itself")),
-    "pulse": (("grows and shrinks", "growing and shrinking"), ("pulses", "pulsing"),
-              ("gets bigger and smaller", "getting bigger and smaller"),
-              ("swells and shrinks", "swelling and shrinking")),
-    "rest": (("rests", "resting"), ("stays still", "staying still"), ("stands still", "standing still"),
-             ("does not move", "not moving")),
+    "left": (
+        ("moves left", "moving left"),
+        ("slides to the left", "sliding to the left"),
+        ("glides left", "gliding left"),
+        ("travels to the left", "travelling to the left"),
+    ),
+    "right": (
+        ("moves right", "moving right"),
+        ("slides to the right", "sliding to the right"),
+        ("glides right", "gliding right"),
+        ("travels to the right", "travelling to the right"),
+    ),
+    "up": (
+        ("moves up", "moving up"),
+        ("rises", "rising"),
+        ("floats upwards", "floating upwards"),
+        ("glides up", "gliding up"),
+    ),
+    "down": (
+        ("moves down", "moving down"),
+        ("sinks", "sinking"),
+        ("floats downwards", "floating downwards"),
+        ("glides down", "gliding down"),
+    ),
+    "bounce": (
+        ("bounces", "bouncing"),
+        ("bounces up and down", "bouncing up and down"),
+        ("hops", "hopping"),
+        ("jumps up and down", "jumping up and down"),
+    ),
+    "circle": (
+        ("circles", "circling"),
+        ("moves in a circle", "moving in a circle"),
+        ("goes around in circles", "going around in circles"),
+        ("orbits", "orbiting"),
+    ),
+    "spin": (
+        ("spins", "spinning"),
+        ("spins in place", "spinning in place"),
+        ("rotates", "rotating"),
+        ("turns around itself", "turning around itself"),
+    ),
+    "pulse": (
+        ("grows and shrinks", "growing and shrinking"),
+        ("pulses", "pulsing"),
+        ("gets bigger and smaller", "getting bigger and smaller"),
+        ("swells and shrinks", "swelling and shrinking"),
+    ),
+    "rest": (
+        ("rests", "resting"),
+        ("stays still", "staying still"),
+        ("stands still", "standing still"),
+        ("does not move", "not moving"),
+    ),
 }
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -87,16 +122,24 @@ def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> s
 
     acts, acting = pick(ACTIONS[attributes.action])
     article_free = pick(TEMPLATES).format(
-        colour=pick(COLOURS[attributes.colour]), shape=pick(SHAPES[attributes.shape]), acts=acts, acting=acting,
-        setting=pick(SETTINGS[attributes.setting]))  # fmt: skip
+        colour=pick(COLOURS[attributes.colour]),
+        shape=pick(SHAPES[attributes.shape]),
+        acts=acts,
+        acting=acting,
+        setting=pick(SETTINGS[attributes.setting]),
+    )
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", article_free)
     return text[0].upper() + text[1:]
 
 
 def _find(text: str, options: dict[str, Sequence[str]]) -> tuple[str | None, str]:
     """The name of the longest option that occurs in `text` as whole words, and the text without it."""
-    found = [(len(words), name, words) for name, all_words in options.items() for words in all_words
-             if re.search(rf"\b{re.escape(words)}\b", text)]
+    found = [
+        (len(words), name, words)
+        for name, all_words in options.items()
+        for words in all_words
+        if re.search(rf"\b{re.escape(words)}\b", text)
+    ]
     if not found:
         return None, text
     _, name, words = max(found)

@@ -59,8 +59,9 @@ def _shrunk(pictures: Tensor) -> Tensor:
 @functools.cache
 def _grounds() -> Tensor:
     """[settings, 3, H, W]."""
-    full = [np.tile(tile, (world.HEIGHT // world.TILE, world.WIDTH // world.TILE, 1))
-            for tile in world.SETTINGS.values()]  # fmt: skip
+    full = [
+        np.tile(tile, (world.HEIGHT // world.TILE, world.WIDTH // world.TILE, 1)) for tile in world.SETTINGS.values()
+    ]
     return _shrunk(torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
 
 
@@ -104,10 +105,14 @@ def _contrast(setting: str) -> Tensor:
     shared += (t.ink.square().sum(dim=(1, 2)) * ink.square().sum())[:, None, None]
     coloured = torch.stack([_correlate(_spectrum(t.body * mask), channel) for channel in ground])  # [3, K, H, W]
     areas, edges = t.body.square().sum(dim=(1, 2)), 2 * (t.body * t.ink).sum(dim=(1, 2))
-    return torch.stack([
-        shared - 2 * torch.einsum("c,ckhw->khw", colour, coloured)
-        + (areas * colour.square().sum() + edges * (colour * ink).sum())[:, None, None]
-        for colour in torch.tensor(list(world.COLOURS.values()))])  # fmt: skip
+    return torch.stack(
+        [
+            shared
+            - 2 * torch.einsum("c,ckhw->khw", colour, coloured)
+            + (areas * colour.square().sum() + edges * (colour * ink).sum())[:, None, None]
+            for colour in torch.tensor(list(world.COLOURS.values()))
+        ]
+    )
 
 
 def _setting(frame: Tensor) -> str:
@@ -135,15 +140,25 @@ def look(frame: np.ndarray) -> Sight:
     colour, pose, row, column = (int(index) for index in best)
     presence = float(gain[best] / contrast[best])
     seen, (shape, state) = presence >= PRESENT, t.poses[pose]
-    return Sight(setting, list(world.COLOURS)[colour] if seen else None, shape if seen else None,
-                 float(column * SHRINK), float(row * SHRINK), state.angle, state.size, presence)  # fmt: skip
+    return Sight(
+        setting,
+        list(world.COLOURS)[colour] if seen else None,
+        shape if seen else None,
+        float(column * SHRINK),
+        float(row * SHRINK),
+        state.angle,
+        state.size,
+        presence,
+    )
 
 
 def watch(frames: np.ndarray, stride: int = STRIDE) -> list[Sight]:
     """Read every `stride`-th frame of a film, uint8 [T, 80, 128, 3]."""
     if frames.shape[1:] != (world.HEIGHT, world.WIDTH, 3) or frames.dtype != np.uint8:
-        raise ValueError(f"the judge reads uint8 films [T, {world.HEIGHT}, {world.WIDTH}, 3], "
-                         f"got {frames.dtype} {list(frames.shape)}")  # fmt: skip
+        raise ValueError(
+            f"the judge reads uint8 films [T, {world.HEIGHT}, {world.WIDTH}, 3], "
+            f"got {frames.dtype} {list(frames.shape)}"
+        )
     return [look(frame) for frame in frames[::stride]]
 
 
@@ -175,8 +190,9 @@ def _motions(times: np.ndarray) -> dict[str, list[np.ndarray]]:
 
 def _action(sights: Sequence[Sight], stride: int) -> str:
     times = stride * np.arange(len(sights), dtype=float)
-    track = np.stack([_unwrapped([s.x for s in sights], world.WIDTH), _unwrapped([s.y for s in sights], world.HEIGHT)],
-                     axis=1)  # fmt: skip
+    track = np.stack(
+        [_unwrapped([s.x for s in sights], world.WIDTH), _unwrapped([s.y for s in sights], world.HEIGHT)], axis=1
+    )
     misfits = {name: min(_misfit(track, model) for model in models) for name, models in _motions(times).items()}
     motion = min(misfits, key=misfits.get)
     if motion != "still":
@@ -197,5 +213,9 @@ def _most(values: Sequence[str | None]) -> str | None:
 def read(sights: Sequence[Sight], stride: int = STRIDE) -> Reading:
     """What some consecutive samples show together; actions need about 24 frames to tell themselves apart."""
     colour = _most([s.colour for s in sights])
-    return Reading(colour, _most([s.shape for s in sights]), None if colour is None else _action(sights, stride),
-                   _most([s.setting for s in sights]))  # fmt: skip
+    return Reading(
+        colour,
+        _most([s.shape for s in sights]),
+        None if colour is None else _action(sights, stride),
+        _most([s.setting for s in sights]),
+    )

@@ -31,7 +31,7 @@ class Switch:
 def windows(frames: np.ndarray) -> list[Reading]:
     """Readings of a film's three-second windows."""
     sights = watch(frames)
-    return [read(sights[first:first + WINDOW]) for first in range(0, len(sights) - WINDOW + 1, WINDOW)]
+    return [read(sights[first : first + WINDOW]) for first in range(0, len(sights) - WINDOW + 1, WINDOW)]
 
 
 def obeys(readings: Sequence[Reading], asked: Attributes) -> bool:
@@ -45,7 +45,7 @@ def shows(reading: Reading, asked: Attributes, fields: Sequence[str] = FIELDS) -
 
 def judge_switch(frames: np.ndarray, at: int) -> Switch:
     """Read a film whose prompt changes at frame `at`."""
-    before = read(watch(frames[max(0, at - 48):at]))
-    after = read(watch(frames[at + SETTLED:at + SETTLED + SHOWN]))
-    around = watch(frames[at - 4:at + 12], stride=1)
+    before = read(watch(frames[max(0, at - 48) : at]))
+    after = read(watch(frames[at + SETTLED : at + SETTLED + SHOWN]))
+    around = watch(frames[at - 4 : at + 12], stride=1)
     return Switch(before, after, largest_step(around), is_smooth(around))

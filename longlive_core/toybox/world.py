@@ -139,8 +139,13 @@ def _stroke(cx, cy, half_width, half_height):
 
 def _meadow():
     dark, light = (62.0, 128.0, 52.0), (150.0, 206.0, 96.0)
-    return _paint((98, 166, 72), (_stroke(3, 5, 1, 3), dark), (_stroke(6, 6, 1, 2), light),
-                  (_stroke(11, 12, 1, 3), dark), (_stroke(14, 13, 1, 2), light))
+    return _paint(
+        (98, 166, 72),
+        (_stroke(3, 5, 1, 3), dark),
+        (_stroke(6, 6, 1, 2), light),
+        (_stroke(11, 12, 1, 3), dark),
+        (_stroke(14, 13, 1, 2), light),
+    )
 
 
 def _sea():
@@ -173,7 +178,12 @@ def _snow():
 
 
 SETTINGS: dict[str, np.ndarray] = {
-    "meadow": _meadow(), "sea": _sea(), "desert": _desert(), "night": _night(), "wall": _wall(), "snow": _snow(),
+    "meadow": _meadow(),
+    "sea": _sea(),
+    "desert": _desert(),
+    "night": _night(),
+    "wall": _wall(),
+    "snow": _snow(),
 }
 
 
@@ -199,8 +209,9 @@ def _calm(state: State) -> State:
     """End what other actions left behind: turn on until upright, shrink to the usual size; no hop, no orbit."""
     angle = 0.0 if state.angle == 0.0 else state.angle + 2.0 / TURN_FRAMES
     swell = 0 if state.swell == 0 else state.swell + 2
-    return replace(state, angle=0.0 if angle >= 1.0 else angle, swell=0 if swell >= SWELL_FRAMES else swell,
-                   hop=-1, orbit=-1)  # fmt: skip
+    return replace(
+        state, angle=0.0 if angle >= 1.0 else angle, swell=0 if swell >= SWELL_FRAMES else swell, hop=-1, orbit=-1
+    )
 
 
 def _rest(state: State) -> State:
@@ -246,8 +257,15 @@ def _pulse(state: State) -> State:
 
 
 ACTIONS: dict[str, Callable[[State], State]] = {
-    "left": _travel(-1, 0), "right": _travel(1, 0), "up": _travel(0, -1), "down": _travel(0, 1),
-    "bounce": _bounce, "circle": _circle, "spin": _spin, "pulse": _pulse, "rest": _rest,
+    "left": _travel(-1, 0),
+    "right": _travel(1, 0),
+    "up": _travel(0, -1),
+    "down": _travel(0, 1),
+    "bounce": _bounce,
+    "circle": _circle,
+    "spin": _spin,
+    "pulse": _pulse,
+    "rest": _rest,
 }
 
 TABLES: dict[str, dict] = {"colour": COLOURS, "shape": SHAPES, "action": ACTIONS, "setting": SETTINGS}
@@ -269,8 +287,9 @@ def start_state(action: str, rng: np.random.Generator | None = None) -> State:
         return State(x, GROUND, hop=0)
     if action == "circle":
         turn = quarter * math.pi / 2
-        return State(WIDTH / 2 + ORBIT * math.cos(turn), HEIGHT / 2 + ORBIT * math.sin(turn),
-                     orbit=quarter * ORBIT_FRAMES // 4)  # fmt: skip
+        return State(
+            WIDTH / 2 + ORBIT * math.cos(turn), HEIGHT / 2 + ORBIT * math.sin(turn), orbit=quarter * ORBIT_FRAMES // 4
+        )
     return State(x, y)
 
 
@@ -317,8 +336,12 @@ def _look(attributes: Attributes, x: np.ndarray, y: np.ndarray, ground: np.ndarr
     return ground + mask[..., None] * (ink - ground) + body[..., None] * (colour - ink), mask
 
 
-def render(script: Sequence[tuple[int, Attributes]], states: Sequence[State], first: int = 0,
-           window: tuple[int, int, int, int] = (0, 0, HEIGHT, WIDTH)) -> tuple[np.ndarray, np.ndarray]:
+def render(
+    script: Sequence[tuple[int, Attributes]],
+    states: Sequence[State],
+    first: int = 0,
+    window: tuple[int, int, int, int] = (0, 0, HEIGHT, WIDTH),
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [T, H, W, 3] and subject masks float32 [T, H, W] of `states`, whose first one is frame `first`.
 
     `window` is (top, left, height, width) of the part of the picture that is rendered.
@@ -346,8 +369,9 @@ def _nearest(offset: np.ndarray, period: float) -> np.ndarray:
     return (offset + period / 2) % period - period / 2
 
 
-def own_coordinates(states: Sequence[State], window: tuple[int, int, int, int] = (0, 0, HEIGHT, WIDTH)
-                    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def own_coordinates(
+    states: Sequence[State], window: tuple[int, int, int, int] = (0, 0, HEIGHT, WIDTH)
+) -> tuple[np.ndarray, np.ndarray]:
     """x, y [T, H, W] of the window's pixels as the subject sees them: from its centre, turned and scaled with it."""
     top, left, height, width = window
     table = np.array([(s.x, s.y, 2 * math.pi * s.angle, s.size) for s in states], np.float32)[:, :, None, None]

@@ -44,8 +44,14 @@ def velocity(model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptK
     return model.velocity(noisy, every, prompt, full_attention(model, noisy))
 
 
-def clean_clip(model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptKeys,
-               unconditional: PromptKeys | None = None, guidance: float = 0.0) -> Tensor:  # fmt: skip
+def clean_clip(
+    model: CausalWan,
+    noisy: Tensor,
+    timesteps: Tensor,
+    prompt: PromptKeys,
+    unconditional: PromptKeys | None = None,
+    guidance: float = 0.0,
+) -> Tensor:
     """The clean clip that a model sees in a noisy one; with guidance, away from what it sees without the prompt.
 
     Guidance g gives conditional + g (conditional - unconditional), the reading of LongLive's and Self-Forcing's
@@ -64,8 +70,15 @@ def clean_clip(model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: Promp
 
 
 @torch.no_grad()
-def sample(model: CausalWan, noise: Tensor, prompt: PromptKeys, unconditional: PromptKeys | None = None,
-           guidance: float = 0.0, steps: int = 32, shift: float = 5.0) -> Tensor:  # fmt: skip
+def sample(
+    model: CausalWan,
+    noise: Tensor,
+    prompt: PromptKeys,
+    unconditional: PromptKeys | None = None,
+    guidance: float = 0.0,
+    steps: int = 32,
+    shift: float = 5.0,
+) -> Tensor:
     """Clips from noise [B, C, T, h, w]: Euler steps of the flow on the shifted schedule (for looking at a teacher)."""
     levels = [warp(TRAIN_TIMESTEPS * (steps - i) / steps, shift) for i in range(steps)] + [0.0]
     latents = noise.float()

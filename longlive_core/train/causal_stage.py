@@ -42,8 +42,16 @@ class CausalStage:
         ValueError: the clips do not fit the student, `size` or the chunk.
     """
 
-    def __init__(self, config: Config, student: TrainableWan, teacher: TrainableWan, target: TrainableWan,
-                 encode: Encode, clips: ClipStream, who: Ranks):  # fmt: skip
+    def __init__(
+        self,
+        config: Config,
+        student: TrainableWan,
+        teacher: TrainableWan,
+        target: TrainableWan,
+        encode: Encode,
+        clips: ClipStream,
+        who: Ranks,
+    ):
         clips.clips.check(config.latent_size, config.stream.chunk, student.config.in_dim)
         self.config, self.settings, self.who = config, config.causal, who
         self.encode, self.clips = encode, clips
@@ -76,10 +84,17 @@ class CausalStage:
     def _consistency_step(self, step: int) -> dict[str, float]:
         forced, prompts, noise = self._draw(step)
         even = uniform(self.items, self.config.seed, "causal", "level", step, shape=[self._chunks(forced)])
-        consistency = Consistency(self.teacher, self.target, self.config.stream, self.settings.levels,
-                                  self.config.guidance)  # fmt: skip
-        loss = consistency.loss(self.student.model, forced, noise, (even * self.settings.levels).long(),
-                                self.encode(prompts), self.unconditional)  # fmt: skip
+        consistency = Consistency(
+            self.teacher, self.target, self.config.stream, self.settings.levels, self.config.guidance
+        )
+        loss = consistency.loss(
+            self.student.model,
+            forced,
+            noise,
+            (even * self.settings.levels).long(),
+            self.encode(prompts),
+            self.unconditional,
+        )
         told = self._learn(loss, step, step - self.settings.autoregressive_steps, "consistency")
         _put(self.target, self.student.optimiser.ema)
         return told
@@ -124,14 +139,19 @@ class CausalStage:
     def state_dict(self) -> dict:
         """All that later steps depend on, of this rank; in the second half the frozen teacher too."""
         teacher = [weight.clone() for weight in _weights(self.teacher)] if self.second_half else None
-        return {"student": self.student.optimiser.state_dict(), "teacher": teacher,
-                "clips": self.clips.clips.fingerprint()}  # fmt: skip
+        return {
+            "student": self.student.optimiser.state_dict(),
+            "teacher": teacher,
+            "clips": self.clips.clips.fingerprint(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from a saved state, before any step. ValueError: it is of other clips, or of other weights."""
         if state["clips"] != self.clips.clips.fingerprint():
-            raise ValueError(f"the clips in '{self.settings.clips}' are not those that this run began with: names, "
-                             "shapes or prompts differ; put them back, or begin a new run elsewhere")  # fmt: skip
+            raise ValueError(
+                f"the clips in '{self.settings.clips}' are not those that this run began with: names, "
+                "shapes or prompts differ; put them back, or begin a new run elsewhere"
+            )
         if state["teacher"] is not None:
             _put(self.teacher, state["teacher"])
             self._second_optimiser(self.student.optimiser.master)

@@ -40,8 +40,9 @@ def check_levels(steps: int, stream: StreamConfig) -> None:
     grid = levels(steps, stream.shift)
     for step in stream.denoising_steps:
         if not any(abs(warp(step, stream.shift) - level) < 1e-6 for level in grid):
-            raise ValueError(f"denoising step {step} is none of {steps} even steps; take a multiple of "
-                             f"{len(stream.denoising_steps)}")  # fmt: skip
+            raise ValueError(
+                f"denoising step {step} is none of {steps} even steps; take a multiple of {len(stream.denoising_steps)}"
+            )
 
 
 def check_window(stream: StreamConfig) -> None:
@@ -49,9 +50,11 @@ def check_window(stream: StreamConfig) -> None:
     chunk = stream.chunk
     window, sink = (LAST_SLOT + 1) * chunk, chunk
     if (stream.window, stream.sink) != (window, sink):
-        raise ValueError(f"window {stream.window} and sink {stream.sink} (latent frames): teacher forcing trains the "
-                         f"window of LongLive, four chunks with the first as sink; with chunk {chunk} take window "
-                         f"{window} and sink {sink}")  # fmt: skip
+        raise ValueError(
+            f"window {stream.window} and sink {stream.sink} (latent frames): teacher forcing trains the "
+            f"window of LongLive, four chunks with the first as sink; with chunk {chunk} take window "
+            f"{window} and sink {sink}"
+        )
     if stream.context_noise:
         raise ValueError(f"context_noise {stream.context_noise}: teacher forcing reads clean chunks; leave it at 0")
 
@@ -88,8 +91,9 @@ class ForcedClips:
         return both[:, :, context.shape[2] :]
 
 
-def autoregressive_loss(model: CausalWan, clips: ForcedClips, noise: Tensor, timesteps: Tensor,
-                        prompt: PromptKeys) -> Tensor:  # fmt: skip
+def autoregressive_loss(
+    model: CausalWan, clips: ForcedClips, noise: Tensor, timesteps: Tensor, prompt: PromptKeys
+) -> Tensor:
     """Flow matching of every chunk given the true ones before it. noise: as the clips; timesteps: [B, N]."""
     sigma = clips.spread(timesteps / TRAIN_TIMESTEPS)
     noisy = (1 - sigma) * clips.clean + sigma * noise
@@ -116,8 +120,15 @@ class Consistency:
     def __post_init__(self):
         check_levels(self.steps, self.stream)
 
-    def loss(self, student: CausalWan, clips: ForcedClips, noise: Tensor, places: Tensor, context: Tensor,
-             unconditional: Tensor) -> Tensor:  # fmt: skip
+    def loss(
+        self,
+        student: CausalWan,
+        clips: ForcedClips,
+        noise: Tensor,
+        places: Tensor,
+        context: Tensor,
+        unconditional: Tensor,
+    ) -> Tensor:
         """Mean squared distance of the student's clean prediction from that one level below.
 
         Args:

@@ -28,8 +28,18 @@ STUDENT_FILE, LORA_FILE, CONFIG_FILE = "student.safetensors", "student_lora.safe
 _NAME = re.compile(r"step-(\d{6,})")
 # What may differ between a run and its continuation: how long it goes on, what it tells, and the rates, which are to
 # be lowered after a loss that was not finite.
-_FREE = ("steps", "causal.consistency_steps", "save_every", "keep", "log_every", "sample_every", "sample_seconds",
-         "notes", "student_optimiser.rate", "critic_optimiser.rate")  # fmt: skip
+_FREE = (
+    "steps",
+    "causal.consistency_steps",
+    "save_every",
+    "keep",
+    "log_every",
+    "sample_every",
+    "sample_seconds",
+    "notes",
+    "student_optimiser.rate",
+    "critic_optimiser.rate",
+)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -90,8 +100,10 @@ def resume(stage: Stage, folder: Path) -> int:
     who = stage.who
     states = sorted(newest.glob("state-*.pt"))
     if len(states) != who.count:
-        raise ConfigError(f"{newest} was made by {len(states)} ranks and cannot go on with {who.count}: start the same "
-                          "number (torchrun --nproc-per-node), or begin a new run in another folder")  # fmt: skip
+        raise ConfigError(
+            f"{newest} was made by {len(states)} ranks and cannot go on with {who.count}: start the same "
+            "number (torchrun --nproc-per-node), or begin a new run in another folder"
+        )
     stage.load_state_dict(torch.load(newest / f"state-{who.rank}.pt", weights_only=True, map_location=who.device))
     log.info("going on from %s", newest)
     return step_of(newest)
@@ -106,8 +118,10 @@ def _check_same(config: Config, checkpoint: Path) -> None:
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
         told = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:4])
-        raise ConfigError(f"{checkpoint} belongs to another configuration: {told}. Change it back, or begin a new run "
-                          "in another folder")  # fmt: skip
+        raise ConfigError(
+            f"{checkpoint} belongs to another configuration: {told}. Change it back, or begin a new run "
+            "in another folder"
+        )
 
 
 def _flat(table: dict, prefix: str = "") -> dict:

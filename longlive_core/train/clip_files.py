@@ -51,23 +51,30 @@ class Shard:
     metadata: dict[str, str]
 
 
-def write_shard(path: str | os.PathLike, latents: Tensor, prompts: Sequence[str],
-                metadata: dict[str, str] | None = None) -> None:  # fmt: skip
+def write_shard(
+    path: str | os.PathLike, latents: Tensor, prompts: Sequence[str], metadata: dict[str, str] | None = None
+) -> None:
     """Write clips [N, C, T, h, w] with their N prompts: the whole file, or none.
 
     ValueError for clips that are not finite, are empty, or not of as many prompts; `metadata` is kept beside them.
     """
     if latents.dim() != 5 or len(latents) != len(prompts) or not len(prompts):
-        raise ValueError(f"clips of shape {list(latents.shape)} with {len(prompts)} prompts: needed is "
-                         "[N, channels, frames, height, width] with N prompts, N at least 1")  # fmt: skip
+        raise ValueError(
+            f"clips of shape {list(latents.shape)} with {len(prompts)} prompts: needed is "
+            "[N, channels, frames, height, width] with N prompts, N at least 1"
+        )
     if not torch.isfinite(latents).all():
-        raise ValueError(f"the clips for {path} hold NaN or infinite numbers, so the file was not written; look at the "
-                         "model that makes them")  # fmt: skip
+        raise ValueError(
+            f"the clips for {path} hold NaN or infinite numbers, so the file was not written; look at the "
+            "model that makes them"
+        )
     empty = [number for number, clip in enumerate(latents) if empty_frames(clip)]
     if empty:
-        raise ValueError(f"of the clips for {path} those of the numbers {', '.join(map(str, empty))} have latent "
-                         "frames that are empty (all numbers the same), so the file was not written; look at what "
-                         "encodes them")  # fmt: skip
+        raise ValueError(
+            f"of the clips for {path} those of the numbers {', '.join(map(str, empty))} have latent "
+            "frames that are empty (all numbers the same), so the file was not written; look at what "
+            "encodes them"
+        )
     texts = {PROMPTS: json.dumps(list(prompts), ensure_ascii=False)}
     write_safetensors(path, {LATENTS: latents.to(torch.bfloat16).cpu()}, {**(metadata or {}), **texts})
 
@@ -78,16 +85,21 @@ def read_shard(path: Path) -> Shard:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if LATENTS not in file.keys():
-                raise ValueError(f"{path} has no tensor '{LATENTS}' (it has: {', '.join(file.keys()) or 'none'}), so "
-                                 "it is no file of clips; take it out of the folder")  # fmt: skip
+                raise ValueError(
+                    f"{path} has no tensor '{LATENTS}' (it has: {', '.join(file.keys()) or 'none'}), so "
+                    "it is no file of clips; take it out of the folder"
+                )
             part = file.get_slice(LATENTS)
             shape, dtype = tuple(part.get_shape()), part.get_dtype()
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}); make it again, or take it out of the "
-                         "folder") from None  # fmt: skip
+        raise ValueError(
+            f"{path} is damaged or no safetensors file ({error}); make it again, or take it out of the folder"
+        ) from None
     if len(shape) != 5 or dtype not in FLOATS:
-        raise ValueError(f"{path}: '{LATENTS}' is {dtype} of shape {list(shape)}; needed is BF16 [clips, channels, "
-                         "frames, height, width]")  # fmt: skip
+        raise ValueError(
+            f"{path}: '{LATENTS}' is {dtype} of shape {list(shape)}; needed is BF16 [clips, channels, "
+            "frames, height, width]"
+        )
     return Shard(path, shape[1:], _prompts(path, metadata, shape[0]), metadata)
 
 
@@ -119,17 +131,23 @@ class ClipFolder:
     def __init__(self, folder: str | os.PathLike):
         folder = Path(folder)
         if not folder.is_dir():
-            raise ValueError(f"there is no folder of clips '{folder}'; make one with `python -m longlive_core "
-                             "train-clips CONFIG.yaml --out FOLDER --count N`")  # fmt: skip
+            raise ValueError(
+                f"there is no folder of clips '{folder}'; make one with `python -m longlive_core "
+                "train-clips CONFIG.yaml --out FOLDER --count N`"
+            )
         shards = [read_shard(path) for path in sorted(folder.glob("*.safetensors"))]
         if not shards:
-            raise ValueError(f"the folder '{folder}' holds no clips (*.safetensors); make some with `python -m "
-                             "longlive_core train-clips CONFIG.yaml --out FOLDER --count N`")  # fmt: skip
+            raise ValueError(
+                f"the folder '{folder}' holds no clips (*.safetensors); make some with `python -m "
+                "longlive_core train-clips CONFIG.yaml --out FOLDER --count N`"
+            )
         self.shape = shards[0].shape
         for shard in shards:
             if shard.shape != self.shape:
-                raise ValueError(f"{shard.path} holds clips of {_shown(shard.shape)}, {shards[0].path.name} beside it "
-                                 f"of {_shown(self.shape)}; put clips of one shape into a folder")  # fmt: skip
+                raise ValueError(
+                    f"{shard.path} holds clips of {_shown(shard.shape)}, {shards[0].path.name} beside it "
+                    f"of {_shown(self.shape)}; put clips of one shape into a folder"
+                )
         self.shards = shards
         self.places = [(shard, index) for shard in shards for index in range(len(shard.prompts))]
 
@@ -149,11 +167,15 @@ class ClipFolder:
         if channels not in (None, c):
             raise ValueError(f"{where}, but the student takes {channels} channels; encode them with its VAE")
         if (h, w) != size:
-            raise ValueError(f"{where}, which is {8 * w}x{8 * h} pixels, but `size` is {8 * size[1]}x{8 * size[0]}; "
-                             "make clips of that size, or change it")  # fmt: skip
+            raise ValueError(
+                f"{where}, which is {8 * w}x{8 * h} pixels, but `size` is {8 * size[1]}x{8 * size[0]}; "
+                "make clips of that size, or change it"
+            )
         if t < 2 * chunk or t % chunk:
-            raise ValueError(f"{where}; a clip must have whole chunks of {chunk} latent frames, and at least two "
-                             f"({2 * chunk} frames), because each chunk is trained given those before")  # fmt: skip
+            raise ValueError(
+                f"{where}; a clip must have whole chunks of {chunk} latent frames, and at least two "
+                f"({2 * chunk} frames), because each chunk is trained given those before"
+            )
 
     def fingerprint(self) -> str:
         """Of names, shapes and prompts: another folder, or one that was added to, has another."""

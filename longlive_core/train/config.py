@@ -89,7 +89,7 @@ class Optimiser:
             "average": (0 <= self.average < 1, "from 0 (none) to below 1, such as 0.99"),
             "average_from": (self.average_from >= 0, "0 or more"),
             "warmup": (self.warmup >= 0, "0 or more"),
-        }  # fmt: skip
+        }
         for name, (fine, wanted) in allowed.items():
             if not fine:
                 raise ConfigError(f"{name} {getattr(self, name)} of an optimiser: allowed is {wanted}")
@@ -141,11 +141,15 @@ class CausalStart:
     def __post_init__(self):
         steps = self.autoregressive_steps, self.consistency_steps
         if min(steps) < 0 or not sum(steps):
-            raise ConfigError(f"causal.autoregressive_steps {steps[0]} and causal.consistency_steps {steps[1]}: "
-                              "neither may be negative, and one must be above 0")  # fmt: skip
+            raise ConfigError(
+                f"causal.autoregressive_steps {steps[0]} and causal.consistency_steps {steps[1]}: "
+                "neither may be negative, and one must be above 0"
+            )
         if not 0 <= self.target_average < 1:
-            raise ConfigError(f"causal.target_average {self.target_average:g}: allowed is from 0 (the student itself) "
-                              "to below 1, such as 0.99")  # fmt: skip
+            raise ConfigError(
+                f"causal.target_average {self.target_average:g}: allowed is from 0 (the student itself) "
+                "to below 1, such as 0.99"
+            )
         if not 0 <= self.prompt_left_out < 1:
             raise ConfigError(f"causal.prompt_left_out {self.prompt_left_out}: it is a share, from 0 to below 1")
 
@@ -243,14 +247,17 @@ class Config:
 
     def _check_causal(self) -> None:
         if self.causal is None:
-            raise ConfigError("missing setting causal.clips: a folder of clips, which `python -m longlive_core "
-                              "train-clips` makes")  # fmt: skip
+            raise ConfigError(
+                "missing setting causal.clips: a folder of clips, which `python -m longlive_core train-clips` makes"
+            )
         if self.lora is not None:
             raise ConfigError("the causal start trains all weights; leave `lora` out")
         if self.steps != self.causal.steps:
-            raise ConfigError(f"steps {self.steps}: the causal start does {self.causal.steps}, as many as "
-                              "causal.autoregressive_steps and causal.consistency_steps together; change those, and "
-                              "leave `steps` out")  # fmt: skip
+            raise ConfigError(
+                f"steps {self.steps}: the causal start does {self.causal.steps}, as many as "
+                "causal.autoregressive_steps and causal.consistency_steps together; change those, and "
+                "leave `steps` out"
+            )
         check_window(self.stream)
         if self.causal.consistency_steps:
             check_levels(self.causal.levels, self.stream)
@@ -316,8 +323,14 @@ def from_dict(content: dict[str, Any]) -> Config:
     preset = content.pop("preset", "longlive-1.3b")
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r}: allowed are {', '.join(PRESETS)}")
-    parts: dict[str, Any] = {"models": Models, "lengths": Lengths, "student_optimiser": Optimiser,
-                             "critic_optimiser": Optimiser, "lora": Lora, "causal": CausalStart}  # fmt: skip
+    parts: dict[str, Any] = {
+        "models": Models,
+        "lengths": Lengths,
+        "student_optimiser": Optimiser,
+        "critic_optimiser": Optimiser,
+        "lora": Lora,
+        "causal": CausalStart,
+    }
     given: dict[str, Any] = {}
     for name, value in content.items():
         given[name] = _part(parts[name], value, name) if name in parts and value is not None else value
@@ -335,14 +348,22 @@ def _part(kind: type, values: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(fields))
     if unknown:
         prefix = f"{where}." if where else ""
-        raise ConfigError(f"unknown setting {', '.join(prefix + name for name in unknown)}: "
-                          f"allowed are {', '.join(sorted(fields))}")  # fmt: skip
-    missing = [name for name, f in fields.items()
-               if name not in values and f.default is f.default_factory is dataclasses.MISSING]  # fmt: skip
+        raise ConfigError(
+            f"unknown setting {', '.join(prefix + name for name in unknown)}: allowed are {', '.join(sorted(fields))}"
+        )
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is f.default_factory is dataclasses.MISSING
+    ]
     if missing:
         raise ConfigError(f"missing setting {', '.join(f'{where}.{name}' if where else name for name in missing)}")
-    return kind(**{name: _value(fields[name].type, value, f"{where}.{name}" if where else name)
-                   for name, value in values.items()})  # fmt: skip
+    return kind(
+        **{
+            name: _value(fields[name].type, value, f"{where}.{name}" if where else name)
+            for name, value in values.items()
+        }
+    )
 
 
 def _value(kind: str, value: Any, name: str) -> Any:

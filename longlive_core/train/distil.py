@@ -40,20 +40,33 @@ class Distiller:
         as_image: see `streaming.LongFilm`.
     """
 
-    def __init__(self, config: Config, student: Trainee, critic: Trainee, teacher: TrainableWan, encode: Encode,
-                 draw: Callable, who: Ranks, as_image: AsImage | None = None):  # fmt: skip
+    def __init__(
+        self,
+        config: Config,
+        student: Trainee,
+        critic: Trainee,
+        teacher: TrainableWan,
+        encode: Encode,
+        draw: Callable,
+        who: Ranks,
+        as_image: AsImage | None = None,
+    ):
         self.config, self.student, self.critic, self.who, self.as_image = config, student, critic, who, as_image
         if len(seen := config.student_clips) < config.lengths.clips:
-            log.warning("the student learns only from the clips %s of each film's %d, since one of %d in a row is its: "
-                        "choose a `lengths.longest` of another number of clips",
-                        ", ".join(str(clip + 1) for clip in sorted(seen)), config.lengths.clips,
-                        config.critic_updates + 1)  # fmt: skip
+            log.warning(
+                "the student learns only from the clips %s of each film's %d, since one of %d in a row is its: "
+                "choose a `lengths.longest` of another number of clips",
+                ", ".join(str(clip + 1) for clip in sorted(seen)),
+                config.lengths.clips,
+                config.critic_updates + 1,
+            )
         self.scores = Scores(teacher, critic.model, config.guidance)
         self.encode, self.draw = encode, draw
         self.unconditional = encode([config.negative_prompt] * config.batch)
         self.items = who.items(config.batch)
-        self.shot = StudentShot(student.model, config.stream, config.latent_size, config.batch,
-                                capacity=config.lengths.frames)  # fmt: skip
+        self.shot = StudentShot(
+            student.model, config.stream, config.latent_size, config.batch, capacity=config.lengths.frames
+        )
         self.film: LongFilm | None = None
         self.begun = 0  # batches of films so far
 
@@ -75,8 +88,11 @@ class Distiller:
         self.shot.backward(window.rolled, loss_gradient(direction, window.new_frames))
         norm = self.student.move(self.config.student_optimiser, step // self.config.critic_updates)
         self._finite(norm, step, "student's gradient", "the teacher")
-        return {"student/dmd": loss, "student/gradient_norm": norm,
-                "student/direction": self.who.mean(float(direction.abs().mean()))}  # fmt: skip
+        return {
+            "student/dmd": loss,
+            "student/gradient_norm": norm,
+            "student/direction": self.who.mean(float(direction.abs().mean())),
+        }
 
     def _critic_step(self, step: int) -> dict[str, float]:
         window, prompts = self._next_clip(step, "critic")
@@ -122,9 +138,11 @@ class Distiller:
     def state_dict(self) -> dict:
         """All that later steps depend on, of this rank."""
         return {
-            "student": self.student.optimiser.state_dict(), "critic": self.critic.optimiser.state_dict(),
-            "begun": self.begun, "film": self.film.state_dict() if self.film else None,
-        }  # fmt: skip
+            "student": self.student.optimiser.state_dict(),
+            "critic": self.critic.optimiser.state_dict(),
+            "begun": self.begun,
+            "film": self.film.state_dict() if self.film else None,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self.student.optimiser.load_state_dict(state["student"])

@@ -30,8 +30,9 @@ def noised(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     return (1 - sigma) * clean + sigma * noise
 
 
-def flow_loss(model: CausalWan, clean: Tensor, noise: Tensor, timesteps: Tensor, prompt: PromptKeys,
-              new_frames: int) -> Tensor:  # fmt: skip
+def flow_loss(
+    model: CausalWan, clean: Tensor, noise: Tensor, timesteps: Tensor, prompt: PromptKeys, new_frames: int
+) -> Tensor:
     """Mean squared error of the velocity over the clip's last `new_frames` latent frames."""
     error = velocity(model, noised(clean, noise, timesteps), timesteps, prompt) - (noise - clean)
     return error[:, :, -new_frames:].square().mean()

@@ -66,12 +66,23 @@ def instruction_for(prompt: str) -> str:
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
-_LABEL = re.compile(r"\A[*_#\s]*(?:(?:sure|certainly|of course)[,.!]\s*)?(?:here(?: is|['\u2019]s)\s+)?"
-                    r"(?:(?:the|a|new|next|second|follow[- _]?up|video|shot)\s+)*"
-                    r"(?:follow[- _]?up|prompt|description|answer|output|response|text)[*_\s]*:[*_]*\s*",
-                    re.IGNORECASE)  # fmt: skip
-_QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u2018", "\u2019"), ("\u00ab", "\u00bb"), ("\u300c", "\u300d"),
-           ("'", "'"), ("`", "`"), ("**", "**"), ("*", "*"))  # fmt: skip
+_LABEL = re.compile(
+    r"\A[*_#\s]*(?:(?:sure|certainly|of course)[,.!]\s*)?(?:here(?: is|['\u2019]s)\s+)?"
+    r"(?:(?:the|a|new|next|second|follow[- _]?up|video|shot)\s+)*"
+    r"(?:follow[- _]?up|prompt|description|answer|output|response|text)[*_\s]*:[*_]*\s*",
+    re.IGNORECASE,
+)
+_QUOTES = (
+    ('"', '"'),
+    ("\u201c", "\u201d"),
+    ("\u2018", "\u2019"),
+    ("\u00ab", "\u00bb"),
+    ("\u300c", "\u300d"),
+    ("'", "'"),
+    ("`", "`"),
+    ("**", "**"),
+    ("*", "*"),
+)
 
 
 def read_answer(text: str) -> str:
@@ -93,7 +104,7 @@ def read_answer(text: str) -> str:
 
 def _unquoted(text: str) -> str:
     for left, right in _QUOTES:
-        inner = text[len(left):-len(right)]
+        inner = text[len(left) : -len(right)]
         if len(text) > len(left + right) and text == left + inner + right and left not in inner and right not in inner:
             return inner
     return text
@@ -103,12 +114,61 @@ def _unquoted(text: str) -> str:
 
 # A character of Chinese or Japanese is a word: those texts have no spaces, and Wan reads them.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|\w+")
-_FILLERS = frozenset([
-    "about", "above", "after", "along", "also", "and", "are", "around", "before", "behind", "being", "below", "between",
-    "but", "for", "from", "has", "have", "her", "his", "into", "its", "not", "off", "onto", "out", "over", "she",
-    "that", "the", "their", "them", "then", "there", "these", "they", "this", "through", "toward", "towards", "under",
-    "was", "were", "when", "where", "which", "while", "who", "whose", "with", "within",
-])  # fmt: skip
+_FILLERS = frozenset(
+    [
+        "about",
+        "above",
+        "after",
+        "along",
+        "also",
+        "and",
+        "are",
+        "around",
+        "before",
+        "behind",
+        "being",
+        "below",
+        "between",
+        "but",
+        "for",
+        "from",
+        "has",
+        "have",
+        "her",
+        "his",
+        "into",
+        "its",
+        "not",
+        "off",
+        "onto",
+        "out",
+        "over",
+        "she",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "through",
+        "toward",
+        "towards",
+        "under",
+        "was",
+        "were",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "whose",
+        "with",
+        "within",
+    ]
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -168,19 +228,34 @@ def attempt_seeds(seed: int, number: int, attempts: int) -> list[int]:
     return [int(np.random.SeedSequence((seed, number, attempt)).generate_state(1)[0]) for attempt in range(attempts)]
 
 
-def write_follow_ups(pairs: Sequence[PromptPair], places: Sequence[int], file: PairFile, ask: Ask, *, seed: int,
-                     batch: int, attempts: int) -> Iterator[tuple[int, list[Failure]]]:  # fmt: skip
+def write_follow_ups(
+    pairs: Sequence[PromptPair],
+    places: Sequence[int],
+    file: PairFile,
+    ask: Ask,
+    *,
+    seed: int,
+    batch: int,
+    attempts: int,
+) -> Iterator[tuple[int, list[Failure]]]:
     """Write the pairs at `places` to the file; after each batch, yield its number of prompts and those that failed.
 
     A pair that has a follow-up already keeps it, and the model is not asked.
     """
     for start in range(0, len(places), batch):
-        group = places[start:start + batch]
+        group = places[start : start + batch]
         asked = [place for place in group if pairs[place].follow_up is None]
-        found, faults = write_batch([pairs[place].prompt for place in asked], ask,
-                                    attempt_seeds(seed, group[0], attempts))  # fmt: skip
+        found, faults = write_batch(
+            [pairs[place].prompt for place in asked], ask, attempt_seeds(seed, group[0], attempts)
+        )
         answers = dict(zip(asked, found, strict=True))
         done = [PromptPair(pairs[place].prompt, pairs[place].follow_up or answers[place]) for place in group]
         file.add([pair for pair in done if pair.follow_up is not None])
-        yield len(group), [Failure(place + 1, pairs[place].prompt, fault)
-                           for place, fault in zip(asked, faults, strict=True) if fault]  # fmt: skip
+        yield (
+            len(group),
+            [
+                Failure(place + 1, pairs[place].prompt, fault)
+                for place, fault in zip(asked, faults, strict=True)
+                if fault
+            ],
+        )

@@ -27,9 +27,11 @@ class InstructionModel:
 
     def __init__(self, model, tokenizer, plain: bool = False, max_tokens: int = 512):
         if not plain and not tokenizer.chat_template:
-            raise ValueError(f"the model '{tokenizer.name_or_path}' has no chat template, so it was probably not "
-                             "trained to follow instructions; choose an instruction model, or add --plain to ask it in "
-                             "plain text")  # fmt: skip
+            raise ValueError(
+                f"the model '{tokenizer.name_or_path}' has no chat template, so it was probably not "
+                "trained to follow instructions; choose an instruction model, or add --plain to ask it in "
+                "plain text"
+            )
         self.model, self.tokenizer, self.plain, self.max_tokens = model, tokenizer, plain, max_tokens
         self.ends = _end_tokens(model, tokenizer)
         pad, known = tokenizer.pad_token_id, model.get_input_embeddings().num_embeddings
@@ -37,8 +39,9 @@ class InstructionModel:
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self.ends[0])
 
     @classmethod
-    def load(cls, name: str, device: torch.device, dtype: torch.dtype, plain: bool = False,
-             max_tokens: int = 512) -> InstructionModel:  # fmt: skip
+    def load(
+        cls, name: str, device: torch.device, dtype: torch.dtype, plain: bool = False, max_tokens: int = 512
+    ) -> InstructionModel:
         """From a folder, or a name on the Hugging Face hub (then it may be downloaded); no code of the model's is run.
 
         ValueError where there is no such model, it is of another kind, or it has no chat template and plain is off.
@@ -50,29 +53,41 @@ class InstructionModel:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                name, trust_remote_code=False, output_loading_info=True, **{key: dtype})  # fmt: skip
+                name, trust_remote_code=False, output_loading_info=True, **{key: dtype}
+            )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(f"cannot load the instruction model '{name}': {reason} (needed is a folder, or a hub "
-                             "name, with config.json, weights and tokenizer of a causal language model)") from error
+            raise ValueError(
+                f"cannot load the instruction model '{name}': {reason} (needed is a folder, or a hub "
+                "name, with config.json, weights and tokenizer of a causal language model)"
+            ) from error
         if missing := sorted(info["missing_keys"]):  # transformers puts random numbers in their place
-            raise ValueError(f"the instruction model '{name}' lacks {len(missing)} of its weights, such as "
-                             f"'{missing[0]}'; download it again")  # fmt: skip
+            raise ValueError(
+                f"the instruction model '{name}' lacks {len(missing)} of its weights, such as "
+                f"'{missing[0]}'; download it again"
+            )
         return cls(model.to(device).eval(), tokenizer, plain, max_tokens)
 
     def __call__(self, instructions: Sequence[str], seed: int) -> list[Answer]:
         """One answer for each instruction."""
         texts = [self._text(instruction) for instruction in instructions]
         self.tokenizer.padding_side = "left"  # answers begin where all instructions end
-        given = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=self.plain,
-                               return_token_type_ids=False).to(self.model.device)  # fmt: skip
+        given = self.tokenizer(
+            texts, return_tensors="pt", padding=True, add_special_tokens=self.plain, return_token_type_ids=False
+        ).to(self.model.device)
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # generate draws from torch's own generators, which are the caller's too
             torch.manual_seed(seed)
-            out = self.model.generate(**given, max_new_tokens=self.max_tokens, do_sample=True, temperature=TEMPERATURE,
-                                      top_p=TOP_P, eos_token_id=self.ends,
-                                      pad_token_id=self.tokenizer.pad_token_id)  # fmt: skip
-        new = out[:, given["input_ids"].shape[1]:].cpu()
+            out = self.model.generate(
+                **given,
+                max_new_tokens=self.max_tokens,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_p=TOP_P,
+                eos_token_id=self.ends,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+        new = out[:, given["input_ids"].shape[1] :].cpu()
         return [self._answer(row, text) for row, text in zip(new, texts, strict=True)]
 
     def _text(self, instruction: str) -> str:
@@ -80,8 +95,9 @@ class InstructionModel:
             return f"{instruction}\n\nNext description:"
         # One user message, since some templates refuse a system's; templates without enable_thinking ignore it.
         message = [{"role": "user", "content": instruction}]
-        return self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True,
-                                                  enable_thinking=False)  # fmt: skip
+        return self.tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
 
     def _answer(self, row: Tensor, asked: str) -> Answer:
         finished = any(int(token) in self.ends for token in row)
@@ -100,13 +116,17 @@ def _end_tokens(model, tokenizer) -> list[int]:
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
         ends.append(tokenizer.eos_token_id)
     if not ends:
-        raise ValueError(f"the model '{tokenizer.name_or_path}' names no token that ends a text (eos_token_id), so no "
-                         "answer would ever be whole; set it in generation_config.json")  # fmt: skip
+        raise ValueError(
+            f"the model '{tokenizer.name_or_path}' names no token that ends a text (eos_token_id), so no "
+            "answer would ever be whole; set it in generation_config.json"
+        )
     return ends
 
 
 def _check_name(name: str) -> None:
     """A folder that is missing would be looked for on the hub, whose answer speaks of repositories."""
     if not Path(name).is_dir() and (name.startswith((".", "/", "~", "\\")) or name.count("/") > 1 or "\\" in name):
-        raise ValueError(f"there is no folder '{name}'; give one with an instruction model, or a name on the hub such "
-                         "as Qwen/Qwen2.5-7B-Instruct")  # fmt: skip
+        raise ValueError(
+            f"there is no folder '{name}'; give one with an instruction model, or a name on the hub such "
+            "as Qwen/Qwen2.5-7B-Instruct"
+        )

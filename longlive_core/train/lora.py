@@ -21,8 +21,9 @@ def add_lora(module: nn.Module, settings: Lora, seed: int) -> None:
     """Put the pairs into a model's blocks, in place; only they require gradients afterwards."""
     peft = needed("peft")
     dtype = next(module.parameters()).dtype
-    layers = [name for name, part in module.named_modules()
-              if isinstance(part, nn.Linear) and name.startswith("blocks.")]  # fmt: skip
+    layers = [
+        name for name, part in module.named_modules() if isinstance(part, nn.Linear) and name.startswith("blocks.")
+    ]
     module.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the down matrices start at random, the same on every rank

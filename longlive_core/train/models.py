@@ -74,8 +74,9 @@ def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan
     try:
         weights = load_state_dict(model_file(path), prefer_ema=_set_of(role, config), any_width=role != "student")
         if quantised := int8_layers(weights):
-            raise CheckpointError(f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the "
-                                  "bf16 or fp16 file")  # fmt: skip
+            raise CheckpointError(
+                f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the bf16 or fp16 file"
+            )
         module: WanModel = build_model(weights, who.device, dtype, path=path)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.{role}: {error}") from None
@@ -138,5 +139,7 @@ def vae_of(config: Config, who: Ranks) -> WanVAE:
 def _check_given(role: str, path: str | None, config: Config) -> None:
     student = config.models.student
     if path is None and Path(student).exists() and not is_pocket(student):
-        raise ConfigError(f"missing setting models.{role}: only the pocket model brings its own, and the student is "
-                          f"{student}. Give {WANTED[role]}")  # fmt: skip
+        raise ConfigError(
+            f"missing setting models.{role}: only the pocket model brings its own, and the student is "
+            f"{student}. Give {WANTED[role]}"
+        )

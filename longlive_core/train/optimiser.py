@@ -56,11 +56,23 @@ class MasterAdam:
         clip: largest norm of all gradients together.
     """
 
-    def __init__(self, modules: dict[str, nn.Module], betas=(0.9, 0.99), weight_decay: float = 0.0,
-                 average: float = 0.0, average_from: int = 0, clip: float = 1.0, ramp: bool = False,
-                 matrix: Callable[[str], bool] = lambda name: False):  # fmt: skip
-        named = [(f"{name}.{key}", p) for name, module in modules.items() for key, p in module.named_parameters()
-                 if p.requires_grad]  # fmt: skip
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        betas=(0.9, 0.99),
+        weight_decay: float = 0.0,
+        average: float = 0.0,
+        average_from: int = 0,
+        clip: float = 1.0,
+        ramp: bool = False,
+        matrix: Callable[[str], bool] = lambda name: False,
+    ):
+        named = [
+            (f"{name}.{key}", p)
+            for name, module in modules.items()
+            for key, p in module.named_parameters()
+            if p.requires_grad
+        ]
         self.names = [name for name, _ in named]
         self.params = [p for _, p in named]
         self.sharded = any(isinstance(p, DTensor) for p in self.params)
@@ -125,20 +137,32 @@ class MasterAdam:
 
     def state_dict(self) -> dict[str, Any]:
         """All that later steps depend on (this rank's shards)."""
-        moments = {number: dict(self.adam.state[master]) for number, master in enumerate(self.master)
-                   if master in self.adam.state}  # fmt: skip
-        return {"names": self.names, "master": self.master, "ema": self.ema, "steps": self.steps,
-                "moments": moments, "momentum": list(self.momentum.values())}  # fmt: skip
+        moments = {
+            number: dict(self.adam.state[master])
+            for number, master in enumerate(self.master)
+            if master in self.adam.state
+        }
+        return {
+            "names": self.names,
+            "master": self.master,
+            "ema": self.ema,
+            "steps": self.steps,
+            "moments": moments,
+            "momentum": list(self.momentum.values()),
+        }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state, the parameters included. ValueError where it is of other parameters."""
         shapes = [tuple(m.shape) for m in self.master]
         if state["names"] != self.names or [tuple(m.shape) for m in state["master"]] != shapes:
-            raise ValueError(f"the saved optimiser is of {len(state['names'])} other parameters than these "
-                             f"{len(self.names)}; go on with its own configuration and number of ranks")  # fmt: skip
-        torch._foreach_copy_([*self.master, *self.ema, *self.momentum.values()],
-                             [*state["master"], *state["ema"], *state["momentum"]])  # fmt: skip
+            raise ValueError(
+                f"the saved optimiser is of {len(state['names'])} other parameters than these "
+                f"{len(self.names)}; go on with its own configuration and number of ranks"
+            )
+        torch._foreach_copy_(
+            [*self.master, *self.ema, *self.momentum.values()], [*state["master"], *state["ema"], *state["momentum"]]
+        )
         torch._foreach_copy_([local(p) for p in self.params], self.master)
         for number, moments in state["moments"].items():
             self.adam.state[self.master[number]] = {name: value.clone() for name, value in moments.items()}
@@ -163,4 +187,4 @@ def _whole(part: Tensor, like: Tensor) -> Tensor:
 
 def submodule(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The weights under `name.`, without that prefix."""
-    return {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(name + ".")}
+    return {key[len(name) + 1 :]: value for key, value in weights.items() if key.startswith(name + ".")}

@@ -13,5 +13,6 @@ def needed(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"training needs the package of the module {name}, which cannot be imported ({error}): "
-                         f"{INSTALL}") from None  # fmt: skip
+        raise ValueError(
+            f"training needs the package of the module {name}, which cannot be imported ({error}): {INSTALL}"
+        ) from None

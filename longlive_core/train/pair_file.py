@@ -45,8 +45,9 @@ class PairFile:
     def _pair(line: str, where: str) -> PromptPair:
         pair = parse_line(line, where)
         if pair.follow_up is None:
-            raise ValueError(f"{where}: a prompt without a follow-up, which this command never writes; choose another "
-                             "--out")  # fmt: skip
+            raise ValueError(
+                f"{where}: a prompt without a follow-up, which this command never writes; choose another --out"
+            )
         return pair
 
     def add(self, pairs: Sequence[PromptPair]) -> None:
@@ -89,8 +90,10 @@ def missing_prompts(pairs: Sequence[PromptPair], file: PairFile) -> list[int]:
     there = Counter(pair.prompt for pair in file.pairs)
     strangers = there - Counter(pair.prompt for pair in pairs)
     if strangers:
-        raise ValueError(f"'{file.path}' holds {strangers.total()} pairs whose prompts are not among those given, such "
-                         f"as {next(iter(strangers))[:60]!r}; choose another --out")  # fmt: skip
+        raise ValueError(
+            f"'{file.path}' holds {strangers.total()} pairs whose prompts are not among those given, such "
+            f"as {next(iter(strangers))[:60]!r}; choose another --out"
+        )
     missing = []
     for place, pair in enumerate(pairs):
         if there[pair.prompt] > 0:

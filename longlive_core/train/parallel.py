@@ -97,4 +97,3 @@ def shard(module: nn.Module, who: Ranks) -> nn.Module:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     return module
-

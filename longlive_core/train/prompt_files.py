@@ -50,8 +50,9 @@ def read_prompts(path: str | os.PathLike, follow_ups: str | os.PathLike | None =
     elif _form(path) == TEXT:
         pairs = [PromptPair(line) for _, line in _text_lines(path) if line is not None]
     else:
-        pairs = [parse_line(line, f"{path}, line {number}")
-                 for number, line in enumerate(_lines(path), 1) if line.strip()]  # fmt: skip
+        pairs = [
+            parse_line(line, f"{path}, line {number}") for number, line in enumerate(_lines(path), 1) if line.strip()
+        ]
     if not pairs:
         raise ValueError(f"'{path}' holds no prompts; write one a line")
     return pairs
@@ -89,9 +90,11 @@ def require_follow_ups(pairs: Sequence[PromptPair], source: str | os.PathLike) -
     """ValueError unless every prompt has a follow-up; `source` names the file they are from."""
     missing = sum(pair.follow_up is None for pair in pairs)
     if missing:
-        raise ValueError(f"{missing} of {len(pairs)} prompts of '{source}' have no follow-up, which a training with "
-                         f"switches needs; write them with: python -m longlive_core follow-ups {source} "
-                         "--model FOLDER --out pairs.jsonl")  # fmt: skip
+        raise ValueError(
+            f"{missing} of {len(pairs)} prompts of '{source}' have no follow-up, which a training with "
+            f"switches needs; write them with: python -m longlive_core follow-ups {source} "
+            "--model FOLDER --out pairs.jsonl"
+        )
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -101,8 +104,9 @@ def decode(data: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         content = error.object  # without a byte order mark
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save the file as "
-                         "UTF-8") from error  # fmt: skip
+        raise ValueError(
+            f"{path}, line {line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save the file as UTF-8"
+        ) from error
 
 
 def _form(path: Path) -> str:
@@ -133,12 +137,16 @@ def _read_two(path: Path, other: Path) -> list[PromptPair]:
     """Line by line: skipping blank ones on each side alone could shift one file against the other unseen."""
     for file in (path, other):
         if _form(file) != TEXT:
-            raise ValueError(f"'{file}': a file of follow-ups goes with a file of prompts, both {TEXT}; a {JSON_LINES} "
-                             "holds the follow-ups itself")  # fmt: skip
+            raise ValueError(
+                f"'{file}': a file of follow-ups goes with a file of prompts, both {TEXT}; a {JSON_LINES} "
+                "holds the follow-ups itself"
+            )
     first, second = _text_lines(path), _text_lines(other)
     if len(first) != len(second):
-        raise ValueError(f"'{path}' has {len(first)} lines and '{other}' has {len(second)}; line n of one belongs to "
-                         "line n of the other, so they must have as many")  # fmt: skip
+        raise ValueError(
+            f"'{path}' has {len(first)} lines and '{other}' has {len(second)}; line n of one belongs to "
+            "line n of the other, so they must have as many"
+        )
     pairs = []
     for (number, prompt), (_, follow_up) in zip(first, second, strict=True):
         if (prompt is None) != (follow_up is None):
@@ -188,8 +196,15 @@ def _json_fault(error: ValueError) -> str:
 
 
 def _kind(value) -> str:
-    return {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number",
-            float: "a number", type(None): "null"}[type(value)]  # fmt: skip
+    return {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }[type(value)]
 
 
 # --- drawing
@@ -198,8 +213,10 @@ def _kind(value) -> str:
 def first_place(step: int, count: int, rank: int, ranks: int) -> int:
     """Where a rank's draw begins in the one endless sequence that all ranks share; ValueError for what cannot be."""
     if step < 0 or count < 1 or not 0 <= rank < ranks:
-        raise ValueError(f"step {step}, count {count}, rank {rank} of {ranks}: needed are step >= 0, count >= 1 and "
-                         "0 <= rank < ranks")  # fmt: skip
+        raise ValueError(
+            f"step {step}, count {count}, rank {rank} of {ranks}: needed are step >= 0, count >= 1 and "
+            "0 <= rank < ranks"
+        )
     return (step * ranks + rank) * count
 
 

@@ -93,8 +93,10 @@ def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: Journal, 
     spans = [PromptSpan(0, stage.encode([pair.prompt]))]
     if pair.follow_up:
         spans.append(PromptSpan(chunks // 2, stage.encode([pair.follow_up])))
-    parts = [part.latents for part in rollout(stage.student.model, spans, chunks, config.latent_size, stream,
-                                              AddressedNoise(config.seed))]  # fmt: skip
+    parts = [
+        part.latents
+        for part in rollout(stage.student.model, spans, chunks, config.latent_size, stream, AddressedNoise(config.seed))
+    ]
     if vae is None:
         return
     decoder = StreamingDecoder(vae)
@@ -106,4 +108,3 @@ def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: Journal, 
     except FilmInUse as error:
         log.warning("%s", error)
     journal.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)
-

@@ -67,14 +67,22 @@ class Stage(Protocol):
 
 def optimiser_of(name: str, model: TrainableWan, settings: Optimiser) -> MasterAdam:
     """The optimiser of one model; its weights are called `name.parameter`."""
-    return MasterAdam({name: model.module}, betas=settings.betas, weight_decay=settings.weight_decay,
-                      average=settings.average, average_from=settings.average_from, clip=settings.clip)  # fmt: skip
+    return MasterAdam(
+        {name: model.module},
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        average=settings.average,
+        average_from=settings.average_from,
+        clip=settings.clip,
+    )
 
 
 def finite(who: Ranks, value: float, step: int, what: str, look_at: str) -> float:
     """The mean of a number over all ranks, so that all stop together. NotFiniteError, with the step, if it is none."""
     value = who.mean(value)
     if not math.isfinite(value):
-        raise NotFiniteError(f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint "
-                             f"is good: go on from there with a lower rate, or look at {look_at}")  # fmt: skip
+        raise NotFiniteError(
+            f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint "
+            f"is good: go on from there with a lower rate, or look at {look_at}"
+        )
     return value

@@ -40,13 +40,17 @@ class Lengths:
 
     def __post_init__(self):
         if not 0 < self.new <= self.clip <= self.longest:
-            raise ValueError(f"clips of {self.clip} latent frames with {self.new} new ones in films of up to "
-                             f"{self.longest}: allowed is 0 < new <= clip <= longest")  # fmt: skip
+            raise ValueError(
+                f"clips of {self.clip} latent frames with {self.new} new ones in films of up to "
+                f"{self.longest}: allowed is 0 < new <= clip <= longest"
+            )
 
     def check_chunks(self, chunk: int) -> None:
         if self.clip % chunk or self.new % chunk:
-            raise ValueError(f"clips of {self.clip} latent frames with {self.new} new ones: both must be multiples of "
-                             f"the chunk, {chunk}")  # fmt: skip
+            raise ValueError(
+                f"clips of {self.clip} latent frames with {self.new} new ones: both must be multiples of "
+                f"the chunk, {chunk}"
+            )
 
     @property
     def clips(self) -> int:
@@ -91,8 +95,16 @@ class LongFilm:
             are.
     """
 
-    def __init__(self, shot: StudentShot, first: Tensor, then: Tensor | None, switch: int | None, seeds: list[int],
-                 lengths: Lengths, as_image: AsImage | None = None):  # fmt: skip
+    def __init__(
+        self,
+        shot: StudentShot,
+        first: Tensor,
+        then: Tensor | None,
+        switch: int | None,
+        seeds: list[int],
+        lengths: Lengths,
+        as_image: AsImage | None = None,
+    ):
         lengths.check_chunks(shot.stream.chunk)
         if switch is not None and then is None:
             raise ValueError("a film whose prompt changes needs a follow-up prompt")
@@ -139,15 +151,24 @@ class LongFilm:
         """All that the rest of the film depends on; tensors, numbers and lists."""
         shot = self.shot.state()
         return {
-            "keys": shot.cache.keys, "values": shot.cache.values, "sink_count": shot.cache.sink_count,
-            "ring_count": shot.cache.ring_count, "recent": list(shot.recent), "chunks": shot.chunks,
-            "first": self.first, "then": self.then, "switch": self.switch, "seeds": self.seeds,
-            "clips": self.clips, "tail": self.tail,
-        }  # fmt: skip
+            "keys": shot.cache.keys,
+            "values": shot.cache.values,
+            "sink_count": shot.cache.sink_count,
+            "ring_count": shot.cache.ring_count,
+            "recent": list(shot.recent),
+            "chunks": shot.chunks,
+            "first": self.first,
+            "then": self.then,
+            "switch": self.switch,
+            "seeds": self.seeds,
+            "clips": self.clips,
+            "tail": self.tail,
+        }
 
     @classmethod
-    def from_state_dict(cls, shot: StudentShot, state: dict, lengths: Lengths,
-                        as_image: AsImage | None = None) -> LongFilm:  # fmt: skip
+    def from_state_dict(
+        cls, shot: StudentShot, state: dict, lengths: Lengths, as_image: AsImage | None = None
+    ) -> LongFilm:
         """Go on with a film whose state was saved."""
         film = cls(shot, state["first"], state["then"], state["switch"], state["seeds"], lengths, as_image)
         film.clips, film.tail = state["clips"], state["tail"]

@@ -46,8 +46,9 @@ def _as_input(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest):
 
 
 def _conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
-    if not (groups == 1 and _plain(stride, 1) and _plain(padding, 0) and _plain(dilation, 1)
-            and worth_onednn(input, weight)):  # fmt: skip
+    if not (
+        groups == 1 and _plain(stride, 1) and _plain(padding, 0) and _plain(dilation, 1) and worth_onednn(input, weight)
+    ):
         return torch.conv3d(input, weight, bias, stride, padding, dilation, groups)
     # Its activations stay in this layout from here on, so that only the first convolution of a pass rearranges them.
     input = input.contiguous(memory_format=torch.channels_last_3d)

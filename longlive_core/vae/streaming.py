@@ -169,8 +169,10 @@ def encode(module: nn.Module, pixels: Tensor, group: int | None = ENCODE_GROUP) 
     """
     frames, height, width = pixels.shape[2:]
     if frames % ENCODE_GROUP != 1 or height % 8 or width % 8:
-        raise ValueError(f"cannot encode {frames} frames of {width}x{height}: the VAE takes 1 + 4 n frames "
-                         "whose width and height are multiples of 8; trim or pad the clip")  # fmt: skip
+        raise ValueError(
+            f"cannot encode {frames} frames of {width}x{height}: the VAE takes 1 + 4 n frames "
+            "whose width and height are multiples of 8; trim or pad the clip"
+        )
     memory: Memory = {}
     pieces = [pixels] if group is None else [pixels[:, :, :1], *pixels[:, :, 1:].split(group, dim=2)]
     encoded = [_encode_piece(module, piece, memory) for piece in cancellable(pieces) if piece.shape[2]]

@@ -9,7 +9,6 @@ _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b?", re.IGNORE
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-
 def gigabytes(size: int) -> str:
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"

@@ -86,8 +86,9 @@ class ComfyClient:
             return response.read()
 
     def post(self, path: str, body: dict) -> Any:
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})  # fmt: skip
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return json.loads(response.read() or b"null")
@@ -96,8 +97,9 @@ class ComfyClient:
                 raise
             raise Rejected(json.loads(error.read())) from None
 
-    def run(self, prompt: dict, workflow: dict | None = None, on_event: OnEvent | None = None,
-            timeout: float = 1800.0) -> Run:  # fmt: skip
+    def run(
+        self, prompt: dict, workflow: dict | None = None, on_event: OnEvent | None = None, timeout: float = 1800.0
+    ) -> Run:
         """Queue a prompt (API format) and watch it to its end.
 
         Args:

@@ -45,8 +45,10 @@ def at(client, event: str, act: Callable, **least) -> Callable:
 def matches(kind: str, data: dict, event: str, least: dict) -> bool:
     if kind != event:
         return False
-    return all(data.get(name) == value if isinstance(value, str) else data.get(name, -1) >= value
-               for name, value in least.items())  # fmt: skip
+    return all(
+        data.get(name) == value if isinstance(value, str) else data.get(name, -1) >= value
+        for name, value in least.items()
+    )
 
 
 async def _json(data: dict):

@@ -70,6 +70,7 @@ def with_tiny_files(graph: dict) -> dict:
             inputs.update(TINY)
         if node["class_type"] == "LongLiveStreamSampler":
             inputs.update(TINY_SIZE, size="auto")
-        inputs.update({name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae"))
-                       if name in inputs})  # fmt: skip
+        inputs.update(
+            {name: TINY[part] for name, part in (("unet_name", "model"), ("vae_name", "vae")) if name in inputs}
+        )
     return graph

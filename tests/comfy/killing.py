@@ -51,11 +51,15 @@ class Kills:
         return done
 
     def as_json(self) -> dict:
-        return {"kills": len(self.done), "chunks there after each kill": self.done,
-                "chunks reported done before each kill": self.reported,
-                "chunks lost of those reported": max(max(0, said - there) for said, there in
-                                                     zip(self.reported, self.done, strict=True)),
-                "leftover files after each kill": self.leftovers}  # fmt: skip
+        return {
+            "kills": len(self.done),
+            "chunks there after each kill": self.done,
+            "chunks reported done before each kill": self.reported,
+            "chunks lost of those reported": max(
+                max(0, said - there) for said, there in zip(self.reported, self.done, strict=True)
+            ),
+            "leftover files after each kill": self.leftovers,
+        }
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -97,8 +101,9 @@ class CommandLine:
 
     def start(self) -> subprocess.Popen:
         with self.log.open("wb") as log:
-            return subprocess.Popen([sys.executable, "-u", *self.command], cwd=self.root, stdout=subprocess.PIPE,
-                                    stderr=log, text=True)  # fmt: skip
+            return subprocess.Popen(
+                [sys.executable, "-u", *self.command], cwd=self.root, stdout=subprocess.PIPE, stderr=log, text=True
+            )
 
     def reported(self) -> int:
         """Chunks that the progress bar of the last run had reported."""

@@ -15,8 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "scripts" / "launch_comfyui.py"
 PACK_NAME = "ComfyUI-LongLive"
-FOLDERS = ("models/diffusion_models", "models/vae", "models/loras", "models/text_encoders", "custom_nodes", "input",
-           "output", "temp", "user")  # fmt: skip
+FOLDERS = (
+    "models/diffusion_models",
+    "models/vae",
+    "models/loras",
+    "models/text_encoders",
+    "custom_nodes",
+    "input",
+    "output",
+    "temp",
+    "user",
+)
 NOT_COPIED = (".git", ".venv", ".comfyui", ".cache", "output", "__pycache__", ".pytest_cache", ".ruff_cache")
 START_DEADLINE = 900.0  # seconds; a loaded machine took 195 for a newer ComfyUI
 
@@ -60,9 +69,21 @@ class ComfyServer:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         place_pack(self.base / "custom_nodes" / PACK_NAME)
         database = (self.base / "user" / "comfyui.db").as_posix()
-        command = [sys.executable, str(LAUNCHER), str(folder), "--base-directory", str(self.base), "--port",
-                   str(self.port), "--disable-auto-launch", "--disable-api-nodes", "--database-url",
-                   f"sqlite:///{database}", *_device(), *self.arguments]  # fmt: skip
+        command = [
+            sys.executable,
+            str(LAUNCHER),
+            str(folder),
+            "--base-directory",
+            str(self.base),
+            "--port",
+            str(self.port),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            "--database-url",
+            f"sqlite:///{database}",
+            *_device(),
+            *self.arguments,
+        ]
         environment = {**os.environ, "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

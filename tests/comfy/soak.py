@@ -33,8 +33,14 @@ from .server import ComfyServer
 from .takes import STORY, story
 
 SEEDS = 5  # so few that films are met again
-PROMPTS = ("A red ball rolls.", "A blue cube sinks {cut}", "A star spins {keep}", "\u05db\u05d3\u05d5\u05e8 \u202eadom",
-           "an \x1b[31mescape\x07", "\U0001f468\u200d\U0001f469\u200d\U0001f467 dance {blend=1c}")  # fmt: skip
+PROMPTS = (
+    "A red ball rolls.",
+    "A blue cube sinks {cut}",
+    "A star spins {keep}",
+    "\u05db\u05d3\u05d5\u05e8 \u202eadom",
+    "an \x1b[31mescape\x07",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 dance {blend=1c}",
+)
 MOST_DEAF = 3
 DEADLINE = 600.0  # seconds for what is queued to end
 
@@ -77,8 +83,9 @@ class Visitor:
 
     def queue(self, graph: dict, client: str | None = None) -> None:
         prompt = str(uuid.uuid4())
-        self.connection.post("/prompt", {"prompt": graph, "client_id": client or self.connection.id,
-                                         "prompt_id": prompt})  # fmt: skip
+        self.connection.post(
+            "/prompt", {"prompt": graph, "client_id": client or self.connection.id, "prompt_id": prompt}
+        )
         self.graphs.append(graph)
         self.ids.append(prompt)
 
@@ -107,8 +114,14 @@ class Visitor:
 
 def queue(visitor: Visitor) -> None:
     rng = visitor.rng
-    visitor.queue(story(rng.randrange(SEEDS), rng.choice(("keep partial", "discard")), filename_prefix="soak",
-                        duration=rng.choice((5.1, 6.5, 9.0))))  # fmt: skip
+    visitor.queue(
+        story(
+            rng.randrange(SEEDS),
+            rng.choice(("keep partial", "discard")),
+            filename_prefix="soak",
+            duration=rng.choice((5.1, 6.5, 9.0)),
+        )
+    )
 
 
 def queue_endless(visitor: Visitor) -> None:

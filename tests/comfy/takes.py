@@ -37,8 +37,10 @@ def story(seed: int, on_cancel: str = "keep partial", **inputs) -> dict:
 
 
 def with_lora(graph: dict, name: str) -> dict:
-    node = {"class_type": "LoraLoaderModelOnly",
-            "inputs": {"model": [LOAD, 0], "lora_name": name, "strength_model": 1.0}}  # fmt: skip
+    node = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": [LOAD, 0], "lora_name": name, "strength_model": 1.0},
+    }
     graph[SAMPLER]["inputs"]["model"] = ["9", 0]
     return graph | {"9": node}
 

@@ -25,14 +25,20 @@ LORAS = wrong_files.loras(WIDTH)
 @pytest.fixture(scope="module", autouse=True)
 def wrong(server):
     """The wrong files, in the server's folders."""
-    folders = {"diffusion_models": wrong_files.MODELS, "vae": wrong_files.VAES, "loras": LORAS,
-               "text_encoders": wrong_files.TEXT_ENCODERS}  # fmt: skip
+    folders = {
+        "diffusion_models": wrong_files.MODELS,
+        "vae": wrong_files.VAES,
+        "loras": LORAS,
+        "text_encoders": wrong_files.TEXT_ENCODERS,
+    }
     for folder, files in folders.items():
         for name, (tensors, _) in files.items():
             save_file(tensors, server.base / "models" / folder / name)
     weights = load_file(weights_folder() / DIT_FILE)
-    vace = {"vace_patch_embedding.weight": torch.zeros(WIDTH, 96, 1, 2, 2),
-            "vace_blocks.0.before_proj.weight": torch.zeros(WIDTH, WIDTH)}  # fmt: skip
+    vace = {
+        "vace_patch_embedding.weight": torch.zeros(WIDTH, 96, 1, 2, 2),
+        "vace_blocks.0.before_proj.weight": torch.zeros(WIDTH, WIDTH),
+    }
     save_file({**weights, **vace}, server.base / "models" / "diffusion_models" / VACE)
     clip = {"text_model.encoder.layers.0.mlp.fc1.weight": torch.zeros(3072, 768)}  # enough for ComfyUI's loader
     save_file(clip, server.base / "models" / "text_encoders" / CLIP)
@@ -168,11 +174,16 @@ def test_missing_input_is_named(client, name, node):
 
 @pytest.mark.parametrize(
     "inputs, node, words",
-    [({"positions": "rope"}, SAMPLER, "rope"), ({"dtype": "int4"}, LOAD, "int4"),
-     ({"sink_policy": "frozen"}, SAMPLER, "frozen"), ({"chunk": 2}, SAMPLER, "chunk"),
-     ({"lora": "gone.safetensors"}, LOAD, "gone.safetensors"), ({"steps": "many"}, SAMPLER, "steps, many")],
+    [
+        ({"positions": "rope"}, SAMPLER, "rope"),
+        ({"dtype": "int4"}, LOAD, "int4"),
+        ({"sink_policy": "frozen"}, SAMPLER, "frozen"),
+        ({"chunk": 2}, SAMPLER, "chunk"),
+        ({"lora": "gone.safetensors"}, LOAD, "gone.safetensors"),
+        ({"steps": "many"}, SAMPLER, "steps, many"),
+    ],
     ids=["positions", "dtype", "sink policy", "chunk", "lora", "steps"],
-)  # fmt: skip
+)
 def test_value_that_no_longer_exists_is_named(client, inputs, node, words):
     """Forbids a choice of another version that is silently replaced."""
     (error,) = refusal(client, graphs.film(**inputs))[node]["errors"]

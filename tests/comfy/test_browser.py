@@ -19,8 +19,20 @@ WORDS = json.loads((graphs.WORKFLOWS.parent / "web" / "search_words.json").read_
 
 pytestmark = pytest.mark.comfy
 
-DEFAULTS = {"seed": 0, "size": "auto", "width": 0, "height": 0, "on_cancel": "keep partial", "steps": 4, "shift": 5,
-            "window": 12, "sink": 3, "sink_policy": "held", "chunk": 3, "positions": "auto"}  # fmt: skip
+DEFAULTS = {
+    "seed": 0,
+    "size": "auto",
+    "width": 0,
+    "height": 0,
+    "on_cancel": "keep partial",
+    "steps": 4,
+    "shift": 5,
+    "window": 12,
+    "sink": 3,
+    "sink_policy": "held",
+    "chunk": 3,
+    "positions": "auto",
+}
 
 # The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
@@ -273,12 +285,32 @@ QUEUE_ALONE = """async () => {
 
 def load_takes(*names: str) -> dict:
     """A workflow of Load Takes, saved with these names."""
-    nodes = [{"id": number, "type": "LongLiveLoadTake", "pos": [100, 200 * number], "size": [480, 90], "flags": {},
-              "order": 0, "mode": 0, "inputs": [], "properties": {}, "widgets_values": [name],
-              "outputs": [{"name": "TAKE", "type": "LONGLIVE_TAKE", "links": None}]}
-             for number, name in enumerate(names, 1)]  # fmt: skip
-    return {"last_node_id": len(names), "last_link_id": 0, "nodes": nodes, "links": [], "groups": [], "config": {},
-            "extra": {}, "version": 0.4}  # fmt: skip
+    nodes = [
+        {
+            "id": number,
+            "type": "LongLiveLoadTake",
+            "pos": [100, 200 * number],
+            "size": [480, 90],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "properties": {},
+            "widgets_values": [name],
+            "outputs": [{"name": "TAKE", "type": "LONGLIVE_TAKE", "links": None}],
+        }
+        for number, name in enumerate(names, 1)
+    ]
+    return {
+        "last_node_id": len(names),
+        "last_link_id": 0,
+        "nodes": nodes,
+        "links": [],
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
 
 
 def test_load_take_lists_what_is_stored(page, server, object_info):

@@ -53,8 +53,13 @@ def test_a_file_that_is_not_there_is_no_prompt(server, tmp_path):
 
 def test_no_server_is_told(tmp_path, server):
     """Forbids a traceback where the address is wrong."""
-    answer = subprocess.run([sys.executable, str(SCRIPT), "--server", "http://127.0.0.1:9", "0s A red ball"],
-                            cwd=tmp_path, capture_output=True, text=True, timeout=3000)  # fmt: skip
+    answer = subprocess.run(
+        [sys.executable, str(SCRIPT), "--server", "http://127.0.0.1:9", "0s A red ball"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+    )
     assert answer.returncode == 1
     assert "http://127.0.0.1:9" in answer.stderr
     assert "Traceback" not in answer.stderr

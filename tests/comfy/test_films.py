@@ -82,8 +82,10 @@ def test_extended_film_begins_with_the_first_one(client, shipped):
     assert longer["chunks"] == 2 * begun["chunks"]
     assert longer["rendered_chunks"] <= begun["chunks"]
     assert len(film.frames) == longer["frames"] == 12 * longer["chunks"] - 3
-    assert [s["text"] for s in longer["segments"]] == ["A red ball circles on a meadow.", "A blue ball circles on a "
-                                                       "meadow."]  # fmt: skip
+    assert [s["text"] for s in longer["segments"]] == [
+        "A red ball circles on a meadow.",
+        "A blue ball circles on a meadow.",
+    ]
     saved_image = run.outputs[graphs.of_kind(graph, "SaveImage")[0]]["images"][0]
     last = np.asarray(Image.open(io.BytesIO(client.view(saved_image))).convert("RGB"))
     to_last, to_first = (np.abs(last.astype(int) - film.frames[frame]).mean() for frame in (-1, 0))
@@ -174,8 +176,10 @@ def test_later_seed_reuses_the_timeline(client, short_film):
 def test_lora_changes_the_film(client, server, short_film):
     """Forbids a sampler that reads weights past ComfyUI's patches."""
     graph = graphs.film()
-    graph["9"] = {"class_type": "LoraLoaderModelOnly",
-                  "inputs": {"model": [LOAD, 0], "lora_name": LORA, "strength_model": 1.0}}  # fmt: skip
+    graph["9"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": [LOAD, 0], "lora_name": LORA, "strength_model": 1.0},
+    }
     graph[SAMPLER]["inputs"]["model"] = ["9", 0]
     run = client.run(graph)
     assert report_of(run)["rendered_chunks"] == 3
@@ -220,10 +224,13 @@ def test_pocket_clip_works_in_clip_text_encode(client):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"chunk": 1, "window": 6, "sink": 2}, {"window": -1, "sink": 0, "positions": "absolute"},
-     {"sink_policy": "refreshed", "steps": 2, "fps": 24.0}],
+    [
+        {"chunk": 1, "window": 6, "sink": 2},
+        {"window": -1, "sink": 0, "positions": "absolute"},
+        {"sink_policy": "refreshed", "steps": 2, "fps": 24.0},
+    ],
     ids=["frame-wise", "no window", "refreshed"],
-)  # fmt: skip
+)
 def test_advanced_settings(client, settings):
     """Forbids settings that nobody reads: each combination renders, at its own length."""
     run = client.run(graphs.film(**settings))

@@ -15,8 +15,19 @@ pytestmark = pytest.mark.comfy
 
 KINDS = {LOAD: "LongLiveLoad", TIMELINE: "LongLivePromptTimeline", SAMPLER: "LongLiveStreamSampler", SAVE: "SaveVideo"}
 # As programs have sent them so far: every input, and no size.
-EARLIER = {"seed": 21, "width": 64, "height": 48, "steps": 4, "shift": 5.0, "window": 12, "sink": 3,
-           "sink_policy": "held", "chunk": 3, "positions": "auto", "on_cancel": "keep partial"}  # fmt: skip
+EARLIER = {
+    "seed": 21,
+    "width": 64,
+    "height": 48,
+    "steps": 4,
+    "shift": 5.0,
+    "window": 12,
+    "sink": 3,
+    "sink_policy": "held",
+    "chunk": 3,
+    "positions": "auto",
+    "on_cancel": "keep partial",
+}
 
 
 def from_the_search_box(object_info: dict) -> dict:

@@ -16,8 +16,13 @@ def test_films_come_out_of_the_servers_step(tmp_path):
     found = read_json(tmp_path / "server.json")
     films = found["films"]
     assert code == 0, found
-    assert list(films) == ["UNETLoader and VAELoader", "the same again, from memory", "Load LongLive", "Quantize INT8",
-                           "cancel and resume"]  # fmt: skip
+    assert list(films) == [
+        "UNETLoader and VAELoader",
+        "the same again, from memory",
+        "Load LongLive",
+        "Quantize INT8",
+        "cancel and resume",
+    ]
     assert films["UNETLoader and VAELoader"]["frames counted in the MP4"] == 33
     assert films["UNETLoader and VAELoader"]["memory"]["main memory used GB"] > 0
     last = films["cancel and resume"]

@@ -34,8 +34,13 @@ def facts():
     if folder is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([sys.executable, str(INSIDE), str(folder), str(ROOT)], env=environment, capture_output=True,
-                         text=True, encoding="utf-8")  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, str(INSIDE), str(folder), str(ROOT)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -96,8 +101,13 @@ def test_an_int8_file_loads_as_a_model(facts, same):
 
 def test_what_would_be_lost_is_refused(facts):
     """Forbids LoRAs and replacements that vanish without a word, and quantising twice."""
-    words = {"twice": "quantised already", "replaced part": "self_attn.forward", "injection": "bypass_lora",
-             "compiled": "compiled blocks", "scheduled LoRA": "before Quantize INT8"}  # fmt: skip
+    words = {
+        "twice": "quantised already",
+        "replaced part": "self_attn.forward",
+        "injection": "bypass_lora",
+        "compiled": "compiled blocks",
+        "scheduled LoRA": "before Quantize INT8",
+    }
     refused = facts["refused"]
     assert refused.keys() <= words.keys() and len(refused) >= 4
     assert [name for name in refused if words[name] not in refused[name]] == []

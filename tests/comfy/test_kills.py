@@ -46,10 +46,14 @@ def results():
     if "LONGLIVE_RESULTS" in os.environ and found:
         import torch
 
-        facts = {"date": datetime.date.today().isoformat(), "python": platform.python_version(),
-                 "torch": torch.__version__, "system": platform.system(),
-                 "command": "LONGLIVE_SOAK=1 LONGLIVE_RESULTS=docs/results python -m pytest tests/comfy/test_kills.py",
-                 "film": f"tiny random model, 64x48, float32, {CHUNKS} chunks, three prompts"}  # fmt: skip
+        facts = {
+            "date": datetime.date.today().isoformat(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "system": platform.system(),
+            "command": "LONGLIVE_SOAK=1 LONGLIVE_RESULTS=docs/results python -m pytest tests/comfy/test_kills.py",
+            "film": f"tiny random model, 64x48, float32, {CHUNKS} chunks, three prompts",
+        }
         path = Path(os.environ["LONGLIVE_RESULTS"]) / "takes_kills.json"
         before = json.loads(path.read_text()) if path.is_file() else {}
         text = json.dumps({**before, **facts, **found}, indent=1)
@@ -59,9 +63,17 @@ def results():
 def render_command(base: Path, store: Path, film: Path) -> CommandLine:
     script = film.with_suffix(".txt")
     script.write_text(STORY)
-    options = {"-o": film, "--takes": store, "--duration": SECONDS, "--seed": 5, "--width": 64, "--height": 48,
-               "--dtype": "fp32", "--model": base / "models" / "diffusion_models" / TINY_DIT,
-               "--vae": base / "models" / "vae" / TINY_VAE}  # fmt: skip
+    options = {
+        "-o": film,
+        "--takes": store,
+        "--duration": SECONDS,
+        "--seed": 5,
+        "--width": 64,
+        "--height": 48,
+        "--dtype": "fp32",
+        "--model": base / "models" / "diffusion_models" / TINY_DIT,
+        "--vae": base / "models" / "vae" / TINY_VAE,
+    }
     command = ["-m", "longlive_core", "render", str(script)]
     command += [str(part) for option in options.items() for part in option]
     return CommandLine(command, ROOT, film.with_suffix(".log"))
@@ -95,8 +107,11 @@ def test_the_command_line_loses_nothing_to_kills(tmp_path, results):
     left = days_later(store)
     assert not left
     assert 0 < found.done[-1] < CHUNKS
-    results["command line"] = {**found.as_json(), "finished film": "equal to an uninterrupted one, frame by frame",
-                               "leftover files two days later": len(left)}  # fmt: skip
+    results["command line"] = {
+        **found.as_json(),
+        "finished film": "equal to an uninterrupted one, frame by frame",
+        "leftover files two days later": len(left),
+    }
 
 
 class Server:
@@ -167,5 +182,8 @@ def test_a_server_loses_nothing_to_kills(tmp_path, results):
     assert contents(server.store).items() >= whole.items()
     left = days_later(server.store)
     assert not left
-    results["ComfyUI server"] = {**found.as_json(), "finished film": "equal to an uninterrupted one, frame by frame",
-                                  "leftover files two days later": len(left)}  # fmt: skip
+    results["ComfyUI server"] = {
+        **found.as_json(),
+        "finished film": "equal to an uninterrupted one, frame by frame",
+        "leftover files two days later": len(left),
+    }

@@ -8,8 +8,15 @@ import pytest
 pytestmark = pytest.mark.comfy
 
 PICTURE_BYTES = 60_000
-OURS = ("LongLiveLoad", "LongLivePromptTimeline", "LongLiveStreamSampler", "LongLiveQuantizeINT8", "LongLiveTakeFrames",
-        "LongLiveLoadTake", "LongLiveBranchTake")  # fmt: skip
+OURS = (
+    "LongLiveLoad",
+    "LongLivePromptTimeline",
+    "LongLiveStreamSampler",
+    "LongLiveQuantizeINT8",
+    "LongLiveTakeFrames",
+    "LongLiveLoadTake",
+    "LongLiveBranchTake",
+)
 
 
 @pytest.mark.parametrize("node", OURS)

@@ -45,10 +45,19 @@ def prompt(**fields) -> bytes:
 
 
 UNKNOWN_IDS = {
-    "no such node": "99", "upwards": "..%2F..", "upwards twice": "..%2F..%2F..%2Fetc%2Fpasswd", "backwards": "..%5C..",
-    "absolute": "%2Fetc%2Fpasswd", "long": "a" * 4000, "unicode": urllib.parse.quote("Фильм 🎬"), "NUL": "%00",
-    "no such take": "0" * 12, "a take in capitals": "ABCDEF012345", "a line break": "3%0A", "dots": "...",
-}  # fmt: skip
+    "no such node": "99",
+    "upwards": "..%2F..",
+    "upwards twice": "..%2F..%2F..%2Fetc%2Fpasswd",
+    "backwards": "..%5C..",
+    "absolute": "%2Fetc%2Fpasswd",
+    "long": "a" * 4000,
+    "unicode": urllib.parse.quote("Фильм 🎬"),
+    "NUL": "%00",
+    "no such take": "0" * 12,
+    "a take in capitals": "ABCDEF012345",
+    "a line break": "3%0A",
+    "dots": "...",
+}
 
 BODIES = {
     "no JSON": (b"{text", 400, "not valid JSON"),
@@ -92,40 +101,61 @@ BODIES = {
     "number for transition": (prompt(transition=1), 400, '"transition" is'),
     "transition and option": (prompt(text="a {keep}", transition="cut"), 400, "contradict"),
 }
-TYPES = {"form": "application/x-www-form-urlencoded", "text": "text/plain", "files": "multipart/form-data; boundary=x",
-         "none": "", "JSON of another kind": "application/ld+json", "Latin 1": "application/json; charset=latin-1"}
+TYPES = {
+    "form": "application/x-www-form-urlencoded",
+    "text": "text/plain",
+    "files": "multipart/form-data; boundary=x",
+    "none": "",
+    "JSON of another kind": "application/ld+json",
+    "Latin 1": "application/json; charset=latin-1",
+}
 CALLERS = {
-    "another page": ({"Origin": "http://evil.example"}, 403), "no origin": ({"Origin": "null"}, 403),
-    "a file": ({"Origin": "file://"}, 403), "another port": ({"Origin": "http://127.0.0.1:1"}, 403),
-    "no port": ({"Origin": "http://127.0.0.1"}, 403), "a form or a link": ({"Sec-Fetch-Site": "cross-site"}, 403),
+    "another page": ({"Origin": "http://evil.example"}, 403),
+    "no origin": ({"Origin": "null"}, 403),
+    "a file": ({"Origin": "file://"}, 403),
+    "another port": ({"Origin": "http://127.0.0.1:1"}, 403),
+    "no port": ({"Origin": "http://127.0.0.1"}, 403),
+    "a form or a link": ({"Sec-Fetch-Site": "cross-site"}, 403),
     "a rebound name": ({"Host": "evil.example"}, 403),
     "a rebound name's own page": ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
     "a forwarded name": ({"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1"}, 403),
     "an address of the network": ({"Host": "192.168.1.5:8188", "Origin": "http://evil.example"}, 403),
-    "no name": ({"Host": "x@127.0.0.1"}, 400), "a broken body": ({"Content-Encoding": "gzip"}, 400),
-}  # fmt: skip
+    "no name": ({"Host": "x@127.0.0.1"}, 400),
+    "a broken body": ({"Content-Encoding": "gzip"}, 400),
+}
 BOMB = gzip.compress(b" " * 30_000_000)
 METHODS = {
-    "GET prompt": ("GET", PROMPT), "GET finish": ("GET", FINISH),
-    "POST status": ("POST", f"{LIVE}/{SAMPLER}/status"), "POST takes": ("POST", "/longlive/takes"),
-    "DELETE takes": ("DELETE", "/longlive/takes"), "PUT prompt": ("PUT", PROMPT), "DELETE prompt": ("DELETE", PROMPT),
-}  # fmt: skip
+    "GET prompt": ("GET", PROMPT),
+    "GET finish": ("GET", FINISH),
+    "POST status": ("POST", f"{LIVE}/{SAMPLER}/status"),
+    "POST takes": ("POST", "/longlive/takes"),
+    "DELETE takes": ("DELETE", "/longlive/takes"),
+    "PUT prompt": ("PUT", PROMPT),
+    "DELETE prompt": ("DELETE", PROMPT),
+}
 
 
 def hostile(url: str) -> dict:
     """Every request once, to a film that is being rendered: answers by what and name."""
     answers = {("body", name): ask(url, PROMPT, body) for name, (body, _, _) in BODIES.items()}
     for name, kind in TYPES.items():
-        answers["type", name] = [ask(url, PROMPT, prompt(), headers={"Content-Type": kind}),
-                                 ask(url, FINISH, b"{}", headers={"Content-Type": kind})]  # fmt: skip
+        answers["type", name] = [
+            ask(url, PROMPT, prompt(), headers={"Content-Type": kind}),
+            ask(url, FINISH, b"{}", headers={"Content-Type": kind}),
+        ]
     for name, (method, path) in METHODS.items():
         answers["method", name] = ask(url, path, b"{}" if method != "GET" else None, method)
     for name, film in UNKNOWN_IDS.items():
-        answers["id", name] = [ask(url, f"{LIVE}/{film}/status"), ask(url, f"{LIVE}/{film}/prompt", prompt()),
-                               ask(url, f"{LIVE}/{film}/finish", b"{}")]  # fmt: skip
+        answers["id", name] = [
+            ask(url, f"{LIVE}/{film}/status"),
+            ask(url, f"{LIVE}/{film}/prompt", prompt()),
+            ask(url, f"{LIVE}/{film}/finish", b"{}"),
+        ]
     for name, (headers, _) in CALLERS.items():
-        answers["caller", name] = [ask(url, PROMPT, prompt(), headers={**JSON, **headers}),
-                                   ask(url, f"/api{FINISH}", b"{}", headers={**JSON, **headers})]  # fmt: skip
+        answers["caller", name] = [
+            ask(url, PROMPT, prompt(), headers={**JSON, **headers}),
+            ask(url, f"/api{FINISH}", b"{}", headers={**JSON, **headers}),
+        ]
     answers["bomb", ""] = ask(url, PROMPT, BOMB, headers={**JSON, "Content-Encoding": "gzip"})
     page = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
     answers["own page", ""] = ask(url, f"/api{LIVE}/{SAMPLER}/status", headers=page)
@@ -136,9 +166,15 @@ def hostile(url: str) -> dict:
 def files_of(server) -> set:
     """All files of the server's, but for the films and logs that it writes itself."""
     own = (server.base / "temp", server.base / "output" / "longlive", server.base / "user")
-    return {path for path in server.base.rglob("*") if not path.is_symlink() and not path.is_relative_to(own[0])
-            and not path.is_relative_to(own[1]) and not path.is_relative_to(own[2])
-            and "custom_nodes" not in path.parts}  # fmt: skip
+    return {
+        path
+        for path in server.base.rglob("*")
+        if not path.is_symlink()
+        and not path.is_relative_to(own[0])
+        and not path.is_relative_to(own[1])
+        and not path.is_relative_to(own[2])
+        and "custom_nodes" not in path.parts
+    }
 
 
 @pytest.fixture(scope="module")

@@ -76,8 +76,9 @@ def test_memory_does_not_grow_with_the_jobs(new_server):
     server, held = new_server("jobs"), {}
     with ComfyClient(server.url) as client:
         for job in range(1, JOBS + 1):
-            run = client.run(graphs.film(graphs.POCKET, duration=1.0, text="0s A red ball bounces.", seed=job,
-                                         width=64, height=48))  # fmt: skip
+            run = client.run(
+                graphs.film(graphs.POCKET, duration=1.0, text="0s A red ball bounces.", seed=job, width=64, height=48)
+            )
             assert run.status == "execution_success", run.error
             if job % SETTLED == 0:
                 held[job] = memory(server, "VmRSS")
@@ -107,9 +108,17 @@ def command_line(folder: Path, film: Path, seed: int, models: Path) -> subproces
     """The story on the command line, kept in `folder`."""
     script = film.with_suffix(".txt")
     script.write_text(STORY)
-    options = {"-o": film, "--takes": folder, "--duration": 8, "--seed": seed, "--width": 64, "--height": 48,
-               "--dtype": "fp32", "--model": models / "diffusion_models" / TINY_DIT,
-               "--vae": models / "vae" / TINY_VAE}  # fmt: skip
+    options = {
+        "-o": film,
+        "--takes": folder,
+        "--duration": 8,
+        "--seed": seed,
+        "--width": 64,
+        "--height": 48,
+        "--dtype": "fp32",
+        "--model": models / "diffusion_models" / TINY_DIT,
+        "--vae": models / "vae" / TINY_VAE,
+    }
     command = [sys.executable, "-m", "longlive_core", "render", str(script)]
     command += [str(part) for option in options.items() for part in option]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)

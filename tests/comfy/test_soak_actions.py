@@ -41,8 +41,10 @@ HANDLES_MORE, THREADS_MORE = 3, 3
 LONG, LONG_SECONDS = "0s A red ball bounces on a meadow.", 90.0  # 121 chunks, some 1500 messages
 MOST_WAITING = 1100  # a film is silent from 1000 on; ComfyUI has some words of its own
 # What films may end with where others fill the disk, remove takes and cancel. Everything else is a fault.
-EXPECTED = re.compile(r"done|cancelled|NotEnoughDisk: |.*No space left on device"
-                      r"|TakeError: (?:cannot write|take ... is being rendered by another)")  # fmt: skip
+EXPECTED = re.compile(
+    r"done|cancelled|NotEnoughDisk: |.*No space left on device"
+    r"|TakeError: (?:cannot write|take ... is being rendered by another)"
+)
 
 
 @pytest.fixture
@@ -124,9 +126,11 @@ def test_nothing_is_left(own_server):
         "held after the warm-up": {**asdict(first), "memory": f"{first.memory / MIB:.0f} MiB"},
         "held at the end": {**asdict(last), "memory": f"{last.memory / MIB:.0f} MiB"},
         "films in ComfyUI's temporary folder (it empties that when it starts)": len(temporary(server)),
-        "leftovers": asdict(leftovers), "leftovers when all takes are removed": asdict(after),
-        "takes that cannot be read": lost, "errors in the log": tracebacks(server.log),
-    }  # fmt: skip
+        "leftovers": asdict(leftovers),
+        "leftovers when all takes are removed": asdict(after),
+        "takes that cannot be read": lost,
+        "errors in the log": tracebacks(server.log),
+    }
     print(json.dumps(result, indent=1, ensure_ascii=False))
     _write(server, result)
     assert np.array_equal(before, again)
@@ -160,8 +164,11 @@ def test_a_client_that_stops_reading(own_server):
         waits_for(lambda: other.ids[-1] in server.get("/history"))
         (run,) = server.get(f"/history/{other.ids[-1]}").values()
         assert run["status"]["status_str"] == "success", run["status"]
-        rendered[part] = {"messages heard": other.heard - heard, "messages waiting": server.get(WAITING)["waiting"],
-                          "memory": f"{(Held.of(own_server).memory - memory) / MIB:+.0f} MiB"}  # fmt: skip
+        rendered[part] = {
+            "messages heard": other.heard - heard,
+            "messages waiting": server.get(WAITING)["waiting"],
+            "memory": f"{(Held.of(own_server).memory - memory) / MIB:+.0f} MiB",
+        }
     waiting, heard = rendered["while one does not read"]["messages waiting"], other.heard
     deaf.close()
     waits_for(lambda: not server.get(WAITING)["waiting"] and other.heard - heard >= waiting // 2)
@@ -179,13 +186,18 @@ def _write(server: ComfyServer, result: dict) -> None:
     import torch
 
     facts = {
-        "date": datetime.date.today().isoformat(), "python": platform.python_version(), "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
         "system": platform.system(),
         "command": "LONGLIVE_SOAK=1 LONGLIVE_RESULTS=docs/results python -m pytest tests/comfy/test_soak_actions.py",
         "film": "tiny random model, 64x48, float32",
         "server": f"ComfyUI {version}; films and takes on a disk of {DISK}, takes limited to {LIMIT}",
-        "seconds": SECONDS, "clients": VISITORS, "seed": SEED, "warm-up": f"{WARM} actions",
-    }  # fmt: skip
+        "seconds": SECONDS,
+        "clients": VISITORS,
+        "seed": SEED,
+        "warm-up": f"{WARM} actions",
+    }
     path = Path(os.environ["LONGLIVE_RESULTS"]) / "takes_soak.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     path.write_text(json.dumps({**before, **facts, **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

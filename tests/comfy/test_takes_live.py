@@ -49,8 +49,10 @@ def fresh(server):
 def test_a_prompt_typed_now_is_in_the_timeline(client, server, transition):
     """Forbids a film that nobody can make again, and a later queue that takes it for the one its inputs ask for."""
     answers = []
-    run = client.run(story(SEED, text=STORY.splitlines()[0]), on_event=steering(
-        client, answers, ("prompt", {"text": NEW, "transition": transition})))  # fmt: skip
+    run = client.run(
+        story(SEED, text=STORY.splitlines()[0]),
+        on_event=steering(client, answers, ("prompt", {"text": NEW, "transition": transition})),
+    )
     chunk, made, manifest = answers[0]["chunk"], frames(client, run), manifest_of(server, run)
     option = "" if transition == "recache" else f" {{{transition}}}"
     assert 2 <= chunk < CHUNKS and manifest.timeline.splitlines()[1] == f"{chunk}c {NEW}{option}"
@@ -126,8 +128,10 @@ def test_events_tell_the_client_that_queued_and_nobody_else(client, server):
 def until_own_end(client) -> set[str]:
     """Kinds of all messages that a client got up to the end of a prompt that it queues now."""
     prompt_id, kinds = str(uuid.uuid4()), set()
-    graph = {"1": {"class_type": "PrimitiveString", "inputs": {"value": prompt_id}},
-             "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}  # fmt: skip
+    graph = {
+        "1": {"class_type": "PrimitiveString", "inputs": {"value": prompt_id}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
     client.post("/prompt", {"prompt": graph, "client_id": client.id, "prompt_id": prompt_id})
     while True:
         message = client.socket.recv()

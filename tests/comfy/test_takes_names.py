@@ -19,10 +19,30 @@ def render(server, tmp_path, capsys):
 
     def render() -> tuple[np.ndarray, str]:
         path, folder, models = tmp_path / "film.mp4", store_of(server).folder, server.base / "models"
-        words = ["render", STORY, "-o", path, "--duration", SECONDS, "--seed", SEED, "--dtype", "fp32",
-                 "--device", "cpu", "--width", SIZE["width"], "--height", SIZE["height"],
-                 "--takes", folder,
-                 "--model", models / "diffusion_models" / TINY_DIT, "--vae", models / "vae" / TINY_VAE]  # fmt: skip
+        words = [
+            "render",
+            STORY,
+            "-o",
+            path,
+            "--duration",
+            SECONDS,
+            "--seed",
+            SEED,
+            "--dtype",
+            "fp32",
+            "--device",
+            "cpu",
+            "--width",
+            SIZE["width"],
+            "--height",
+            SIZE["height"],
+            "--takes",
+            folder,
+            "--model",
+            models / "diffusion_models" / TINY_DIT,
+            "--vae",
+            models / "vae" / TINY_VAE,
+        ]
         assert cli.main([str(word) for word in words]) == 0
         return films.read(path.read_bytes()).frames, "".join(capsys.readouterr())
 

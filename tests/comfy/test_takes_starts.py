@@ -124,8 +124,10 @@ def test_a_picture_and_its_latents_begin_a_film(client, server):
 
 def test_load_take_takes_the_newest(client, server):
     """Forbids a result that ComfyUI remembers from before another take came."""
-    graph = {"30": {"class_type": "LongLiveLoadTake", "inputs": {"name": "newest"}},
-             "31": {"class_type": "PreviewAny", "inputs": {"source": ["30", 0]}}}  # fmt: skip
+    graph = {
+        "30": {"class_type": "LongLiveLoadTake", "inputs": {"name": "newest"}},
+        "31": {"class_type": "PreviewAny", "inputs": {"source": ["30", 0]}},
+    }
     assert "there is no take yet" in client.run(graph).error
     for seed in (SEED, SEED + 1):
         made = client.run(story(seed, text="0s A ball", duration=1.0))

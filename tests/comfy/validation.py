@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 
 NOT_FILES = "none", "from the model"  # choices of Load LongLive's lists that every machine has
 FILE_INPUTS = {
-    ("LongLiveLoad", "model"), ("LongLiveLoad", "lora"), ("LongLiveLoad", "text_encoder"), ("LongLiveLoad", "vae"),
-    ("UNETLoader", "unet_name"), ("CLIPLoader", "clip_name"), ("VAELoader", "vae_name"),
+    ("LongLiveLoad", "model"),
+    ("LongLiveLoad", "lora"),
+    ("LongLiveLoad", "text_encoder"),
+    ("LongLiveLoad", "vae"),
+    ("UNETLoader", "unet_name"),
+    ("CLIPLoader", "clip_name"),
+    ("VAELoader", "vae_name"),
     ("LoraLoaderModelOnly", "lora_name"),
-}  # fmt: skip
+}
 BROWSER_ONLY = ("MarkdownNote",)
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 SCALARS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
@@ -38,9 +43,11 @@ def problems(graph: dict[str, dict], object_info: dict[str, dict]) -> list[str]:
 def files_of(graph: dict[str, dict]) -> set[str]:
     """The names of files that a workflow asks for."""
     chosen = {
-        entry["inputs"][name] for entry in graph.values() for kind, name in FILE_INPUTS
+        entry["inputs"][name]
+        for entry in graph.values()
+        for kind, name in FILE_INPUTS
         if entry["class_type"] == kind and name in entry["inputs"]
-    }  # fmt: skip
+    }
     return {name for name in chosen if name not in NOT_FILES and not name.endswith("(built-in)")}
 
 

@@ -28,8 +28,11 @@ class Memory:
     @contextlib.contextmanager
     def used(self):
         """While this lasts, a chunk that was made before is not computed again, but is stored again."""
-        make_latents, decode, encode = (rendering._Rendering._latents, rendering._Rendering._decode,
-                                        rendering.encode_unit)  # fmt: skip
+        make_latents, decode, encode = (
+            rendering._Rendering._latents,
+            rendering._Rendering._decode,
+            rendering.encode_unit,
+        )
 
         def latents(self_, chunk):
             return self._once(self.latents, self_.take.manifest.keys[chunk], lambda: make_latents(self_, chunk))
@@ -91,8 +94,16 @@ class Site:
             takes.append(changed)
 
         with contextlib.suppress(Stop):
-            rendering.render_take(takes[0], self.studio.model, self.studio.decoder, self.studio.contexts.__getitem__,
-                                  lambda take: {}, on_chunk, live=controls, on_take=on_take)  # fmt: skip
+            rendering.render_take(
+                takes[0],
+                self.studio.model,
+                self.studio.decoder,
+                self.studio.contexts.__getitem__,
+                lambda take: {},
+                on_chunk,
+                live=controls,
+                on_take=on_take,
+            )
             for former in takes[:-1]:
                 self.say("gone", former.id)
             self.say("finished", takes[-1].id, takes[-1].film_path.read_bytes())
@@ -151,10 +162,13 @@ class Found:
         takes = {take.id: tuple(take.keys) for take in listed if isinstance(take, Manifest)}
         names = {path.name: path.read_bytes() for path in folder.glob("chunks/*/*") if path.suffix != ".tmp"}
         films = {take: store.take_folder(take) / "film.mp4" for take in takes}
-        return cls(takes, [str(take) for take in listed if not isinstance(take, Manifest)],
-                   {name for name, content in names.items() if whole.get(name) == content},
-                   {name for name, content in names.items() if whole.get(name) != content},
-                   {take: path.read_bytes() for take, path in films.items() if path.is_file()})  # fmt: skip
+        return cls(
+            takes,
+            [str(take) for take in listed if not isinstance(take, Manifest)],
+            {name for name, content in names.items() if whole.get(name) == content},
+            {name for name, content in names.items() if whole.get(name) != content},
+            {take: path.read_bytes() for take, path in films.items() if path.is_file()},
+        )
 
     def has(self, key: str) -> bool:
         """Whether latents and unit of a chunk are there and whole."""

@@ -165,8 +165,11 @@ class Crash:
         self.said = [op.said for op in ops if isinstance(op, Mark)]
         names = [(number, op) for number, op in enumerate(ops) if isinstance(op, Names)]
         self._names = [op for _, op in names]
-        self._lossy = [place for place, (number, op) in enumerate(names)
-                       if not any(synced.get(folder, -1) > number for folder, _, _ in op.changes)]  # fmt: skip
+        self._lossy = [
+            place
+            for place, (number, op) in enumerate(names)
+            if not any(synced.get(folder, -1) > number for folder, _, _ in op.changes)
+        ]
         self._versions = {file: _versions(ops, file, synced.get(file, -1)) for file in log._files}
         named = self._may_be_named()
         self._torn = [file for file, versions in self._versions.items() if len(versions) > 1 and file in named]
@@ -205,7 +208,8 @@ class Crash:
     def _all(self) -> Iterator[tuple]:
         yield from itertools.product(
             itertools.product((True, False), repeat=len(self._lossy)),
-            itertools.product(*(range(len(self._versions[file])) for file in self._torn)))  # fmt: skip
+            itertools.product(*(range(len(self._versions[file])) for file in self._torn)),
+        )
 
     def _sample(self, limit: int, chance: random.Random) -> Iterator[tuple]:
         names, most = len(self._lossy), max((len(self._versions[file]) for file in self._torn), default=1)
@@ -213,13 +217,18 @@ class Crash:
         plain = [((kept,) * names, versions) for kept in (True, False) for versions in alike]
         yield plain.pop(0)
         yield plain.pop(most) if most > 1 else plain.pop()
-        plain += [(tuple(kept == (name == alone) for name in range(names)), chance.choice(alike))
-                  for alone in range(names) for kept in (True, False)]  # fmt: skip
+        plain += [
+            (tuple(kept == (name == alone) for name in range(names)), chance.choice(alike))
+            for alone in range(names)
+            for kept in (True, False)
+        ]
         plain = chance.sample(plain, min(len(plain), (limit - 2) // 2))
         yield from plain
         for _ in range(limit - 2 - len(plain)):
-            yield (tuple(chance.random() < 0.5 for _ in range(names)),
-                   tuple(chance.randrange(len(self._versions[file])) for file in self._torn))  # fmt: skip
+            yield (
+                tuple(chance.random() < 0.5 for _ in range(names)),
+                tuple(chance.randrange(len(self._versions[file])) for file in self._torn),
+            )
 
     def _state(self, kept: tuple[bool, ...], versions: tuple[int, ...]) -> State:
         lost = {name for name, there in zip(self._lossy, kept, strict=True) if not there}
@@ -290,8 +299,10 @@ def _walk(folders, content_of, is_file=None) -> dict[str, bytes | None]:
 
 def read(folder: Path) -> dict[str, bytes | None]:
     """What a folder holds."""
-    return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
-            for path in sorted(folder.rglob("*"))}  # fmt: skip
+    return {
+        path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def write(folder: Path, state: State) -> None:

@@ -193,8 +193,9 @@ class _Recorder:
 
     fdatasync = fsync
 
-    def open_file(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True,
-                  opener=None):  # fmt: skip
+    def open_file(
+        self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None
+    ):
         """As the built-in `open`."""
         known = file in self.open_nodes if isinstance(file, int) else self.place(file) is not None
         if not known or not set(mode) & set("wax+"):
@@ -236,5 +237,20 @@ class _Raw(io.FileIO):
         super().close()
 
 
-_NAMES = ("mkdir", "unlink", "remove", "rmdir", "rename", "replace", "link", "open", "close", "write", "truncate",
-          "ftruncate", "fsync", "fdatasync", "sendfile")  # fmt: skip
+_NAMES = (
+    "mkdir",
+    "unlink",
+    "remove",
+    "rmdir",
+    "rename",
+    "replace",
+    "link",
+    "open",
+    "close",
+    "write",
+    "truncate",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "sendfile",
+)

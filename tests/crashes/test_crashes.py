@@ -48,8 +48,10 @@ def whole(site, tmp_path):
     """Contents of the files of all chunks that the tests make, by name; and the finished films by timeline."""
     (tmp_path / "whole").mkdir()
     there = Site(site.studio, tmp_path / "whole")
-    films = {text: there.render(text, chunks).film_path.read_bytes()
-             for text, chunks in ((FILM, CHUNKS), (OTHER, CHUNKS), (ALONE, 1))}  # fmt: skip
+    films = {
+        text: there.render(text, chunks).film_path.read_bytes()
+        for text, chunks in ((FILM, CHUNKS), (OTHER, CHUNKS), (ALONE, 1))
+    }
     return {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("store/chunks/*/*")}, films
 
 
@@ -61,8 +63,10 @@ def every_crash(site, tmp_path, whole, memory, monkeypatch):
         crashes = Crashes(site.studio, tmp_path / "states", *whole, log, memory)
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of what is checked: no power fails in the test
         crashes.run(films)
-        faults = [f"after operation {after - log.first} of {len(log.ops) - log.first}: {fault}"
-                  for fault, after in crashes.faults.items()]  # fmt: skip
+        faults = [
+            f"after operation {after - log.first} of {len(log.ops) - log.first}: {fault}"
+            for fault, after in crashes.faults.items()
+        ]
         assert not faults, "\n".join(faults[:40])
 
     return check
@@ -96,8 +100,10 @@ class Crashes:
                     self.faults.setdefault(fault, after)
             if until is not None and any(re.search(until, fault) for fault in self.faults):
                 return
-        print(f"{len(self.log.ops) - self.log.first} operations, {crashes} crashes, {len(self.found)} states, of which "
-              f"{len(self.used)} were used; of {sampled} moments a sample")  # fmt: skip
+        print(
+            f"{len(self.log.ops) - self.log.first} operations, {crashes} crashes, {len(self.found)} states, of which "
+            f"{len(self.used)} were used; of {sampled} moments a sample"
+        )
 
     def _faults(self, state, said, films) -> set[str]:
         key, faults = frozenset(state.items()), set()
@@ -105,8 +111,11 @@ class Crashes:
             site = Site(self.studio, self.folder / str(len(self.found)))
             folder = rebuilt(site.folder, state)
             self.found[key] = Found.of(folder, self.chunks)
-            faults |= {f"a spoilt film: {path}" for path, content in state.items()
-                       if path.endswith("/film.mp4") and content not in self.shown}  # fmt: skip
+            faults |= {
+                f"a spoilt film: {path}"
+                for path, content in state.items()
+                if path.endswith("/film.mp4") and content not in self.shown
+            }
             if films is not None and (read := _read(state)) not in self.used:
                 self.used.add(read)
                 faults |= self._used(site, folder, films)
@@ -118,8 +127,11 @@ class Crashes:
         chunks = frozenset(path.name for path in folder.glob("chunks/*/*.*") if path.suffix != ".tmp")
         self.memory.remembers = chunks in self.computed  # each set of chunks once with all its numbers
         self.computed.add(chunks)
-        faults = {f"another film: {text!r}" for text, chunks in films
-                  if site.render(text, chunks).film_path.read_bytes() != self.films[text]}  # fmt: skip
+        faults = {
+            f"another film: {text!r}"
+            for text, chunks in films
+            if site.render(text, chunks).film_path.read_bytes() != self.films[text]
+        }
         self.memory.remembers = True
         now = Found.of(folder, self.chunks)
         faults |= {f"after continuing: {fault}" for fault in now.faults(Reported.of(site.said))}
@@ -128,9 +140,11 @@ class Crashes:
 
 def _read(state) -> frozenset:
     """A state without what nobody reads: locks, empty folders of chunks, and the bytes of unfinished files."""
-    return frozenset((path, b"" if path.endswith((".tmp", ".part", "/growing.mp4")) else content)
-                     for path, content in state.items()
-                     if not path.endswith(".lock") and not (content is None and "/chunks/" in path))  # fmt: skip
+    return frozenset(
+        (path, b"" if path.endswith((".tmp", ".part", "/growing.mp4")) else content)
+        for path, content in state.items()
+        if not path.endswith(".lock") and not (content is None and "/chunks/" in path)
+    )
 
 
 def _kind(name: str) -> str:
@@ -204,12 +218,15 @@ def test_an_eviction(site, every_crash):
 # --- that it finds what it is for
 
 
-@pytest.mark.parametrize(("where", "name", "fault"), [
-    (disk, "sync_folder", "was reported done and is lost"),
-    (durable, "sync_folder", "was begun and is not listed"),
-    (video, "sync_file", "a spoilt film"),
-    (video, "sync_folder", "the finished film of take .* is not what it was"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("where", "name", "fault"),
+    [
+        (disk, "sync_folder", "was reported done and is lost"),
+        (durable, "sync_folder", "was begun and is not listed"),
+        (video, "sync_file", "a spoilt film"),
+        (video, "sync_folder", "the finished film of take .* is not what it was"),
+    ],
+)
 def test_a_render_that_does_not_sync_is_found_out(where, name, fault, site, tmp_path, whole, memory, monkeypatch):
     """Forbids an enumeration that passes whatever the code does."""
     monkeypatch.setattr(where, name, lambda path: None)

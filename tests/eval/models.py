@@ -20,8 +20,14 @@ def save_clip(folder):
     """A CLIP model for pictures of 32 pixels, which knows four words."""
     torch.manual_seed(0)
     words = ["<pad>", "<unk>", "red", "blue", "ball", "star", "<s>", "</s>"]
-    text = {**_LAYERS, "vocab_size": len(words), "max_position_embeddings": LONGEST, "pad_token_id": 0,
-            "bos_token_id": 6, "eos_token_id": 7}  # fmt: skip
+    text = {
+        **_LAYERS,
+        "vocab_size": len(words),
+        "max_position_embeddings": LONGEST,
+        "pad_token_id": 0,
+        "bos_token_id": 6,
+        "eos_token_id": 7,
+    }
     vision = {**_LAYERS, "image_size": 32, "patch_size": 8}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
@@ -29,9 +35,11 @@ def save_clip(folder):
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 6), ("</s>", 7)])  # fmt: skip
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-                            unk_token="<unk>").save_pretrained(folder)  # fmt: skip
+        single="<s> $A </s>", special_tokens=[("<s>", 6), ("</s>", 7)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
     return str(folder)
 
 

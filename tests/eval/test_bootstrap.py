@@ -40,9 +40,14 @@ def test_many_values_are_drawn_in_parts():
 
 @pytest.mark.parametrize(
     ("values", "named", "words"),
-    [([1.0], {}, "at least two values"), ([], {}, "at least two"), ([1.0, float("nan")], {}, "value 1 is nan"),
-     ([1.0, 2.0], {"level": 1.0}, "level 1.0"), ([1.0, 2.0], {"resamples": 0}, "resamples 0")],
-)  # fmt: skip
+    [
+        ([1.0], {}, "at least two values"),
+        ([], {}, "at least two"),
+        ([1.0, float("nan")], {}, "value 1 is nan"),
+        ([1.0, 2.0], {"level": 1.0}, "level 1.0"),
+        ([1.0, 2.0], {"resamples": 0}, "resamples 0"),
+    ],
+)
 def test_what_has_no_interval_is_refused(values, named, words):
     """Forbids an interval of width 0 for a single film, and NaN in a table."""
     with pytest.raises(ValueError, match=words):

@@ -82,8 +82,9 @@ def test_a_jump_at_the_switch_is_set_against_the_usual_change():
     """Forbids a continuity that depends on how much a film moves anyway."""
     directions = np.cumsum([0] + [2] * 60)
     directions[30:] += 60
-    (jump,) = evaluate_features(_film(directions), [Segment(0, "0"), Segment(30, "0")], dino=Plane(), stride=1
-                                ).dino_switches  # fmt: skip
+    (jump,) = evaluate_features(
+        _film(directions), [Segment(0, "0"), Segment(30, "0")], dino=Plane(), stride=1
+    ).dino_switches
     assert jump.largest == pytest.approx(1 - math.cos(math.radians(62)), abs=1e-5)
     assert jump.ratio > 100
 
@@ -130,10 +131,12 @@ def test_films_longer_than_a_batch_are_read_in_order(clip, dino, frames):
     models = {"clip": Clip(clip), "dino": Dino(dino)}
     score = evaluate_features(frames, [Segment(0, "red ball")], **models, stride=1)
     assert score.segments[0].frames == len(frames)
-    one_by_one = np.concatenate([models["dino"].images(frames[n:n + 1]) for n in range(len(frames))])
+    one_by_one = np.concatenate([models["dino"].images(frames[n : n + 1]) for n in range(len(frames))])
     assert score.subject_consistency == pytest.approx(consistency(one_by_one), abs=1e-5)
-    cosines = np.concatenate([models["clip"].images(frames[n:n + 1]) for n in range(len(frames))]) @ models[
-        "clip"].texts(["red ball"])[0]  # fmt: skip
+    cosines = (
+        np.concatenate([models["clip"].images(frames[n : n + 1]) for n in range(len(frames))])
+        @ models["clip"].texts(["red ball"])[0]
+    )
     assert score.clip_score == pytest.approx(100 * cosines.mean(), abs=1e-3)
 
 
@@ -161,8 +164,11 @@ def test_a_model_with_weights_missing_is_refused(tmp_path):
     name = save_dino(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     gone = next(key for key in weights if "attention" in key)
-    save_file({key: value for key, value in weights.items() if key != gone}, tmp_path / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {key: value for key, value in weights.items() if key != gone},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ValueError, match="lacks 1 weights of a DINO model"):
         Dino(name)
 

@@ -59,7 +59,8 @@ def test_blur_is_seen_in_sharpness(truth):
     drift = evaluate_drift(_over_time(truth, _blurred))
     assert drift.sink.sharpness < 0.5 and drift.sink.colour < 1
     assert [window.sink.sharpness for window in drift.windows] == sorted(
-        (window.sink.sharpness for window in drift.windows), reverse=True)  # fmt: skip
+        (window.sink.sharpness for window in drift.windows), reverse=True
+    )
 
 
 def test_freezing_is_seen_in_motion(truth):
@@ -120,9 +121,13 @@ def test_jumps_compare_largest_with_largest():
 
 @pytest.mark.parametrize(
     ("frames", "starts", "words"),
-    [(20, [0], "has 20 frames, too few"), (60, [0, 0], "they rise"), (60, [3], "begins at 0"),
-     (60, [0, 10, 40], "no segment of the film is long enough")],
-)  # fmt: skip
+    [
+        (20, [0], "has 20 frames, too few"),
+        (60, [0, 0], "they rise"),
+        (60, [3], "begins at 0"),
+        (60, [0, 10, 40], "no segment of the film is long enough"),
+    ],
+)
 def test_films_without_a_window_are_refused(frames, starts, words):
     """Forbids drift of nothing, and starts that do not cover the film."""
     pictures = np.zeros((frames, 16, 16, 3), np.uint8)

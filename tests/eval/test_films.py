@@ -51,8 +51,10 @@ def test_a_film_that_was_changed_after_rendering_is_refused(tmp_path):
     """Forbids prompts scored at the wrong frames of a film that was interpolated, or put together with another."""
     text, plan = STORY, parse(STORY).plan(10)
     tags = film_metadata(text, plan, StreamConfig(), 0, (32, 16), "tiny")
-    for frames, fps, words in ((plan.frames, 32, "at 32 a second, its tags tell of .* at 16"),
-                               (plan.frames + 60, 16, f"it has {plan.frames + 60} frames")):  # fmt: skip
+    for frames, fps, words in (
+        (plan.frames, 32, "at 32 a second, its tags tell of .* at 16"),
+        (plan.frames + 60, 16, f"it has {plan.frames + 60} frames"),
+    ):
         path = write_film(tmp_path / "changed.mp4", _grey(frames), tags, fps)
         with pytest.raises(ValueError, match=f"was changed after it was rendered: .*{words}.*--timeline"):
             open_film(path)
@@ -77,8 +79,11 @@ def test_what_is_no_film_is_refused(tmp_path):
     """Forbids tracebacks for a wrong path, a text, a picture."""
     (tmp_path / "text.mp4").write_text("0s a panda")
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
-    for name, words in (("none.mp4", "there is no film"), ("text.mp4", "is not a video that can be read"),
-                        ("picture.png", "is not a film|does not say how")):  # fmt: skip
+    for name, words in (
+        ("none.mp4", "there is no film"),
+        ("text.mp4", "is not a video that can be read"),
+        ("picture.png", "is not a film|does not say how"),
+    ):
         with pytest.raises(ValueError, match=words):
             open_film(tmp_path / name)
 

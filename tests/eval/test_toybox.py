@@ -43,8 +43,10 @@ def test_the_toyboxs_own_films_do_what_was_asked(scripts, truth):
 
 def test_other_films_captions_are_not_shown(scripts, truth):
     """Forbids an adherence that is high whatever was asked."""
-    scores = [evaluate_toybox(frames, script, stride=8)
-              for frames, script in zip(truth, scripts[1:] + scripts[:1], strict=True)]  # fmt: skip
+    scores = [
+        evaluate_toybox(frames, script, stride=8)
+        for frames, script in zip(truth, scripts[1:] + scripts[:1], strict=True)
+    ]
     assert np.mean([score.adherence for score in scores]) <= 0.1
 
 
@@ -96,8 +98,12 @@ def test_a_teleport_at_the_switch_is_seen():
 
 def _sights(*places):
     """The judge's of a subject at these (x, y); None: no subject, placed at random."""
-    return [Sight("sea", "red", "ball", *place, 0.0, 1.0, 1.0) if place else
-            Sight("sea", None, None, 99.0, 9.0, 0.0, 1.0, 0.1) for place in places]  # fmt: skip
+    return [
+        Sight("sea", "red", "ball", *place, 0.0, 1.0, 1.0)
+        if place
+        else Sight("sea", None, None, 99.0, 9.0, 0.0, 1.0, 0.1)
+        for place in places
+    ]
 
 
 @pytest.mark.parametrize(

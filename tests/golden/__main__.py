@@ -14,8 +14,13 @@ from .record import PARTS, make
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
     parts = ", ".join(PARTS)
-    parser.add_argument("--write", nargs="*", choices=PARTS, metavar="PART",
-                        help=f"write these parts anew ({parts}; default: all); README.md here says when")  # fmt: skip
+    parser.add_argument(
+        "--write",
+        nargs="*",
+        choices=PARTS,
+        metavar="PART",
+        help=f"write these parts anew ({parts}; default: all); README.md here says when",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made = make(Path(folder) / "golden")

@@ -35,8 +35,11 @@ def shared(numbers: dict[str, Any]) -> dict[str, Any]:
     for film, entries in numbers.items():
         kept[film] = {}
         for name, values in entries.items():
-            alike = (other for other, known in kept[film].items() if _kind(other) == _kind(name)
-                     and not isinstance(known, str) and not _far(name, known, values))  # fmt: skip
+            alike = (
+                other
+                for other, known in kept[film].items()
+                if _kind(other) == _kind(name) and not isinstance(known, str) and not _far(name, known, values)
+            )
             first = next(alike, None)
             kept[film][name] = values if first is None else f"{AS}{first}"
     return kept
@@ -81,8 +84,9 @@ def _far(name: str, one: list, other: list) -> str | None:
 def _distance(one: list, other: list) -> float:
     if [row and len(row) for row in one] != [row and len(row) for row in other]:
         return float("inf")
-    pairs = zip((number for row in one for number in row or ()), (number for row in other for number in row or ()),
-                strict=True)  # fmt: skip
+    pairs = zip(
+        (number for row in one for number in row or ()), (number for row in other for number in row or ()), strict=True
+    )
     return max((abs(a - b) for a, b in pairs), default=0.0)
 
 

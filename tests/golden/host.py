@@ -37,17 +37,26 @@ class Parts:
         vae.load_state_dict(load_file(paths["vae"]))
         module.requires_grad_(False), vae.requires_grad_(False)
         named = {f"diffusion_model.{name}": weight for name, weight in module.state_dict().items()}
-        self.model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32,
-                                                   state_dict=lambda: named))  # fmt: skip
-        self.vae = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32,
-                                   patcher=fakes.Patcher(vae), device=torch.device("cpu"),
-                                   memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
+        self.model = fakes.Patcher(
+            SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32, state_dict=lambda: named)
+        )
+        self.vae = SimpleNamespace(
+            first_stage_model=vae,
+            latent_channels=16,
+            vae_dtype=torch.float32,
+            patcher=fakes.Patcher(vae),
+            device=torch.device("cpu"),
+            memory_used_decode=lambda shape, dtype: 0,
+        )
         self._encoder, self._texts = TextEncoder.load(paths["text_encoder"]), {}
         patcher = fakes.Patcher(self._encoder.model)
         patcher.is_dynamic = lambda: True  # so prompts that come while rendering push nobody out
-        self.clip = SimpleNamespace(patcher=patcher,
-                                    cond_stage_model=SimpleNamespace(text_len=TEXT_LENGTH), tokenize=self._tokens,
-                                    encode_from_tokens_scheduled=self._encoded)  # fmt: skip
+        self.clip = SimpleNamespace(
+            patcher=patcher,
+            cond_stage_model=SimpleNamespace(text_len=TEXT_LENGTH),
+            tokenize=self._tokens,
+            encode_from_tokens_scheduled=self._encoded,
+        )
 
     def _tokens(self, text: str, **options) -> dict:
         ids = self._encoder.all_ids(text)
@@ -76,7 +85,8 @@ class Nodes:
     def timeline(self, film: Film, fps: float = 16.0) -> tuple[Any, str]:
         """-> TIMELINE, and what Prompt Timeline shows."""
         (timeline,), shown = self.nodes.LongLivePromptTimeline.execute(
-            clip=self.parts.clip, text=film.text, duration=film.duration, fps=fps)  # fmt: skip
+            clip=self.parts.clip, text=film.text, duration=film.duration, fps=fps
+        )
         return timeline, shown
 
     def render(self, name: str, film: Film, fps: float = 16.0, **sockets) -> SimpleNamespace:
@@ -84,7 +94,8 @@ class Nodes:
         self.host.temp = self.folder / name.replace(" ", "_")
         timeline, shown = self.timeline(film, fps)
         (path, take), said = self.nodes.LongLiveStreamSampler.execute(
-            self.parts.model, self.parts.vae, timeline, **sockets, **film.run)  # fmt: skip
+            self.parts.model, self.parts.vae, timeline, **sockets, **film.run
+        )
         report = {key: value for key, value in json.loads(said).items() if key not in TIMES}
         summary = report.pop("summary").splitlines()
         summary = [line for line in summary if not line.startswith("rendered in ")]
@@ -138,6 +149,9 @@ class Nodes:
 
 
 def _described(given) -> list:
-    facts = {name: given.given[name] for name in ("default", "min", "max", "step", "options", "optional", "advanced")
-             if given.given.get(name) is not None}  # fmt: skip
+    facts = {
+        name: given.given[name]
+        for name in ("default", "min", "max", "step", "options", "optional", "advanced")
+        if given.given.get(name) is not None
+    }
     return [type(given).__name__, facts]

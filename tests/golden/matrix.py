@@ -9,8 +9,18 @@ STORY = "0s A ball.\n1.5s A star.\n3s A box. {cut}\n4.5s A box, A star. {keep}"
 LATE = "0s A ball.\n2.25s A star."  # a prompt that comes when the window has left the beginning behind
 SHORT = "0s A ball.\n1.5s A star."
 
-BASE = {"width": 48, "height": 32, "steps": 2, "shift": 5.0, "window": 6, "sink": 3, "chunk": 3, "sink_policy": "held",
-        "positions": "absolute", "seed": 3}  # fmt: skip
+BASE = {
+    "width": 48,
+    "height": 32,
+    "steps": 2,
+    "shift": 5.0,
+    "window": 6,
+    "sink": 3,
+    "chunk": 3,
+    "sink_policy": "held",
+    "positions": "absolute",
+    "seed": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,9 @@ FILMS: dict[str, Film] = {
     "wide": Film(SHORT, 2.0, {"width": 80}),
     "tall": Film(SHORT, 2.0, {"width": 32, "height": 64}),
     "the largest seed": Film(SHORT, 2.0, {"seed": 2**64 - 1}, ways=("stored", "nodes")),
-    "seeds of prompts": Film("0s A ball. {seed=1}\n1.5s A star. {seed=2, cut}\n2.25s A box.", 3.0,
-                             ways=("stored", "nodes")),
+    "seeds of prompts": Film(
+        "0s A ball. {seed=1}\n1.5s A star. {seed=2, cut}\n2.25s A box.", 3.0, ways=("stored", "nodes")
+    ),
     "an anchor": Film(f"* In snow.\n{SHORT}", 2.0, ways=("stored", "nodes")),
     "a blend": Film("0s A ball.\n1.5s A star. {blend=1.5s}\n3.75s A box.", 4.0, ways=("stored", "nodes")),
     "brackets": Film("[0s-1.5s: A ball.]\n[1.5s-2s: A star.]", 2.0),
@@ -73,7 +84,8 @@ FILMS: dict[str, Film] = {
     "bfloat16": Film(SHORT, 2.0, flags=("--dtype", "bf16"), numbers=False),
     "a LoRA": Film(SHORT, 2.0, flags=("--lora", "lora")),
     "a LoRA at half strength": Film(
-        SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha", "4")),
+        SHORT, 2.0, flags=("--lora", "lora", "--lora-strength", "0.5", "--lora-alpha", "4")
+    ),
     "INT8": Film(SHORT, 2.0, flags=("--model", "int8")),
     "from a picture": Film(SHORT, 2.0, flags=("--start", "picture")),
-}  # fmt: skip
+}

@@ -22,11 +22,14 @@ def names_of_film(path: Path) -> dict[str, Any]:
         video = film.streams.video[0]
         said = {
             "tags": {name: film.metadata[name] for name in ("comment", "longlive") if name in film.metadata},
-            "streams": [stream.type for stream in film.streams], "size": [video.width, video.height],
-            "rate": str(video.average_rate), "frames": video.frames,
-            "chapters": [[float(part["start"] * part["time_base"]), part["metadata"].get("title")]
-                         for part in film.chapters()],
-        }  # fmt: skip
+            "streams": [stream.type for stream in film.streams],
+            "size": [video.width, video.height],
+            "rate": str(video.average_rate),
+            "frames": video.frames,
+            "chapters": [
+                [float(part["start"] * part["time_base"]), part["metadata"].get("title")] for part in film.chapters()
+            ],
+        }
     return {**said, "subtitles": _subtitles(path)}
 
 
@@ -35,8 +38,14 @@ def _subtitles(path: Path) -> list:
         if not film.streams.subtitles:
             return []
         packets = [packet for packet in film.demux(film.streams.subtitles[0]) if packet.size > 2]
-        return [[float(packet.pts * packet.time_base), float(packet.duration * packet.time_base),
-                 bytes(packet)[2:].decode(errors="replace")] for packet in packets]  # fmt: skip
+        return [
+            [
+                float(packet.pts * packet.time_base),
+                float(packet.duration * packet.time_base),
+                bytes(packet)[2:].decode(errors="replace"),
+            ]
+            for packet in packets
+        ]
 
 
 def numbers_of_film(path: Path) -> list[list[int]]:
@@ -45,9 +54,15 @@ def numbers_of_film(path: Path) -> list[list[int]]:
         frames = list(film.decode(video=0))
     places = np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
     chosen = [frames[at].to_ndarray(format="rgb24") for at in places]
-    return [[round(float(part.mean())) for row in np.array_split(frame.astype(float), GRID[0])
-             for tile in np.array_split(row, GRID[1], axis=1) for part in np.moveaxis(tile, -1, 0)]
-            for frame in chosen]  # fmt: skip
+    return [
+        [
+            round(float(part.mean()))
+            for row in np.array_split(frame.astype(float), GRID[0])
+            for tile in np.array_split(row, GRID[1], axis=1)
+            for part in np.moveaxis(tile, -1, 0)
+        ]
+        for frame in chosen
+    ]
 
 
 def manifest_of(store: Path, take: str) -> dict[str, Any]:

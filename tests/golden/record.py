@@ -63,10 +63,11 @@ class Record:
     def _estimates(self, commands: CommandLine) -> None:
         """Of films that nobody renders here, also large ones."""
         for name, settings in {
-            "small": {}, "large": {"width": 832, "height": 480},
+            "small": {},
+            "large": {"width": 832, "height": 480},
             "portrait": {"width": 480, "height": 832, "window": 12},
             "whole past": {"width": 832, "height": 480, "window": -1, "sink": 0},
-        }.items():  # fmt: skip
+        }.items():
             film = Film(STORY, 20.0, settings)
             stored = ("--takes", str(commands.folder / "none")) if name != "portrait" else ()
             self._say(f"estimate: {name}", commands.run("render", STORY, "--dry-run", *commands.flags(film), *stored))
@@ -88,10 +89,13 @@ class Record:
         name, tick = "life of a folder", ORDINARY
         changed = Film(SHORT.replace("star", "box"), 2.0)
         for step, film, more in (
-            ("rendered", tick, ()), ("again", tick, ()), ("second prompt changed", changed, ()),
-            ("longer", Film(SHORT, 2.75), ()), ("another seed", Film(SHORT, 2.0, {"seed": 4}), ()),
+            ("rendered", tick, ()),
+            ("again", tick, ()),
+            ("second prompt changed", changed, ()),
+            ("longer", Film(SHORT, 2.75), ()),
+            ("another seed", Film(SHORT, 2.0, {"seed": 4}), ()),
             ("another window", Film(SHORT, 2.0, {"window": 9}), ()),
-        ):  # fmt: skip
+        ):
             self._say(f"{name}: {step}", commands.render(name, film, *more))
         first = reading.takes_of(commands.store(name))[0]
         extending = Film("0s A star.\n1.5s A box.", 2.0)
@@ -100,8 +104,9 @@ class Record:
         branching = Film("0s A box. {cut}", 2.0)
         self._say(f"{name}: branched", commands.render(name, branching, "--extend", first, "--branch-at", "2c"))
         self._film(name, "branched", commands.film(name))
-        said = commands.run("render", STORY, "--dry-run", "--takes", str(commands.store(name)),
-                            *commands.flags(Film(STORY, 6.0)))  # fmt: skip
+        said = commands.run(
+            "render", STORY, "--dry-run", "--takes", str(commands.store(name)), *commands.flags(Film(STORY, 6.0))
+        )
         # Of the disk it says what the last film's video took, which is the encoder's.
         self._say(f"{name}: estimate", [line for line in said if "disk:" not in line and "(film" not in line])
         self._takes_in(name, "stored", commands.store(name))
@@ -141,8 +146,16 @@ class Record:
             files = [str(len(files))]
             takes = [{**take, "id": "of a picture", "shots": [len(shot) for shot in take["shots"]]} for take in takes]
         if name not in IN_FULL:
-            takes = [{"id": take["id"], "model": take["origin"]["model"], "unit": take["unit"],
-                      "prompts": len(take["segments"]), "all": _digest(take)} for take in takes]  # fmt: skip
+            takes = [
+                {
+                    "id": take["id"],
+                    "model": take["origin"]["model"],
+                    "unit": take["unit"],
+                    "prompts": len(take["segments"]),
+                    "all": _digest(take),
+                }
+                for take in takes
+            ]
         entry["takes"] = self._new(name, f"{way} takes", takes)
         entry["files"] = [len(files), _digest(files)]
 
@@ -172,18 +185,25 @@ class Record:
                 "api": {node: [entry["class_type"], _shortened(entry["inputs"])] for node, entry in api.items()},
                 "ui": {node["id"]: [node["type"], _digest(node.get("widgets_values"))] for node in shown["nodes"]},
                 "links": _digest(shown["links"]),
-                "plans": {node: _plans(nodes, entry["inputs"]) for node, entry in api.items()
-                          if entry["class_type"] == "LongLivePromptTimeline"},
-            }  # fmt: skip
+                "plans": {
+                    node: _plans(nodes, entry["inputs"])
+                    for node, entry in api.items()
+                    if entry["class_type"] == "LongLivePromptTimeline"
+                },
+            }
 
 
 def _plans(nodes: Nodes, inputs: dict) -> Any:
     """The film of a Prompt Timeline in a workflow, in chunks of both sizes that the sampler has."""
     timeline, _ = nodes.timeline(Film(inputs["text"], inputs["duration"]), inputs["fps"])
     plan = timeline.plan(3)
-    return {"chunks": plan.chunks, "frames": plan.frames, "by ones": timeline.plan(1).chunks,
-            "starts": [[segment.start_chunk, segment.transition] for segment in plan.segments],
-            "exact": _digest(plan.to_text())}  # fmt: skip
+    return {
+        "chunks": plan.chunks,
+        "frames": plan.frames,
+        "by ones": timeline.plan(1).chunks,
+        "starts": [[segment.start_chunk, segment.transition] for segment in plan.segments],
+        "exact": _digest(plan.to_text()),
+    }
 
 
 def _digest(value: Any) -> str:
@@ -245,8 +265,14 @@ def _branched(record: Record, nodes: Nodes) -> None:
 
 def _prompt_in_between(record: Record, nodes: Nodes) -> None:
     """A prompt that comes while the film is rendered, and one with a cut."""
-    _steered(record, nodes, "a prompt in between", Film(SHORT, 3.5), 2,
-             lambda: (nodes.live.prompt("A box.", "now"), nodes.live.prompt("In snow.", 3.0, "cut")))  # fmt: skip
+    _steered(
+        record,
+        nodes,
+        "a prompt in between",
+        Film(SHORT, 3.5),
+        2,
+        lambda: (nodes.live.prompt("A box.", "now"), nodes.live.prompt("In snow.", 3.0, "cut")),
+    )
 
 
 def _finished(record: Record, nodes: Nodes) -> None:

@@ -65,5 +65,10 @@ def _change(value, place):
 
 
 def _whole(numbers):
-    return {film: {name: entries[values.removeprefix(compare.AS)] if isinstance(values, str) else values
-                   for name, values in entries.items()} for film, entries in numbers.items()}  # fmt: skip
+    return {
+        film: {
+            name: entries[values.removeprefix(compare.AS)] if isinstance(values, str) else values
+            for name, values in entries.items()
+        }
+        for film, entries in numbers.items()
+    }

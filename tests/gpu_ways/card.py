@@ -33,12 +33,25 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 aten = torch.ops.aten
 MOVES = {"aten::to", "aten::_to_copy"}
 PINS = {"aten::pin_memory", "aten::_pin_memory"}
-WAITS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::masked_select",
-         "aten::equal", "aten::unique_dim", "aten::_unique2", "aten::bincount"}  # fmt: skip
+WAITS = {
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::equal",
+    "aten::unique_dim",
+    "aten::_unique2",
+    "aten::bincount",
+}
 INDEXING = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
 # PyTorch's own entries to these look for the driver of the card first.
-GUARDED = {Tensor.copy_: aten.copy_.default, Tensor.contiguous: aten.contiguous.default,
-           Tensor.nonzero: aten.nonzero.default, Tensor.__invert__: aten.bitwise_not.default}  # fmt: skip
+GUARDED = {
+    Tensor.copy_: aten.copy_.default,
+    Tensor.contiguous: aten.contiguous.default,
+    Tensor.nonzero: aten.nonzero.default,
+    Tensor.__invert__: aten.bitwise_not.default,
+}
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)  # fill a tensor on the CPU, then move it
 
 
@@ -65,8 +78,15 @@ class OnCard(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor):
-        self = Tensor._make_wrapper_subclass(cls, held.size(), strides=held.stride(), dtype=held.dtype, device=CUDA,
-                                             storage_offset=held.storage_offset(), requires_grad=False)  # fmt: skip
+        self = Tensor._make_wrapper_subclass(
+            cls,
+            held.size(),
+            strides=held.stride(),
+            dtype=held.dtype,
+            device=CUDA,
+            storage_offset=held.storage_offset(),
+            requires_grad=False,
+        )
         self.held = held
         return self
 
@@ -103,9 +123,10 @@ class Card:
             "aten::copy_": lambda operation, given: self.copy(given["self"], given["src"], given.get("non_blocking")),
             "aten::is_pinned": lambda operation, given: self.is_pinned(given["self"]),
             # asked by Module.to, which makes new parameters where they differ in this
-            "aten::_has_compatible_shallow_copy_type":
-                lambda operation, given: not any(isinstance(given[name], OnCard) for name in ("self", "from")),
-        }  # fmt: skip
+            "aten::_has_compatible_shallow_copy_type": lambda operation, given: (
+                not any(isinstance(given[name], OnCard) for name in ("self", "from"))
+            ),
+        }
 
     def __enter__(self) -> Card:
         driver = self._driver()
@@ -142,27 +163,39 @@ class Card:
 
             wait_stream = wait_event = record = wait = lambda self, *args: None
 
-        properties = SimpleNamespace(name="a card that is not there", total_memory=MEMORY, major=8, minor=6,
-                                     multi_processor_count=1)  # fmt: skip
+        properties = SimpleNamespace(
+            name="a card that is not there", total_memory=MEMORY, major=8, minor=6, multi_processor_count=1
+        )
         return {
-            "_lazy_init": lambda: None, "get_device_name": lambda device=None: properties.name,
-            "get_device_properties": lambda device=None: properties, "current_device": lambda: 0,
-            "get_device_capability": lambda device=None: (8, 6), "mem_get_info": lambda device=None: (MEMORY, MEMORY),
-            "memory_reserved": lambda device=None: 0, "memory_allocated": lambda device=None: 0,
-            "max_memory_allocated": lambda device=None: 0, "reset_peak_memory_stats": lambda device=None: None,
+            "_lazy_init": lambda: None,
+            "get_device_name": lambda device=None: properties.name,
+            "get_device_properties": lambda device=None: properties,
+            "current_device": lambda: 0,
+            "get_device_capability": lambda device=None: (8, 6),
+            "mem_get_info": lambda device=None: (MEMORY, MEMORY),
+            "memory_reserved": lambda device=None: 0,
+            "memory_allocated": lambda device=None: 0,
+            "max_memory_allocated": lambda device=None: 0,
+            "reset_peak_memory_stats": lambda device=None: None,
             "memory_stats": lambda device=None: {"active_bytes.all.current": 0, "reserved_bytes.all.current": 0},
             "synchronize": lambda device=None: note("wait", "torch.cuda.synchronize"),
-            "Stream": Stream, "Event": Stream, "current_stream": lambda device=None: Stream(),
-            "default_stream": lambda device=None: Stream(), "stream": lambda stream: nullcontext(),
-        }  # fmt: skip
+            "Stream": Stream,
+            "Event": Stream,
+            "current_stream": lambda device=None: Stream(),
+            "default_stream": lambda device=None: Stream(),
+            "stream": lambda stream: nullcontext(),
+        }
 
     # --- what operations do
 
     def run(self, operation, args: tuple, kwargs: dict):
         name = operation._schema.name
         special = self._special.get(name)
-        return self._compute(operation, name, args, kwargs) if special is None else special(
-            operation, _named(operation, args, kwargs))  # fmt: skip
+        return (
+            self._compute(operation, name, args, kwargs)
+            if special is None
+            else special(operation, _named(operation, args, kwargs))
+        )
 
     def _move(self, operation, given: dict):
         source, other = given["self"], given.get("other")
@@ -222,8 +255,10 @@ class Card:
         strangers = [leaf for leaf in leaves if not isinstance(leaf, OnCard) and leaf.ndim]
         if strangers:
             shapes = ", ".join(str(tuple(leaf.shape)) for leaf in strangers)
-            raise RuntimeError(f"Expected all tensors to be on the same device, but {operation} found some on cuda:0 "
-                               f"and {shapes} on the CPU, in {_place()[0]}")  # fmt: skip
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but {operation} found some on cuda:0 "
+                f"and {shapes} on the CPU, in {_place()[0]}"
+            )
 
     def _wrapped_like(self, made, leaves: list[Tensor], operation):
         """What an operation made, on the card; a tensor that it changed in place is itself again."""

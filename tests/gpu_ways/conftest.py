@@ -23,8 +23,9 @@ class Run:
         environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         self.log = folder / "log.txt"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log,
-                                            text=True, encoding="utf-8")  # fmt: skip
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+            )
         self.found: dict[str, dict] = {}
 
     def result(self, name: str) -> dict:

@@ -47,8 +47,10 @@ class Studio:
     def __init__(self, folder: Path):
         self.folder = folder
         self.pack = host.start(folder)
-        self.nodes = {name: importlib.import_module(f"longpack.nodes.{name}") for name in
-                      ("compat", "pocket_clip", "quantize", "sampler", "timeline", "stores")}  # fmt: skip
+        self.nodes = {
+            name: importlib.import_module(f"longpack.nodes.{name}")
+            for name in ("compat", "pocket_clip", "quantize", "sampler", "timeline", "stores")
+        }
         self.frames: list[np.ndarray] = []  # of the chunks that were decoded, uint8 [T, H, W, 3] each
         self._see_frames()
         self.graphs = 0  # that TorchDynamo made, see `compiled`
@@ -79,9 +81,13 @@ class Studio:
             host.release()
         reference = self.reference(case.form, lora="lora" in case.way)
         plain = self.reference(case.form, lora=False)
-        return {**facts, "error": errors(film.latents, reference.latents), "pixels": apart(film, reference),
-                "lora does": errors(plain.latents, reference.latents)[-1],
-                "events": seen(card.events) if card else []}  # fmt: skip
+        return {
+            **facts,
+            "error": errors(film.latents, reference.latents),
+            "pixels": apart(film, reference),
+            "lora does": errors(plain.latents, reference.latents)[-1],
+            "events": seen(card.events) if card else [],
+        }
 
     def reference(self, form: str, lora: bool) -> Film:
         """The float32 film of the same weights, on a CPU that is told nothing."""
@@ -101,10 +107,15 @@ class Studio:
         film = self.roll(model, vae)
         again = self.roll(model, vae, anew=False).report
         inner = model.model
-        facts = {"report": film.report, "rendered again": again["rendered_chunks"], "graphs": self.graphs,
-                 "dtype": str(self.nodes["compat"].causal_model(model).dtype),
-                 "vae": str(vae.vae_dtype), "offloaded": bool(inner.model_lowvram),
-                 "weights": sorted({str(parameter.dtype) for parameter in inner.parameters()})}  # fmt: skip
+        facts = {
+            "report": film.report,
+            "rendered again": again["rendered_chunks"],
+            "graphs": self.graphs,
+            "dtype": str(self.nodes["compat"].causal_model(model).dtype),
+            "vae": str(vae.vae_dtype),
+            "offloaded": bool(inner.model_lowvram),
+            "weights": sorted({str(parameter.dtype) for parameter in inner.parameters()}),
+        }
         return facts, film
 
     def roll(self, model, vae, anew: bool = True) -> Film:
@@ -115,9 +126,20 @@ class Studio:
         clip = self.nodes["pocket_clip"].load_pocket_clip()
         timeline = self.nodes["timeline"].LongLivePromptTimeline.execute(clip, TEXT, SECONDS, float(FPS)).args[0]
         made = self.nodes["sampler"].LongLiveStreamSampler.execute(
-            model=model, vae=vae, timeline=timeline, seed=3, width=SIZE[0], height=SIZE[1], steps=STEPS, shift=5.0,
-            window=WINDOW, sink=3, sink_policy="held", chunk=3, positions="absolute",
-        )  # fmt: skip
+            model=model,
+            vae=vae,
+            timeline=timeline,
+            seed=3,
+            width=SIZE[0],
+            height=SIZE[1],
+            steps=STEPS,
+            shift=5.0,
+            window=WINDOW,
+            sink=3,
+            sink_policy="held",
+            chunk=3,
+            positions="absolute",
+        )
         handle = made.args[1]
         store = handle.store()
         keys = store.read_manifest(handle.id).keys

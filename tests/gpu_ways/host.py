@@ -35,8 +35,9 @@ def start(folder: Path):
 
     folder_paths.set_output_directory(str(folder / "output"))
     folder_paths.set_temp_directory(str(folder / "temp"))
-    spec = importlib.util.spec_from_file_location("longpack", ROOT / "__init__.py",
-                                                  submodule_search_locations=[str(ROOT)])  # fmt: skip
+    spec = importlib.util.spec_from_file_location(
+        "longpack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     pack = sys.modules["longpack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)
     importlib.import_module("longpack.nodes")
@@ -70,8 +71,12 @@ def told(native: str, card: bool, share: float = 1.0):
     bf16, fp16 = NATIVE[native]
     answers = {"should_use_bf16": lambda *args, **options: bf16, "should_use_fp16": lambda *args, **options: fp16}
     if card:
-        answers |= {"get_torch_device": lambda: CUDA, "get_free_memory": _free_memory, "get_total_memory": _free_memory,
-                    "vram_state": management.VRAMState.NORMAL_VRAM}  # fmt: skip
+        answers |= {
+            "get_torch_device": lambda: CUDA,
+            "get_free_memory": _free_memory,
+            "get_total_memory": _free_memory,
+            "vram_state": management.VRAMState.NORMAL_VRAM,
+        }
     load = management.LoadedModel.model_load
 
     def load_in_part(self, *args, **options):

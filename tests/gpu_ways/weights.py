@@ -23,8 +23,13 @@ from . import ggml
 CONFIG = ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2, text_dim=4096, freq_dim=256)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP8, FP8_MAX = torch.float8_e4m3fn, 448.0
-LORA_LAYERS = ("blocks.0.self_attn.q", "blocks.0.cross_attn.v", "blocks.1.self_attn.o", "blocks.1.ffn.0",
-               "text_embedding.2")  # fmt: skip
+LORA_LAYERS = (
+    "blocks.0.self_attn.q",
+    "blocks.0.cross_attn.v",
+    "blocks.1.self_attn.o",
+    "blocks.1.ffn.0",
+    "text_embedding.2",
+)
 RANK = 4
 LOUDNESS, VAE_LOUDNESS = 1e4, 1.2e4
 
@@ -72,8 +77,9 @@ def in_form(form: str) -> dict[str, Tensor]:
     if form == "int8":
         return quantise_state_dict({name: weight.bfloat16() for name, weight in exact().items()})
     if form.startswith("gguf"):
-        return {name: ggml.pack(weight) if _is_block_matrix(name, weight) else weight
-                for name, weight in exact().items()}  # fmt: skip
+        return {
+            name: ggml.pack(weight) if _is_block_matrix(name, weight) else weight for name, weight in exact().items()
+        }
     return _scaled_fp8(layers=form == "fp8_layers")
 
 
@@ -84,8 +90,9 @@ def _is_block_matrix(name: str, weight: Tensor) -> bool:
 def _scaled_fp8(layers: bool) -> dict[str, Tensor]:
     """As ComfyUI's `_fp8_scaled` files: every linear layer in fp8 with one scale; two numbers in the marker say that
     the inputs are not quantised. layers: as newer files, a mark and a `weight_scale` per layer."""
-    mark = torch.tensor(list(json.dumps({"format": "float8_e4m3fn", "full_precision_matrix_mult": True}).encode()),
-                        dtype=torch.uint8)  # fmt: skip
+    mark = torch.tensor(
+        list(json.dumps({"format": "float8_e4m3fn", "full_precision_matrix_mult": True}).encode()), dtype=torch.uint8
+    )
     made = {} if layers else {"scaled_fp8": torch.zeros(2, dtype=FP8)}
     for name, weight in exact().items():
         layer = name.removesuffix(".weight")

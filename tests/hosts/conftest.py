@@ -23,9 +23,14 @@ class Inside:
         self.log = models / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(INSIDE), str(comfyui_path()), str(ROOT), str(models)], env=environment,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-            )  # fmt: skip
+                [sys.executable, str(INSIDE), str(comfyui_path()), str(ROOT), str(models)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+            )
 
     def ask(self, request: dict) -> dict:
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -56,8 +61,11 @@ def inside(tmp_path_factory):
         file.truncate(2 * 10**9)  # as large as the real one; no block of it is on the disk
     patches = {"patch_embedding.weight": torch.zeros(8, 16, 1, 2, 2)}
     save_file(patches, models / "diffusion_models" / "another.safetensors")
-    for folder, name in (("text_encoders", "umt5_xxl_fp16.safetensors"), ("vae", "wan_2.1_vae.safetensors"),
-                         ("loras", "lora.pt")):  # fmt: skip
+    for folder, name in (
+        ("text_encoders", "umt5_xxl_fp16.safetensors"),
+        ("vae", "wan_2.1_vae.safetensors"),
+        ("loras", "lora.pt"),
+    ):
         (models / folder / name).write_bytes(b"")
     process = Inside(models)
     yield process

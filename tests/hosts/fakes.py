@@ -25,13 +25,39 @@ OLD, NEW, NEWEST = "0.3.75", "0.27", "0.46"
 VERSIONS = (OLD, NEW, NEWEST)
 
 SCHEMA = [
-    "node_id", "display_name", "category", "inputs", "outputs", "hidden", "description", "is_input_list",
-    "is_output_node", "is_deprecated", "is_experimental", "is_api_node", "not_idempotent", "enable_expand",
-]  # fmt: skip
+    "node_id",
+    "display_name",
+    "category",
+    "inputs",
+    "outputs",
+    "hidden",
+    "description",
+    "is_input_list",
+    "is_output_node",
+    "is_deprecated",
+    "is_experimental",
+    "is_api_node",
+    "not_idempotent",
+    "enable_expand",
+]
 NEWER_SCHEMA = ["search_aliases", "is_dev_only", "accept_all_inputs", "essentials_category", "has_intermediate_output"]
 SOCKET = ["id", "display_name", "optional", "tooltip", "lazy"]
-WIDGET = [*SOCKET, "default", "socketless", "force_input", "min", "max", "step", "round", "control_after_generate",
-          "display_mode", "options", "multiline", "placeholder", "dynamic_prompts"]  # fmt: skip
+WIDGET = [
+    *SOCKET,
+    "default",
+    "socketless",
+    "force_input",
+    "min",
+    "max",
+    "step",
+    "round",
+    "control_after_generate",
+    "display_mode",
+    "options",
+    "multiline",
+    "placeholder",
+    "dynamic_prompts",
+]
 NEWER_WIDGET = ["advanced", "extra_dict", "raw_link"]
 
 
@@ -138,8 +164,9 @@ class Host:
         before = dict(sys.modules)
         sys.modules.update(self._modules())
         name = f"pack_in_{'new' if self.new else 'old'}_host"
-        spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py",
-                                                      submodule_search_locations=[str(ROOT)])  # fmt: skip
+        spec = importlib.util.spec_from_file_location(
+            name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
         package = importlib.util.module_from_spec(spec)
         sys.modules[name] = package
         try:
@@ -158,25 +185,59 @@ class Host:
         modules = _module("comfy.ldm.modules", attention=attention)
         ldm = _module("comfy.ldm", modules=modules)
         management, sd, utils = self._management(), self._sd(), self._utils()
-        latest = _module("comfy_api.latest", ComfyExtension=object, io=self._io(), ui=SimpleNamespace(PreviewText=str),
-                         InputImpl=SimpleNamespace(VideoFromFile=str))  # fmt: skip
+        latest = _module(
+            "comfy_api.latest",
+            ComfyExtension=object,
+            io=self._io(),
+            ui=SimpleNamespace(PreviewText=str),
+            InputImpl=SimpleNamespace(VideoFromFile=str),
+        )
         folders = _module(
-            "folder_paths", get_temp_directory=lambda: str(self.temp),
-            get_output_directory=lambda: f"{self.temp}_output", get_filename_list=lambda folder: [],
-            get_folder_paths=lambda folder: [], get_full_path=lambda folder, name: None,
-        )  # fmt: skip
+            "folder_paths",
+            get_temp_directory=lambda: str(self.temp),
+            get_output_directory=lambda: f"{self.temp}_output",
+            get_filename_list=lambda folder: [],
+            get_folder_paths=lambda folder: [],
+            get_full_path=lambda folder, name: None,
+        )
         ops = _module("comfy.ops", manual_cast=type("manual_cast", (), {"Linear": nn.Linear}))
         algorithms = {"int8_tensorwise": None} if self.new else {}
         quant, lora = _module("comfy.quant_ops", QUANT_ALGOS=algorithms), _module("comfy.lora")
-        flags = _module("comfy.cli_args", args=SimpleNamespace(disable_metadata=self.disable_metadata,
-                                                               enable_cors_header=None))  # fmt: skip
-        comfy = _module("comfy", cli_args=flags, ldm=ldm, model_management=management, sd=sd, utils=utils, ops=ops,
-                        quant_ops=quant, lora=lora)  # fmt: skip
+        flags = _module(
+            "comfy.cli_args", args=SimpleNamespace(disable_metadata=self.disable_metadata, enable_cors_header=None)
+        )
+        comfy = _module(
+            "comfy",
+            cli_args=flags,
+            ldm=ldm,
+            model_management=management,
+            sd=sd,
+            utils=utils,
+            ops=ops,
+            quant_ops=quant,
+            lora=lora,
+        )
         execution = _module("comfy_execution.utils", get_executing_context=lambda: None)
         formats = comfy.latent_formats = _module("comfy.latent_formats")
         parents = [_module("comfy_execution", utils=execution), _module("comfy_api", latest=latest)]
-        made = [attention, modules, ldm, management, sd, utils, latest, folders, ops, quant, lora, flags, comfy,
-                formats, execution, *parents]  # fmt: skip
+        made = [
+            attention,
+            modules,
+            ldm,
+            management,
+            sd,
+            utils,
+            latest,
+            folders,
+            ops,
+            quant,
+            lora,
+            flags,
+            comfy,
+            formats,
+            execution,
+            *parents,
+        ]
         return {module.__name__: module for module in made}
 
     def _management(self) -> ModuleType:
@@ -226,8 +287,12 @@ class Host:
         def load_newer(sd, model_options, metadata=None, disable_dynamic=False):
             return Patcher(sd, disable_dynamic)
 
-        return _module("comfy.sd", VAE=VAE, CLIP=NewerCLIP if self.new else CLIP,
-                       load_diffusion_model_state_dict=load_newer if self.new else load)  # fmt: skip
+        return _module(
+            "comfy.sd",
+            VAE=VAE,
+            CLIP=NewerCLIP if self.new else CLIP,
+            load_diffusion_model_state_dict=load_newer if self.new else load,
+        )
 
     def _io(self) -> SimpleNamespace:
         widget = taking("WidgetInput", WIDGET + NEWER_WIDGET if self.new else WIDGET)
@@ -243,10 +308,13 @@ class Host:
             own = type(f"{name}Input", (WidgetInput,), {"__signature__": widget.__signature__})
             kinds[name] = SimpleNamespace(Input=own, Output=Output)
         return SimpleNamespace(
-            ComfyNode=object, Input=Taking, NodeOutput=lambda *outputs, ui=None: (outputs, ui),
+            ComfyNode=object,
+            Input=Taking,
+            NodeOutput=lambda *outputs, ui=None: (outputs, ui),
             Custom=lambda name: SimpleNamespace(Input=Input, Output=Output),
-            Schema=taking("Schema", SCHEMA + NEWER_SCHEMA if self.new else SCHEMA), **kinds,
-        )  # fmt: skip
+            Schema=taking("Schema", SCHEMA + NEWER_SCHEMA if self.new else SCHEMA),
+            **kinds,
+        )
 
 
 def _module(name: str, **members) -> ModuleType:
@@ -299,8 +367,9 @@ def _guarded(kind: type[nn.Module]) -> type[nn.Module]:
         finally:
             self.__dict__["_at_work"] = False
 
-    return type(f"Guarded{kind.__name__}", (kind,), {"weight": reading("weight"), "bias": reading("bias"),
-                                                     "forward": forward})  # fmt: skip
+    return type(
+        f"Guarded{kind.__name__}", (kind,), {"weight": reading("weight"), "bias": reading("bias"), "forward": forward}
+    )
 
 
 def refuse_grouped_decoding(vae: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Names of models inside ComfyUI's own modules, in a process of its own: prints facts for test_real_identity.py.
 
-    python inside_identity.py PATH_OF_COMFYUI PATH_OF_THE_PACK [PATH_OF_COMFYUI_GGUF]
+python inside_identity.py PATH_OF_COMFYUI PATH_OF_THE_PACK [PATH_OF_COMFYUI_GGUF]
 """
 
 import importlib
@@ -62,8 +62,18 @@ CONFIG = ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2)
 CPU, BF16, FP16, FP32 = torch.device("cpu"), torch.bfloat16, torch.float16, torch.float32
 DTYPES = {"bf16": BF16, "fp16": FP16, "fp32": FP32}
 FOLDER = Path(tempfile.mkdtemp())
-T5 = {"d_ff": 64, "d_kv": 8, "d_model": 32, "num_heads": 4, "num_layers": 2, "vocab_size": 120, "model_type": "umt5",
-      "dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True, "tie_word_embeddings": False}  # fmt: skip
+T5 = {
+    "d_ff": 64,
+    "d_kv": 8,
+    "d_model": 32,
+    "num_heads": 4,
+    "num_layers": 2,
+    "vocab_size": 120,
+    "model_type": "umt5",
+    "dense_act_fn": "gelu_pytorch_tanh",
+    "is_gated_act": True,
+    "tie_word_embeddings": False,
+}
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -183,9 +193,17 @@ def tiny_clip(tensors: dict[str, torch.Tensor], dtype):
 
     class Small(sd1_clip.SDClipModel):
         def __init__(self, device="cpu", dtype=None, model_options=None, **rest):
-            super().__init__(device=device, layer="last", textmodel_json_config=dict(T5), dtype=dtype,
-                             special_tokens={"end": 1, "pad": 0}, model_class=comfy.text_encoders.t5.T5,
-                             enable_attention_masks=True, zero_out_masked=True, model_options={})  # fmt: skip
+            super().__init__(
+                device=device,
+                layer="last",
+                textmodel_json_config=dict(T5),
+                dtype=dtype,
+                special_tokens={"end": 1, "pad": 0},
+                model_class=comfy.text_encoders.t5.T5,
+                enable_attention_masks=True,
+                zero_out_masked=True,
+                model_options={},
+            )
 
     module = sd1_clip.SD1ClipModel(device="cpu", dtype=dtype, name="umt5xxl", clip_model=Small)
     module.load_sd(tensors)
@@ -401,8 +419,18 @@ def gguf_text_facts(layers) -> dict:
     return {"text": clip(1) == clip(1), "text: content counts": clip(1) != clip(-1)}
 
 
-FACTS = {"core": core_facts, "native": native_facts, "vae": vae_facts, "text": text_facts, "loading": loading_facts,
-         "int8": int8_facts, "fp8": fp8_facts, "dynamic": dynamic_facts, "earlier": earlier_facts, "refused": refused,
-         "gguf": gguf_facts}  # fmt: skip
+FACTS = {
+    "core": core_facts,
+    "native": native_facts,
+    "vae": vae_facts,
+    "text": text_facts,
+    "loading": loading_facts,
+    "int8": int8_facts,
+    "fp8": fp8_facts,
+    "dynamic": dynamic_facts,
+    "earlier": earlier_facts,
+    "refused": refused,
+    "gguf": gguf_facts,
+}
 if __name__ == "__main__":
     print(json.dumps({name: facts() for name, facts in FACTS.items()}))

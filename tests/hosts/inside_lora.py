@@ -113,24 +113,48 @@ for naming in NAMINGS:
     source = write_safetensors(FOLDER / f"{naming}.safetensors", tensors, {})
     target = convert_lora(source, FOLDER / "converted.safetensors")
     ours = load_lora(target)
-    patches, unread = read({f"diffusion_model.{key}{ending}": value for key, part in ours.items()
-                            for ending, value in part.tensors().items()})  # fmt: skip
+    patches, unread = read(
+        {
+            f"diffusion_model.{key}{ending}": value
+            for key, part in ours.items()
+            for ending, value in part.tensors().items()
+        }
+    )
     if not unread and len(patches) == len(MADE):
         facts["converted"].append(naming)
 
 # Other kinds: what the pack claims of single entries, against what the loader does with them.
 LINEAR, ANY = "blocks.0.self_attn.q", torch.rand(4, 4)
 claims = []
-for layer in (f"diffusion_model.{LINEAR}", "lora_unet_blocks_0_self_attn_q", f"base_model.model.{LINEAR}", LINEAR,
-              "lycoris_blocks_0_self_attn_q", "lora_unet__blocks_0_self_attn_q", f"transformer.{LINEAR}",
-              "transformer.blocks.0.attn1.to_q", f"pipe.dit.{LINEAR}", "lora_unet_blocks_0.self_attn.q",
-              "diffusion_model.blocks.0.modulation", "lora_unet_blocks_0_modulation"):  # fmt: skip
-    for pair in ((".lora_A.weight", ".lora_B.weight"), (".lora_A.default.weight", ".lora_B.default.weight"),
-                 (".lora_A.style.weight", ".lora_B.style.weight"), (".lora_down.weight", ".lora_up.weight"),
-                 ("_lora.down.weight", "_lora.up.weight"), (".diff",), (".diff_b",), (".w_norm", ".b_norm"),
-                 (".set_weight",), (".lokr_w1", ".lokr_w2_a", ".lokr_w2_b", ".alpha"),
-                 (".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), (".dora_scale",),
-                 (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight")):  # fmt: skip
+for layer in (
+    f"diffusion_model.{LINEAR}",
+    "lora_unet_blocks_0_self_attn_q",
+    f"base_model.model.{LINEAR}",
+    LINEAR,
+    "lycoris_blocks_0_self_attn_q",
+    "lora_unet__blocks_0_self_attn_q",
+    f"transformer.{LINEAR}",
+    "transformer.blocks.0.attn1.to_q",
+    f"pipe.dit.{LINEAR}",
+    "lora_unet_blocks_0.self_attn.q",
+    "diffusion_model.blocks.0.modulation",
+    "lora_unet_blocks_0_modulation",
+):
+    for pair in (
+        (".lora_A.weight", ".lora_B.weight"),
+        (".lora_A.default.weight", ".lora_B.default.weight"),
+        (".lora_A.style.weight", ".lora_B.style.weight"),
+        (".lora_down.weight", ".lora_up.weight"),
+        ("_lora.down.weight", "_lora.up.weight"),
+        (".diff",),
+        (".diff_b",),
+        (".w_norm", ".b_norm"),
+        (".set_weight",),
+        (".lokr_w1", ".lokr_w2_a", ".lokr_w2_b", ".alpha"),
+        (".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"),
+        (".dora_scale",),
+        (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
+    ):
         names = [layer + ending for ending in pair]
         unread = set(read({name: torch.tensor(1.0) if name.endswith("alpha") else ANY for name in names})[1])
         claims += [(name, comfyui_reads(name), name not in unread) for name in names]
@@ -139,8 +163,10 @@ facts["claims"] = sum(claimed for _, claimed, _ in claims)
 facts["known"] = sum(read_entry(name) is not None for name, _, _ in claims)
 
 kinds = {
-    **{f"diffusion_model.{LINEAR}.hada_{name}": torch.randn(*shape) * 0.3 for name, shape in
-       {"w1_a": (128, 3), "w1_b": (3, 128), "w2_a": (128, 3), "w2_b": (3, 128)}.items()},
+    **{
+        f"diffusion_model.{LINEAR}.hada_{name}": torch.randn(*shape) * 0.3
+        for name, shape in {"w1_a": (128, 3), "w1_b": (3, 128), "w2_a": (128, 3), "w2_b": (3, 128)}.items()
+    },
     f"diffusion_model.{LINEAR}.alpha": torch.tensor(6.0),
     "diffusion_model.blocks.0.self_attn.k.lokr_w1": torch.randn(4, 4),
     "diffusion_model.blocks.0.self_attn.k.lokr_w2_a": torch.randn(32, 2),
@@ -151,7 +177,7 @@ kinds = {
     "diffusion_model.blocks.1.modulation.diff": torch.randn(1, 6, 128),
     "diffusion_model.patch_embedding.lora_down.weight": torch.randn(2, 16, 1, 2, 2),
     "diffusion_model.patch_embedding.lora_up.weight": torch.randn(128, 2, 1, 1, 1),
-}  # fmt: skip
+}
 files = {"kinds": kinds, **{naming: lora_file(naming, MADE) for naming in ("kohya", "diffusion_pipe")}}
 for name, tensors in files.items():
     source = write_safetensors(FOLDER / "file.safetensors", tensors, {})

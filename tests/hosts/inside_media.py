@@ -69,12 +69,14 @@ def load(name: str) -> dict:
     loaded = asyncio.run(nodes.load_custom_node(str(path)))
     node = nodes.NODE_CLASS_MAPPINGS[SAMPLER]
     return {
-        "loaded": loaded, "warnings": list(warnings), "node": node.RELATIVE_PYTHON_MODULE,
+        "loaded": loaded,
+        "warnings": list(warnings),
+        "node": node.RELATIVE_PYTHON_MODULE,
         "routes": [f"{route.method} {route.path}" for route in routes],
         "same copy": {route.handler.__module__.rpartition(".")[0] for route in routes}
         == {node.__module__.rpartition(".")[0]},
         "web": [name for name, place in nodes.EXTENSION_WEB_DIRS.items() if "live" in name.lower()],
-    }  # fmt: skip
+    }
 
 
 def twins() -> dict:
@@ -109,8 +111,15 @@ class Clip:
 
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["a red ball rolls over the green grass"] * 50), model_writer=model, vocab_size=20,
-            pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2)  # fmt: skip
+            sentence_iterator=iter(["a red ball rolls over the green grass"] * 50),
+            model_writer=model,
+            vocab_size=20,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
         self.tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": model.getvalue()})
 
     def tokenize(self, text, **options):
@@ -132,15 +141,21 @@ def prompts() -> dict:
     encoder = text.TextEncoder.load("pocket", dtype=torch.float32)
     pocket = pack("nodes.pocket_clip").load_pocket_clip()
     sentence = "A red ball bounces on a meadow. " * 9
-    ways = [compat_text.encode_text(pocket, sentence), encoder.encode([sentence]),
-            pocket.encode_from_tokens_scheduled(pocket.tokenize(sentence))[0][0]]  # fmt: skip
+    ways = [
+        compat_text.encode_text(pocket, sentence),
+        encoder.encode([sentence]),
+        pocket.encode_from_tokens_scheduled(pocket.tokenize(sentence))[0][0],
+    ]
     return {
-        "lengths": [context.shape[1] for context in contexts.values()], "end": float(contexts[long][0, -1, 0]),
-        "spans": sorted({span.context.shape[1] for span in spans}), "short": compat_text.text_cut(clip, "a red ball"),
-        "told": compat_text.text_cut(clip, long), "pocket": compat_text.text_cut(pocket, sentence),
+        "lengths": [context.shape[1] for context in contexts.values()],
+        "end": float(contexts[long][0, -1, 0]),
+        "spans": sorted({span.context.shape[1] for span in spans}),
+        "short": compat_text.text_cut(clip, "a red ball"),
+        "told": compat_text.text_cut(clip, long),
+        "pocket": compat_text.text_cut(pocket, sentence),
         "ways": [list(way.shape) for way in ways],
         "differ": max(float((way - ways[1]).abs().max()) for way in ways),
-    }  # fmt: skip
+    }
 
 
 # --- films
@@ -151,15 +166,21 @@ def run(model, clip, vae, text: str = "A red ball bounces on a meadow.", seconds
     named = nodes.NODE_CLASS_MAPPINGS
     timeline = named["LongLivePromptTimeline"].execute(clip, text, seconds, 16.0)
     output = named[SAMPLER].execute(model, vae, timeline.args[0], seed=0, steps=1, **inputs)
-    return (output.args[0].get_stream_source(), json.loads(output.ui.as_dict()["text"][0]),
-            timeline.ui.as_dict()["text"][0])  # fmt: skip
+    return (
+        output.args[0].get_stream_source(),
+        json.loads(output.ui.as_dict()["text"][0]),
+        timeline.ui.as_dict()["text"][0],
+    )
 
 
 def told(path) -> dict:
     with av.open(str(path)) as film:
         chapters = film.chapters() if hasattr(film, "chapters") else []
-        return {"tags": sorted(film.metadata), "streams": [stream.type for stream in film.streams],
-                "chapters": len(chapters)}  # fmt: skip
+        return {
+            "tags": sorted(film.metadata),
+            "streams": [stream.type for stream in film.streams],
+            "chapters": len(chapters),
+        }
 
 
 def refusal(parts, **inputs) -> str:
@@ -198,15 +219,21 @@ def beginnings(parts) -> dict:
     return {
         "empty": refusal(parts, start_latent=empty),
         "two": refusal(parts, start_latent={"samples": latent.repeat(2, 1, 1, 1, 1)}),
-        "long": refusal(parts, start_image=torch.rand(33, 8, 8, 3)), "none": refusal(parts, start_image=picture[:0]),
-        "masked": masked["hints"], "seen through": seen_through["hints"], "timeline": timeline.splitlines()[-1],
-    }  # fmt: skip
+        "long": refusal(parts, start_image=torch.rand(33, 8, 8, 3)),
+        "none": refusal(parts, start_image=picture[:0]),
+        "masked": masked["hints"],
+        "seen through": seen_through["hints"],
+        "timeline": timeline.splitlines()[-1],
+    }
 
 
 def main() -> None:
     facts = {"twins": twins(), "prompts": prompts()}
-    parts = nodes.NODE_CLASS_MAPPINGS["LongLiveLoad"].execute("pocket (built-in)", "none", "from the model",
-                                                              "from the model", "fp32").args  # fmt: skip
+    parts = (
+        nodes.NODE_CLASS_MAPPINGS["LongLiveLoad"]
+        .execute("pocket (built-in)", "none", "from the model", "from the model", "fp32")
+        .args
+    )
     facts |= {"silent": silent(parts), "beginnings": beginnings(parts)}
     print(json.dumps(facts))
 

@@ -119,13 +119,18 @@ def wrapped(model, keys=None, **options):
 def compiled() -> dict:
     ways = {
         "whole": wrapped(MODEL, backend=counting),
-        "blocks": wrapped(MODEL, [f"diffusion_model.blocks.{layer}" for layer in LAYERS], backend=counting,
-                          fullgraph=True, dynamic=False),
+        "blocks": wrapped(
+            MODEL,
+            [f"diffusion_model.blocks.{layer}" for layer in LAYERS],
+            backend=counting,
+            fullgraph=True,
+            dynamic=False,
+        ),
         "parts": compiled_parts(counting),
         "lora": wrapped(with_lora(MODEL), backend=counting),
         "int8": wrapped(compat.quantise_model(MODEL)[0], backend=counting),
         "eager backend": wrapped(MODEL, backend="aot_eager"),
-    }  # fmt: skip
+    }
     expected = {"lora": film(with_lora(MODEL)), "int8": film(compat.quantise_model(MODEL)[0])}
     facts = {}
     for name, model in ways.items():
@@ -133,8 +138,7 @@ def compiled() -> dict:
         graphs.clear()
         difference = apart(film(model), expected.get(name, PLAIN))
         told = loaded_effects(model)
-        facts[name] = {"graphs": len(graphs), "apart": difference, "without": told.without,
-                       "honoured": told.honoured}  # fmt: skip
+        facts[name] = {"graphs": len(graphs), "apart": difference, "without": told.without, "honoured": told.honoured}
     torch.compiler.reset()
     try:
         film(wrapped(MODEL, backend=failing))
@@ -269,8 +273,10 @@ class WanCrossAttentionPatch:
     def __get__(self, obj, objtype=None):
         def wrapped_attention(module, x, context, transformer_options=None, **kwargs):
             q = module.norm_q(module.q(x))
-            a, b = (comfy_wan.optimized_attention(q, module.norm_k(module.k(c)), module.v(c), heads=module.num_heads)
-                    for c in (context, self.nag_context))  # fmt: skip
+            a, b = (
+                comfy_wan.optimized_attention(q, module.norm_k(module.k(c)), module.v(c), heads=module.num_heads)
+                for c in (context, self.nag_context)
+            )
             guided = a * self.nag_scale - b * (self.nag_scale - 1)
             before, after = a.abs().sum(-1, keepdim=True), guided.abs().sum(-1, keepdim=True)
             guided = torch.where(after / before > self.nag_tau, guided / after * before * self.nag_tau, guided)
@@ -311,15 +317,21 @@ def guided() -> dict:
             ours = block.cross_attn.o(causal._cross_attention(1, block, q, keys).flatten(2))
             theirs = block.cross_attn(x, context=causal.module.text_embedding(context))
         told = loaded_effects(model)
-        facts[name] = {"apart": apart(ours, theirs), "film": apart(film(model), PLAIN), "honoured": told.honoured,
-                       "without": told.without}  # fmt: skip
+        facts[name] = {
+            "apart": apart(ours, theirs),
+            "film": apart(film(model), PLAIN),
+            "honoured": told.honoured,
+            "without": told.without,
+        }
     relay = forwards(_CrossAttnPatch())
     facts["relay"] = {"film": apart(film(relay), PLAIN), "without": loaded_effects(relay).without}
     other = forwards(_CrossAttnPatch(), "self_attn")
     facts["self"] = {"film": apart(film(other), PLAIN), "without": loaded_effects(other).without}
-    facts["parts"] = {"guided": sorted(compat_patches.parts_with_effect(model)),
-                      "relay": sorted(compat_patches.parts_with_effect(relay)),
-                      "compiled": sorted(compat_patches.parts_with_effect(compiled_parts("eager")))}  # fmt: skip
+    facts["parts"] = {
+        "guided": sorted(compat_patches.parts_with_effect(model)),
+        "relay": sorted(compat_patches.parts_with_effect(relay)),
+        "compiled": sorted(compat_patches.parts_with_effect(compiled_parts("eager"))),
+    }
     facts["gone"] = loaded_effects(MODEL).without
     block = MODEL.model.diffusion_model.blocks[0]
     block.forward = types.MethodType(lambda self, *given: None, block)  # on the spot, by no patcher
@@ -370,8 +382,10 @@ def without_effect() -> dict:
         "context windows": context_windows(MODEL),
         "wrapping": wrapping(MODEL),
     }
-    return {name: {"apart": apart(film(model), PLAIN), "without": loaded_effects(model).without}
-            for name, model in given.items()}  # fmt: skip
+    return {
+        name: {"apart": apart(film(model), PLAIN), "without": loaded_effects(model).without}
+        for name, model in given.items()
+    }
 
 
 def on_clip_and_vae() -> dict:
@@ -421,12 +435,16 @@ def reason(function) -> str | None:
     return None
 
 
-print(json.dumps({
-    "compiled": compiled(),
-    "loras": loras(),
-    "attention": attention(),
-    "guided": guided(),
-    "without": without_effect(),
-    "clip and vae": on_clip_and_vae(),
-    "refused": refused(),
-}))  # fmt: skip
+print(
+    json.dumps(
+        {
+            "compiled": compiled(),
+            "loras": loras(),
+            "attention": attention(),
+            "guided": guided(),
+            "without": without_effect(),
+            "clip and vae": on_clip_and_vae(),
+            "refused": refused(),
+        }
+    )
+)

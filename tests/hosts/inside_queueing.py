@@ -87,9 +87,13 @@ def widgets() -> dict:
     bounds, found = importlib.import_module("pack.nodes").bounds, {}
     for kind, node in nodes.NODE_CLASS_MAPPINGS.items():
         if kind.startswith("LongLive"):
-            found[kind] = {name: {"kind": widget.io_type, **{key: getattr(widget, key, None) for key in
-                                                             ("min", "max", "options", "default", "force_input")}}
-                           for name, widget in bounds.widgets_of(node.define_schema().inputs).items()}  # fmt: skip
+            found[kind] = {
+                name: {
+                    "kind": widget.io_type,
+                    **{key: getattr(widget, key, None) for key in ("min", "max", "options", "default", "force_input")},
+                }
+                for name, widget in bounds.widgets_of(node.define_schema().inputs).items()
+            }
     return found
 
 

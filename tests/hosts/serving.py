@@ -21,8 +21,12 @@ from aiohttp import ClientSession, web
 from ..comfy.server import comfyui_path
 
 NODE, TAKE = "3", "0123456789ab"
-PROMPT, FINISH, STATUS, TAKES = (f"/longlive/live/{NODE}/prompt", f"/longlive/live/{NODE}/finish",
-                                 f"/longlive/live/{NODE}/status", "/longlive/takes")  # fmt: skip
+PROMPT, FINISH, STATUS, TAKES = (
+    f"/longlive/live/{NODE}/prompt",
+    f"/longlive/live/{NODE}/finish",
+    f"/longlive/live/{NODE}/status",
+    "/longlive/takes",
+)
 JSON = (("Content-Type", "application/json"),)
 TEXT = b'{"text": "A blue ball bounces on a meadow."}'
 MIDDLEWARE = {"create_origin_only_middleware", "create_cors_middleware", "is_loopback", "compress_body"}
@@ -36,8 +40,13 @@ def middleware() -> dict[str, Any]:
         return {}
     tree = ast.parse((comfyui_path() / "server.py").read_text(encoding="utf-8"))
     tree.body = [part for part in tree.body if getattr(part, "name", None) in MIDDLEWARE]
-    sockets = SimpleNamespace(AF_INET=socket.AF_INET, AF_INET6=socket.AF_INET6, SOCK_STREAM=socket.SOCK_STREAM,
-                              gaierror=socket.gaierror, getaddrinfo=_rebound)  # fmt: skip
+    sockets = SimpleNamespace(
+        AF_INET=socket.AF_INET,
+        AF_INET6=socket.AF_INET6,
+        SOCK_STREAM=socket.SOCK_STREAM,
+        gaierror=socket.gaierror,
+        getaddrinfo=_rebound,
+    )
     names = {"web": web, "ipaddress": ipaddress, "socket": sockets, "urllib": urllib, "logging": logging}
     exec(compile(tree, "server.py", "exec"), names)  # noqa: S102 - ComfyUI's own source
     return names
@@ -125,8 +134,10 @@ class Serving:
             headers = {name: value for name, value in request.headers.items() if name != "Content-Length"}
             headers |= {"X-Forwarded-Host": request.headers["Host"], "Host": host or request.headers["Host"]}
             url, body = f"http://127.0.0.1:{port}{request.raw_path}", await request.read()
-            async with ClientSession() as session, session.request(request.method, url, headers=headers,
-                                                                   data=body or None) as answer:  # fmt: skip
+            async with (
+                ClientSession() as session,
+                session.request(request.method, url, headers=headers, data=body or None) as answer,
+            ):
                 return web.Response(body=await answer.read(), status=answer.status, content_type=answer.content_type)
 
         application = web.Application()
@@ -145,8 +156,9 @@ class Serving:
         return self.do(listen())
 
 
-def request(method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"",
-            version: str = "1.1") -> bytes:  # fmt: skip
+def request(
+    method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", version: str = "1.1"
+) -> bytes:
     """A request as it goes over the wire: headers as they are, each as often as it stands there."""
     lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -167,8 +179,15 @@ def send(port: int, data: bytes, hang_up: bool = False, tls: ssl.SSLContext | No
         return _read(response)
 
 
-def ask(port: int, method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"",
-        host: str | None = None, **options) -> Answer:  # fmt: skip
+def ask(
+    port: int,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    host: str | None = None,
+    **options,
+) -> Answer:
     """A whole request, with a Host and the length of its body."""
     own = [("Host", host or f"127.0.0.1:{port}"), ("Content-Length", str(len(body)))]
     return send(port, request(method, target, [*own, *headers], body), **options)

@@ -48,13 +48,19 @@ def packed(kind: str) -> tuple:
 
 
 BROKEN = {
-    "gzip that is none": ("gzip", TEXT), "deflate that is none": ("deflate", b"\xff\xff" + TEXT),
-    "a wrong checksum": ("gzip", BALL[:-6] + b"123456"), "one byte": ("gzip", BALL[:20] + b"\x00" + BALL[21:]),
-    "half of it": ("gzip", gzip.compress(TEXT * 50)[:-40]), "half of deflate": ("deflate", zlib.compress(TEXT)[:-5]),
-    "half of noise": ("deflate", zlib.compress(os.urandom(500))[:-50]), "no bytes": ("gzip", b""),
-    "only a header": ("gzip", BALL[:10]), "deflate as gzip": ("gzip", zlib.compress(TEXT)),
-    "packed twice": ("gzip", gzip.compress(BALL)), "no JSON in it": ("gzip", gzip.compress(b"{")),
-}  # fmt: skip
+    "gzip that is none": ("gzip", TEXT),
+    "deflate that is none": ("deflate", b"\xff\xff" + TEXT),
+    "a wrong checksum": ("gzip", BALL[:-6] + b"123456"),
+    "one byte": ("gzip", BALL[:20] + b"\x00" + BALL[21:]),
+    "half of it": ("gzip", gzip.compress(TEXT * 50)[:-40]),
+    "half of deflate": ("deflate", zlib.compress(TEXT)[:-5]),
+    "half of noise": ("deflate", zlib.compress(os.urandom(500))[:-50]),
+    "no bytes": ("gzip", b""),
+    "only a header": ("gzip", BALL[:10]),
+    "deflate as gzip": ("gzip", zlib.compress(TEXT)),
+    "packed twice": ("gzip", gzip.compress(BALL)),
+    "no JSON in it": ("gzip", gzip.compress(b"{")),
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -67,16 +73,19 @@ def test_broken_packed_bodies(server, name):
         assert not running.changed
 
 
-@pytest.mark.parametrize(("kind", "body"), [
-    ("gzip", BALL), ("GZIP", BALL), ("deflate", zlib.compress(TEXT)), ("identity", TEXT), ("", TEXT)])
+@pytest.mark.parametrize(
+    ("kind", "body"), [("gzip", BALL), ("GZIP", BALL), ("deflate", zlib.compress(TEXT)), ("identity", TEXT), ("", TEXT)]
+)
 def test_packed_bodies(server, kind, body):
     """Forbids refusing clients that pack what they send."""
     running, port = server
     assert ask(port, "POST", PROMPT, packed(kind), body).status == 200 and running.changed
 
 
-@pytest.mark.parametrize("headers", [
-    packed("rot13"), packed("gzip, gzip"), packed("x-gzip"), (*packed("gzip"), ("Content-Encoding", "gzip"))])
+@pytest.mark.parametrize(
+    "headers",
+    [packed("rot13"), packed("gzip, gzip"), packed("x-gzip"), (*packed("gzip"), ("Content-Encoding", "gzip"))],
+)
 def test_other_encodings(server, headers):
     """Forbids taking a body as it is that says it is something else."""
     running, port = server
@@ -84,10 +93,16 @@ def test_other_encodings(server, headers):
         assert ask(port, "POST", PROMPT, headers, body).status in (400, 415) and not running.changed
 
 
-@pytest.mark.parametrize(("path", "headers", "answer"), [
-    (PROMPT, packed("gzip"), 413), (FINISH, packed("gzip"), 413), (FINISH, (*packed("gzip"), ("Origin", "null")), 403),
-    (FINISH, (("Content-Encoding", "gzip"), ("Content-Type", "text/plain")), 415),
-    (FINISH.replace("3", "4"), packed("gzip"), 413)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "headers", "answer"),
+    [
+        (PROMPT, packed("gzip"), 413),
+        (FINISH, packed("gzip"), 413),
+        (FINISH, (*packed("gzip"), ("Origin", "null")), 403),
+        (FINISH, (("Content-Encoding", "gzip"), ("Content-Type", "text/plain")), 415),
+        (FINISH.replace("3", "4"), packed("gzip"), 413),
+    ],
+)
 def test_a_bomb(server, monkeypatch, path, headers, answer):
     """Forbids unpacking it to the end on the server's only thread, as a body or to be rid of it after a refusal."""
     running, port = server
@@ -116,12 +131,17 @@ def test_large_bodies(server, path):
     assert not running.changed
 
 
-@pytest.mark.parametrize(("headers", "body"), [
-    ([("Content-Length", "300")], b""), ([("Content-Length", "300")], TEXT),
-    ([("Transfer-Encoding", "chunked")], b"ff\r\n" + TEXT[:5]),
-    ([("Transfer-Encoding", "chunked")], b"%x\r\n%s\r\n" % (len(TEXT), TEXT)),
-    ([("Content-Length", "300"), ("Content-Encoding", "gzip")], BALL[:20]),
-], ids=["nothing", "less", "half a chunk", "no last chunk", "packed"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ([("Content-Length", "300")], b""),
+        ([("Content-Length", "300")], TEXT),
+        ([("Transfer-Encoding", "chunked")], b"ff\r\n" + TEXT[:5]),
+        ([("Transfer-Encoding", "chunked")], b"%x\r\n%s\r\n" % (len(TEXT), TEXT)),
+        ([("Content-Length", "300"), ("Content-Encoding", "gzip")], BALL[:20]),
+    ],
+    ids=["nothing", "less", "half a chunk", "no last chunk", "packed"],
+)
 def test_bodies_that_do_not_come(server, monkeypatch, headers, body):
     """Forbids waiting for ever, taking a part for the whole, and a traceback for a client that went away."""
     running, port = server
@@ -133,13 +153,21 @@ def test_bodies_that_do_not_come(server, monkeypatch, headers, body):
     assert not running.changed
 
 
-@pytest.mark.parametrize(("headers", "answer"), [
-    ([("Content-Length", "3")], 400), ([("Content-Length", "-3")], 400), ([("Content-Length", "abc")], 400),
-    ([("Content-Length", "9" * 30)], 400), ([("Content-Length", "44"), ("Content-Length", "3")], 400),
-    ([("Content-Length", "44"), ("Transfer-Encoding", "chunked")], 400), ([("Transfer-Encoding", "gzip")], 400),
-    ([("Content-Length", "44"), ("Expect", "100-continue")], 200), ([("Content-Length", "44"), ("Expect", "a")], 417),
-    ([("Content-Length", "44"), ("Expect", "100-continue"), ("Origin", "null")], 403),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ([("Content-Length", "3")], 400),
+        ([("Content-Length", "-3")], 400),
+        ([("Content-Length", "abc")], 400),
+        ([("Content-Length", "9" * 30)], 400),
+        ([("Content-Length", "44"), ("Content-Length", "3")], 400),
+        ([("Content-Length", "44"), ("Transfer-Encoding", "chunked")], 400),
+        ([("Transfer-Encoding", "gzip")], 400),
+        ([("Content-Length", "44"), ("Expect", "100-continue")], 200),
+        ([("Content-Length", "44"), ("Expect", "a")], 417),
+        ([("Content-Length", "44"), ("Expect", "100-continue"), ("Origin", "null")], 403),
+    ],
+)
 def test_lengths_that_lie(server, headers, answer):
     """Forbids a request in the rest of another one's body, and what the client did not mean as a whole."""
     running, port = server
@@ -149,24 +177,41 @@ def test_lengths_that_lie(server, headers, answer):
     assert running.changed == (answer == 200)
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    (b'{"text": "a ball", "text": "a blue star"}', "'text' stands twice"),
-    (b'{"text": "a blue ball", "at": "now", "at": "0c"}', "'at' stands twice"),
-    (b'{"text": {"a": 1, "a": 2}}', "'a' stands twice"), (b'[{"a": 1, "a": 2}]', "'a' stands twice"),
-    (b'{"text": "blue", "te\\u0078t": "b"}', "'text' stands twice"),
-    (b'{"text": "blue", "\\ud800": 1}', r"unknown field '\ud800'"),
-    ('{"text": "blue", "\u202etxet": 1}'.encode(), r"unknown field '\u202etxet'"),
-    (('{"text": "blue", ' + ",".join(f'"{n}": 1' for n in range(6000)) + "}").encode(), "unknown field '0', '1', '10'"),
-    (b'{"text": "blue", ' + b'"a": 1,' * 6000 + b'"a": 1}', "'a' stands twice"),
-    (b'{"text": "blue \\ud800"}', "surrogate"), (b'{"text": "blue", "at": "\\ud800"}', "not a time"),
-    (b'{"text": "a blue\\u0000 ball"}', "NUL"), (b'{"text": "a blue\\n0s ball"}', "one line"),
-    ('{"text": "a blue ball"}'.encode("utf-16"), "valid JSON"), ('{"text": "blue"}'.encode("utf-32"), "valid JSON"),
-    ('{"text": "ein Bär, blue"}'.encode("latin-1"), "valid JSON"), (b"\0" * 100, "valid JSON"),
-    (b'{"text": "blue"} {"text": "blue"}', "valid JSON"), (b'{"text": "blue",}', "valid JSON"),
-    (b"{'text': 'blue'}", "valid JSON"), (b'{"text": "blue\n"}', "valid JSON"), (b"[" * 60_000, "valid JSON"),
-    (b'{"a":' * 12_000, "valid JSON"), (b'{"text": "blue", "at": ' + b"9" * 5000 + b"}", "valid JSON"),
-    (b"null", "an object"), (b"3", "an object"),
-], ids=range(26))  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"text": "a ball", "text": "a blue star"}', "'text' stands twice"),
+        (b'{"text": "a blue ball", "at": "now", "at": "0c"}', "'at' stands twice"),
+        (b'{"text": {"a": 1, "a": 2}}', "'a' stands twice"),
+        (b'[{"a": 1, "a": 2}]', "'a' stands twice"),
+        (b'{"text": "blue", "te\\u0078t": "b"}', "'text' stands twice"),
+        (b'{"text": "blue", "\\ud800": 1}', r"unknown field '\ud800'"),
+        ('{"text": "blue", "\u202etxet": 1}'.encode(), r"unknown field '\u202etxet'"),
+        (
+            ('{"text": "blue", ' + ",".join(f'"{n}": 1' for n in range(6000)) + "}").encode(),
+            "unknown field '0', '1', '10'",
+        ),
+        (b'{"text": "blue", ' + b'"a": 1,' * 6000 + b'"a": 1}', "'a' stands twice"),
+        (b'{"text": "blue \\ud800"}', "surrogate"),
+        (b'{"text": "blue", "at": "\\ud800"}', "not a time"),
+        (b'{"text": "a blue\\u0000 ball"}', "NUL"),
+        (b'{"text": "a blue\\n0s ball"}', "one line"),
+        ('{"text": "a blue ball"}'.encode("utf-16"), "valid JSON"),
+        ('{"text": "blue"}'.encode("utf-32"), "valid JSON"),
+        ('{"text": "ein Bär, blue"}'.encode("latin-1"), "valid JSON"),
+        (b"\0" * 100, "valid JSON"),
+        (b'{"text": "blue"} {"text": "blue"}', "valid JSON"),
+        (b'{"text": "blue",}', "valid JSON"),
+        (b"{'text': 'blue'}", "valid JSON"),
+        (b'{"text": "blue\n"}', "valid JSON"),
+        (b"[" * 60_000, "valid JSON"),
+        (b'{"a":' * 12_000, "valid JSON"),
+        (b'{"text": "blue", "at": ' + b"9" * 5000 + b"}", "valid JSON"),
+        (b"null", "an object"),
+        (b"3", "an object"),
+    ],
+    ids=range(26),
+)
 def test_texts_that_are_no_prompt(server, body, words):
     """Forbids a prompt that one program reads so and another otherwise, and errors that print what they refuse."""
     running, port = server
@@ -187,14 +232,32 @@ def test_finish_takes_nothing(server):
     assert send(port, request("POST", FINISH, [("Host", f"127.0.0.1:{port}"), *JSON])).status == 200  # curl -X POST
 
 
-@pytest.mark.parametrize("kinds", [
-    (), ("",), ("text/plain",), ("application/x-www-form-urlencoded",), ("multipart/form-data; boundary=x",),
-    ("application/ld+json",), ("application/json+x",), ("application/jsonp",), ("text/json",), ("*/*",), ("json",),
-    ("text/plain; application/json",), ("text/plain; a=application/json",), ("text/plain, application/json",),
-    ("application/json, text/plain",), ("application/json text/plain",), ("application/json; charset=latin-1",),
-    ("application/json; charset=utf-16",), ("application/json", "text/plain"), ("text/plain", "application/json"),
-    ("application/json", "application/json"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (),
+        ("",),
+        ("text/plain",),
+        ("application/x-www-form-urlencoded",),
+        ("multipart/form-data; boundary=x",),
+        ("application/ld+json",),
+        ("application/json+x",),
+        ("application/jsonp",),
+        ("text/json",),
+        ("*/*",),
+        ("json",),
+        ("text/plain; application/json",),
+        ("text/plain; a=application/json",),
+        ("text/plain, application/json",),
+        ("application/json, text/plain",),
+        ("application/json text/plain",),
+        ("application/json; charset=latin-1",),
+        ("application/json; charset=utf-16",),
+        ("application/json", "text/plain"),
+        ("text/plain", "application/json"),
+        ("application/json", "application/json"),
+    ],
+)
 def test_types(server, kinds):
     """Forbids bodies that a page of another origin may send without asking first."""
     running, port = server
@@ -239,9 +302,14 @@ class Held:
         return self.result
 
 
-@pytest.mark.parametrize(("owner", "name", "result", "method", "path"), [
-    ("nodes", "_all_takes", '{"takes": []}', "GET", TAKES), ("live", "prompt", 1, "POST", PROMPT),
-    ("nodes", "_is_stored", False, "GET", STATUS.replace("3", "4"))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("owner", "name", "result", "method", "path"),
+    [
+        ("nodes", "_all_takes", '{"takes": []}', "GET", TAKES),
+        ("live", "prompt", 1, "POST", PROMPT),
+        ("nodes", "_is_stored", False, "GET", STATUS.replace("3", "4")),
+    ],
+)
 def test_nobody_waits_for_a_slow_one(server, monkeypatch, owner, name, result, method, path):
     """Forbids reading a store, or changing a plan, where ComfyUI's whole server waits for it; and that many who ask
     for the store at once take all threads."""

@@ -15,14 +15,36 @@ pytestmark = pytest.mark.slow
 
 NAN, INFINITY = float("nan"), float("inf")
 NEVER = {
-    "true": True, "false": False, "a text": "x", "no text": "", "a list": [], "numbers": [1, 2, 3], "an object": {},
-    "NaN": NAN, "infinity": INFINITY, "minus infinity": -INFINITY, "NaN in text": "NaN", "infinity in text": "-inf",
-    "more than a float": "1e999", "10^30": 10**30, "-10^30": -(10**30), "10^400": 10**400, "10^30 in text": str(10**30),
-}  # fmt: skip
+    "true": True,
+    "false": False,
+    "a text": "x",
+    "no text": "",
+    "a list": [],
+    "numbers": [1, 2, 3],
+    "an object": {},
+    "NaN": NAN,
+    "infinity": INFINITY,
+    "minus infinity": -INFINITY,
+    "NaN in text": "NaN",
+    "infinity in text": "-inf",
+    "more than a float": "1e999",
+    "10^30": 10**30,
+    "-10^30": -(10**30),
+    "10^400": 10**400,
+    "10^30 in text": str(10**30),
+}
 NO_TEXT = {
-    "true": True, "0": 0, "5": 5, "5.5": 5.5, "NaN": NAN, "null": None, "a list": [], "texts": ["0s a"],
-    "an object": {}, "a book": "a b " * (MAX_TEXT // 4 + 1),
-}  # fmt: skip
+    "true": True,
+    "0": 0,
+    "5": 5,
+    "5.5": 5.5,
+    "NaN": NAN,
+    "null": None,
+    "a list": [],
+    "texts": ["0s a"],
+    "an object": {},
+    "a book": "a b " * (MAX_TEXT // 4 + 1),
+}
 NO_CHOICE = {**NEVER, "a page": "x" * 100_000, "null": None, "half": 0.5, "number in text": "3"}
 NOT_WHOLE = {"1.5": 1.5, "-0.5": -0.5, "1.5 in text": "1.5"}
 
@@ -41,7 +63,8 @@ def bad_values(widget: dict) -> dict:
 def widgets(inside):
     found = inside.ask({"widgets": True})
     assert len(found) > 5 and {"INT", "FLOAT", "STRING", "COMBO"} == {
-        widget["kind"] for node in found.values() for widget in node.values()}  # fmt: skip
+        widget["kind"] for node in found.values() for widget in node.values()
+    }
     return [(kind, name, widget) for kind, node in found.items() for name, widget in node.items()]
 
 
@@ -82,8 +105,10 @@ def test_no_widget_takes_what_is_out_of_its_bounds(inside, widgets):
 
 
 CONSTANTS = {
-    "INT": ("PrimitiveInt", (int,)), "FLOAT": ("PrimitiveFloat", (int, float)), "STRING": ("PrimitiveString", (str,)),
-}  # fmt: skip
+    "INT": ("PrimitiveInt", (int,)),
+    "FLOAT": ("PrimitiveFloat", (int, float)),
+    "STRING": ("PrimitiveString", (str,)),
+}
 
 
 def test_no_link_brings_it_there_either(inside, widgets):
@@ -109,8 +134,12 @@ SAYS = "characters", "no place", "names no take", "in models/"
 
 def test_running_takes_it_no_more(inside, widgets):
     """Forbids bounds that hold at queueing alone: a link may bring anything when the node runs."""
-    needed = {"LongLivePromptTimeline": {"clip": 1}, "LongLiveStreamSampler": {"model": 1, "vae": 1, "timeline": 1},
-              "LongLiveTakeFrames": {"take": None}, "LongLiveBranchTake": {"take": None}}  # fmt: skip
+    needed = {
+        "LongLivePromptTimeline": {"clip": 1},
+        "LongLiveStreamSampler": {"model": 1, "vae": 1, "timeline": 1},
+        "LongLiveTakeFrames": {"take": None},
+        "LongLiveBranchTake": {"take": None},
+    }
     defaults = {}
     for kind, name, widget in widgets:
         defaults.setdefault(kind, {})[name] = widget["default"]
@@ -119,8 +148,9 @@ def test_running_takes_it_no_more(inside, widgets):
         for what, value in bad_values(widget).items():
             if value is None and widget["default"] is None:
                 continue  # as if it were not connected
-            inputs = {key: known for key, known in {**defaults[kind], name: value}.items()
-                      if known is not None or key == name}  # fmt: skip
+            inputs = {
+                key: known for key, known in {**defaults[kind], name: value}.items() if known is not None or key == name
+            }
             raised = inside.ask({"execute": kind, "inputs": {**needed.get(kind, {}), **inputs}})["raised"]
             says = raised is not None and len(raised) < 500 and any(word in raised for word in (f"{name} ", *SAYS))
             if not says:
@@ -134,8 +164,11 @@ def test_the_ends_of_every_range_are_taken(inside, widgets):
     for kind, name, widget in widgets:
         for value in {"STRING": [], "COMBO": widget["options"]}.get(widget["kind"], [widget["min"], widget["max"]]):
             errors = inside.errors(with_value(kind, name, value)[0])
-            refused += [(kind, name, value, said) for _, _, said in errors if f"{name} is {value!r}: " in said
-                        or f"{name} {value!r}: " in said]  # fmt: skip
+            refused += [
+                (kind, name, value, said)
+                for _, _, said in errors
+                if f"{name} is {value!r}: " in said or f"{name} {value!r}: " in said
+            ]
     assert refused == []
 
 

@@ -53,13 +53,34 @@ def checked(servers, monkeypatch):
     return running, ports[CHECKED]
 
 
-HOSTS = {"127.0.0.1:PORT": 200, "localhost:PORT": 200, "192.168.1.5:8188": 200, "[::1]:PORT": 200,
-         "evil.example:PORT": 403, "films.example": 200, "a.tunnel.example": 200, "x@127.0.0.1:PORT": 400}  # fmt: skip
-ORIGINS = (None, "its own", "null", "", "http://evil.example", "http://127.0.0.1:1", "http://127.0.0.1",
-           "https://pages.example")  # fmt: skip
+HOSTS = {
+    "127.0.0.1:PORT": 200,
+    "localhost:PORT": 200,
+    "192.168.1.5:8188": 200,
+    "[::1]:PORT": 200,
+    "evil.example:PORT": 403,
+    "films.example": 200,
+    "a.tunnel.example": 200,
+    "x@127.0.0.1:PORT": 400,
+}
+ORIGINS = (
+    None,
+    "its own",
+    "null",
+    "",
+    "http://evil.example",
+    "http://127.0.0.1:1",
+    "http://127.0.0.1",
+    "https://pages.example",
+)
 SITES = (None, "same-origin", "cross-site")
-ROUTES = (("GET", TAKES, None, b""), ("POST", PROMPT, "application/json", TEXT),
-          ("POST", FINISH, "application/json", b""), ("POST", FINISH, "text/plain", b"{}"), ("POST", FINISH, None, b""))
+ROUTES = (
+    ("GET", TAKES, None, b""),
+    ("POST", PROMPT, "application/json", TEXT),
+    ("POST", FINISH, "application/json", b""),
+    ("POST", FINISH, "text/plain", b"{}"),
+    ("POST", FINISH, None, b""),
+)
 
 
 def answer_of(kind: str, host: str, origin: str | None, site: str | None, route: tuple) -> int:
@@ -128,8 +149,11 @@ def test_a_page_that_asks_first(server):
     """Forbids that a page's question before a request (preflight) changes anything, or is allowed by us."""
     kind, running, port = server
     for origin in ("http://evil.example", "null"):
-        wish = [("Origin", origin), ("Access-Control-Request-Method", "POST"),
-                ("Access-Control-Request-Headers", "content-type")]  # fmt: skip
+        wish = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "content-type"),
+        ]
         answer = ask(port, "OPTIONS", FINISH, wish)
         assert answer.headers.get("Access-Control-Allow-Origin") == CORS.get(kind)
         assert not running.changed
@@ -198,9 +222,14 @@ def test_a_proxy_on_this_machine_that_writes_another_host(servers, monkeypatch):
         assert (got.status, running.changed) == (answer, answer == 200)
 
 
-@pytest.mark.parametrize(("name", "header"), [
-    (name, header) for name in ("127.0.0.1:8188", "localhost")
-    for header in ("X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-Host", "X-Forwarded-Server")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        (name, header)
+        for name in ("127.0.0.1:8188", "localhost")
+        for header in ("X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-Host", "X-Forwarded-Server")
+    ],
+)
 def test_names_in_other_headers(server, name, header):
     """Forbids a page that says itself which name it used."""
     _, running, port = server
@@ -234,8 +263,12 @@ def test_tls(servers, monkeypatch):
             pytest.skip("this OpenSSL has no TLS without certificates")
         contexts.append(context)
     port = running.serve(tls=contexts[0])
-    for scheme, target, answer in (("http", FINISH, 403), ("https", f"https://evil.example{FINISH}", 400),
-                                   ("http", f"http://127.0.0.1:{port}{FINISH}", 403), ("https", FINISH, 200)):
+    for scheme, target, answer in (
+        ("http", FINISH, 403),
+        ("https", f"https://evil.example{FINISH}", 400),
+        ("http", f"http://127.0.0.1:{port}{FINISH}", 403),
+        ("https", FINISH, 200),
+    ):
         running.new_film()
         got = ask(port, "POST", target, page_of(f"{scheme}://127.0.0.1:{port}"), tls=contexts[1])
         assert (got.status, running.changed) == (answer, answer == 200)
@@ -251,20 +284,27 @@ def test_hosts_and_origins_over_the_wire(server):
     us, evil = f"127.0.0.1:{port}", "evil.example"
     own, other = ("Origin", f"http://{us}"), ("Origin", f"http://{evil}")
     requests = {
-        "no Host": (FINISH, []), "no Host, an Origin": (FINISH, [own]), "empty": (FINISH, [("Host", "")]),
-        "two": (FINISH, [("Host", us), ("Host", evil)]), "two, the other way": (FINISH, [("Host", evil), ("Host", us)]),
-        "twice the same": (FINISH, [("Host", us), ("Host", us)]), "list": (FINISH, [("Host", f"{us},{evil}")]),
+        "no Host": (FINISH, []),
+        "no Host, an Origin": (FINISH, [own]),
+        "empty": (FINISH, [("Host", "")]),
+        "two": (FINISH, [("Host", us), ("Host", evil)]),
+        "two, the other way": (FINISH, [("Host", evil), ("Host", us)]),
+        "twice the same": (FINISH, [("Host", us), ("Host", us)]),
+        "list": (FINISH, [("Host", f"{us},{evil}")]),
         "absolute": (f"http://{evil}{FINISH}", [("Host", us)]),
         "absolute, the other way": (f"http://{us}{FINISH}", [("Host", evil)]),
         "absolute with a user": (f"http://{us}@{evil}{FINISH}", [("Host", us)]),
         "network path": (f"//{evil}{FINISH}", [("Host", us)]),
-        "two origins": (FINISH, [("Host", us), own, other]), "other order": (FINISH, [("Host", us), other, own]),
+        "two origins": (FINISH, [("Host", us), own, other]),
+        "other order": (FINISH, [("Host", us), other, own]),
         "two and two": (FINISH, [("Host", us), ("Host", evil), own, other]),
-        "not ASCII": (FINISH, [("Host", "löcalhost")]), "escaped": (FINISH, [("Host", "127%2e0.0.1")]),
-        "lone bracket": (FINISH, [("Host", "[::1"), own]), "bad port": (FINISH, [("Host", "127.0.0.1:x"), own]),
+        "not ASCII": (FINISH, [("Host", "löcalhost")]),
+        "escaped": (FINISH, [("Host", "127%2e0.0.1")]),
+        "lone bracket": (FINISH, [("Host", "[::1"), own]),
+        "bad port": (FINISH, [("Host", "127.0.0.1:x"), own]),
         "bad origin": (FINISH, [("Host", us), ("Origin", "http://[::1")]),
         "types": (FINISH, [("Host", us), ("Content-Type", "text/plain")]),
-    }  # fmt: skip
+    }
     for version, (name, (target, headers)) in itertools.product(("1.0", "1.1"), requests.items()):
         sent = [*headers, ("Content-Length", "0"), *JSON]
         status = send(port, request("POST", target, sent, version=version)).status

@@ -36,9 +36,14 @@ def test_a_film_that_the_limit_ends_says_so(new_host, parts, endless):  # noqa: 
         assert f"ended after {report['chunks']}{of or ' chunks'}: {report['no_room']}" in report["summary"]
         assert (report["chunks"] > CHUNKS) if endless else 1 < report["chunks"] < CHUNKS
         assert report["partial"] is not endless
-        assert report["frames"] == 12 * report["chunks"] - 3 * (1 + sum(
-            segment["transition"] == "cut" for segment in report["segments"]
-            if 0 < segment["start_chunk"] < report["chunks"]))  # fmt: skip
+        assert report["frames"] == 12 * report["chunks"] - 3 * (
+            1
+            + sum(
+                segment["transition"] == "cut"
+                for segment in report["segments"]
+                if 0 < segment["start_chunk"] < report["chunks"]
+            )
+        )
         film = filming(package, parts)
         film.store.limit = None
         assert run(film).report["ended"] == "complete"

@@ -23,8 +23,15 @@ def facts():
     if comfyui is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([sys.executable, str(INSIDE), str(comfyui), str(ROOT)], env=environment, cwd=comfyui,
-                         capture_output=True, text=True, encoding="utf-8", check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, str(INSIDE), str(comfyui), str(ROOT)],
+        env=environment,
+        cwd=comfyui,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 

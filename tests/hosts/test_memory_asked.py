@@ -17,8 +17,9 @@ class Encoder:
     """A CLIP whose text encoder takes 10 GB on a GPU."""
 
     def __init__(self, dynamic=False, loaded=0):
-        self.patcher = SimpleNamespace(load_device=GPU, model_size=lambda: 10e9, loaded_size=lambda: loaded,
-                                       is_dynamic=lambda: dynamic)  # fmt: skip
+        self.patcher = SimpleNamespace(
+            load_device=GPU, model_size=lambda: 10e9, loaded_size=lambda: loaded, is_dynamic=lambda: dynamic
+        )
 
     def clone(self):
         twin = Encoder()
@@ -67,9 +68,16 @@ def test_prompts_of_a_take_are_encoded_before_the_model_is_loaded(host, parts, m
     assert order == ["one", "two", "three", "load"]
 
 
-@pytest.mark.parametrize(("free", "kind", "beside"), [
-    (14e9, {}, True), (11e9, {}, False), (11e9, {"dynamic": True}, True), (4e9, {"loaded": 10e9}, True),
-], ids=["fits", "would push the model out", "dynamic", "loaded already"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("free", "kind", "beside"),
+    [
+        (14e9, {}, True),
+        (11e9, {}, False),
+        (11e9, {"dynamic": True}, True),
+        (4e9, {"loaded": 10e9}, True),
+    ],
+    ids=["fits", "would push the model out", "dynamic", "loaded already"],
+)
 def test_a_text_encoder_that_would_push_the_model_out_stays_on_the_cpu(host, monkeypatch, free, kind, beside):
     """10 GB, a tenth more for its loading, 1 GB that ComfyUI keeps, and 1 GB that the film will still take."""
     with host.pack() as package:

@@ -44,16 +44,27 @@ def command_line(film, parts) -> tuple[Pipeline, dict]:  # noqa: F811
     """The same weights and settings as the command line has them; film: the sampler's."""
     contexts = film.timeline.contexts
     text = SimpleNamespace(model=film.timeline.clip.patcher.model)
-    pipeline = Pipeline(CausalWan(parts[0].model.diffusion_model, SHAPE), StreamingDecoder(parts[1].first_stage_model),
-                        text, StreamConfig(), SIZE, torch.device("cpu"))  # fmt: skip
+    pipeline = Pipeline(
+        CausalWan(parts[0].model.diffusion_model, SHAPE),
+        StreamingDecoder(parts[1].first_stage_model),
+        text,
+        StreamConfig(),
+        SIZE,
+        torch.device("cpu"),
+    )
     pipeline.encode = lambda texts: {text: contexts[text] for text in texts}
     stream = StreamConfig(window=6, denoising_steps=(1000, 500))
     plan = parse(TEXT).plan(5.0, 16)
     return pipeline, {
-        "plan": plan, "store": TakeStore(film.store.folder), "timeline": TEXT, "stream": stream, "seed": 3,
-        "size": SIZE, "metadata": film_metadata(TEXT, plan, stream, 3, SIZE, "a model"),
+        "plan": plan,
+        "store": TakeStore(film.store.folder),
+        "timeline": TEXT,
+        "stream": stream,
+        "seed": 3,
+        "size": SIZE,
+        "metadata": film_metadata(TEXT, plan, stream, 3, SIZE, "a model"),
         "on_chunk": lambda chunk, frames: None,
-    }  # fmt: skip
+    }
 
 
 def render(pipeline: Pipeline, run: dict, path) -> list[str]:
@@ -189,9 +200,12 @@ def test_what_changes_no_film_changes_no_name(names):
     """Forbids rendering again for what the report says has no effect, or because blocks are compiled."""
     module, model = names
     plain = module.model_identity(model, FP32)
-    model.object_patches = {"model_sampling": Setting(8.0), "manual_cast_dtype": torch.bfloat16,
-                            "diffusion_model.blocks.0": SimpleNamespace(_orig_mod=nn.Module()),
-                            "diffusion_model.blocks.0.self_attn.forward": Setting(8.0).forward}  # fmt: skip
+    model.object_patches = {
+        "model_sampling": Setting(8.0),
+        "manual_cast_dtype": torch.bfloat16,
+        "diffusion_model.blocks.0": SimpleNamespace(_orig_mod=nn.Module()),
+        "diffusion_model.blocks.0.self_attn.forward": Setting(8.0).forward,
+    }
     model.model_options = {"transformer_options": {"patches_replace": {"dit": {}}, "cond_or_uncond": [0]}}
     assert module.model_identity(model, FP32) == plain
 

@@ -45,8 +45,11 @@ def site(tmp_path_factory):
     comfy = serving.middleware()
     own = [comfy["create_origin_only_middleware"]()] if comfy else []
     arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"]
-    with fakes.Host(fakes.OLD, tmp_path_factory.mktemp("host")).pack() as package, \
-            serving.Serving(package) as running, playwright.sync_playwright() as started:  # fmt: skip
+    with (
+        fakes.Host(fakes.OLD, tmp_path_factory.mktemp("host")).pack() as package,
+        serving.Serving(package) as running,
+        playwright.sync_playwright() as started,
+    ):
         browser = started.chromium.launch(executable_path=chromium, args=arguments)
         yield running, running.serve(watch, *own), answered, browser
         browser.close()

@@ -24,21 +24,31 @@ WITHOUT_EFFECT = {
     "cfg": ["option sampler_cfg_function RescaleCFG: there is no CFG here"],
     "cfg zero": ["option sampler_post_cfg_function CFGZeroStar: there is no CFG here"],
     "skipped layers": ["option sampler_post_cfg_function SkipLayerGuidanceDiT: there is no CFG here"],
-    "easy cache": ["transformer option easycache: it skips", *(f"wrapper {place} easycache .*: it skips" for place in
-                   ("outer_sample", "calc_cond_batch", "diffusion_model"))],
-    "lazy cache": ["transformer option easycache: it skips", *(f"wrapper {place} lazycache .*: it skips" for place in
-                   ("outer_sample", "predict_noise"))],
+    "easy cache": [
+        "transformer option easycache: it skips",
+        *(
+            f"wrapper {place} easycache .*: it skips"
+            for place in ("outer_sample", "calc_cond_batch", "diffusion_model")
+        ),
+    ],
+    "lazy cache": [
+        "transformer option easycache: it skips",
+        *(f"wrapper {place} lazycache .*: it skips" for place in ("outer_sample", "predict_noise")),
+    ],
     "rotary": ["transformer option rope_options: .* set positions"],
-    "context windows": [f"{place}.*window and sink" for place in
-                        ("option context_handler ", "wrapper prepare_sampling Context")],
+    "context windows": [
+        f"{place}.*window and sink" for place in ("option context_handler ", "wrapper prepare_sampling Context")
+    ],
     "wrapping": [
-        "part latent_format .*forward of this pack's own", "option model_function_wrapper .*TeaCache",
+        "part latent_format .*forward of this pack's own",
+        "option model_function_wrapper .*TeaCache",
         "option my_option: nothing here reads it",
         "transformer option patches attn1_patch .*forward of this pack's own",
         "transformer option my_weight: .*read by nothing else",
-        "wrapper outer_sample my_pack .*forward of this pack's own", "callback on_prepare_state .*own samplers",
+        "wrapper outer_sample my_pack .*forward of this pack's own",
+        "callback on_prepare_state .*own samplers",
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +58,14 @@ def facts():
     if folder is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([sys.executable, str(INSIDE), str(folder), str(ROOT)], env=environment, capture_output=True,
-                         text=True, encoding="utf-8", check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, str(INSIDE), str(folder), str(ROOT)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -168,8 +184,10 @@ def test_the_report_names_what_has_no_effect(new_host, parts):  # noqa: F811
     model, vae = parts
     model.model_options = {"sampler_cfg_function": max, "transformer_options": {}}
     run = []
-    model.callbacks = {"on_pre_run": {None: [lambda _: run.append("on")]},
-                       "on_cleanup": {None: [lambda _: run.append("off")]}}  # fmt: skip
+    model.callbacks = {
+        "on_pre_run": {None: [lambda _: run.append("on")]},
+        "on_cleanup": {None: [lambda _: run.append("off")]},
+    }
     with new_host.pack() as package:
         said = []
         package.nodes.filming.Watcher.say = lambda watcher, text: said.append(text)

@@ -92,7 +92,7 @@ SINGLE = {
     "a blend on the first prompt": (film(text="0s a {blend=1c}"), TIMELINE, "line 1, column 1: the first segment has"),
     "too long": (film(duration=300.0, positions="absolute"), SAMPLER, "a shot of 1203 latent frames: absolute"),
     "no window without end": (film(duration=0, window=-1, sink=0), SAMPLER, "a film without end needs a window"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("graph, node, words", SINGLE.values(), ids=SINGLE)
@@ -109,17 +109,39 @@ GOOD = {
     "as shipped": film(),
     "numbers as text": film(steps="4", duration="2.0", fps="16"),
     "whole numbers as fractions": film(steps=4.0, width=128.0, height=80.0),
-    "every default": without(film(), SAMPLER, "size", "width", "height", "on_cancel", "steps", "shift", "window",
-                             "sink", "sink_policy", "chunk", "positions"),
+    "every default": without(
+        film(),
+        SAMPLER,
+        "size",
+        "width",
+        "height",
+        "on_cancel",
+        "steps",
+        "shift",
+        "window",
+        "sink",
+        "sink_policy",
+        "chunk",
+        "positions",
+    ),
     "as it was written before there was a size": without(film(width=128, height=80), SAMPLER, "size"),
     "without end": film(duration=0),
     "its own length": film(duration=-1),
     "long, by the pocket model": film(duration=300.0),
     "a widget that is no more": put(film(), SAMPLER, cfg=6.0),
     "going on with a cut": going_on(film(text=CUT)),
-    "text that nobody knows yet": text_from(film(), "RegexExtract", string="a", regex_pattern="a", mode="First Match",
-                                            case_insensitive=True, multiline=False, dotall=False, group_index=1),
-}  # fmt: skip
+    "text that nobody knows yet": text_from(
+        film(),
+        "RegexExtract",
+        string="a",
+        regex_pattern="a",
+        mode="First Match",
+        case_insensitive=True,
+        multiline=False,
+        dotall=False,
+        group_index=1,
+    ),
+}
 
 
 @pytest.mark.parametrize("graph", GOOD.values(), ids=GOOD)
@@ -185,7 +207,8 @@ def test_the_samplers_chunk_counts(inside):
     assert [error[0] for error in inside.errors(graph)] == [TIMELINE]
     blend = "0s A red ball\n1.5s A blue ball {blend=1s}"
     assert [error[2].rpartition(";")[0] for error in inside.errors(film(text=blend, duration=2.0))] == [
-        "text - line 2, column 1: the blend lasts 1 chunk, but its segment only 1 chunk"]  # fmt: skip
+        "text - line 2, column 1: the blend lasts 1 chunk, but its segment only 1 chunk"
+    ]
     (error,) = inside.errors(film(text=blend, duration=2.0, chunk=1))
     assert "the blend lasts 4 chunks" in error[2] and error[2].endswith("(chunk 1 of Stream Sampler (node 3))")
 
@@ -196,8 +219,10 @@ def test_the_model_says_how_long_a_film_may_be(inside):
     graph = put(film(duration=300.0), LOAD, **REAL)
     (error,) = inside.errors(graph)
     assert error[0] == SAMPLER and "a shot of 1203 latent frames: absolute positions end at 1024" in error[2]
-    graph["7"] = {"class_type": "LoraLoaderModelOnly",
-                  "inputs": {"model": [LOAD, 0], "lora_name": "lora.pt", "strength_model": 1.0}}  # fmt: skip
+    graph["7"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": [LOAD, 0], "lora_name": "lora.pt", "strength_model": 1.0},
+    }
     assert len(inside.errors(put(graph, SAMPLER, model=["7", 0]))) == 1
     assert inside.errors(put(graph, SAMPLER, positions="relative")) == []
     assert inside.errors(put(film(duration=300.0), LOAD, **{**REAL, "model": "another.safetensors"})) == []
@@ -225,8 +250,13 @@ def test_takes_are_bounded(inside):
     graph["7"] = {"class_type": "LongLiveTakeFrames", "inputs": {"take": ["8", 0], "first": 0, "frames": 48}}
     graph["6"] = {"class_type": "PreviewImage", "inputs": {"images": ["7", 0]}}
     assert inside.errors(graph) == []
-    for value, words in ((0, "frames"), (1001, "frames"), (True, "frames is True: give a whole number from 1 to 1000"),
-                         (1.5, "frames is 1.5"), (NAN, "frames")):  # fmt: skip
+    for value, words in (
+        (0, "frames"),
+        (1001, "frames"),
+        (True, "frames is True: give a whole number from 1 to 1000"),
+        (1.5, "frames is 1.5"),
+        (NAN, "frames"),
+    ):
         (error,) = inside.errors(put(graph, "7", frames=value))
         assert error[0] == "7" and words in error[2]
     graph["7"] = {"class_type": "LongLiveBranchTake", "inputs": {"take": ["8", 0], "chunks": 1.5}}
@@ -248,14 +278,20 @@ LINKED = {
     "chunks": ("LongLiveBranchTake", {"chunks": 0}, "chunks is 0: give a whole number from 1 to 1000000"),
     "dtype": ("LongLiveLoad", {"dtype": "int4"}, "dtype 'int4': allowed are auto, bf16, fp16, fp32"),
     "parts": ("LongLiveLoad", {"model": "longlive_base.pt"}, "longlive_base.pt brings none of its own: choose"),
-}  # fmt: skip
+}
 NEEDED = {
     "LongLiveStreamSampler": {"model": object, "vae": object, "timeline": object},
     "LongLivePromptTimeline": {"clip": 1},
-    "LongLiveTakeFrames": {"take": None}, "LongLiveBranchTake": {"take": None},
-    "LongLiveLoad": {"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model",
-                     "vae": "from the model", "dtype": "auto"},
-}  # fmt: skip
+    "LongLiveTakeFrames": {"take": None},
+    "LongLiveBranchTake": {"take": None},
+    "LongLiveLoad": {
+        "model": "pocket (built-in)",
+        "lora": "none",
+        "text_encoder": "from the model",
+        "vae": "from the model",
+        "dtype": "auto",
+    },
+}
 
 
 @pytest.mark.parametrize("kind, inputs, words", LINKED.values(), ids=LINKED)
@@ -277,10 +313,17 @@ def frames_of(graph: dict, **inputs) -> dict:
 
 
 FORGED = {
-    "a dictionary": {"folder": "/", "id": "0123456789ab", "chunks": 1}, "an empty one": {}, "an id": "0123456789ab",
-    "a number": 5, "true": True, "infinity": float("inf"), "a list in a wrapper": {"__value__": ["8", 0, 0]},
-    "half a character": "\ud800", "deep": {"a": [{"b": [[[[[[[[1]]]]]]]]}]}, "long": "x" * 100_000,
-}  # fmt: skip
+    "a dictionary": {"folder": "/", "id": "0123456789ab", "chunks": 1},
+    "an empty one": {},
+    "an id": "0123456789ab",
+    "a number": 5,
+    "true": True,
+    "infinity": float("inf"),
+    "a list in a wrapper": {"__value__": ["8", 0, 0]},
+    "half a character": "\ud800",
+    "deep": {"a": [{"b": [[[[[[[[1]]]]]]]]}]},
+    "long": "x" * 100_000,
+}
 
 
 @pytest.mark.parametrize("value", FORGED.values(), ids=FORGED)
@@ -307,11 +350,23 @@ def test_what_links_bring_in_the_place_of_a_take(inside, kind):
 
 
 NAMES = {
-    "nothing": None, "a number": 5, "an id as a number": 123456789012, "true": True, "NaN": NAN, "an object": {"a": 1},
-    "a list": {"__value__": ["0123456789ab"]}, "empty": "", "a path": "../../etc [x]", "upper case": "0123456789AB",
-    "too long": "x" * 1_000_000 + "[0123456789ab]", "brackets": "[" * 200_000, "half a character": "\ud800",
-    "a zero": "\x00", "thirteen digits": "0123456789abc", "nobody's": "0123456789ab",
-}  # fmt: skip
+    "nothing": None,
+    "a number": 5,
+    "an id as a number": 123456789012,
+    "true": True,
+    "NaN": NAN,
+    "an object": {"a": 1},
+    "a list": {"__value__": ["0123456789ab"]},
+    "empty": "",
+    "a path": "../../etc [x]",
+    "upper case": "0123456789AB",
+    "too long": "x" * 1_000_000 + "[0123456789ab]",
+    "brackets": "[" * 200_000,
+    "half a character": "\ud800",
+    "a zero": "\x00",
+    "thirteen digits": "0123456789abc",
+    "nobody's": "0123456789ab",
+}
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

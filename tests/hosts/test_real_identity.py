@@ -20,9 +20,11 @@ INSIDE = Path(__file__).with_name("inside_identity.py")
 # Written down from the version before, which named MODEL, CLIP and VAE otherwise; the same in ComfyUI 0.3.75, 0.27.0
 # and 0.33.0, for the weights that `inside_identity.py` makes.
 EARLIER = {
-    "plain": ["1efc1bc057126d7cbeb03744f3b4ab0b"], "LoRA": ["cd827440045218d9116191b5ac50f944"],
-    "vae": ["e959f1b3160049389b09e6daafb39212"], "text": ["9642571f8bc9407e02f11e53172bdc46"],
-}  # fmt: skip
+    "plain": ["1efc1bc057126d7cbeb03744f3b4ab0b"],
+    "LoRA": ["cd827440045218d9116191b5ac50f944"],
+    "vae": ["e959f1b3160049389b09e6daafb39212"],
+    "text": ["9642571f8bc9407e02f11e53172bdc46"],
+}
 EARLIER_DYNAMIC = ["0d58223cb44da4a29ea815c5c296193e", "146ce1bd42b044e78efe48890c8eaef7"]  # loaded, and before
 
 
@@ -34,8 +36,15 @@ def facts():
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     gguf = [os.environ["COMFYUI_GGUF"]] if "COMFYUI_GGUF" in os.environ else []
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([sys.executable, str(INSIDE), str(comfyui), str(ROOT), *gguf], env=environment, cwd=comfyui,
-                         capture_output=True, text=True, encoding="utf-8", check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, str(INSIDE), str(comfyui), str(ROOT), *gguf],
+        env=environment,
+        cwd=comfyui,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 

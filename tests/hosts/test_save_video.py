@@ -49,8 +49,9 @@ def test_save_video_keeps_the_captions_and_the_record(tmp_path):
     write(files[0], (), (9, 12, 9))
     write(files[1], captions_of(plan), (9, 12, 9), metadata=tags)
     code = CODE.format(comfyui=str(comfyui), root=str(ROOT))
-    answer = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, cwd=comfyui,
-                            check=False)  # fmt: skip
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, cwd=comfyui, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     plain, named, saved = json.loads(answer.stdout.splitlines()[-1])
     assert plain == named == saved and plain["shape"] == [30, 64, 96, 3]

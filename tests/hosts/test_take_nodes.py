@@ -136,8 +136,9 @@ def broken_store(place_of: Path, kind: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links and rights")
-@pytest.mark.parametrize("kind", ["a file in its place", "a dead link in its place", "a file for its takes",
-                                  "no rights", "damaged takes"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", ["a file in its place", "a dead link in its place", "a file for its takes", "no rights", "damaged takes"]
+)
 def test_the_pack_is_imported_whatever_lies_in_the_store(host, kind):
     """Forbids IMPORT FAILED, or a node less, because of a file that somebody left."""
     folder = Path(f"{host.temp}_output/longlive")
@@ -156,8 +157,17 @@ def test_the_pack_is_imported_whatever_lies_in_the_store(host, kind):
             (folder / "takes").chmod(0o700)
 
 
-@pytest.mark.parametrize("name", [None, "newest", FIRST.id, f"2026-11-28 14:02 · 12.8 s · words [{FIRST.id}]",
-                                  f"{FIRST.id} A red ball", f"odd [words] [{FIRST.id}]"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "newest",
+        FIRST.id,
+        f"2026-11-28 14:02 · 12.8 s · words [{FIRST.id}]",
+        f"{FIRST.id} A red ball",
+        f"odd [words] [{FIRST.id}]",
+    ],
+)
 def test_what_names_a_take(host, store, name):
     """Forbids graphs that hold only while the list reads as it did, and programs that have to read it."""
     with host.pack() as package:
@@ -169,11 +179,17 @@ def test_what_names_a_take(host, store, name):
             assert "longlive" not in said and "/" not in said
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("000000000009", "there is no take 000000000009"), ("a red ball", "'a red ball' names no take"),
-    (f"cannot be read [{DAMAGED}]", "is damaged"), ("", "names no take"),
-    (5, "5 names no take"), ("../../etc [x]", "names no take"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("000000000009", "there is no take 000000000009"),
+        ("a red ball", "'a red ball' names no take"),
+        (f"cannot be read [{DAMAGED}]", "is damaged"),
+        ("", "names no take"),
+        (5, "5 names no take"),
+        ("../../etc [x]", "names no take"),
+    ],
+)
 def test_what_names_none_is_told_when_queued(host, store, name, words):
     """Forbids a run that fails in its middle over a name."""
     with host.pack() as package:
@@ -199,8 +215,11 @@ def test_a_take_without_a_chunk(host, store):
     words = f"take {empty.id} has no chunk rendered yet: queue its timeline"
     with host.pack() as package:
         takes, given = package.nodes.takes, package.nodes.handles.TakeHandle(str(store.folder), empty.id, 3)
-        for node, inputs in ((takes.LongLiveLoadTake, {"name": empty.id}), (takes.LongLiveTakeFrames, {"take": given}),
-                             (takes.LongLiveBranchTake, {"take": replace(given, chunks=0)})):  # fmt: skip
+        for node, inputs in (
+            (takes.LongLiveLoadTake, {"name": empty.id}),
+            (takes.LongLiveTakeFrames, {"take": given}),
+            (takes.LongLiveBranchTake, {"take": replace(given, chunks=0)}),
+        ):
             with pytest.raises(ValueError, match=words):
                 node.execute(**inputs)
 

@@ -42,11 +42,17 @@ def parts():
     torch.manual_seed(0)
     module, vae = WanModel(SHAPE).requires_grad_(False), WanVAE(dim=4).requires_grad_(False)
     weights = {f"diffusion_model.{name}": weight for name, weight in module.state_dict().items()}
-    model = fakes.Patcher(SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32,
-                                          state_dict=lambda: weights))  # fmt: skip
-    wrapped = SimpleNamespace(first_stage_model=vae, latent_channels=16, vae_dtype=torch.float32,
-                              patcher=fakes.Patcher(vae), device=torch.device("cpu"),
-                              memory_used_decode=lambda shape, dtype: 0)  # fmt: skip
+    model = fakes.Patcher(
+        SimpleNamespace(diffusion_model=module, get_dtype=lambda: torch.float32, state_dict=lambda: weights)
+    )
+    wrapped = SimpleNamespace(
+        first_stage_model=vae,
+        latent_channels=16,
+        vae_dtype=torch.float32,
+        patcher=fakes.Patcher(vae),
+        device=torch.device("cpu"),
+        memory_used_decode=lambda shape, dtype: 0,
+    )
     return model, wrapped
 
 
@@ -56,8 +62,11 @@ def filming(package, parts):
     script = core.timeline.parse(TEXT)
     generator = torch.Generator().manual_seed(1)
     contexts = {text: torch.randn(1, 5, SHAPE.text_dim, generator=generator) for text in script.plan(5.0, 16).texts}
-    clip = SimpleNamespace(patcher=fakes.Patcher(torch.nn.Linear(2, 2)), cond_stage_model=None,
-                           tokenize=lambda text, **options: {"umt5xxl": [[(1, 1.0)]]})  # fmt: skip
+    clip = SimpleNamespace(
+        patcher=fakes.Patcher(torch.nn.Linear(2, 2)),
+        cond_stage_model=None,
+        tokenize=lambda text, **options: {"umt5xxl": [[(1, 1.0)]]},
+    )
     timeline = nodes.timeline.Timeline(TEXT, script, 5.0, 16.0, contexts, clip)
     stream = core.config.StreamConfig(window=6, denoising_steps=(1000, 500))
     return nodes.filming.Filming(*parts, timeline, stream, seed=3, size=SIZE)
@@ -67,9 +76,17 @@ def test_every_node_is_defined(host):
     """Forbids arguments that a version lacks, each of which loses all nodes of the pack, and the loss of the others."""
     with host.pack() as package:
         nodes = package.nodes
-        schemas = [node.define_schema().given for node in
-                   (nodes.LongLiveLoad, nodes.LongLivePromptTimeline, nodes.LongLiveStreamSampler,
-                    nodes.LongLiveTakeFrames, nodes.LongLiveLoadTake, nodes.LongLiveBranchTake)]  # fmt: skip
+        schemas = [
+            node.define_schema().given
+            for node in (
+                nodes.LongLiveLoad,
+                nodes.LongLivePromptTimeline,
+                nodes.LongLiveStreamSampler,
+                nodes.LongLiveTakeFrames,
+                nodes.LongLiveLoadTake,
+                nodes.LongLiveBranchTake,
+            )
+        ]
     assert all(bool(schema.get("search_aliases")) is host.new for schema in schemas)
     sampler = {widget.given["id"]: widget.given for widget in schemas[2]["inputs"]}
     assert sampler["window"].get("advanced", False) is host.new
@@ -228,8 +245,11 @@ def test_int8_keeps_the_attention_that_a_file_asks_for(tmp_path, parts):
     module.blocks[0].self_attn.comfy_attention = fakes.ComfyAttention()
     state = {f"diffusion_model.{name}": weight for name, weight in module.state_dict().items()}
     model.model.state_dict = lambda: state
-    keys = {name: [(weight, lambda weight, **options: weight)] for name, weight in state.items()
-            if not name.endswith(".config")}  # fmt: skip
+    keys = {
+        name: [(weight, lambda weight, **options: weight)]
+        for name, weight in state.items()
+        if not name.endswith(".config")
+    }
     model.get_key_patches = lambda prefix: keys
     model.injections, model.hook_patches, model.wrappers = {}, {}, {}
     with fakes.Host(fakes.NEWEST, tmp_path).pack() as package:

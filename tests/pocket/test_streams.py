@@ -49,8 +49,10 @@ class _Pool:
     def __init__(self):
         torch.manual_seed(1)
         scripts = [list(zip((0, *SWITCHES), pair, strict=True)) for pair in (LOOKS[:2], LOOKS[1:])]
-        self.clips = [LongClip(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
-                      for script in scripts]  # fmt: skip
+        self.clips = [
+            LongClip(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
+            for script in scripts
+        ]
 
 
 class _Long:
@@ -58,8 +60,10 @@ class _Long:
 
     def __init__(self):
         zeros = torch.zeros(1, 3 * LONG, 1, 1).half()
-        self.clips = [LongClip(zeros, zeros[0], list(zip((0, *switches), LOOKS, strict=False)))
-                      for switches in ((), (2, 8), (3, 9), (4,), (7,))]  # fmt: skip
+        self.clips = [
+            LongClip(zeros, zeros[0], list(zip((0, *switches), LOOKS, strict=False)))
+            for switches in ((), (2, 8), (3, 9), (4,), (7,))
+        ]
 
 
 def contexts(asked) -> torch.Tensor:
@@ -105,8 +109,12 @@ def test_what_left_the_truth_is_replaced_by_it(wan, short):
 def _where(latents: torch.Tensor, films: torch.Tensor) -> tuple[int, int]:
     """Where a window continues after the first chunk, and in which of the films."""
     wanted = latents[:, 3:]
-    return next((at, row) for row, film in enumerate(films) for at in range(CHUNKS)
-                if torch.equal(film[:, 3 * at:3 * at + wanted.shape[1]], wanted))  # fmt: skip
+    return next(
+        (at, row)
+        for row, film in enumerate(films)
+        for at in range(CHUNKS)
+        if torch.equal(film[:, 3 * at : 3 * at + wanted.shape[1]], wanted)
+    )
 
 
 def test_the_windows_are_the_newest_own_film(wan, short):
@@ -118,7 +126,7 @@ def test_the_windows_are_the_newest_own_film(wan, short):
             start, row = _where(cut.latents, made.truth)
             chunks = place.plan.chunks - 1  # behind the film's first one
             assert start + chunks - 1 in (2 * step, 2 * step + 1) and cut.guessed_at == step
-            own = [made.made[row, :, :3], made.made[row, :, 3 * start:3 * (start + chunks - 1)]]
+            own = [made.made[row, :, :3], made.made[row, :, 3 * start : 3 * (start + chunks - 1)]]
             assert torch.equal(cut.guesses, torch.cat(own, dim=1))
             seen.append((place.name, start))
     late = {(name, start) for name, start in seen if name == "late"}
@@ -197,7 +205,7 @@ class _Films:
     def grow(self, size):
         while len(self.clips) < size:
             switch = (4, 2, 3, 6, LONG)[len(self.clips) % 5] if self.chunks == LONG else SWITCHES[0]
-            script, frames = [(0, LOOKS[0]), (switch, LOOKS[1])][:1 + (switch < LONG)], 3 * self.chunks
+            script, frames = [(0, LOOKS[0]), (switch, LOOKS[1])][: 1 + (switch < LONG)], 3 * self.chunks
             latents, weight = torch.randn(16, frames, 10, 16).half(), torch.ones(frames, 10, 16).half()
             self.clips.append(LongClip(latents, weight, script))
 
@@ -206,18 +214,32 @@ class _Films:
 def test_the_stage_trains_the_transformer_on_its_own_films(short, tmp_path, monkeypatch):
     """Forbids a stage whose films reach no step, and one that moves the text encoder or loses it."""
     torch.manual_seed(0)
-    recipe = tune.StreamRecipe(dim=128, ffn_dim=64, layers=4, steps=5, stream_every=2, first_clips=5, stream_films=2,
-                               streams=2, rolled_clips=2, near=float("inf"), guess_rate=1.0, warmup=1,
-                               changes=0.5)  # fmt: skip
+    recipe = tune.StreamRecipe(
+        dim=128,
+        ffn_dim=64,
+        layers=4,
+        steps=5,
+        stream_every=2,
+        first_clips=5,
+        stream_films=2,
+        streams=2,
+        rolled_clips=2,
+        near=float("inf"),
+        guess_rate=1.0,
+        warmup=1,
+        changes=0.5,
+    )
     model, encoder = WanModel(recipe.model_config()), UMT5EncoderModel(encoder_config())
     before = {f"dit.{name}": value for name, value in model.state_dict().items()}
     text = {f"text.{name}": value.bfloat16() for name, value in encoder.state_dict().items()}
     torch.save({"weights": before | text}, tmp_path / "tuned.pt")
     asked, plans = [], []
     step = tune.LongForcing.step
-    monkeypatch.setattr(tune.LongForcing, "step",
-                        lambda self, clips, plan, now: (asked.append(clips), plans.append(plan),
-                                                        step(self, clips, plan, now))[-1])  # fmt: skip
+    monkeypatch.setattr(
+        tune.LongForcing,
+        "step",
+        lambda self, clips, plan, now: (asked.append(clips), plans.append(plan), step(self, clips, plan, now))[-1],
+    )
     monkeypatch.setattr(Curriculum, "film", lambda self, *_: ("none", 0.0))  # so all guesses are of streams
     tune.train(_Starts(), _Films(LONG), tmp_path, 0, recipe, _Films(CHUNKS))
     after = torch.load(tmp_path / "streamed.pt", weights_only=True)["weights"]
@@ -262,11 +284,14 @@ def test_the_settings_of_a_stream_reach_its_recipe(monkeypatch, tmp_path):
     assert recipes == [tune.StreamRecipe(), tune.StreamRecipe(steps=7, near=1.5, changes=0.3)]
 
 
-@pytest.mark.parametrize(("option", "value", "words"), (
-    ("--stream-changes", "1.5", "--stream-changes is a share of the steps, from 0 to 1, got 1.5"),
-    ("--stream-changes", "nan", "--stream-changes is a share of the steps, from 0 to 1, got nan"),
-    ("--stream-near", "0", "--stream-near is an error above 0, got 0.0"),
-))  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    (
+        ("--stream-changes", "1.5", "--stream-changes is a share of the steps, from 0 to 1, got 1.5"),
+        ("--stream-changes", "nan", "--stream-changes is a share of the steps, from 0 to 1, got nan"),
+        ("--stream-near", "0", "--stream-near is an error above 0, got 0.0"),
+    ),
+)
 def test_settings_that_no_stream_has_are_told_before_the_work(option, value, words, capsys, tmp_path):
     """Forbids hours of training with a share of more than all."""
     with pytest.raises(SystemExit):

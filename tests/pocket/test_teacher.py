@@ -36,8 +36,10 @@ def test_a_clip_shows_what_its_prompt_asks_but_for_its_first_chunk(switches):
         asked = [film.asked(chunk) for chunk in range(start, start + CLIP_CHUNKS)]
         assert clip.after == asked[-1] and asked[1:] == [clip.after] * (CLIP_CHUNKS - 1)
     left = set(range(LONG - CLIP_CHUNKS + 1)) - set(places(film))
-    assert all(any(film.asked(chunk) != film.asked(start + CLIP_CHUNKS - 1)
-                   for chunk in range(start + 1, start + CLIP_CHUNKS)) for start in left)  # fmt: skip
+    assert all(
+        any(film.asked(chunk) != film.asked(start + CLIP_CHUNKS - 1) for chunk in range(start + 1, start + CLIP_CHUNKS))
+        for start in left
+    )
 
 
 def _no_image(before: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ def _knowing(labels: torch.Tensor, size: int) -> torch.Tensor:
 def _ask_for(head: nn.Linear, start: int) -> None:
     """Let a head answer by the features from `start` on."""
     head.bias.zero_()
-    head.weight.zero_()[:, start:start + len(head.weight)].fill_diagonal_(9.0)
+    head.weight.zero_()[:, start : start + len(head.weight)].fill_diagonal_(9.0)
 
 
 def test_the_heads_ask_every_token_for_its_own_prompt_and_place():
@@ -34,13 +34,13 @@ def test_the_heads_ask_every_token_for_its_own_prompt_and_place():
     prompts, places, start = torch.zeros(3, copies * CELLS, 64), torch.zeros(3, copies * CELLS, 64), 0
     for field, table in world.TABLES.items():
         labels = torch.tensor([list(table).index(getattr(look, field)) for look in asked])
-        prompts[:, :, start:start + len(table)] = _knowing(labels, len(table))[:, None]
+        prompts[:, :, start : start + len(table)] = _knowing(labels, len(table))[:, None]
         _ask_for(grounding.prompt[field], start)
         start += len(table)
     index, start = torch.arange(copies * CELLS) % CELLS, 0
     truth = {"t": index // 40, "y": index // 8 % 5, "x": index % 8}
     for axis, size in zip("tyx", GRID, strict=True):
-        places[:, :, start:start + size] = _knowing(truth[axis], size)
+        places[:, :, start : start + size] = _knowing(truth[axis], size)
         _ask_for(grounding.place[axis], start)
         start += size
     rubbish = torch.randn(3, clean, 64)
@@ -62,7 +62,9 @@ def test_watching_changes_nothing():
     wan, plain = WatchedWan(model, config), CausalWan(model, config)
     one = wan.velocity(latents, torch.full((2, 3), 1000.0), wan.prompt_keys(context), attend)
     assert {layer: tuple(x.shape) for layer, x in wan.watched.items()} == {
-        PROMPT_BLOCK: (2, 12, 64), PLACE_BLOCK: (2, 12, 64)}  # fmt: skip
+        PROMPT_BLOCK: (2, 12, 64),
+        PLACE_BLOCK: (2, 12, 64),
+    }
     two = plain.velocity(latents, torch.full((2, 3), 1000.0), plain.prompt_keys(context), attend)
     assert torch.equal(one, two) and one.abs().max() > 0
 

@@ -26,7 +26,7 @@ def _steps(states) -> np.ndarray:
 def test_motion_goes_on_for_minutes(action):
     """Forbids an action that comes to rest by itself, or (rest) does not rest, or runs out of the picture."""
     states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], MINUTES, seed=3)
-    last = _steps(states[-5 * world.FPS:])
+    last = _steps(states[-5 * world.FPS :])
     assert (np.abs(last).max() > 0) == (action != "rest")
     places = np.array([(s.x, s.y) for s in states])
     margin = 0 if action in TRAVELS else 20

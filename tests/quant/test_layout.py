@@ -234,8 +234,10 @@ BROKEN = {
     "wrong number of scales": ({f"{Q}.weight_scale": torch.ones(7, 1)}, "7 scales"),
     "fp8 beside": ({"text_embedding.0.scale_weight": torch.ones(1)}, "text_embedding.0.scale_weight"),
     "no linear layer": (
-        {"patch_embedding.comfy_quant": marked('{"format": "int8_tensorwise"}')}, "patch_embedding is marked"),
-}  # fmt: skip
+        {"patch_embedding.comfy_quant": marked('{"format": "int8_tensorwise"}')},
+        "patch_embedding is marked",
+    ),
+}
 
 
 @pytest.mark.parametrize(("changes", "words"), BROKEN.values(), ids=BROKEN)
@@ -267,8 +269,10 @@ def test_convert_writes_int8(tmp_path, weights):
 def test_lora_is_merged_before_quantising(tmp_path, weights):
     """Forbids a LoRA that is dropped or added to the integers."""
     down = torch.linspace(0, 1, 256).view(2, 128)
-    lora = {f"diffusion_model.{Q}.lora_A.weight": down,
-            f"diffusion_model.{Q}.lora_B.weight": torch.linspace(0, 1, 256).view(128, 2)}  # fmt: skip
+    lora = {
+        f"diffusion_model.{Q}.lora_A.weight": down,
+        f"diffusion_model.{Q}.lora_B.weight": torch.linspace(0, 1, 256).view(128, 2),
+    }
     source, file = saved(tmp_path, weights, "source.safetensors"), saved(tmp_path, lora, "lora.safetensors")
     target = convert_model(source, tmp_path / "int8.safetensors", lora=file, int8=True)
     expected = quantise_rows(weights[f"{Q}.weight"] + lora[f"diffusion_model.{Q}.lora_B.weight"] @ down)

@@ -33,8 +33,10 @@ def distiller(who: Ranks) -> Distiller:
     models["teacher"].module.requires_grad_(False)
     for model in models.values():
         shard(model.module, who)
-    parts = [Trainee(models[name], MasterAdam({name: models[name].module}, betas=(0.0, 0.999), clip=0.05))
-             for name in ("student", "critic")]  # fmt: skip
+    parts = [
+        Trainee(models[name], MasterAdam({name: models[name].module}, betas=(0.0, 0.999), clip=0.05))
+        for name in ("student", "critic")
+    ]
     return Distiller(config, *parts, models["teacher"], encode, draw, who)
 
 

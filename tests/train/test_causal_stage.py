@@ -23,9 +23,16 @@ from .conftest import texts, tiny
 ONE_RANK = Ranks()
 CAUSAL = {"autoregressive_steps": 2, "consistency_steps": 3, "levels": 8, "prompt_left_out": 0.5}
 SETTINGS = {
-    "stage": "causal", "models": {"student": "pocket"}, "preset": "pocket", "size": [32, 32], "save_every": 2,
-    "dtype": "fp32", "checkpointing": False, "student_optimiser": {"rate": 1e-3, "clip": 0.5}, "batch": 2,
-}  # fmt: skip
+    "stage": "causal",
+    "models": {"student": "pocket"},
+    "preset": "pocket",
+    "size": [32, 32],
+    "save_every": 2,
+    "dtype": "fp32",
+    "checkpointing": False,
+    "student_optimiser": {"rate": 1e-3, "clip": 0.5},
+    "batch": 2,
+}
 
 
 def write_clips(folder: Path, count: int = 5, frames: int = 6, size: int = 4, channels: int = 16) -> Path:
@@ -148,8 +155,10 @@ def test_going_on_with_something_else_is_refused(clips, tmp_path):
 
 def test_nan_stops_before_any_weight_is_moved(clips):
     """Forbids a run that goes on with NaN, in either half."""
-    for step, broken, words in ((1, "student", "step 1: the autoregressive loss is nan.*look at the clips"),
-                                (3, "teacher", "step 3: the consistency loss is nan")):  # fmt: skip
+    for step, broken, words in (
+        (1, "student", "step 1: the autoregressive loss is nan.*look at the clips"),
+        (3, "teacher", "step 3: the consistency loss is nan"),
+    ):
         start = stage(clips)
         for done in range(step):
             start.step(done)
@@ -169,9 +178,13 @@ def test_checkpoints_of_a_run_load_as_models(clips, tmp_path):
     config = from_dict(settings(clips, batch=1, sample_every=5, sample_seconds=0.5))
     last = run(config, tmp_path / "run", None, ONE_RANK)
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")] == [
-        "step-000002", "step-000004", "step-000005"]  # fmt: skip
-    made, shipped = (load_state_dict(path) for path in
-                     (last / "student.safetensors", weights_folder() / "pocket_dit.safetensors"))  # fmt: skip
+        "step-000002",
+        "step-000004",
+        "step-000005",
+    ]
+    made, shipped = (
+        load_state_dict(path) for path in (last / "student.safetensors", weights_folder() / "pocket_dit.safetensors")
+    )
     assert made.keys() == shipped.keys() and not same(made.values(), shipped.values())
     state = torch.load(last / "state-0.pt", weights_only=True)["student"]
     names = [name.removeprefix("student.") for name in state["names"]]
@@ -183,12 +196,15 @@ def test_checkpoints_of_a_run_load_as_models(clips, tmp_path):
 # --- mistakes
 
 
-@pytest.mark.parametrize("made, words", [
-    ({"frames": 3}, "at least two .6 frames."),
-    ({"frames": 7}, "whole chunks of 3 latent frames"),
-    ({"size": 6}, "6x6 with 16 channels, which is 48x48 pixels, but `size` is 32x32"),
-    ({"channels": 4}, "the student takes 16 channels"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "made, words",
+    [
+        ({"frames": 3}, "at least two .6 frames."),
+        ({"frames": 7}, "whole chunks of 3 latent frames"),
+        ({"size": 6}, "6x6 with 16 channels, which is 48x48 pixels, but `size` is 32x32"),
+        ({"channels": 4}, "the student takes 16 channels"),
+    ],
+)
 def test_clips_that_do_not_fit_are_refused(tmp_path, made, words):
     """Forbids a training on clips that it was not told of, or a fault that shows in the depths of a forward."""
     folder = write_clips(tmp_path / "clips", **made)
@@ -196,25 +212,28 @@ def test_clips_that_do_not_fit_are_refused(tmp_path, made, words):
         build(from_dict(settings(folder)), None, ONE_RANK)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"causal": None}, "missing setting causal.clips: a folder of clips"),
-    ({"causal": {}}, "missing setting causal.clips"),
-    ({"causal": {"clips": "c", "level": 3}}, "unknown setting causal.level: allowed are autoregressive_steps"),
-    ({"causal": {"clips": "c", "levels": 7}}, "denoising step 750 is none of 7 even steps"),
-    ({"causal": {"clips": "c", "levels": 0}}, "0 levels of the teacher's sampler"),
-    ({"causal": {"clips": "c", "autoregressive_steps": -1}}, "causal.autoregressive_steps -1"),
-    ({"causal": {"clips": "c", "autoregressive_steps": 0, "consistency_steps": 0}}, "one must be above 0"),
-    ({"causal": {"clips": "c", "target_average": 1}}, "causal.target_average 1: allowed is from 0"),
-    ({"causal": {"clips": "c", "prompt_left_out": 1.5}}, "causal.prompt_left_out 1.5"),
-    ({"causal": {"clips": "c"}, "steps": 7}, "steps 7: the causal start does 5000"),
-    ({"causal": {"clips": "c"}, "lora": {"rank": 4}}, "leave `lora` out"),
-    ({"causal": {"clips": "c"}, "stream": {"context_noise": 5}}, "context_noise 5: .*leave it at 0"),
-    ({"causal": {"clips": "c"}, "stream": {"window": 9}}, "window 9 and sink 3 .*take window 12 and sink 3"),
-    ({"causal": {"clips": "c"}, "stage": "distil"}, "add `stage: causal`"),
-    ({"causal": {"clips": "c"}, "stage": "cause"}, "stage 'cause': allowed are distil and causal"),
-    ({"stage": "distil"}, "missing setting models.teacher, models.critic, prompts"),
-    ({"causal": {"clips": "nowhere"}}, "there is no folder of clips 'nowhere'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"causal": None}, "missing setting causal.clips: a folder of clips"),
+        ({"causal": {}}, "missing setting causal.clips"),
+        ({"causal": {"clips": "c", "level": 3}}, "unknown setting causal.level: allowed are autoregressive_steps"),
+        ({"causal": {"clips": "c", "levels": 7}}, "denoising step 750 is none of 7 even steps"),
+        ({"causal": {"clips": "c", "levels": 0}}, "0 levels of the teacher's sampler"),
+        ({"causal": {"clips": "c", "autoregressive_steps": -1}}, "causal.autoregressive_steps -1"),
+        ({"causal": {"clips": "c", "autoregressive_steps": 0, "consistency_steps": 0}}, "one must be above 0"),
+        ({"causal": {"clips": "c", "target_average": 1}}, "causal.target_average 1: allowed is from 0"),
+        ({"causal": {"clips": "c", "prompt_left_out": 1.5}}, "causal.prompt_left_out 1.5"),
+        ({"causal": {"clips": "c"}, "steps": 7}, "steps 7: the causal start does 5000"),
+        ({"causal": {"clips": "c"}, "lora": {"rank": 4}}, "leave `lora` out"),
+        ({"causal": {"clips": "c"}, "stream": {"context_noise": 5}}, "context_noise 5: .*leave it at 0"),
+        ({"causal": {"clips": "c"}, "stream": {"window": 9}}, "window 9 and sink 3 .*take window 12 and sink 3"),
+        ({"causal": {"clips": "c"}, "stage": "distil"}, "add `stage: causal`"),
+        ({"causal": {"clips": "c"}, "stage": "cause"}, "stage 'cause': allowed are distil and causal"),
+        ({"stage": "distil"}, "missing setting models.teacher, models.critic, prompts"),
+        ({"causal": {"clips": "nowhere"}}, "there is no folder of clips 'nowhere'"),
+    ],
+)
 def test_mistakes_in_a_configuration_are_named(change, words):
     """Forbids a mistake that shows as a traceback from the depths, or not at all."""
     with pytest.raises(ValueError, match=words):
@@ -229,8 +248,9 @@ def test_configuration_survives_its_file(clips, tmp_path):
     assert from_dict(yaml.safe_load((tmp_path / "config.yaml").read_text())) == config
 
 
-@pytest.mark.parametrize("path", sorted((Path(checkpoint.__file__).parent / "configs").glob("*.yaml")),
-                         ids=lambda path: path.stem)  # fmt: skip
+@pytest.mark.parametrize(
+    "path", sorted((Path(checkpoint.__file__).parent / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_shipped_configurations_are_whole(path):
     """Forbids a configuration of the package that no longer reads."""
     assert load_config(path).steps > 0

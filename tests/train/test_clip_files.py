@@ -66,21 +66,37 @@ def save(path, latents, metadata):
     save_file({"latents": latents}, str(path), metadata)
 
 
-@pytest.mark.parametrize("break_it, words", [
-    (lambda f: [path.unlink() for path in f.glob("*")], "holds no clips .*train-clips CONFIG.yaml --out FOLDER"),
-    (lambda f: write_shard(f / "c.safetensors", clips(1, frames=9), texts(1)),
-     "c.safetensors holds clips of 9 latent frames of 4x4 with 16 channels, a.safetensors beside it of 6"),
-    (lambda f: save(f / "c.safetensors", clips(1), {}), "c.safetensors: there are no 'prompts' in the metadata; needed "
-     "is a JSON list of 1 texts"),
-    (lambda f: save(f / "c.safetensors", clips(1), {"prompts": "a ball"}), "c.safetensors: 'prompts' .* is no JSON"),
-    (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '{"a": 1}'}), "is not a list of texts"),
-    (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '[" "]'}), "is not a list of texts"),
-    (lambda f: save(f / "c.safetensors", clips(2), {"prompts": '["a"]'}), "c.safetensors: 2 clips but 1 prompts"),
-    (lambda f: save(f / "c.safetensors", clips(1)[0], {"prompts": '["a"]'}), r"is BF16 of shape \[16, 6, 4, 4\]"),
-    (lambda f: save(f / "c.safetensors", clips(1).int(), {"prompts": '["a"]'}), "'latents' is I32"),
-    (lambda f: save_file({"weight": clips(1)}, str(f / "c.safetensors")), r"no tensor 'latents' \(it has: weight\)"),
-    (lambda f: (f / "c.safetensors").write_bytes((f / "a.safetensors").read_bytes()[:-9]), "c.safetensors is damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "break_it, words",
+    [
+        (lambda f: [path.unlink() for path in f.glob("*")], "holds no clips .*train-clips CONFIG.yaml --out FOLDER"),
+        (
+            lambda f: write_shard(f / "c.safetensors", clips(1, frames=9), texts(1)),
+            "c.safetensors holds clips of 9 latent frames of 4x4 with 16 channels, a.safetensors beside it of 6",
+        ),
+        (
+            lambda f: save(f / "c.safetensors", clips(1), {}),
+            "c.safetensors: there are no 'prompts' in the metadata; needed is a JSON list of 1 texts",
+        ),
+        (
+            lambda f: save(f / "c.safetensors", clips(1), {"prompts": "a ball"}),
+            "c.safetensors: 'prompts' .* is no JSON",
+        ),
+        (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '{"a": 1}'}), "is not a list of texts"),
+        (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '[" "]'}), "is not a list of texts"),
+        (lambda f: save(f / "c.safetensors", clips(2), {"prompts": '["a"]'}), "c.safetensors: 2 clips but 1 prompts"),
+        (lambda f: save(f / "c.safetensors", clips(1)[0], {"prompts": '["a"]'}), r"is BF16 of shape \[16, 6, 4, 4\]"),
+        (lambda f: save(f / "c.safetensors", clips(1).int(), {"prompts": '["a"]'}), "'latents' is I32"),
+        (
+            lambda f: save_file({"weight": clips(1)}, str(f / "c.safetensors")),
+            r"no tensor 'latents' \(it has: weight\)",
+        ),
+        (
+            lambda f: (f / "c.safetensors").write_bytes((f / "a.safetensors").read_bytes()[:-9]),
+            "c.safetensors is damaged",
+        ),
+    ],
+)
 def test_faults_of_a_folder_are_named(folder, break_it, words):
     """Forbids a fault that shows hours later, as a traceback, or without the file's name."""
     break_it(folder)
@@ -94,12 +110,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ClipFolder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("latents, prompts, words", [
-    (clips(2), texts(1), r"clips of shape \[2, 16, 6, 4, 4\] with 1 prompts"),
-    (clips(1)[0], texts(16), r"clips of shape \[16, 6, 4, 4\]"),
-    (clips(1) / 0, texts(1), "hold NaN or infinite numbers"),
-    (torch.cat([clips(1), clips(1) * 0]), texts(2), "of the numbers 1 have latent frames that are empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "latents, prompts, words",
+    [
+        (clips(2), texts(1), r"clips of shape \[2, 16, 6, 4, 4\] with 1 prompts"),
+        (clips(1)[0], texts(16), r"clips of shape \[16, 6, 4, 4\]"),
+        (clips(1) / 0, texts(1), "hold NaN or infinite numbers"),
+        (torch.cat([clips(1), clips(1) * 0]), texts(2), "of the numbers 1 have latent frames that are empty"),
+    ],
+)
 def test_bad_clips_are_not_written(tmp_path, latents, prompts, words):
     """Forbids a shard that no training can read, and half a file."""
     with pytest.raises(ValueError, match=words):
@@ -111,9 +130,16 @@ def test_bad_clips_are_not_written(tmp_path, latents, prompts, words):
 
 
 def sampler(prompt: str = "a ball", guidance: float = 3.0) -> ClipSampler:
-    config = from_dict({"models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"}, "prompts": "toybox",
-                        "preset": "pocket", "size": [32, 32], "lengths": {"clip": 3, "new": 3, "longest": 3},
-                        "batch": 2})  # fmt: skip
+    config = from_dict(
+        {
+            "models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"},
+            "prompts": "toybox",
+            "preset": "pocket",
+            "size": [32, 32],
+            "lengths": {"clip": 3, "new": 3, "longest": 3},
+            "batch": 2,
+        }
+    )
     draw = PromptStream([PromptPair(prompt)], 0).draw
     return ClipSampler(config, tiny(1), encode, draw, steps=2, guidance=guidance)
 
@@ -133,8 +159,20 @@ def test_a_clip_follows_from_its_number():
         assert not torch.equal(other.clips(range(4), told.append)[0], made)
 
 
-COMMAND = ["train-clips", "debug-causal", "--steps", "2", "--set", "size=[32,32]", "--set", "lengths={clip: 6, new: 6, "
-           "longest: 6}", "--set", "batch=3", "--threads", "1"]  # fmt: skip
+COMMAND = [
+    "train-clips",
+    "debug-causal",
+    "--steps",
+    "2",
+    "--set",
+    "size=[32,32]",
+    "--set",
+    "lengths={clip: 6, new: 6, longest: 6}",
+    "--set",
+    "batch=3",
+    "--threads",
+    "1",
+]
 
 
 def make(capsys, out, count: int, *more: str) -> tuple[int, str]:

@@ -30,11 +30,20 @@ from longlive_core.vae import encode as encode_pixels
 from .conftest import texts, tiny
 
 SETTINGS = {
-    "models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"}, "prompts": "toybox", "preset": "pocket",
-    "size": [32, 32], "stream": {"window": 9}, "lengths": {"clip": 6, "new": 3, "longest": 12}, "critic_updates": 2,
-    "steps": 6, "save_every": 3, "dtype": "fp32", "checkpointing": False, "student_optimiser": {"rate": 1e-3},
+    "models": {"student": "pocket", "teacher": "pocket", "critic": "pocket"},
+    "prompts": "toybox",
+    "preset": "pocket",
+    "size": [32, 32],
+    "stream": {"window": 9},
+    "lengths": {"clip": 6, "new": 3, "longest": 12},
+    "critic_updates": 2,
+    "steps": 6,
+    "save_every": 3,
+    "dtype": "fp32",
+    "checkpointing": False,
+    "student_optimiser": {"rate": 1e-3},
     "critic_optimiser": {"rate": 1e-3},
-}  # fmt: skip
+}
 
 
 def draw(number: int, count: int, rank: int = 0, ranks: int = 1):
@@ -51,8 +60,10 @@ def distiller(**changes) -> Distiller:
     config = from_dict({**SETTINGS, **changes})
     student, critic, teacher = tiny(1), tiny(2), tiny(3)
     teacher.module.requires_grad_(False)
-    parts = [Trainee(m, MasterAdam({n: m.module}, betas=(0.0, 0.999), clip=10.0))
-             for n, m in (("student", student), ("critic", critic))]  # fmt: skip
+    parts = [
+        Trainee(m, MasterAdam({n: m.module}, betas=(0.0, 0.999), clip=10.0))
+        for n, m in (("student", student), ("critic", critic))
+    ]
     return Distiller(config, *parts, teacher, encode, draw, Ranks())
 
 
@@ -183,8 +194,9 @@ def test_checkpoints_of_a_run_load_as_models(tmp_path):
     config = from_dict(SETTINGS)
     last = run(config, tmp_path, draw, Ranks())
     assert last.name == "step-000006"
-    trained, shipped = (load_state_dict(path) for path in
-                        (last / "student.safetensors", weights_folder() / "pocket_dit.safetensors"))  # fmt: skip
+    trained, shipped = (
+        load_state_dict(path) for path in (last / "student.safetensors", weights_folder() / "pocket_dit.safetensors")
+    )
     assert trained.keys() == shipped.keys()
     assert any(not torch.equal(trained[name], shipped[name]) for name in shipped)
     assert run(config, tmp_path, draw, Ranks()) == last  # nothing left to do
@@ -237,29 +249,35 @@ def test_a_rank_alone_scales_nothing():
     assert from_dict({**SETTINGS, "lora": {"rank": 8, "alpha": 16}}).lora.alpha == 16
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"models": {"student": "nowhere.pt", "teacher": "pocket", "critic": "pocket"}}, "models.student: .*nowhere.pt"),
-    ({"models": {"student": "pocket", "teacher": "pocket"}}, "missing setting models.critic"),
-    ({"stepz": 3}, "unknown setting stepz: allowed are"),
-    ({"lengths": {"clipp": 3}}, "unknown setting lengths.clipp"),
-    ({"lengths": {"clip": 7, "new": 3}}, "multiples of the chunk, 3"),
-    ({"size": [100, 32]}, "size .100, 32.: it must be width and height, multiples of 16"),
-    ({"size": [32]}, "size .32.: it must be width and height"),
-    ({"size": [0, 32]}, "size .0, 32.: it must be width and height"),
-    ({"student_optimiser": {"clip": 0}}, "clip 0.0 of an optimiser: allowed is above 0"),
-    ({"student_optimiser": {"average": 1}}, "average 1.0 of an optimiser: allowed is from 0"),
-    ({"critic_optimiser": {"rate": "nan"}}, "rate nan of an optimiser: allowed is 0 or more"),
-    ({"critic_optimiser": {"betas": 0.9}}, "critic_optimiser.betas 0.9: it must be a list of numbers"),
-    ({"size": 32}, "size 32: it must be a list of numbers"),
-    ({"critic_optimiser": {"betas": [0.9]}}, "betas .* of an optimiser: allowed is two"),
-    ({"lora": {"rank": 4, "alpha": 0}}, "LoRA alpha 0.0"),
-    ({"preset": "longlive"}, "preset 'longlive': allowed are"),
-    ({"first_latent": "last"}, "first_latent 'last': allowed are image and film"),
-    ({"lora": {"rank": 0}}, "LoRA rank 0"),
-    ({"student_optimiser": {"rate": "fast"}}, "student_optimiser.rate 'fast': it must be a number"),
-    ({"steps": 1.5}, "steps 1.5: it must be a whole number"),
-    ({"switches": "no"}, "switches 'no': it must be true or false"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"models": {"student": "nowhere.pt", "teacher": "pocket", "critic": "pocket"}},
+            "models.student: .*nowhere.pt",
+        ),
+        ({"models": {"student": "pocket", "teacher": "pocket"}}, "missing setting models.critic"),
+        ({"stepz": 3}, "unknown setting stepz: allowed are"),
+        ({"lengths": {"clipp": 3}}, "unknown setting lengths.clipp"),
+        ({"lengths": {"clip": 7, "new": 3}}, "multiples of the chunk, 3"),
+        ({"size": [100, 32]}, "size .100, 32.: it must be width and height, multiples of 16"),
+        ({"size": [32]}, "size .32.: it must be width and height"),
+        ({"size": [0, 32]}, "size .0, 32.: it must be width and height"),
+        ({"student_optimiser": {"clip": 0}}, "clip 0.0 of an optimiser: allowed is above 0"),
+        ({"student_optimiser": {"average": 1}}, "average 1.0 of an optimiser: allowed is from 0"),
+        ({"critic_optimiser": {"rate": "nan"}}, "rate nan of an optimiser: allowed is 0 or more"),
+        ({"critic_optimiser": {"betas": 0.9}}, "critic_optimiser.betas 0.9: it must be a list of numbers"),
+        ({"size": 32}, "size 32: it must be a list of numbers"),
+        ({"critic_optimiser": {"betas": [0.9]}}, "betas .* of an optimiser: allowed is two"),
+        ({"lora": {"rank": 4, "alpha": 0}}, "LoRA alpha 0.0"),
+        ({"preset": "longlive"}, "preset 'longlive': allowed are"),
+        ({"first_latent": "last"}, "first_latent 'last': allowed are image and film"),
+        ({"lora": {"rank": 0}}, "LoRA rank 0"),
+        ({"student_optimiser": {"rate": "fast"}}, "student_optimiser.rate 'fast': it must be a number"),
+        ({"steps": 1.5}, "steps 1.5: it must be a whole number"),
+        ({"switches": "no"}, "switches 'no': it must be true or false"),
+    ],
+)
 def test_mistakes_in_a_configuration_are_named(change, message):
     """Forbids a mistake that shows as a traceback from the depths, or not at all."""
     with pytest.raises(ValueError, match=message):

@@ -36,11 +36,11 @@ GOOD = "A panda eats bamboo in a snowy forest, filmed from the side."
         f"Here is what the shot shows next:\n\n{GOOD}",
         f"```text\n{GOOD}\n```",
         f"<think>The panda walks.\n\nIt could eat.</think>\n\n{GOOD}",
-        f"It could eat. \"Bamboo\"?\n</think>\n\n{GOOD}",
+        f'It could eat. "Bamboo"?\n</think>\n\n{GOOD}',
         f"<Thinking>eat</Thinking> Answer: {GOOD}",
         GOOD.replace(" in a", "\nin a"),
     ],
-)  # fmt: skip
+)
 def test_what_models_put_around_an_answer_is_taken_off(text):
     """Forbids prompts such as 'Follow-up: "A panda"', and thoughts read as prompts."""
     assert read_answer(text) == GOOD
@@ -123,11 +123,13 @@ class Scripted:
 def test_only_what_failed_is_asked_again_with_another_seed():
     """Forbids a second try that must end as the first, good answers thrown away, and tries without end."""
     other = "A red fox sits on a wall in the rain."
-    ask = Scripted({
-        PANDA: [Answer(PANDA), Answer(GOOD, finished=False), Answer(GOOD)],
-        other: [Answer("A red fox sleeps on a wall in the rain.")],
-        "A cat": [Answer("")] * 3,
-    })  # fmt: skip
+    ask = Scripted(
+        {
+            PANDA: [Answer(PANDA), Answer(GOOD, finished=False), Answer(GOOD)],
+            other: [Answer("A red fox sleeps on a wall in the rain.")],
+            "A cat": [Answer("")] * 3,
+        }
+    )
     found, faults = write_batch([PANDA, other, "A cat"], ask, [5, 6, 7])
     assert found == [GOOD, "A red fox sleeps on a wall in the rain.", None]
     assert faults == ["", "", "the answer is empty"]
@@ -182,7 +184,7 @@ def test_an_interrupted_file_is_gone_on_with(tmp_path):
         (pair.prompt, next_of(pair.prompt)) for pair in PROMPTS
     ]
     work(path, batches=2)
-    assert path.read_bytes() == whole.read_bytes()[:path.stat().st_size] and len(read_prompts(path)) == 4
+    assert path.read_bytes() == whole.read_bytes()[: path.stat().st_size] and len(read_prompts(path)) == 4
     asked = []
     work(path, lambda instructions, seed: asked.extend(instructions) or obedient(instructions, seed), resume=True)
     assert path.read_bytes() == whole.read_bytes() and len(asked) == 3
@@ -222,8 +224,10 @@ def test_a_prompt_that_fails_is_listed_and_leaves_no_line(tmp_path):
     """Forbids gaps that nobody hears of, and empty follow-ups in the file."""
 
     def ask(instructions, seed):
-        return [Answer("") if "three" in text else answer
-                for text, answer in zip(instructions, obedient(instructions, seed), strict=True)]  # fmt: skip
+        return [
+            Answer("") if "three" in text else answer
+            for text, answer in zip(instructions, obedient(instructions, seed), strict=True)
+        ]
 
     path = tmp_path / "pairs.jsonl"
     (failure,) = work(path, ask)

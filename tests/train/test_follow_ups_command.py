@@ -53,7 +53,7 @@ def test_from_prompts_to_pairs(capsys, tmp_path, prompts, model_folder):
     state = torch.random.get_rng_state()
     code, said, err = run(capsys, prompts, *options, "--resume")
     assert code == 0 and "1 pair written" in said and "2 pairs are there already" in err
-    assert "dropped the last line, which was cut off: '{\"prompt\": \"An old m'" in err
+    assert 'dropped the last line, which was cut off: \'{"prompt": "An old m\'' in err
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
         {"prompt": prompt, "follow_up": follow_up} for prompt, follow_up in STORIES.items()
     ]
@@ -158,8 +158,9 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, argume
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "words"), [("cut off", "cannot load the instruction model"),
-                                              ("missing", "lacks 1 of its weights")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "words"), [("cut off", "cannot load the instruction model"), ("missing", "lacks 1 of its weights")]
+)
 def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, fault, words):
     """Forbids a traceback for a file that breaks off, and random numbers in the place of weights that are missing."""
     folder = shutil.copytree(model_folder, tmp_path / "model")

@@ -26,10 +26,23 @@ def test_a_text_file_is_one_prompt_a_line(tmp_path):
 
 def test_json_lines_hold_pairs(tmp_path):
     """Forbids follow-ups lost on the way, under our keys or LongLive's, and lines that do not read back."""
-    lines = ['{"prompt": "a", "follow_up": "b"}', '{"prompt": "c"}', "", '{"prompt": "d", "follow_up": null}',
-             '{"prompt": "e", "switch_prompt": "f"}', '{"prompts": ["g", "h"]}', '{"prompts": ["i"]}']  # fmt: skip
-    wanted = [PromptPair("a", "b"), PromptPair("c"), PromptPair("d"), PromptPair("e", "f"), PromptPair("g", "h"),
-              PromptPair("i")]  # fmt: skip
+    lines = [
+        '{"prompt": "a", "follow_up": "b"}',
+        '{"prompt": "c"}',
+        "",
+        '{"prompt": "d", "follow_up": null}',
+        '{"prompt": "e", "switch_prompt": "f"}',
+        '{"prompts": ["g", "h"]}',
+        '{"prompts": ["i"]}',
+    ]
+    wanted = [
+        PromptPair("a", "b"),
+        PromptPair("c"),
+        PromptPair("d"),
+        PromptPair("e", "f"),
+        PromptPair("g", "h"),
+        PromptPair("i"),
+    ]
     pairs = read_prompts(written(tmp_path, "pairs.jsonl", "\n".join(lines)))
     assert pairs == wanted
     odd = [*pairs, PromptPair('quotes " and \\', "a line\nbreak, \u2028 and 熊猫")]
@@ -114,7 +127,7 @@ def test_an_epoch_repeats_nothing_and_epochs_differ():
     """Forbids prompts that come twice before others came once, and an order that is the same for ever."""
     stream = PromptStream(PAIRS, seed=0)
     drawn = [pair for step in range(14) for pair in stream.draw(step, 3)]
-    epochs = [drawn[start:start + 7] for start in range(0, 42, 7)]
+    epochs = [drawn[start : start + 7] for start in range(0, 42, 7)]
     assert all(set(epoch) == set(PAIRS) for epoch in epochs)
     assert len({tuple(pair.prompt for pair in epoch) for epoch in epochs}) > 1
     assert PromptStream(PAIRS, seed=1).draw(0, 7) != epochs[0]

@@ -19,8 +19,14 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def trained(out: Path, count: int, steps: int, *folder: Path, stage: str = "distil") -> dict:
     launcher = TORCHRUN if count == 2 else [sys.executable]
-    done = subprocess.run([*launcher, SCRIPT, stage, out, str(steps), *folder], env=ENVIRONMENT, capture_output=True,
-                          text=True, check=False, timeout=3000)  # fmt: skip
+    done = subprocess.run(
+        [*launcher, SCRIPT, stage, out, str(steps), *folder],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3000,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -81,8 +87,14 @@ with ranks("cpu") as who:
     torch.save([p.grad for p in (one, two, three)], f"{sys.argv[1]}-{who.rank}.pt")
 """)
     environment = ENVIRONMENT | {"PYTHONPATH": str(SCRIPT.parents[2])}
-    done = subprocess.run([*TORCHRUN, script, tmp_path / "mean"], env=environment, capture_output=True, text=True,
-                          check=False, timeout=3000)  # fmt: skip
+    done = subprocess.run(
+        [*TORCHRUN, script, tmp_path / "mean"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3000,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     expected = [((1, 2), torch.bfloat16, {1.5}), ((3, 2), torch.bfloat16, {2.5}), ((2, 2), torch.bfloat16, {0.0})]
     for rank in range(2):

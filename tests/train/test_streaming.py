@@ -111,8 +111,11 @@ def test_memory_does_not_grow_with_the_film():
 
     def held() -> int:
         gc.collect()
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-                    for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter)}  # fmt: skip
+        storages = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+            for t in gc.get_objects()
+            if type(t) in (torch.Tensor, torch.nn.Parameter)
+        }
         return sum(storages.values())
 
     sizes = []

@@ -18,12 +18,12 @@ def _model() -> CausalWan:
 
 
 def _chunk(latents, index):
-    return latents[:, :, 3 * index:3 * index + 3]
+    return latents[:, :, 3 * index : 3 * index + 3]
 
 
 def _in_parallel(model, plan, clean, noisy, contexts, positions):
     rotary = Rotary(model.config.head_dim, (HEIGHT // 2, WIDTH // 2), model.device)
-    sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.noisy.start * 3:]], dim=2)
+    sequence = torch.cat([clean[:, :, :15], noisy[:, :, plan.noisy.start * 3 :]], dim=2)
     times = torch.cat([torch.zeros(1, 15), torch.full((1, sequence.shape[2] - 15), TIME)], dim=1)
     pick = torch.tensor([0 if old else 1 for old in plan.old_prompt()])
     prompt = [(k[pick], v[pick]) for k, v in model.prompt_keys(contexts)]
@@ -50,8 +50,9 @@ def _in_a_rollout(model, plan, clean, noisy, contexts, positions):
     return torch.cat(velocities, dim=2)
 
 
-@pytest.mark.parametrize("switch, held, first", [
-    (0, False, 0), (2, False, 0), (3, False, 0), (4, False, 0), (4, True, 0), (0, False, 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    "switch, held, first", [(0, False, 0), (2, False, 0), (3, False, 0), (4, False, 0), (4, True, 0), (0, False, 3)]
+)
 @pytest.mark.parametrize("positions", ["relative", "absolute"])
 def test_training_sees_what_the_rollout_sees(switch, held, first, positions):
     """Forbids training on another context, position or prompt than the cache and recache give when a film is made."""

@@ -12,14 +12,14 @@ TEMPLATE = (
     "{% for message in messages %}<|begin|>{{ message.role }}\n{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|begin|>assistant\n{% endif %}"
 )
+CAT = "on a wooden chair in a sunny kitchen, filmed from the side."
+MAN = "a newspaper on a park bench in autumn."
+BOAT = "on a calm lake at dawn, seen from above."
 STORIES = {
-    "A grey cat sleeps on a wooden chair in a sunny kitchen, filmed from the side.":
-        "A grey cat stretches on a wooden chair in a sunny kitchen, filmed from the side.",
-    "A small boat drifts on a calm lake at dawn, seen from above.":
-        "A small boat drifts beside a white swan on a calm lake at dawn, seen from above.",
-    "An old man reads a newspaper on a park bench in autumn.":
-        "An old man folds a newspaper on a park bench in autumn.",
-}  # fmt: skip
+    f"A grey cat sleeps {CAT}": f"A grey cat stretches {CAT}",
+    f"A small boat drifts {BOAT}": f"A small boat drifts beside a white swan {BOAT}",
+    f"An old man reads {MAN}": f"An old man folds {MAN}",
+}
 
 
 def tokenizer_for(texts, template=TEMPLATE):
@@ -29,8 +29,9 @@ def tokenizer_for(texts, template=TEMPLATE):
     special = ["<|unknown|>", "<|begin|>", "<|end|>"]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token=special[0]))
     inner.pre_tokenizer, inner.decoder = split, decoders.Fuse()
-    outer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", unk_token="<|unknown|>",
-                                    additional_special_tokens=["<|begin|>"])  # fmt: skip
+    outer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|end|>", unk_token="<|unknown|>", additional_special_tokens=["<|begin|>"]
+    )
     outer.chat_template = template
     return outer
 
@@ -38,10 +39,19 @@ def tokenizer_for(texts, template=TEMPLATE):
 def random_model(tokenizer):
     """Llama of two layers with random weights."""
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=1024, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-    ))  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=1024,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
 
 
 @functools.cache
@@ -51,8 +61,9 @@ def taught():
     model = random_model(tokenizer)
     examples = []
     for prompt, answer in STORIES.items():
-        asked = tokenizer.apply_chat_template([{"role": "user", "content": instruction_for(prompt)}], tokenize=False,
-                                              add_generation_prompt=True)  # fmt: skip
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": instruction_for(prompt)}], tokenize=False, add_generation_prompt=True
+        )
         before = tokenizer(asked, return_tensors="pt")["input_ids"]
         after = tokenizer(answer + "<|end|>", return_tensors="pt")["input_ids"]
         examples.append((torch.cat([before, after], 1), torch.cat([torch.full_like(before, -100), after], 1)))
