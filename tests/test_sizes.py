@@ -5,7 +5,7 @@ import pytest
 from longlive_core.config import PRESETS
 from longlive_core.run.pipeline import default_size
 from longlive_core.sizes import CHOICES, SIZES, check_size, film_size, trained_size
-from longlive_core.toybox.world import HEIGHT, WIDTH
+from longlive_core.toybox import HEIGHT, WIDTH
 
 
 def test_every_model_has_every_size():

@@ -16,7 +16,7 @@ from longlive_core.model import CausalWan
 from longlive_core.pocket.clip_pool import boundary
 from longlive_core.pocket.toybox_prompts import ToyboxPrompts
 from longlive_core.run.pipeline import Pipeline, model_file
-from longlive_core.toybox.world import FPS
+from longlive_core.toybox import FPS
 from longlive_core.train.checkpoint import CONFIG_FILE, checkpoints
 from longlive_core.train.config import Config, ConfigError, Lora, load_config
 from longlive_core.train.parallel import Ranks

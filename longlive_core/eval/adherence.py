@@ -14,11 +14,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..toybox import judge, world
+from ..toybox import HEIGHT, WIDTH, drawing, judge, motion, world
 from ..toybox.captions import attributes_of
 from ..toybox.judge import Reading, Sight, read
+from ..toybox.jumps import is_smooth, largest_jump, longest_unseen
 from ..toybox.obedience import FIELDS, SETTLED, shows
-from ..toybox.steps import is_smooth, largest_step, longest_unseen
 from ..toybox.world import Attributes
 from .continuity import AFTER, BEFORE
 from .films import Segment, check_starts
@@ -85,7 +85,7 @@ class SwitchScore:
     Attributes:
         frame: the first of the new segment.
         transition: how it begins.
-        jump: the largest step of the subject around it (`steps.largest_step`), pixels; None where there is none to see.
+        jump: the largest jump of the subject around it (`jumps.largest_jump`), pixels; None where there is none to see.
         unseen: the longest run of frames around it without a subject.
         smooth: whether the jump is at most 8 pixels, and the subject is never gone for longer than the toybox's own
             fade (8 frames).
@@ -162,9 +162,9 @@ class ToyboxMeter:
 
     def see(self, index: int, frame: np.ndarray) -> None:
         """The frame `index`, uint8 [80, 128, 3]. ValueError for another size."""
-        if frame.shape != (world.HEIGHT, world.WIDTH, 3) or frame.dtype != np.uint8:
+        if frame.shape != (HEIGHT, WIDTH, 3) or frame.dtype != np.uint8:
             raise ValueError(
-                f"the judge reads uint8 frames of {world.WIDTH} x {world.HEIGHT} pixels, got "
+                f"the judge reads uint8 frames of {WIDTH} x {HEIGHT} pixels, got "
                 f"{frame.dtype} of shape {list(frame.shape)}; leave --toybox out for others"
             )
         self._frames = index + 1
@@ -265,7 +265,7 @@ class ToyboxMeter:
             for index in range(max(0, part.start - BEFORE), part.start + AFTER)
             if index in self._sights
         ]
-        jump, unseen = largest_step(around), longest_unseen(around)
+        jump, unseen = largest_jump(around), longest_unseen(around)
         return SwitchScore(part.start, part.transition, jump, unseen, is_smooth(around))
 
 
@@ -290,9 +290,9 @@ def evaluate_toybox(
 def ground_error(frame: np.ndarray, sight: Sight, asked: Attributes) -> float:
     """Mean absolute distance, in levels, of what is not subject in uint8 [80, 128, 3] from the setting asked for."""
     tile = world.SETTINGS[asked.setting]
-    ground = np.tile(tile, (world.HEIGHT // world.TILE, world.WIDTH // world.TILE, 1))
-    x, y = world.own_coordinates([world.State(sight.x, sight.y)])
-    bare = np.hypot(x[0], y[0]) > 1.3 * world.RADIUS * sight.size + _CLEAR  # 1.3: a star's points
+    ground = np.tile(tile, (HEIGHT // drawing.TILE, WIDTH // drawing.TILE, 1))
+    x, y = drawing.own_coordinates([motion.State(sight.x, sight.y)])
+    bare = np.hypot(x[0], y[0]) > 1.3 * drawing.RADIUS * sight.size + _CLEAR  # 1.3: a star's points
     return float(np.abs(frame[bare] - ground[bare]).mean())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..toybox import world
+from ..toybox import FPS, HEIGHT, WIDTH
 from .adherence import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
 from .clip_dino import FeatureMeter, FeatureScore, ImageEncoder, TextImageEncoder, check_stride
 from .drift import Drift, DriftMeter
@@ -50,11 +50,11 @@ class FilmReport:
 
 def check_film(film: Film, settings: Settings) -> None:
     """Raise ValueError for what can be told before the film is decoded."""
-    unfit = film.size != (world.WIDTH, world.HEIGHT) or film.fps != world.FPS
+    unfit = film.size != (WIDTH, HEIGHT) or film.fps != FPS
     if settings.toybox and unfit:
         raise ValueError(
             f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
-            f"of the toybox reads {world.WIDTH} x {world.HEIGHT} at {world.FPS}. Leave --toybox out for "
+            f"of the toybox reads {WIDTH} x {HEIGHT} at {FPS}. Leave --toybox out for "
             "other films"
         )
     try:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..run.pipeline import Pipeline
+from ..toybox import HEIGHT, WIDTH
 from ..toybox.stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
-from ..toybox.world import HEIGHT, WIDTH
 from .sampling import films, story
 
 CAPTION_HEIGHT = 12

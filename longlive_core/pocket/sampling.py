@@ -14,7 +14,7 @@ from ..engine.shot import PromptSpan
 from ..film.frames import to_frames
 from ..run.pipeline import Pipeline
 from ..timeline import parse
-from ..toybox.world import FPS, HEIGHT, WIDTH
+from ..toybox import FPS, HEIGHT, WIDTH
 
 LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
 

@@ -26,7 +26,7 @@ from ..engine.rollout import rollout
 from ..engine.schedule import add_noise, warp
 from ..engine.shot import PromptSpan
 from ..model import Rotary, WanModel
-from ..toybox import world
+from ..toybox import HEIGHT, WIDTH, world
 from ..toybox.captions import caption
 from ..train.optimiser import MasterAdam, cosine_rate
 from ..train.teacher_forcing import ForcingAttention, Plan
@@ -37,7 +37,7 @@ from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_wid
 log = logging.getLogger(__name__)
 
 STREAM = PRESETS["pocket"]
-GRID = (CHUNK, world.HEIGHT // 16, world.WIDTH // 16)  # tokens of a chunk
+GRID = (CHUNK, HEIGHT // 16, WIDTH // 16)  # tokens of a chunk
 ROLLED = 3  # first chunks of a clip that may come from the model's own film
 LEVELS = [warp(step, STREAM.shift) for step in STREAM.denoising_steps]
 # What a step may train, and how many clips it takes. The start of a film is the hardest part, where nothing but the

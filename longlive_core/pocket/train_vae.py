@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..device.precision import working_dtype
-from ..toybox import world
+from ..toybox import HEIGHT, WIDTH, world
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, encode
 from ..vae.module import ResidualBlock
@@ -61,12 +61,12 @@ def _clip(rng: np.random.Generator, frames: int, crop: int) -> tuple[np.ndarray,
     if rng.random() < 0.5:
         script.append((int(rng.integers(1, first + frames + 1)), world.changed_attributes(script[0][1], rng)))
     states = world.simulate(script, first + frames, int(rng.integers(2**31)))[first:]
-    window = (0, 0, world.HEIGHT, world.WIDTH)
+    window = (0, 0, HEIGHT, WIDTH)
     if crop:
         middle = states[len(states) // 2]
         spread = rng.normal(0, 14 if rng.random() < 0.85 else 60, 2)
-        top = int(np.clip(round((middle.y + spread[0] - crop / 2) / 8) * 8, 0, world.HEIGHT - crop))
-        left = int(np.clip(round((middle.x + spread[1] - crop / 2) / 8) * 8, 0, world.WIDTH - crop))
+        top = int(np.clip(round((middle.y + spread[0] - crop / 2) / 8) * 8, 0, HEIGHT - crop))
+        left = int(np.clip(round((middle.x + spread[1] - crop / 2) / 8) * 8, 0, WIDTH - crop))
         window = (top, left, crop, crop)
     return world.render(script, states, first, window)
 

@@ -1,7 +1,7 @@
-"""Sentences for the toybox: what a prompt may look like, and what it asks for.
+"""Captions of toybox films: the sentences that serve as prompts, and the attributes that a sentence requests.
 
-`caption` puts attributes into one of several wordings; `attributes_of` reads a sentence back. The tokenizer's
-vocabulary is made of the words here.
+`caption` writes attributes as a sentence in one of several wordings; `attributes_of` parses a sentence. The
+tokenizer's vocabulary consists of the words here.
 """
 
 import re
@@ -115,7 +115,7 @@ for _field, _table in TABLES.items():
 
 
 def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> str:
-    """A sentence that asks for `attributes`: a random wording, or the plainest one without `rng`."""
+    """Write a sentence that requests `attributes`: a random wording, or the plainest one without `rng`."""
 
     def pick(options: Sequence):
         return options[0] if rng is None else options[rng.integers(len(options))]
@@ -133,33 +133,33 @@ def caption(attributes: Attributes, rng: np.random.Generator | None = None) -> s
 
 
 def _find(text: str, options: dict[str, Sequence[str]]) -> tuple[str | None, str]:
-    """The name of the longest option that occurs in `text` as whole words, and the text without it."""
-    found = [
+    """Return the name of the longest option that occurs in `text` as whole words, and the text without it."""
+    matches = [
         (len(words), name, words)
         for name, all_words in options.items()
         for words in all_words
         if re.search(rf"\b{re.escape(words)}\b", text)
     ]
-    if not found:
+    if not matches:
         return None, text
-    _, name, words = max(found)
+    _, name, words = max(matches)
     return name, re.sub(rf"\b{re.escape(words)}\b", " ", text)
 
 
 def attributes_of(text: str) -> Attributes:
-    """Read a sentence back. ValueError where it names no colour, shape, action or setting of the toybox."""
-    rest, found = text.lower(), {}
+    """Parse a sentence. ValueError if it names no colour, shape, action or setting of the toybox."""
+    rest, attributes = text.lower(), {}
     actions = {name: [form for pair in forms for form in pair] for name, forms in ACTIONS.items()}
-    # Settings first: they may hold colour words of their own.
+    # Settings first: they may contain colour words.
     for field, options in (("setting", SETTINGS), ("action", actions), ("colour", COLOURS), ("shape", SHAPES)):
-        found[field], rest = _find(rest, options)
-        if found[field] is None:
+        attributes[field], rest = _find(rest, options)
+        if attributes[field] is None:
             raise ValueError(f"no {field} of the toybox in {text!r}; there are: {', '.join(options)}")
-    return Attributes(**found)
+    return Attributes(**attributes)
 
 
 def vocabulary() -> list[str]:
-    """Every word and mark that a caption can hold, in a fixed order."""
+    """Return every word and punctuation mark that a caption can contain, in a fixed order."""
     texts = list(TEMPLATES) + [w for table in (COLOURS, SHAPES, SETTINGS) for words in table.values() for w in words]
     texts += [form for pairs in ACTIONS.values() for pair in pairs for form in pair] + ["an"]
     words = re.findall(r"\w+|[^\w\s{}]", " ".join(texts).lower().replace("{", " {").replace("}", "} "))

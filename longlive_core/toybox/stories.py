@@ -1,7 +1,7 @@
-"""What the pocket model is looked at with: twenty prompts it has never seen the like of, and a story in six segments.
+"""Prompts with which people inspect the pocket model: twenty held-out ones, and a story of six segments.
 
-Every one of the twenty asks for a combination of colour, shape, action and setting that `world.is_held_out` keeps from
-training. The story's combinations are ordinary ones; what counts there is that the changes can be seen.
+Each of the twenty requests a combination of colour, shape, action and setting that `world.is_held_out` excludes from
+training. The story's combinations are ordinary; it shows whether the changes of prompt are visible.
 """
 
 HELD_OUT_PROMPTS: tuple[str, ...] = (

@@ -8,7 +8,7 @@ from longlive_core.eval.adherence import Asked, ToyboxMeter, _consistency, asked
 from longlive_core.toybox import world
 from longlive_core.toybox.captions import caption
 from longlive_core.toybox.judge import Sight
-from longlive_core.toybox.steps import largest_step, longest_unseen
+from longlive_core.toybox.jumps import largest_jump, longest_unseen
 from longlive_core.toybox.world import Attributes, changed_attributes, film, random_attributes
 
 pytestmark = pytest.mark.slow
@@ -121,7 +121,7 @@ def _sights(*places):
 def test_a_step_is_the_subjects_not_the_judges(places, jump):
     """Forbids jumps where no subject can be seen or one frame is misread, as in the fades of perfect films; and
     forbids that a jump hides behind such frames."""
-    assert largest_step(_sights(*places)) == jump
+    assert largest_jump(_sights(*places)) == jump
 
 
 def test_a_subject_gone_around_the_switch_is_not_smooth():

@@ -10,7 +10,7 @@ from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
 from longlive_core.device.precision import working_dtype
 from longlive_core.pocket import score
 from longlive_core.pocket.train_vae import pixels_of
-from longlive_core.toybox import judge, world
+from longlive_core.toybox import judge, motion, world
 from longlive_core.vae import WanVAE, channels_last, decode, encode
 
 FILMS, FRAMES = 36, 49
@@ -69,7 +69,7 @@ def test_bare_ground_has_no_subject(setting):
 def test_places_angles_and_sizes_are_read_over_the_pictures_edge():
     """Forbids tracks that break where a subject leaves on one side and comes in on the other."""
     look = world.Attributes("red", "star", "right", "sea")
-    states = [world.State(x, 70.0, 0.25) for x in (2.0, 64.0, 126.0)]
+    states = [motion.State(x, 70.0, 0.25) for x in (2.0, 64.0, 126.0)]
     frames, _ = world.render([(0, look)], states)
     for state, frame in zip(states, frames, strict=True):
         sight = judge.look(frame)

@@ -1,15 +1,20 @@
-"""The toybox: what the pocket model was trained on, and what later tests judge its films by."""
+"""The toybox: the world on whose films the pocket model was trained, and by which later tests judge its films."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from longlive_core.toybox import world
+from longlive_core.toybox import FPS, HEIGHT, WIDTH, motion, world
 from longlive_core.toybox.world import Attributes
 
-MINUTES = 3 * 60 * world.FPS
-
+MINUTES = 3 * 60 * FPS
+DRAWN = (
+    Path(__file__).parent / "toybox_films.png"
+)  # a row per film, drawn by the code that drew the weights' training films
+SHOWN = [0, 11, 22, 25, 40, 47]  # frames of each film there; the prompt changes at frame 21
 
 TRAVELS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
@@ -17,7 +22,7 @@ TRAVELS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 def _steps(states) -> np.ndarray:
     """Steps between neighbouring states (x, y, angle, size); what leaves the picture comes in at the other side."""
     table = np.array([(s.x, s.y, s.angle, s.size) for s in states])
-    period = np.array([world.WIDTH, world.HEIGHT, 1.0, 1e6])
+    period = np.array([WIDTH, HEIGHT, 1.0, 1e6])
     steps = np.diff(table, axis=0)
     return (steps + period / 2) % period - period / 2
 
@@ -26,19 +31,19 @@ def _steps(states) -> np.ndarray:
 def test_motion_goes_on_for_minutes(action):
     """Forbids an action that comes to rest by itself, or (rest) does not rest, or runs out of the picture."""
     states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], MINUTES, seed=3)
-    last = _steps(states[-5 * world.FPS :])
+    last = _steps(states[-5 * FPS :])
     assert (np.abs(last).max() > 0) == (action != "rest")
     places = np.array([(s.x, s.y) for s in states])
     margin = 0 if action in TRAVELS else 20
     assert places.min() >= margin
-    assert places[:, 0].max() < world.WIDTH - margin and places[:, 1].max() < world.HEIGHT - margin
+    assert places[:, 0].max() < WIDTH - margin and places[:, 1].max() < HEIGHT - margin
 
 
 @pytest.mark.parametrize("action", TRAVELS)
 def test_a_subject_travels_where_its_prompt_says(action):
     """Forbids directions mixed up, such as "up" along the growing rows of a picture."""
     states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], 60, seed=1)
-    assert np.allclose(_steps(states)[:, :2], world.PACE * np.array(TRAVELS[action]))
+    assert np.allclose(_steps(states)[:, :2], motion.PACE * np.array(TRAVELS[action]))
 
 
 def test_what_grows_also_shrinks():
@@ -64,7 +69,21 @@ def test_an_action_leaves_nothing_behind(action):
     script = [(0, Attributes("red", "ball", action, "sea")), (57, Attributes("red", "ball", "rest", "sea"))]
     state = world.simulate(script, 120, seed=2)[-1]
     assert state.angle == 0 and state.size == 1
-    assert world.INNER_X[0] <= state.x <= world.INNER_X[1] and world.INNER_Y[0] <= state.y <= world.INNER_Y[1]
+    assert motion.INNER_X[0] <= state.x <= motion.INNER_X[1] and motion.INNER_Y[0] <= state.y <= motion.INNER_Y[1]
+
+
+def test_films_are_those_of_the_shipped_weights():
+    """Forbids another picture for any colour, shape, action, setting or fade than the weights were trained on."""
+
+    def look(number: int) -> Attributes:
+        return Attributes(*(list(table)[number % len(table)] for table in world.TABLES.values()))
+
+    films = [world.film([(0, look(n)), (21, look(n + 1))], 48, seed=n)[0] for n in range(len(world.ACTIONS))]
+    sheet = np.concatenate([np.concatenate(list(film[SHOWN]), axis=1) for film in films])
+    with Image.open(DRAWN) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert sheet.shape == expected.shape
+    assert np.abs(sheet.astype(int) - expected).max() <= 1  # 0 where sines are rounded as on the machine that drew it
 
 
 def test_films_follow_from_the_seed():
@@ -74,7 +93,7 @@ def test_films_follow_from_the_seed():
     two, _ = world.film(script, 33, seed=5)
     assert one.shape == (33, 80, 128, 3) and one.dtype == np.uint8 and masks.shape == (33, 80, 128)
     assert np.array_equal(one, two)
-    seeds = {world.start_state("left", np.random.default_rng(seed)) for seed in range(30)}
+    seeds = {motion.start_state("left", np.random.default_rng(seed)) for seed in range(30)}
     assert len(seeds) > 1
 
 
