@@ -26,7 +26,17 @@ from ..longlive_core.run import reports
 from ..longlive_core.run.estimate import estimate_film, make_room
 from ..longlive_core.run.memory import estimate
 from ..longlive_core.run.speed import SpeedBook, SpeedRecorder
-from ..longlive_core.takes import Live, Take, extended, give_latents, plan_take, reason_for, render_take, reuse
+from ..longlive_core.takes import (
+    Live,
+    Observer,
+    Take,
+    extended,
+    give_latents,
+    plan_take,
+    reason_for,
+    render_take,
+    reuse,
+)
 from ..longlive_core.timeline import check_first
 from . import compat, compat_server, compat_text
 from .compat_forward import sampling
@@ -113,12 +123,12 @@ class Filming:
         recorder = SpeedRecorder(self.book, self.expected.key)
         watcher = Watcher(self.take, self.live, len(self.stream.denoising_steps) + 1, recorder)
         log.info("%s\n%s", self.reused, self.expected.describe())
-        watcher.say(
+        watcher.report(
             reports.beginning_report(
                 self.expected, self.there, self.reason, self.timeline.endless, self.effects.without, self._hints()
             )
         )
-        make_room(self.take, self.expected, watcher.say)
+        make_room(self.take, self.expected, watcher.report)
         with showing(watcher.node, watcher.prompt_id, self.live):
             try:
                 self._render(watcher)
@@ -169,6 +179,7 @@ class Filming:
                 self._load()
                 stack.enter_context(sampling(self.model))
 
+            watcher.prepare, watcher.changed = prepare, self._follow
             stack.callback(compat.release_memory)
             stack.callback(self.decoder.reset)
             render_take(
@@ -177,13 +188,9 @@ class Filming:
                 self.decoder,
                 contexts,
                 self._metadata,
-                watcher.chunk,
-                watcher.step,
+                watcher,
                 self.live,
-                self._follow,
                 self.turns,
-                prepare,
-                watcher.say,
             )
 
     def _follow(self, take: Take) -> None:
@@ -265,7 +272,7 @@ class Filming:
         return {**facts, "summary": reports.film_report(facts, self.there, self.reason)}
 
 
-class Watcher:
+class Watcher(Observer):
     """Tells ComfyUI how far a film is: its progress bar with one picture a chunk, and `longlive.chunk` events."""
 
     def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
@@ -306,7 +313,7 @@ class Watcher:
         }
         compat_server.send("longlive.chunk", event, self.client)
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """A line under the node, before the film is there."""
         compat_server.send_text(text, self.node, self.client)
 

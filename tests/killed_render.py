@@ -10,13 +10,18 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.takes import Origin, TakeStore, Vae, open_take, render_take
+from longlive_core.takes import Observer, Origin, TakeStore, Vae, open_take, render_take
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import LATENT_SIZE, TINY
 
 SIZE = (LATENT_SIZE[1] * 8, LATENT_SIZE[0] * 8)
 TEXT = "0c a\n5c b\n9c c {keep}\n14c a"
+
+
+class Printing(Observer):
+    def step(self, chunk, step):
+        print("pass", chunk, flush=True)
 
 
 def main() -> None:
@@ -35,7 +40,7 @@ def main() -> None:
         decoder,
         contexts.__getitem__,
         lambda take: {},
-        on_step=lambda chunk, step: print("pass", chunk, flush=True),
+        Printing(),
     )
     print("film", take.film_path, flush=True)
 

@@ -5,7 +5,7 @@ import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Origin, Vae, open_take, render_take
+from longlive_core.takes import Observer, Origin, Vae, open_take, render_take
 from longlive_core.timeline import parse
 from tests.conftest import LATENT_SIZE
 
@@ -21,6 +21,15 @@ class Stop(Exception):
 
 def no_tags(take):
     return {}
+
+
+def observing(**methods):
+    """An observer with these methods instead of its own."""
+    observer = Observer()
+    for name, method in methods.items():
+        assert hasattr(observer, name), name
+        setattr(observer, name, method)
+    return observer
 
 
 class Studio:
@@ -49,7 +58,13 @@ class Studio:
                 decoded.append(chunk)
 
         self.take = render_take(
-            take, self.model, self.decoder, self.contexts.__getitem__, no_tags, on_chunk, on_step, live
+            take,
+            self.model,
+            self.decoder,
+            self.contexts.__getitem__,
+            no_tags,
+            observing(chunk=on_chunk, step=on_step),
+            live,
         )
         return steps, decoded
 

@@ -10,7 +10,7 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.takes import TakeError, TakeStore, render_take
 
-from .studio import CHUNKS, STORY, Stop, Studio, complete, frames_of, no_tags, same
+from .studio import CHUNKS, STORY, Stop, Studio, complete, frames_of, no_tags, observing, same
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_film_plays_while_it_is_rendered(studio, uninterrupted):
         studio.decoder,
         studio.contexts.__getitem__,
         no_tags,
-        lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0),
+        observing(chunk=lambda chunk, frames: seen.append(len(frames_of(take.growing_path)) if chunk else 0)),
     )
     assert seen == [0, *(12 * chunk - 3 for chunk in range(1, CHUNKS))]
     assert take.film_path.exists() and not take.growing_path.exists()

@@ -10,7 +10,7 @@ from longlive_core.files import held
 from longlive_core.film.video import FilmWriter
 from longlive_core.takes import Live, TakeError, TakeStore, headroom, render_take
 
-from .studio import CHUNKS, Stop, Studio, frames_of, no_tags, same
+from .studio import CHUNKS, Stop, Studio, frames_of, no_tags, observing, same
 from .test_takes_live import Director, _alone
 
 pytestmark = pytest.mark.slow
@@ -41,9 +41,8 @@ def render(studio, take, live, act=lambda chunk: None, say=lambda text: None):
         studio.decoder,
         studio.contexts.__getitem__,
         no_tags,
-        lambda chunk, frames: act(chunk),
+        observing(chunk=lambda chunk, frames: act(chunk), report=say),
         live=live,
-        say=say,
     )
 
 

@@ -19,7 +19,20 @@ from ..film.frames import film_frames
 from ..film.metadata import captions_of, with_given
 from ..film.video import Encoding, FilmWriter, check_writable
 from ..sizes import check_size
-from ..takes import Given, Live, Origin, Take, TakeStore, Vae, clip_latents, give_latents, plan_take, render_take, reuse
+from ..takes import (
+    Given,
+    Live,
+    Observer,
+    Origin,
+    Take,
+    TakeStore,
+    Vae,
+    clip_latents,
+    give_latents,
+    plan_take,
+    render_take,
+    reuse,
+)
 from ..takes.live import Progress
 from ..timeline import Plan
 from ..words.wording import count
@@ -149,6 +162,8 @@ def render_stored(
         recorder.finish(os.path.getsize(path), frames)
         return frames
 
+    observer = Observer()
+    observer.chunk, observer.report = done, say
     try:
         with shortage_explained(expected.need, pipeline.model.device):
             context_of = Contexts(pipeline.encode, plan.texts)
@@ -160,10 +175,9 @@ def render_stored(
                 pipeline.decoder,
                 context_of,
                 lambda take: tags,
-                done,
+                observer,
                 live=live,
                 turns=turns,
-                say=say,
             )
     except BaseException:
         if take.has_film:

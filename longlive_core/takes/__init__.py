@@ -11,6 +11,7 @@ from .errors import TakeError, TakeMissing
 from .keys import Given, Origin, ShotKeys, Vae, shots_of
 from .live import Live, TooFast, TooLate
 from .manifest import Manifest
+from .observer import Observer
 from .places import Place, check_place, check_rendered, find_place
 from .rendering import render_take
 from .starts import clip_chunks, clip_latents, extended, give_latents
@@ -21,6 +22,7 @@ __all__ = [
     "Given",
     "Live",
     "Manifest",
+    "Observer",
     "Origin",
     "Place",
     "ShotKeys",

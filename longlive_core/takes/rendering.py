@@ -15,7 +15,7 @@ from torch import Tensor
 from ..device.placement import Turns
 from ..engine.noise import AddressedNoise
 from ..engine.prompts import ContextOf, prompt_spans
-from ..engine.rollout import OnStep, Roll, check_run
+from ..engine.rollout import Roll, check_run
 from ..files import held
 from ..film.frames import ShotDecoder
 from ..film.video import FilmInUse, Joiner, encode_unit
@@ -28,13 +28,12 @@ from .disk import writing
 from .errors import ChunkDamaged, TakeError
 from .headroom import Headroom
 from .live import Live
+from .observer import Observer
 from .room import GROWING
 from .take import Take
 
 log = logging.getLogger(__name__)
 
-# (chunk of the film, its frames uint8 [T, H, W, 3], or None where nothing was decoded)
-OnChunk = Callable[[int, np.ndarray | None], None]
 Made = TypeVar("Made")
 Metadata = Callable[[Take], Mapping[str, str] | None]
 
@@ -45,29 +44,23 @@ def render_take(
     decoder: StreamingDecoder,
     context_of: ContextOf,
     metadata: Metadata,
-    on_chunk: OnChunk = lambda chunk, frames: None,
-    on_step: OnStep | None = None,
+    observer: Observer | None = None,
     live: Live | None = None,
-    on_take: Callable[[Take], None] = lambda take: None,
     turns: Turns | None = None,
-    prepare: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = log.info,
 ) -> Take:
-    """Make what is missing of a take. Returns it, or the one it became where `live` changed its plan.
+    """Render the missing chunks of a take. Return it, or the take that it became if `live` changed its plan.
 
     Args:
-        context_of: the embedding [1, tokens, text_dim] of a prompt; asked only for what has to be rendered.
-        metadata: the tags of a take's film; None: its file says nothing, neither in tags nor in captions.
-        on_take: called whenever it becomes another.
+        context_of: the embedding [1, tokens, text_dim] of a prompt; called only for what has to be rendered.
+        metadata: the tags of a take's film; None: its file has neither tags nor subtitles.
+        observer: follows the render and may stop it.
+        live: changes of the plan, and progress.
         turns: what rests in main memory in between, made over `decoder`; by default nothing.
-        prepare: called before anything is computed; not at all where everything is stored and whole.
 
-        say: is told which takes went meanwhile, to keep to the store's limit.
-
-    A stored file that turns out to be damaged, or that somebody removes, is made again, see `Live.progress`. Where the
-    store's limit leaves no room for another chunk the film ends, as `Live.finish` ends it. Whatever ends this early, an
-    exception from a callback included, leaves a playable film of the chunks so far; then the exception continues.
-    TakeError where another process renders the same take, or the store takes no more.
+    A stored file that is damaged, or that another process removes, is rendered again, see `Live.progress`. If the
+    store's limit leaves no space for another chunk, the film ends, as `Live.finish` ends it. Whatever ends this early,
+    an exception from the observer included, leaves a playable film of the chunks so far; then the exception continues.
+    TakeError if another process renders the same take, or the store takes no more.
     """
     rendering = _Rendering(
         take,
@@ -75,26 +68,23 @@ def render_take(
         decoder,
         context_of,
         metadata,
-        on_step,
+        observer or Observer(),
         live or Live(take.plan),
-        on_take,
         turns or Turns(decoder=decoder),
-        prepare,
-        say,
     )
-    return rendering.run(on_chunk)
+    return rendering.run()
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, on_step, live, on_take, turns, prepare, say):
+    def __init__(self, take, model, decoder, context_of, metadata, observer, live, turns):
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
-        self.on_step, self.live = on_step or (lambda chunk, step: None), live
-        self.changes, self.headroom = Changes(take, live, on_take), Headroom(take, say)
+        self.observer, self.live, self.turns = observer, live, turns
+        self.changes, self.headroom = Changes(take, live, observer.changed), Headroom(take, observer.report)
         self.growing: Joiner | None = None
-        self.turns, self._prepare = turns, prepare
+        self.prepared = False
         self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
         self.roll: Roll | None = None
         self.decoding: ShotDecoder | None = None
@@ -104,7 +94,7 @@ class _Rendering:
         """What the one that was begun is by now."""
         return self.changes.take
 
-    def run(self, on_chunk: OnChunk) -> Take:
+    def run(self) -> Take:
         started = self.started
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.changes)
@@ -116,7 +106,7 @@ class _Rendering:
             started.growing_name = _free_name(started)
             self._begin_growing()
             try:
-                self._make_all(on_chunk)
+                self._make_all()
                 self._make_lost()
             except BaseException:
                 with contextlib.suppress(ValueError):  # a full disk takes no film; what led here is the error to report
@@ -172,7 +162,7 @@ class _Rendering:
         take.join(take.film_path, tags, tags is not None, damaged)
 
     @torch.inference_mode()
-    def _make_all(self, on_chunk: OnChunk) -> None:
+    def _make_all(self) -> None:
         plan = self.take.plan
         for chunk in itertools.count():
             self._keep_whole(chunk)
@@ -188,7 +178,7 @@ class _Rendering:
                 self.growing.add(unit)
             self.headroom.made(self.take, chunk, rendered, frames is not None)
             self.live.done(self.take.frames_of(chunk), rendered)
-            on_chunk(chunk, frames)
+            self.observer.chunk(chunk, frames)
 
     def _keep_to_limit(self, chunk: int) -> None:
         """End the film before a chunk for which the store has no room, though other takes went."""
@@ -306,7 +296,7 @@ class _Rendering:
                 (height // 8, width // 8),
                 noise,
                 longest * plan.chunk,
-                self.on_step,
+                self.observer.step,
                 turns=self.turns,
             )
             if chunk:
@@ -323,8 +313,9 @@ class _Rendering:
         return self.decoding.frames(self._stored(shot.keys), chunk - shot.start)
 
     def _ready(self) -> None:
-        prepare, self._prepare = self._prepare, lambda: None
-        prepare()
+        if not self.prepared:
+            self.prepared = True
+            self.observer.prepare()
 
     def _stored(self, keys: Sequence[str]) -> StoredLatents:
         return StoredLatents(self.take.store.chunks, keys, self.take.manifest.latent_shape)

@@ -11,7 +11,7 @@ import pytest
 
 from longlive_core.takes import Live, Manifest, Take, TakeStore, rendering
 
-from ..studio import Stop, Studio
+from ..studio import Stop, Studio, observing
 from .power import Log, State, write
 
 
@@ -100,9 +100,8 @@ class Site:
                 self.studio.decoder,
                 self.studio.contexts.__getitem__,
                 lambda take: {},
-                on_chunk,
+                observing(chunk=on_chunk, changed=on_take),
                 live=controls,
-                on_take=on_take,
             )
             for former in takes[:-1]:
                 self.say("gone", former.id)
