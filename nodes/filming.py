@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import ModelConfig, StreamConfig
-from ..longlive_core.device.placement import Turns
-from ..longlive_core.engine.prompts import Contexts
+from ..longlive_core.device.placement import Offloader
+from ..longlive_core.engine.prompts import PromptEmbeddings
 from ..longlive_core.film.metadata import film_metadata, with_given
 from ..longlive_core.film.video import Encoding, check_writable
 from ..longlive_core.run import reports
@@ -114,7 +114,7 @@ class Filming:
             self.expected.check()
             self.reused, self.there, self.reason = reuse(self.take), self.take.reused, reason_for(self.take)
             self.store.write_manifest(self.take.manifest)
-        self.turns, self.loaded = Turns(self.need.placement, self.decoder), False
+        self.offloader, self.loaded = Offloader(self.need.placement, self.decoder), False
         self.live = Live(self.plan, timeline.endless, stream.longest_shot)
 
     def run(self, keep_partial: bool) -> Filmed:
@@ -169,7 +169,7 @@ class Filming:
         return plan_take(self.store, text, plan, self.origin, encoding, vae, given)
 
     def _render(self, watcher: Watcher) -> None:
-        contexts = Contexts(self._encode, known=self.timeline.contexts)
+        contexts = PromptEmbeddings(self._encode, known=self.timeline.contexts)
         with ExitStack() as stack:
 
             def prepare() -> None:
@@ -190,7 +190,7 @@ class Filming:
                 self._metadata,
                 watcher,
                 self.live,
-                self.turns,
+                self.offloader,
             )
 
     def _follow(self, take: Take) -> None:
@@ -199,7 +199,7 @@ class Filming:
 
     def _still_to_allocate(self) -> int:
         """Bytes that the run will take on the device beyond what it holds there now."""
-        return max(0, self.need.run - self.turns.allocated)
+        return max(0, self.need.run - self.offloader.allocated)
 
     def _load(self) -> None:
         compat.load_for_run(self.model, self.vae, self._still_to_allocate())

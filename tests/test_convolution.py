@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
 from longlive_core.run.pipeline import load_vae
 from longlive_core.vae import StreamingDecoder, WanVAE, encode
-from longlive_core.vae.convolution import Convolutions, worth_onednn
+from longlive_core.vae.convolution import ConvolutionMode, worth_onednn
 from longlive_core.vae.module import CausalConv3d
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
@@ -56,7 +56,7 @@ def test_the_result_is_that_of_pytorch(history):
     torch.manual_seed(0)
     conv = CausalConv3d(32, 48, 3, padding=1).requires_grad_(False)
     x, past = torch.randn(1, 32, 2, 12, 20), torch.randn(1, 32, history, 12, 20) if history else None
-    with Convolutions(), Operations() as count:
+    with ConvolutionMode(), Operations() as count:
         fast = conv(x, past)
     assert count.direct and not count.others
     assert (fast - conv(x, past)).abs().max() < 1e-4 * fast.abs().max()
@@ -66,7 +66,7 @@ def test_the_result_is_that_of_pytorch(history):
 def test_training_gets_the_same_gradients():
     torch.manual_seed(0)
     conv, gradients = CausalConv3d(32, 48, 3, padding=1), []
-    for mode in (Convolutions, torch.enable_grad):
+    for mode in (ConvolutionMode, torch.enable_grad):
         x = torch.randn(1, 32, 3, 12, 20, generator=torch.Generator().manual_seed(1)).requires_grad_()
         with mode():
             (conv(x) ** 2).sum().backward()
@@ -85,7 +85,7 @@ def test_a_layer_that_makes_its_weight_anew_at_each_use_is_taken_at_its_word():
             return self._conv_forward(x, self.weight * 2, self.bias)
 
     conv, x = Doubling(16, 16, 3).requires_grad_(False), torch.randn(1, 16, 4, 20, 30)
-    with Convolutions():
+    with ConvolutionMode():
         assert (conv(x) - torch.conv3d(x, conv.weight * 2, conv.bias)).abs().max() < 1e-4
 
 
@@ -104,7 +104,7 @@ def test_what_pytorch_does_well_stays_with_it():
 
 def test_other_convolutions_pass_through_unchanged():
     patch, x = nn.Conv3d(16, 64, (1, 2, 2), stride=(1, 2, 2)).requires_grad_(False), torch.randn(1, 16, 3, 20, 32)
-    with Convolutions():
+    with ConvolutionMode():
         assert torch.equal(patch(x), torch.conv3d(x, patch.weight, patch.bias, (1, 2, 2)))
 
 

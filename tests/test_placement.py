@@ -5,10 +5,10 @@ import torch
 
 from longlive_core.config import ModelConfig, StreamConfig
 from longlive_core.device import placement
-from longlive_core.device.placement import PLACEMENTS, RESIDENT, Placement, Turns
+from longlive_core.device.placement import PLACEMENTS, RESIDENT, Offloader, Placement
 from longlive_core.engine import cache
 from longlive_core.engine.noise import AddressedNoise
-from longlive_core.engine.rollout import Roll, rollout
+from longlive_core.engine.rollout import Rollout, rollout
 from longlive_core.engine.shot import PromptSpan
 from longlive_core.film.frames import film_frames
 from longlive_core.model import CausalWan, WanModel
@@ -30,13 +30,13 @@ TAKEN = 1.0e9  # bytes that a desktop, CUDA itself and ComfyUI's reserve leave n
 
 def film(model, decoder, contexts, where, chunks=6):
     spans = [PromptSpan(0, contexts[0]), PromptSpan(3, contexts[1])]
-    turns = Turns(where, decoder)
+    offloader = Offloader(where, decoder)
     decoder.reset()
-    made = rollout(model, spans, chunks, LATENT_SIZE, StreamConfig(), AddressedNoise(0), turns=turns)
+    made = rollout(model, spans, chunks, LATENT_SIZE, StreamConfig(), AddressedNoise(0), offloader=offloader)
     frames, held = [], []
-    for chunk, pictures in film_frames(made, decoder, turns):
+    for chunk, pictures in film_frames(made, decoder, offloader):
         frames.append(torch.from_numpy(pictures))
-        held.append((chunk.index, turns.cache.allocated, decoder.allocated))
+        held.append((chunk.index, offloader.cache.allocated, decoder.allocated))
     return torch.cat(frames), held
 
 
@@ -57,27 +57,27 @@ def test_a_take_that_was_stopped_goes_on_alike_in_every_placement(studio, where)
     for key in whole.manifest.keys[4:]:
         studio.store.latents_path(key).unlink()
         studio.store.unit_path(key, whole.manifest.unit).unlink()
-    turns = Turns(where, studio.decoder)
+    offloader = Offloader(where, studio.decoder)
     again = studio.open()
-    render_take(again, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags, turns=turns)
+    render_take(again, studio.model, studio.decoder, studio.contexts.__getitem__, no_tags, offloader=offloader)
     assert again.id == whole.id and same(studio.latents(again), expected)
     assert all((a == b).all() for a, b in zip(frames_of(again.film_path), film, strict=True))
 
 
 def test_what_is_allocated_is_what_lies_on_the_device(tiny_model, tiny_decoder, contexts):
     """ComfyUI is asked to keep free what is still to come: what the run holds already must not count twice."""
-    turns = Turns(PLACEMENTS[-1], tiny_decoder)
+    offloader = Offloader(PLACEMENTS[-1], tiny_decoder)
     tiny_decoder.reset()
-    assert turns.allocated == 0
-    roll = Roll(tiny_model, StreamConfig(), LATENT_SIZE, AddressedNoise(0), 12, lambda *_: None, turns=turns)
-    assert turns.allocated == roll.shot.cache.nbytes > 0
-    latents = roll.next_chunk(PromptSpan(0, contexts[0])).latents
-    turns.decoding()
-    assert turns.allocated == 0
+    assert offloader.allocated == 0
+    run = Rollout(tiny_model, StreamConfig(), LATENT_SIZE, AddressedNoise(0), 12, lambda *_: None, offloader=offloader)
+    assert offloader.allocated == run.shot.cache.nbytes > 0
+    latents = run.next_chunk(PromptSpan(0, contexts[0])).latents
+    offloader.before_decoding()
+    assert offloader.allocated == 0
     tiny_decoder.decode(latents)
-    assert turns.allocated == tiny_decoder.allocated > 0
-    turns.denoising()
-    assert turns.allocated == roll.shot.cache.nbytes
+    assert offloader.allocated == tiny_decoder.allocated > 0
+    offloader.before_denoising()
+    assert offloader.allocated == run.shot.cache.nbytes
 
 
 # --- as counted on meta tensors
@@ -111,14 +111,14 @@ def test_the_device_holds_what_was_said(meta, where, monkeypatch):
     plan, stream = plan_of(StreamConfig(), "0c a\n6c b", seconds=7 * 12 / 16), StreamConfig()
     need = estimate(model, decoder, plan, stream, SIZE)
     decoder.reset()
-    turns, context = Turns(where, decoder), torch.empty(1, 512, WAN.text_dim)
+    offloader, context = Offloader(where, decoder), torch.empty(1, 512, WAN.text_dim)
     latent = (SIZE[1] // 8, SIZE[0] // 8)
     with Peak() as peak:
-        roll = Roll(model, stream, latent, NoNoise(), 21, lambda *_: None, turns=turns)
+        run = Rollout(model, stream, latent, NoNoise(), 21, lambda *_: None, offloader=offloader)
         for index in range(plan.chunks):
             change = PromptSpan(index, context) if index in (0, 6) else None
-            latents = roll.next_chunk(change).latents
-            turns.decoding()
+            latents = run.next_chunk(change).latents
+            offloader.before_decoding()
             decoder.decode(latents)
     said = placed(need, where).run
     assert 0.9 * peak.peak < said <= peak.peak

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longlive_core.engine.noise import AddressedNoise
-from longlive_core.engine.prompts import RECENT, Contexts, prompt_spans
+from longlive_core.engine.prompts import RECENT, PromptEmbeddings, prompt_spans
 from longlive_core.engine.rollout import rollout
 
 from .studio import CHUNKS, Stop, same
@@ -80,7 +80,7 @@ def test_texts_are_encoded_once_and_when_they_are_needed():
         asked.append(list(texts))
         return {text: torch.zeros(1) for text in asked[-1]}
 
-    contexts = Contexts(encode, ["a", "b"], known={"k": torch.ones(1)})
+    contexts = PromptEmbeddings(encode, ["a", "b"], known={"k": torch.ones(1)})
     assert contexts("k").item() == 1 and asked == []
     for text in ("b", "a", "b", "c"):
         contexts(text)
@@ -95,7 +95,7 @@ def test_prompts_that_nobody_named_are_not_kept_for_ever():
         encoded.extend(texts)
         return {text: torch.ones(1) for text in texts}
 
-    contexts = Contexts(encode, ["a"])
+    contexts = PromptEmbeddings(encode, ["a"])
     for number in range(3 * RECENT):
         contexts(f"typed {number}")
         contexts(f"typed {number}")

@@ -40,12 +40,12 @@ RESIDENT = Placement()
 PLACEMENTS = (RESIDENT, Placement(cache_moves=True), Placement(cache_moves=True, vae_moves=True))
 
 
-class Movable(Protocol):
+class Offloadable(Protocol):
     """Tensors that can rest in main memory: `RollingCache`, `StreamingDecoder`."""
 
-    def rest(self) -> None: ...
+    def offload(self) -> None: ...
 
-    def wake(self) -> None: ...
+    def reload(self) -> None: ...
 
     @property
     def allocated(self) -> int:
@@ -53,7 +53,7 @@ class Movable(Protocol):
         ...
 
 
-class Turns:
+class Offloader:
     """Gives the device to the transformer and to the VAE in turn, as a placement says.
 
     Args:
@@ -63,23 +63,23 @@ class Turns:
     Attributes: cache, the keys and values of the shot that is made; None before there are any.
     """
 
-    def __init__(self, placement: Placement = RESIDENT, decoder: Movable | None = None):
+    def __init__(self, placement: Placement = RESIDENT, decoder: Offloadable | None = None):
         self.placement, self.decoder = placement, decoder
-        self.cache: Movable | None = None
+        self.cache: Offloadable | None = None
 
-    def denoising(self) -> None:
+    def before_denoising(self) -> None:
         """From here on the transformer runs."""
         if self.placement.vae_moves and self.decoder is not None:
-            self.decoder.rest()
+            self.decoder.offload()
         if self.cache is not None:
-            self.cache.wake()
+            self.cache.reload()
 
-    def decoding(self) -> None:
+    def before_decoding(self) -> None:
         """From here on the VAE runs."""
         if self.placement.cache_moves and self.cache is not None:
-            self.cache.rest()
+            self.cache.offload()
         if self.decoder is not None:
-            self.decoder.wake()
+            self.decoder.reload()
 
     @property
     def allocated(self) -> int:

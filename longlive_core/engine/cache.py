@@ -95,7 +95,7 @@ class RollingCache:
         self._keys: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
         self._values: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
         self.nbytes = self._keys.nbytes + self._values.nbytes
-        self._resting: tuple[Tensor, Tensor] | None = None  # in main memory; kept to be used again
+        self._offloaded: tuple[Tensor, Tensor] | None = None  # in main memory; kept to be used again
         self._expected: Span | None = None
         self.reset()
 
@@ -109,17 +109,17 @@ class RollingCache:
         """Bytes on the device now; see `placement.py`."""
         return 0 if self._keys is None else self.nbytes
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Move to main memory, between two passes."""
         if self._keys is not None:
-            keys, values = self._resting or (None, None)
-            self._resting = (to_main_memory(self._keys, keys), to_main_memory(self._values, values))
+            keys, values = self._offloaded or (None, None)
+            self._offloaded = (to_main_memory(self._keys, keys), to_main_memory(self._values, values))
             self._keys = self._values = None
 
-    def wake(self) -> None:
+    def reload(self) -> None:
         """Be on the device again, before the next pass."""
         if self._keys is None:
-            self._keys, self._values = (tensor.to(self.device, non_blocking=True) for tensor in self._resting)
+            self._keys, self._values = (tensor.to(self.device, non_blocking=True) for tensor in self._offloaded)
 
     def reset(self) -> None:
         """Forget everything: a new shot."""

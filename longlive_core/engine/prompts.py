@@ -50,7 +50,7 @@ def _cut(context: Tensor) -> Tensor:
 RECENT = 32  # of a text encoder that pads to 512 tokens, 8 MB each
 
 
-class Contexts:
+class PromptEmbeddings:
     """Embeddings of a film's prompts, made when the first is asked for; each text is encoded once.
 
     Of texts that nobody named before, the last RECENT are kept: prompts may come for as long as a film is rendered.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..config import TRANSITIONS, StreamConfig
-from ..device.placement import Turns
+from ..device.placement import Offloader
 from ..model import CausalWan
 from .noise import Noise
 from .nonfinite import NonFiniteError
@@ -58,7 +58,7 @@ def rollout(
     noise: Noise,
     on_step: OnStep | None = None,
     stored: Sequence[Tensor] = (),
-    turns: Turns | None = None,
+    offloader: Offloader | None = None,
 ) -> Iterator[Chunk]:
     """Generate a film chunk by chunk.
 
@@ -72,7 +72,7 @@ def rollout(
         on_step: progress and cancellation.
         stored: latents of the film's first chunks, [B, C, chunk, h, w] float32 each, loaded one by one where they are
             needed. The film goes on after them exactly as it would have; they are not yielded again.
-        turns: whoever decodes the chunks in between says so there, see `placement.py`.
+        offloader: whoever decodes the chunks in between says so there, see `placement.py`.
 
     Raises:
         ValueError: on arguments that contradict each other, before anything is computed. NonFiniteError (from the
@@ -83,20 +83,20 @@ def rollout(
     if len(stored) > chunks:
         raise ValueError(f"{len(stored)} chunks are stored, but the film has {chunks}")
     watch = on_step or (lambda chunk, step: None)
-    return _generate(model, spans, chunks, latent_size, stream, noise, watch, stored, turns)
+    return _generate(model, spans, chunks, latent_size, stream, noise, watch, stored, offloader)
 
 
-def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored, turns) -> Iterator[Chunk]:
+def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored, offloader) -> Iterator[Chunk]:
     longest = max(_shot_lengths(spans, chunks)) * stream.chunk
     batch = spans[0].context.shape[0]
-    roll = Roll(model, stream, latent_size, noise, longest, on_step, batch=batch, turns=turns)
-    roll.go_on(spans, stored)
+    run = Rollout(model, stream, latent_size, noise, longest, on_step, batch=batch, offloader=offloader)
+    run.resume(spans, stored)
     starts = {span.start: span for span in spans}
     for index in range(len(stored), chunks):
-        yield roll.next_chunk(starts.get(index))
+        yield run.next_chunk(starts.get(index))
 
 
-class Roll:
+class Rollout:
     """A film in the making: chunk after chunk, each under the prompt before or a new one.
 
     Args:
@@ -115,17 +115,17 @@ class Roll:
         capacity: int,
         on_step: OnStep,
         batch: int = 1,
-        turns: Turns | None = None,
+        offloader: Offloader | None = None,
     ):
-        self.turns = turns or Turns()
-        self.turns.denoising()
+        self.offloader = offloader or Offloader()
+        self.offloader.before_denoising()
         self.shot = Shot(model, stream, latent_size, batch=batch, capacity=capacity)
-        self.turns.cache = self.shot.cache
+        self.offloader.cache = self.shot.cache
         self.noise, self.on_step = noise, on_step
         self.index = 0
         self._noise_now = noise
 
-    def go_on(self, spans: Sequence[PromptSpan], stored: Sequence[Tensor]) -> None:
+    def resume(self, spans: Sequence[PromptSpan], stored: Sequence[Tensor]) -> None:
         """Stand after the stored chunks, as if they had just been made.
 
         spans: the prompts up to there, in order; one that starts with the next chunk, or later, may be among them.
@@ -142,7 +142,7 @@ class Roll:
     def next_chunk(self, change: PromptSpan | None = None) -> Chunk:
         """Make the next chunk. change: the prompt that takes over before it; the film's first chunk needs one."""
         index, shot = self.index, self.shot
-        self.turns.denoising()
+        self.offloader.before_denoising()
         cancel_point = _bind(self.on_step, index)
         if change is not None:
             self._noise_now = change.noise or self.noise

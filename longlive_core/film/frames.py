@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device.placement import Turns
+from ..device.placement import Offloader
 from ..engine.nonfinite import check_pixels, is_finite
 from ..engine.rollout import Chunk
 from ..vae import StreamingDecoder
@@ -58,7 +58,7 @@ class ShotDecoder:
                 "takes twice the memory",
                 self.start + index,
             )
-            self.decoder.widen()
+            self.decoder.use_float32()
             self.at = -1
             pixels = self._decode(latents, index)
         check_pixels(pixels, self.start + index)
@@ -83,11 +83,11 @@ def reach(chunk: int) -> int:
 def film_frames(
     chunks: Iterable[Chunk],
     decoder: StreamingDecoder,
-    turns: Turns | None = None,
+    offloader: Offloader | None = None,
 ) -> Iterator[tuple[Chunk, np.ndarray]]:
     """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
 
-    turns: the ones that the rollout of the chunks has, where something moves in between.
+    offloader: the one that the rollout of the chunks has, where something moves in between.
 
     Raises NonFiniteError where the VAE's pixels hold NaN or infinity.
     """
@@ -97,8 +97,8 @@ def film_frames(
             shot = ShotDecoder(decoder, chunk.index - chunk.index_in_shot)
             shot.at = chunk.index_in_shot or -1  # a film that goes on finds the decoder where it left it
             recent.clear()
-        if turns is not None:
-            turns.decoding()
+        if offloader is not None:
+            offloader.before_decoding()
         recent[chunk.index_in_shot] = chunk.latents
         recent.pop(chunk.index_in_shot - reach(chunk.latents.shape[2]) - 1, None)
         yield chunk, shot.frames(recent, chunk.index_in_shot)

@@ -8,7 +8,7 @@ import torch
 
 from ..config import StreamConfig, Transition
 from ..engine.noise import AddressedNoise
-from ..engine.prompts import Contexts, prompt_spans
+from ..engine.prompts import PromptEmbeddings, prompt_spans
 from ..engine.rollout import rollout
 from ..engine.shot import PromptSpan
 from ..film.frames import to_frames
@@ -57,7 +57,7 @@ def films(
 def story(pipeline: Pipeline, text: str, seconds: float, seed: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """The film of a timeline, and (first frame, text) of its segments."""
     plan = parse(text).plan(seconds, fps=FPS, chunk=pipeline.stream.chunk)
-    spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
+    spans = prompt_spans(plan.prompts, PromptEmbeddings(pipeline.encode, plan.texts))
     parts = rollout(pipeline.model, spans, plan.chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seed))
     latents = torch.cat([chunk.latents for chunk in parts], dim=2)
     return _decode(pipeline, latents), [(s.start_frame, s.text) for s in plan.segments]

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from ..config import StreamConfig
-from ..device.placement import Turns
+from ..device.placement import Offloader
 from ..engine.noise import AddressedNoise
-from ..engine.prompts import Contexts, prompt_spans
+from ..engine.prompts import PromptEmbeddings, prompt_spans
 from ..engine.rollout import rollout
 from ..film.frames import film_frames
 from ..film.metadata import captions_of, with_given
@@ -95,12 +95,14 @@ def render_film(
         ) as film,
         torch.inference_mode(),
     ):
-        spans = prompt_spans(plan.prompts, Contexts(pipeline.encode, plan.texts))
-        turns = Turns(expected.need.placement, pipeline.decoder)
-        chunks = rollout(pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise, turns=turns)
+        spans = prompt_spans(plan.prompts, PromptEmbeddings(pipeline.encode, plan.texts))
+        offloader = Offloader(expected.need.placement, pipeline.decoder)
+        chunks = rollout(
+            pipeline.model, spans, plan.chunks, (height // 8, width // 8), stream, noise, offloader=offloader
+        )
         interrupted = False
         try:
-            for chunk, frames in film_frames(chunks, pipeline.decoder, turns):
+            for chunk, frames in film_frames(chunks, pipeline.decoder, offloader):
                 film.write(frames)
                 recorder.lap()
                 if on_chunk is not None:
@@ -166,8 +168,8 @@ def render_stored(
     observer.chunk, observer.report = done, say
     try:
         with shortage_explained(expected.need, pipeline.model.device):
-            context_of = Contexts(pipeline.encode, plan.texts)
-            turns = Turns(expected.need.placement, pipeline.decoder)
+            context_of = PromptEmbeddings(pipeline.encode, plan.texts)
+            offloader = Offloader(expected.need.placement, pipeline.decoder)
             live = Live(plan)
             render_take(
                 take,
@@ -177,7 +179,7 @@ def render_stored(
                 lambda take: tags,
                 observer,
                 live=live,
-                turns=turns,
+                offloader=offloader,
             )
     except BaseException:
         if take.has_film:

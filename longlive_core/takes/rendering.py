@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device.placement import Turns
+from ..device.placement import Offloader
 from ..engine.noise import AddressedNoise
 from ..engine.prompts import ContextOf, prompt_spans
-from ..engine.rollout import Roll, check_run
+from ..engine.rollout import Rollout, check_run
 from ..files import held
 from ..film.frames import ShotDecoder
 from ..film.video import FilmInUse, Joiner, encode_unit
@@ -46,7 +46,7 @@ def render_take(
     metadata: Metadata,
     observer: Observer | None = None,
     live: Live | None = None,
-    turns: Turns | None = None,
+    offloader: Offloader | None = None,
 ) -> Take:
     """Render the missing chunks of a take. Return it, or the take that it became if `live` changed its plan.
 
@@ -55,7 +55,7 @@ def render_take(
         metadata: the tags of a take's film; None: its file has neither tags nor subtitles.
         observer: follows the render and may stop it.
         live: changes of the plan, and progress.
-        turns: what rests in main memory in between, made over `decoder`; by default nothing.
+        offloader: what rests in main memory in between, made over `decoder`; by default nothing.
 
     A stored file that is damaged, or that another process removes, is rendered again, see `Live.progress`. If the
     store's limit leaves no space for another chunk, the film ends, as `Live.finish` ends it. Whatever ends this early,
@@ -70,23 +70,23 @@ def render_take(
         metadata,
         observer or Observer(),
         live or Live(take.plan),
-        turns or Turns(decoder=decoder),
+        offloader or Offloader(decoder=decoder),
     )
     return rendering.run()
 
 
 class _Rendering:
-    def __init__(self, take, model, decoder, context_of, metadata, observer, live, turns):
+    def __init__(self, take, model, decoder, context_of, metadata, observer, live, offloader):
         width, height = take.origin.size
         check_run(model, (height // 8, width // 8), take.origin.stream, take.plan.longest_shot)
         self.started = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
-        self.observer, self.live, self.turns = observer, live, turns
+        self.observer, self.live, self.offloader = observer, live, offloader
         self.changes, self.headroom = Changes(take, live, observer.changed), Headroom(take, observer.report)
         self.growing: Joiner | None = None
         self.prepared = False
         self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
-        self.roll: Roll | None = None
+        self.rollout: Rollout | None = None
         self.decoding: ShotDecoder | None = None
 
     @property
@@ -267,7 +267,7 @@ class _Rendering:
         self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
             self._refuse_given(chunk)
-            self.roll = self.decoding = None  # stopped in the middle of reading
+            self.rollout = self.decoding = None  # stopped in the middle of reading
             self._remaking(self._render, chunk)
             self.take.store.settle(damage.key)
         self.live.repaired(chunk, damage.unit is None)
@@ -284,32 +284,32 @@ class _Rendering:
         self._ready()
         take, plan = self.take, self.take.plan
         noise = AddressedNoise(take.origin.seed)
-        if self.roll is None or self.roll.index != chunk:
+        if self.rollout is None or self.rollout.index != chunk:
             width, height = take.origin.size
             longest = plan.chunks if take.origin.stream.window == -1 else plan.longest_shot
             past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
             spans = prompt_spans(past, self.context_of)  # before there is a cache that the encoder lies beside
-            self.roll = self.turns.cache = None  # the old cache goes before there is a new one: two may not fit
-            self.roll = Roll(
+            self.rollout = self.offloader.cache = None  # the old cache goes before there is a new one: two may not fit
+            self.rollout = Rollout(
                 self.model,
                 take.origin.stream,
                 (height // 8, width // 8),
                 noise,
                 longest * plan.chunk,
                 self.observer.step,
-                turns=self.turns,
+                offloader=self.offloader,
             )
             if chunk:
-                self.roll.go_on(spans, self._stored(take.keys[:chunk]))
+                self.rollout.resume(spans, self._stored(take.keys[:chunk]))
         change = [prompt for prompt in plan.prompts if prompt.start_chunk == chunk]
-        return self.roll.next_chunk(*prompt_spans(change, self.context_of)).latents
+        return self.rollout.next_chunk(*prompt_spans(change, self.context_of)).latents
 
     def _decode(self, chunk: int) -> np.ndarray:
         self._ready()
         shot = self.take.shot_of(chunk)
         if self.decoding is None or self.decoding.start != shot.start:
             self.decoding = ShotDecoder(self.decoder, shot.start)
-        self.turns.decoding()
+        self.offloader.before_decoding()
         return self.decoding.frames(self._stored(shot.keys), chunk - shot.start)
 
     def _ready(self) -> None:

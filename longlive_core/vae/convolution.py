@@ -12,7 +12,7 @@ equal inputs give equal bits.
 
 The seam is PyTorch's own: `torch.conv3d` is exchanged while a layer's forward runs. So weights that a host casts,
 patches or brings from elsewhere at each use arrive here as that layer made them. The same seam lets weights of 16 bits
-compute in float32, where a decoder needs it (`StreamingDecoder.widen`).
+compute in float32, where a decoder needs it (`StreamingDecoder.use_float32`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROOM_OF_PYTORCH = 20480  # its rule, see above: beyond that it goes to oneDNN b
 _WORTH_IT = 2e6  # floating-point operations, below which oneDNN's own preparations take longer than it saves
 
 
-class Convolutions(TorchFunctionMode):
+class ConvolutionMode(TorchFunctionMode):
     """What convolutions inside a `with` of this do otherwise than PyTorch.
 
     Those with float32 input compute in float32 even if their weights are kept in 16 bits; 3D ones in float32 on a CPU

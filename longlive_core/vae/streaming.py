@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..cancelling import cancellable
 from ..device.placement import to_main_memory
 from ..device.transfer import send
-from .convolution import Convolutions
+from .convolution import ConvolutionMode
 from .module import LATENTS_MEAN, LATENTS_STD
 
 Memory = dict[nn.Module, Tensor]
@@ -142,7 +142,7 @@ def _walk(blocks, x: Tensor, memory: Memory) -> Tensor:
 
 def _encode_piece(module: nn.Module, pixels: Tensor, memory: Memory) -> Tensor:
     encoder = module.encoder
-    with Convolutions():
+    with ConvolutionMode():
         x = _causal(encoder.conv1, pixels, memory)
         x = _walk([*encoder.downsamples, *encoder.middle], x, memory)
         return module.conv1(_layers(encoder.head, x, memory))
@@ -150,7 +150,7 @@ def _encode_piece(module: nn.Module, pixels: Tensor, memory: Memory) -> Tensor:
 
 def _decode_piece(module: nn.Module, latents: Tensor, memory: Memory) -> Tensor:
     decoder = module.decoder
-    with Convolutions():
+    with ConvolutionMode():
         x = _causal(decoder.conv1, module.conv2(latents), memory)
         x = _walk([*decoder.middle, *decoder.upsamples], x, memory)
         return _layers(decoder.head, x, memory)
@@ -206,9 +206,9 @@ class StreamingDecoder:
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
         self._memory: Memory = DecoderMemory()
-        self._resting = False  # the memory is in main memory
+        self._offloaded = False  # the memory is in main memory
         self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
-        self._torn = False  # a call was given up half-way, so the memory is of no moment of the shot
+        self._interrupted = False  # a call was given up half-way, so the memory is of no moment of the shot
 
     @property
     def width(self) -> int:
@@ -217,9 +217,9 @@ class StreamingDecoder:
 
     def reset(self) -> None:
         """Forget the past: the next latents begin a shot."""
-        self._memory, self._torn, self._resting = DecoderMemory(), False, False
+        self._memory, self._interrupted, self._offloaded = DecoderMemory(), False, False
 
-    def widen(self) -> None:
+    def use_float32(self) -> None:
         """From here on compute in float32, with weights as they are kept; begins a shot.
 
         For a shot whose numbers outgrow float16. What lies on the device takes twice the room.
@@ -230,21 +230,21 @@ class StreamingDecoder:
     @property
     def allocated(self) -> int:
         """Bytes that the memory takes on the device now; see `placement.py`."""
-        return 0 if self._resting else sum(tensor.nbytes for tensor in self._memory.values())
+        return 0 if self._offloaded else sum(tensor.nbytes for tensor in self._memory.values())
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Move the memory to main memory, between two chunks."""
-        if not self._resting:
+        if not self._offloaded:
             for conv, tensor in self._memory.items():  # one by one, so that none lies in two places with another
                 self._memory[conv] = to_main_memory(tensor)
-            self._resting = True
+            self._offloaded = True
 
-    def wake(self) -> None:
+    def reload(self) -> None:
         """Have the memory on the device again."""
-        if self._resting:
+        if self._offloaded:
             for conv, tensor in self._memory.items():
                 self._memory[conv] = tensor.to(self.device, non_blocking=True)
-            self._resting = False
+            self._offloaded = False
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode the shot's next latent frames.
@@ -258,12 +258,12 @@ class StreamingDecoder:
         If a layer raises (an interrupt, no memory left), what the decoder remembers is lost: until `reset()` every call
         raises RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`takes/rendering.py`).
         """
-        if self._torn:
+        if self._interrupted:
             raise RuntimeError("a decode was given up half-way: reset() the decoder and decode the frames before again")
-        self.wake()
-        self._torn = True
+        self.reload()
+        self._interrupted = True
         pixels = [self._decode_frame(frame) for frame in latents.split(1, dim=2)]
-        self._torn = False
+        self._interrupted = False
         return torch.cat(pixels, dim=2)
 
     def _decode_frame(self, latent: Tensor) -> Tensor:

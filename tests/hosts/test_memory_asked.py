@@ -40,7 +40,7 @@ def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch): 
 
         def load(models, memory_required):
             asked.append(memory_required)
-            held.append(film.turns.allocated)
+            held.append(film.offloader.allocated)
 
         monkeypatch.setattr(compat.management, "load_models_gpu", load)
         embedding = torch.randn(1, 5, SHAPE.text_dim)
