@@ -19,7 +19,7 @@ from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, Origin, TakeStore, Vae, plan_take
 from longlive_core.takes.changes import Changes
-from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, parse
+from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, parse, plan_text, with_segments
 
 PROMPT = "A red panda number {} walks through deep snow in soft morning light and looks into the camera."
 STREAM = StreamConfig(positions="relative")
@@ -48,7 +48,7 @@ def longest() -> dict[str, float]:
         return {
             f"read {MAX_SEGMENTS} prompts": seconds(lambda: parse(text)),
             f"plan {MAX_SEGMENTS} prompts": seconds(lambda: parse(text).plan(None)),
-            f"write {MAX_SEGMENTS} prompts": seconds(lambda: parse(text).plan(None).to_text()),
+            f"write {MAX_SEGMENTS} prompts": seconds(lambda: plan_text(parse(text).plan(None))),
             f"name {MAX_CHUNKS} chunks, two names of a model": seconds(lambda: take(single)),
             f"name 22 hours, {planned.chunks} chunks": seconds(lambda: take(planned)),
         }
@@ -58,8 +58,9 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
     """Milliseconds of a prompt at ten hours, of which there were so many before."""
     now = [0.0]
     plan = parse("0s a").plan(None, chunks=TEN_HOURS)
-    plan = plan.with_segments(
-        [NewSegment(TEN_HOURS - TYPED - 10 - prompts + number, PROMPT.format(number)) for number in range(prompts)]
+    plan = with_segments(
+        plan,
+        [NewSegment(TEN_HOURS - TYPED - 10 - prompts + number, PROMPT.format(number)) for number in range(prompts)],
     )
     with tempfile.TemporaryDirectory() as folder:
         take = plan_take(TakeStore(folder), "", plan, ORIGIN, Encoding(832, 480), VAE)

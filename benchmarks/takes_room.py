@@ -19,7 +19,7 @@ from longlive_core.config import StreamConfig
 from longlive_core.takes import Manifest, Origin, TakeStore
 from longlive_core.takes.inventory import take_inventory
 from longlive_core.takes.manifest import take_id
-from longlive_core.timeline import parse
+from longlive_core.timeline import parse, plan_text
 
 RUNS, TEXT, UNIT = 7, "0s A red ball bounces on a meadow.", "0" * 8
 
@@ -31,7 +31,7 @@ def take(number: int, chunks: int) -> Manifest:
     return Manifest(
         take_id(shots, UNIT),
         TEXT,
-        plan.to_text(),
+        plan_text(plan),
         origin,
         [{"chunk": 0, "transition": "recache", "text": TEXT[3:]}],
         shots,

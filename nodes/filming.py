@@ -37,7 +37,7 @@ from ..longlive_core.takes import (
     render_take,
     reuse,
 )
-from ..longlive_core.timeline import check_first
+from ..longlive_core.timeline import check_first, plan_text
 from . import compat, compat_server, compat_text
 from .compat_forward import sampling
 from .compat_identity import film_origin, vae_identity
@@ -160,7 +160,7 @@ class Filming:
         text = self.timeline.text
         if isinstance(start, TakeHandle):
             plan, given = extended(self.store, start.id, start.chunks, plan, self.size)
-            text = plan.to_text()
+            text = plan_text(plan)
         else:
             check_first(self.timeline.script.segments[0])
         if isinstance(start, Tensor):

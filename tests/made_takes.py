@@ -7,7 +7,7 @@ from pathlib import Path
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Manifest, Origin, TakeStore
 from longlive_core.takes.manifest import take_id
-from longlive_core.timeline import parse
+from longlive_core.timeline import parse, plan_text
 
 SIZE = [128, 80]
 ORIGIN = {
@@ -34,7 +34,7 @@ def manifest(number: int, timeline: str, seconds: float, used: float = 0.0, **ch
     facts = {
         "id": take_id(shots, unit),
         "timeline": timeline,
-        "exact": plan.to_text(),
+        "exact": plan_text(plan),
         "origin": ORIGIN,
         "segments": segments,
         "shots": shots,

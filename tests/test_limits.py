@@ -17,7 +17,7 @@ from longlive_core.takes import keys as keys_module
 from longlive_core.takes.frames import latents_of
 from longlive_core.takes.keys import Origin
 from longlive_core.takes.take import join
-from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, brackets, parse, plan, snap
+from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, brackets, parse, plan, plan_text, snap
 from longlive_core.timeline.invisible import fold, one_line
 from longlive_core.timeline.limits import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_TEXT
 
@@ -213,7 +213,7 @@ def one_of(store):
 
 BUSY = {
     "reading a timeline": lambda store: parse(lines(2000).replace("prompt", "a prompt")),
-    "writing it": lambda store: parse(lines(3000).replace("prompt", "one")).plan(None).to_text(),
+    "writing it": lambda store: plan_text(parse(lines(3000).replace("prompt", "one")).plan(None)),
     "planning": lambda store: plan_take(
         store,
         "x",

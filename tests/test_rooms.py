@@ -50,7 +50,6 @@ def test_a_wrong_import_is_found(tmp_path, module, line):
     assert len(wrong_ways(tmp_path)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="six modules of timeline/ still know each other")
 def test_no_module_imports_itself_in_a_circle():
     """Forbids two modules that need each other when they are loaded, also inside a room or a function."""
     known = rooms.modules()

@@ -12,7 +12,7 @@ from longlive_core import cli
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.takes import Given, Origin, TakeStore, extended, give_latents, open_take, plan_take
-from longlive_core.timeline import parse
+from longlive_core.timeline import parse, plan_text
 from tests.conftest import LATENT_SIZE
 
 from .studio import SIZE, VAE, frames_of
@@ -53,7 +53,7 @@ def same_film(store: TakeStore, take: str):
         given = give_latents(store, latents, origin, chunks)
     elif take == EXTENDED:
         plan, given = extended(store, WHOLE, 2, parse(text, goes_on=True).plan(None, chunks=1), SIZE)
-        text = plan.to_text()
+        text = plan_text(plan)
     return plan_take(store, text, plan, origin, Encoding(*SIZE, fps, crf=45), VAE, given)
 
 
@@ -103,7 +103,7 @@ def test_every_take_is_extended(old, take):
     rendered = TAKES[take][2]
     plan, given = extended(old.store, take, None, parse("0c c", goes_on=True).plan(None, chunks=1), SIZE)
     origin = same_film(old.store, take).origin
-    film = open_take(old.store, plan.to_text(), plan, origin, Encoding(*SIZE, crf=45), VAE, given)
+    film = open_take(old.store, plan_text(plan), plan, origin, Encoding(*SIZE, crf=45), VAE, given)
     assert film.reused == rendered
     steps, _ = old.render(film)
     assert {chunk for chunk, _ in steps} == {rendered}

@@ -6,7 +6,7 @@ import pytest
 
 from longlive_core.takes.keys import shots_of
 from longlive_core.takes.take import same_chunks
-from longlive_core.timeline import NewSegment, TimelineError
+from longlive_core.timeline import NewSegment, TimelineError, with_segments
 
 from .key_plans import FILE, FILMS, summary
 
@@ -27,7 +27,7 @@ def test_keys_that_are_known_are_not_others(name):
     for chunk in range(1, plan.chunks):
         for transition in ("recache", "cut"):
             try:
-                changed = plan.with_segments([NewSegment(chunk, "A prompt.", transition)])
+                changed = with_segments(plan, [NewSegment(chunk, "A prompt.", transition)])
             except TimelineError:  # inside a blend
                 continue
             assert same_chunks(plan, changed) == chunk or plan.segment_at(chunk).start_chunk == chunk

@@ -7,11 +7,12 @@ import pytest
 
 from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, TooFast, TooLate
+from longlive_core.takes import live as live_module
 from longlive_core.takes.changes import SHARE, Changes, Seldom
 from longlive_core.takes.keys import shots_of
 from longlive_core.takes.live import AHEAD, PROMPTS, WITHIN
 from longlive_core.takes.take import changed_take, plan_take
-from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, TimelineError, parse
+from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, TimelineError, parse, with_segments
 from longlive_core.timeline.limits import MAX_PROMPT, MAX_SECONDS
 
 from .key_plans import ORIGIN, STORY
@@ -114,7 +115,7 @@ def test_mistakes_count_as_prompts():
 def test_prompts_have_a_number():
     """Forbids a film whose plan grows without end. A prompt in another's place is none more."""
     plan = parse("0c a").plan(None, chunks=MAX_SEGMENTS + 9)
-    plan = plan.with_segments([NewSegment(chunk, "b") for chunk in range(1, MAX_SEGMENTS)])
+    plan = with_segments(plan, [NewSegment(chunk, "b") for chunk in range(1, MAX_SEGMENTS)])
     live = at_chunk(Live(plan, endless=True), MAX_SEGMENTS - 1)
     with pytest.raises(TimelineError, match=f"has {MAX_SEGMENTS + 1} prompts or more; the most is {MAX_SEGMENTS}"):
         live.prompt("one more", f"{MAX_SEGMENTS}c")
@@ -127,7 +128,7 @@ def test_status_does_not_write_the_timeline_for_who_does_not_want_it(monkeypatch
     whole = live.status()
     assert whole["timeline"].startswith("0c A red ball.")
     held = []
-    monkeypatch.setattr(Plan, "to_text", lambda plan: held.append(live._lock.locked()) or "text")
+    monkeypatch.setattr(live_module, "plan_text", lambda plan: held.append(live._lock.locked()) or "text")
     assert live.status(timeline=False) == {name: value for name, value in whole.items() if name != "timeline"}
     assert held == []
     assert live.status()["timeline"] == "text" and held == [False]
@@ -193,11 +194,11 @@ def test_only_what_changed_is_named_anew(take, monkeypatch):
     hashed = []
     real = keys.hashed
     monkeypatch.setattr(keys, "hashed", lambda text: hashed.append(text) or real(text))
-    changed = changed_take(take, plan.with_segments([NewSegment(3990, "A green box.")]))
+    changed = changed_take(take, with_segments(plan, [NewSegment(3990, "A green box.")]))
     assert len(hashed) < 20
     longer = changed_take(changed, changed.plan.resized(4016))
     assert len(hashed) < 40
-    cut = changed_take(longer, longer.plan.with_segments([NewSegment(4010, "A new shot.", "cut")]))
+    cut = changed_take(longer, with_segments(longer.plan, [NewSegment(4010, "A new shot.", "cut")]))
     for each in (changed, longer, cut):
         assert each.shots == shots_of(each.plan, ORIGIN)
 
@@ -215,14 +216,14 @@ def test_the_store_learns_of_changes_seldom_enough(take):
     live = Live(take.plan)
     changes = Changes(take, live, lambda take: seen.append(take.id), Seldom(clock))
     for number in range(5, 14):
-        changes.follow(changes.take.plan.with_segments([NewSegment(number, f"prompt {number}")]))
+        changes.follow(with_segments(changes.take.plan, [NewSegment(number, f"prompt {number}")]))
         assert changes.take.keys == [key for shot in shots_of(changes.take.plan, ORIGIN) for key in shot.keys]
         clock.now += 0.5
     assert len(seen) == 1
     clock.now += 1.0 / SHARE
     changes.follow()
     assert len(seen) == 2
-    changes.follow(changes.take.plan.with_segments([NewSegment(15, "the last")]))
+    changes.follow(with_segments(changes.take.plan, [NewSegment(15, "the last")]))
     assert len(seen) == 2
     changes.write()
     assert len(seen) == 3 and live.status()["take"] == seen[-1] == changes.take.id
@@ -238,6 +239,6 @@ def test_the_first_change_is_written_at_once(take):
     """Forbids that a prompt typed now and then is lost in a crash."""
     seen = []
     changes = Changes(take, Live(take.plan), lambda take: seen.append(take.id), Seldom(Clock()))
-    changes.follow(take.plan.with_segments([NewSegment(5, "b")]))
+    changes.follow(with_segments(take.plan, [NewSegment(5, "b")]))
     assert len(seen) == 1 and take.store.read_manifest(seen[0]).segments[-1]
     changes.close()

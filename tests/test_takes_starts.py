@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longlive_core.takes import TakeError, TakeStore, Vae, clip_latents, extended, give_latents, open_take
-from longlive_core.timeline import parse
+from longlive_core.timeline import parse, plan_text
 from longlive_core.vae import decode
 from tests.conftest import LATENT_SIZE
 
@@ -25,7 +25,7 @@ def go_on(studio, take, text, chunks, at=None, **settings):
     new = parse(text, goes_on=True).plan(None, chunks=chunks)
     origin = studio.open(**settings).origin
     plan, given = extended(studio.store, take.id, at, new, origin.size)
-    return open_take(studio.store, plan.to_text(), plan, origin, take.encoding, VAE, given)
+    return open_take(studio.store, plan_text(plan), plan, origin, take.encoding, VAE, given)
 
 
 def test_a_film_goes_on_after_latents_as_after_its_own(studio):

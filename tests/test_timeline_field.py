@@ -6,8 +6,7 @@ never turn up in a prompt.
 
 import pytest
 
-from longlive_core.timeline import Time, TimelineError, parse
-from longlive_core.timeline.exact import read_exact
+from longlive_core.timeline import Time, TimelineError, parse, plan_text, read_exact, script_text
 
 RED, BLUE = "A red ball bounces on a meadow.", "A blue ball bounces on a meadow."
 
@@ -381,9 +380,9 @@ def test_a_script_writes_prompts_that_begin_with_a_sign(prose):
     """Forbids a prompt that loses its first sign when it is written and read."""
     script = parse(f"0s: {prose}")
     assert script.segments[0].text == prose
-    assert parse(script.to_text()).segments == script.segments
+    assert parse(script_text(script)).segments == script.segments
     plan = parse('["' + prose + '"]').plan(5)
-    assert parse(plan.to_text()).plan(None, chunks=plan.chunks).texts == (prose,)
+    assert parse(plan_text(plan)).plan(None, chunks=plan.chunks).texts == (prose,)
 
 
 def test_stored_takes_read_as_they_were_written():
@@ -396,4 +395,4 @@ def test_stored_takes_read_as_they_were_written():
         ]
         plan = script.plan(None, chunks=20)
         assert plan.texts[0] == f"Snow. {prompt}" and plan.segments[2].blend == 2
-        assert read_exact(plan.to_text()).plan(None, chunks=20).texts == plan.texts
+        assert read_exact(plan_text(plan)).plan(None, chunks=20).texts == plan.texts

@@ -7,7 +7,17 @@ import sys
 import pytest
 
 from longlive_core.engine import noise
-from longlive_core.timeline import PlannedPrompt, Time, TimelineError, options, parse
+from longlive_core.timeline import (
+    NewSegment,
+    PlannedPrompt,
+    Time,
+    TimelineError,
+    options,
+    parse,
+    plan_text,
+    script_text,
+    with_segment,
+)
 from tests.test_timeline import entry, fail, scope
 
 # --- Options
@@ -37,7 +47,7 @@ def test_options_in_every_form(written, transition, seed, blend):
         json.dumps({"prompts": ["a", f"b{written}"]}),
         scope(entry(0, 5, ("a", 100)), entry(5, 10, (f"b {written}", 100))),
     ):
-        for script in (parse(text), parse(parse(text).to_text())):
+        for script in (parse(text), parse(script_text(parse(text)))):
             first, second = script.segments
             assert (first.text, first.transition, first.seed, first.blend) == ("a", "recache", None, None)
             assert (second.text, second.transition, second.seed, second.blend) == ("b", transition, seed, blend)
@@ -219,7 +229,7 @@ def test_chunks_are_checked_like_a_duration(text, chunks, words):
 def test_the_text_of_a_plan():
     """Forbids a text with snapped times lost, with defaults spelled out, or with the anchor in every line."""
     plan = parse("* A panda.\n0s It walks {seed=1}\n12s: | 3 of them {keep}\n0:20 It sits {blend=2s, seed=7}").plan(30)
-    assert plan.to_text().splitlines() == [
+    assert plan_text(plan).splitlines() == [
         "* A panda.",
         "0c It walks {seed=1}",
         "16c: | 3 of them {keep}",
@@ -230,7 +240,7 @@ def test_the_text_of_a_plan():
 def test_a_prompt_that_no_line_can_hold():
     """Forbids a plan that cannot be written: '| 16:9' in a line with a time is a second segment."""
     plan = parse('* Snow.\n{"prompts": ["a [wide shot | 16:9", "b", "c {cut}"]}').plan(30, 29.97)
-    again = parse(plan.to_text())
+    again = parse(plan_text(plan))
     assert again.form == "scope"
     assert again.plan(None, 29.97, chunks=plan.chunks).prompts == plan.prompts
 
@@ -248,7 +258,7 @@ def test_a_shortened_film_may_end_inside_a_blend():
     plan = parse("0c a\n4c b {blend=3c}").plan(None, chunks=10)
     assert plan.resized(6).prompts == plan.prompts[:3]
     assert plan.resized(7).prompts == plan.prompts[:4]
-    assert plan.resized(6).with_segment(2, "c").segments[-1].blend == 3
+    assert with_segment(plan.resized(6), NewSegment(2, "c")).segments[-1].blend == 3
 
 
 # --- A segment put into a plan
@@ -257,7 +267,7 @@ FILM = "* Snow.\n0c a {seed=1}\n4c b {cut}\n12c c {blend=3c, seed=2}"
 
 
 def put(chunk, text, **options):
-    return parse(FILM).plan(None, chunks=20).with_segment(chunk, text, **options)
+    return with_segment(parse(FILM).plan(None, chunks=20), NewSegment(chunk, text, **options))
 
 
 def test_a_segment_between_others():
@@ -321,6 +331,12 @@ def test_mistakes_in_a_new_segment(chunk, text, more, words):
 def test_hints_of_a_changed_plan():
     """Forbids silence about a segment typed later that is too short or names nothing known."""
     plan = parse("0c A panda walks in snow").plan(None, chunks=20)
-    assert any("line 2: the segment repeats neither" in hint for hint in plan.with_segment(5, "It sits").hints)
-    assert any("line 2: the segment lasts 1 chunk" in hint for hint in plan.with_segment(19, "A panda sits").hints)
-    assert any("line 2: {cut} stands inside" in hint for hint in plan.with_segment(5, "A panda {cut} sits").hints)
+    assert any(
+        "line 2: the segment repeats neither" in hint for hint in with_segment(plan, NewSegment(5, "It sits")).hints
+    )
+    assert any(
+        "line 2: the segment lasts 1 chunk" in hint for hint in with_segment(plan, NewSegment(19, "A panda sits")).hints
+    )
+    assert any(
+        "line 2: {cut} stands inside" in hint for hint in with_segment(plan, NewSegment(5, "A panda {cut} sits")).hints
+    )

@@ -9,11 +9,20 @@ from itertools import pairwise
 
 import pytest
 
-from longlive_core.timeline import NewSegment, TimelineError, parse, shot_boundary
-from longlive_core.timeline.exact import _exact_script
+from longlive_core.timeline import (
+    NewSegment,
+    TimelineError,
+    parse,
+    plan_text,
+    script_text,
+    shot_boundary,
+    with_segment,
+    with_segments,
+)
 from longlive_core.timeline.order import check_order
 from longlive_core.timeline.parse import literal_notes, read_timed
 from longlive_core.timeline.snap import check_blend
+from longlive_core.timeline.write import exact_script
 from tests.test_timeline import entry, scope
 
 PIECES = [
@@ -90,7 +99,7 @@ def content(plan):
 
 def again(plan):
     """The plan, written and read."""
-    return parse(plan.to_text()).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)
+    return parse(plan_text(plan)).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)
 
 
 def check_plan(plan):
@@ -131,7 +140,7 @@ def test_any_script_writes_itself():
         except TimelineError:
             continue
         parsed.add(script.form)
-        read = parse(script.to_text())
+        read = parse(script_text(script))
         assert meaning(read)[::2] == meaning(script)[::2]
         assert read.form in (script.form, "entries")  # what its own form cannot hold: an odd bracket in a range
         kept += read.form == script.form
@@ -150,7 +159,7 @@ def test_any_plan_is_in_order_and_writes_itself():
         read = again(plan)
         assert content(read) == content(plan)
         assert read.prompts == plan.prompts
-        written_as.add(parse(plan.to_text()).form)
+        written_as.add(parse(plan_text(plan)).form)
     assert set(forms) == FORMS and len(forms) > 300
     assert written_as == {"lines", "scope"}  # scope: a bar with a time behind it, which no line can hold
 
@@ -180,7 +189,7 @@ def test_a_segment_put_in_leaves_the_others():
         chunk = rng.randint(0, plan.chunks + 1)
         words = {"text": rng.choice(["new", "new {cut}", "0s new", "[3D]"]), "seed": rng.choice([None, 7])}
         try:
-            changed = plan.with_segment(chunk, **words)
+            changed = with_segment(plan, NewSegment(chunk, **words))
         except TimelineError:
             continue
         added += 1
@@ -195,8 +204,8 @@ def test_a_segment_put_in_leaves_the_others():
 
 
 def planned_anew(plan, chunk, text, seed, transition="recache"):
-    """`Plan.with_segment` in the long way: the whole plan as a script, with one line more."""
-    first, script = 1 if plan.anchor is None else 2, _exact_script(plan)
+    """`with_segment` in the long way: the whole plan as a script, with one line more."""
+    first, script = 1 if plan.anchor is None else 2, exact_script(plan)
     before = [segment for segment in script.segments if segment.time.chunk < chunk]
     after = [segment for segment in script.segments if segment.time.chunk > chunk]
     options = "" if transition == "recache" else f" {{{transition}}}"
@@ -225,11 +234,11 @@ def test_a_segment_put_in_gives_the_plan_that_is_made_from_the_start():
         except TimelineError as error:
             refused += 1
             with pytest.raises(TimelineError, match=f"^{re.escape(str(error).partition('{blend=')[0])}"):
-                plan.with_segment(**change)
+                with_segment(plan, NewSegment(**change))
         else:
             added += 1
-            assert plan.with_segment(**change) == expected
-            assert plan.with_segments([NewSegment(**change)]) == replace(expected, hints=())
+            assert with_segment(plan, NewSegment(**change)) == expected
+            assert with_segments(plan, [NewSegment(**change)]) == replace(expected, hints=())
     assert added > 80 and refused > 80
 
 
@@ -242,11 +251,11 @@ def test_several_segments_at_once_are_as_one_after_the_other():
         try:
             expected = plan
             for segment in new:
-                expected = expected.with_segments([segment])
+                expected = with_segments(expected, [segment])
         except TimelineError:
             continue
         added += 1
-        assert plan.with_segments(new) == expected
+        assert with_segments(plan, new) == expected
     assert added > 80
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from longlive_core.timeline import Time, TimelineError, parse
+from longlive_core.timeline import Time, TimelineError, parse, script_text
 from longlive_core.timeline.json_text import read_json
 
 
@@ -48,7 +48,7 @@ def test_schedules_in_frames(text):
     """Forbids prompts of quotes, numbers and brackets."""
     script = parse(text)
     assert read(text) == FRAMES
-    assert read(script.to_text()) == FRAMES
+    assert read(script_text(script)) == FRAMES
     assert script.plan(10).segments[1].requested_seconds == 1
 
 
@@ -91,7 +91,7 @@ SECONDS = [("0s", None, "A red ball"), ("5s", None, "A blue ball")]
 def test_objects_with_a_time(text):
     """Forbids a list of objects that becomes one prompt, or loses its times."""
     assert read(text) == SECONDS
-    assert read(parse(text).to_text()) == SECONDS
+    assert read(script_text(parse(text))) == SECONDS
 
 
 LENGTHS = [("0s", "5s", "A red ball"), ("5s", "10s", "A blue ball")]
@@ -118,7 +118,7 @@ LENGTHS = [("0s", "5s", "A red ball"), ("5s", "10s", "A blue ball")]
 def test_objects_with_ends_and_lengths(text):
     """Forbids lengths that are taken for starts, and ends that are lost."""
     assert read(text) == LENGTHS
-    assert read(parse(text).to_text()) == LENGTHS
+    assert read(script_text(parse(text))) == LENGTHS
     assert parse(text).plan(None).seconds == pytest.approx(10, abs=0.75)
 
 

@@ -10,7 +10,7 @@ from longlive_core.film.subtitles import Caption
 from longlive_core.run.reports import progress_line, timeline_report
 from longlive_core.takes import Live, TakeStore, find_place
 from longlive_core.takes.labels import branch_report, take_choices, take_label, take_report
-from longlive_core.timeline import TimelineError, parse
+from longlive_core.timeline import TimelineError, parse, plan_text
 from longlive_core.words.visible import shown
 from longlive_core.words.wording import shorten, shorten_middle
 
@@ -157,7 +157,7 @@ def test_a_live_prompt_is_the_timelines(tmp_path):
         live.prompt(prompt)
         plan = live.plan_for(1)
         assert plan.segments[-1].text == prompt
-        assert parse(plan.to_text()).plan(None, chunks=plan.chunks).texts == plan.texts
+        assert parse(plan_text(plan)).plan(None, chunks=plan.chunks).texts == plan.texts
 
 
 def test_takes_that_were_made_before(tmp_path, capsys):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..sizes import AUTO, CHOICES, film_size
+from ..timeline import plan_text
 from ..words.visible import shown
 from ..words.wording import count
 from .beginning import add_beginning, read_beginning
@@ -243,7 +244,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
         store = TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
     stream, plan, (width, height) = _check_settings(options, source, store)
     beginning = read_beginning(options, store, plan, (width, height))
-    plan, text = beginning.plan, source.text if options.extend is None else beginning.plan.to_text()
+    plan, text = beginning.plan, source.text if options.extend is None else plan_text(beginning.plan)
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))

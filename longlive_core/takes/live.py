@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..timeline import MAX_SECONDS, NewSegment, Plan, TimelineError, parse_time
+from ..timeline import MAX_SECONDS, NewSegment, Plan, TimelineError, parse_time, plan_text, with_segments
 from ..timeline.limits import digits
 from ..words.wording import count, shorten
 
@@ -113,7 +113,7 @@ class Live:
             self._check_running()
             self._check_rate()
             chunk = self._chunk(at)
-            plan = self._reaching(chunk).with_segments([NewSegment(chunk, text, transition)])
+            plan = with_segments(self._reaching(chunk), [NewSegment(chunk, text, transition)])
             if self.longest_shot is not None and plan.longest_shot > self.longest_shot and not self.endless:
                 raise ValueError(
                     f"without the cut at chunk {chunk} a shot would have "
@@ -152,7 +152,7 @@ class Live:
             "eta_seconds": left and round(left, 1),
             "segment": {"chunk": segment.start_chunk, "text": segment.text},
         }
-        return {**status, "timeline": plan.to_text()} if timeline else status
+        return {**status, "timeline": plan_text(plan)} if timeline else status
 
     @property
     def finishing(self) -> bool:

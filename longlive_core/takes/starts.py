@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..cancelling import cancellable
 from ..film.beginnings import PIXELS, check_given
-from ..timeline import NewSegment, Plan, shot_boundary
+from ..timeline import NewSegment, Plan, shot_boundary, with_segments
 from ..vae import encode
 from ..words.wording import count
 from .errors import ChunkDamaged, TakeError
@@ -110,7 +110,7 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
     ]
     if new[0] == NewSegment(chunks, old.segments[-1].text):
         del new[0]
-    whole = whole.with_segments(new)
+    whole = with_segments(whole, new)
     made_by = manifest.origin if chunks > manifest.given else None
     return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given, manifest.vae_width)
 

@@ -19,7 +19,7 @@ from ..cancelling import cancellable, check_cancelled
 from ..film.metadata import cuts_of, start_frame
 from ..film.subtitles import Caption
 from ..film.video import Encoding, FilmWriter
-from ..timeline import Plan, PlannedSegment, shot_boundary
+from ..timeline import Plan, PlannedSegment, plan_text, shot_boundary
 from ..words.wording import count
 from .chunks import keys_of, latents_name, unit_name
 from .errors import ChunkDamaged, TakeError
@@ -171,7 +171,7 @@ def plan_take(
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
     given = Given() if given is None else given
-    exact = plan.to_text()
+    exact = plan_text(plan)
     choices: list[tuple[tuple[int, int], Take]] = []
     for name in (origin, *origin.aliases):
         check_cancelled()
@@ -209,7 +209,7 @@ def changed_take(take: Take, plan: Plan) -> Take:
 
 def named(take: Take) -> Take:
     """A changed take with the manifest of what it has become, its timeline in exact chunks. Writes nothing."""
-    text = take.plan.to_text()
+    text = plan_text(take.plan)
     return _planned(
         take.store,
         text,

@@ -8,15 +8,16 @@ The language is described in docs/timeline.md. Everything a user can get wrong r
 that names line and column; nothing is ignored and nothing falls back silently.
 """
 
-from .exact import read_exact
+from .edit import NewSegment, with_segment, with_segments
 from .limits import MAX_CHUNKS, MAX_SECONDS, MAX_SEGMENTS
 from .order import check_first
 from .parse import parse
-from .plan import NewSegment, Plan, PlannedPrompt, PlannedSegment, shot_boundary
+from .plan import Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .script import Script
 from .snap import DEFAULT_SEGMENT_SECONDS
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
+from .write import plan_text, read_exact, script_text
 
 __all__ = [
     "DEFAULT_SEGMENT_SECONDS",
@@ -34,7 +35,11 @@ __all__ = [
     "TimelineError",
     "check_first",
     "parse",
-    "read_exact",
     "parse_time",
+    "plan_text",
+    "read_exact",
+    "script_text",
     "shot_boundary",
+    "with_segment",
+    "with_segments",
 ]

@@ -50,17 +50,6 @@ class PlannedSegment:
 
 
 @dataclass(frozen=True)
-class NewSegment:
-    """A segment to be put into a plan, see Plan.with_segment."""
-
-    chunk: int
-    text: str
-    transition: str = "recache"
-    seed: int | None = None
-    blend: int = 0
-
-
-@dataclass(frozen=True)
 class PlannedPrompt:
     """What the rollout meets from start_chunk on: texts with their weights, which add up to 1.
 
@@ -153,22 +142,6 @@ class Plan:
             )
         return shown("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
 
-    def to_text(self) -> str:
-        """The plan as a timeline in exact chunks, a line `16c text {keep, seed=7}` for each segment.
-
-        `parse(plan.to_text()).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)` is this plan again, apart from
-        requested_seconds, line and hints. One prompt cannot stand in a line with a time: one with a time behind a
-        bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
-        exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
-        """
-        return self._text
-
-    @cached_property
-    def _text(self) -> str:
-        from .exact import plan_text  # not above: exact parses, and parsing imports this file
-
-        return plan_text(self)
-
     def resized(self, chunks: int) -> Plan:
         """The same plan with that many chunks: the last segment longer, or what starts past the new end dropped.
 
@@ -181,28 +154,6 @@ class Plan:
         frames = shot.start_frame + shot_boundary(chunks - shot.start_chunk, self.chunk)
         check_frames(frames, self.fps, self.chunk)
         return replace(self, chunks=chunks, frames=frames, segments=tuple(kept))
-
-    def with_segment(
-        self, chunk: int, text: str, transition: str = "recache", seed: int | None = None, blend: int = 0
-    ) -> Plan:
-        """The plan with one more segment, from that chunk of the film on; it replaces one that starts there.
-
-        text: one line, without the anchor, possibly with options in braces at its end. blend: in chunks. Everything
-        is checked as if the segment stood in the timeline, so faults are TimelineErrors. Other segments keep their
-        chunks; lines, hints and places of errors are those of the new plan's to_text(), in its form with lines.
-        """
-        from .exact import with_segment
-
-        return with_segment(self, NewSegment(chunk, text, transition, seed, blend))
-
-    def with_segments(self, new: Sequence[NewSegment]) -> Plan:
-        """As `with_segment` for several, in the order of their chunks; the plan has no hints then.
-
-        It takes little time, however many segments there are: for films that get prompts while they are rendered.
-        """
-        from .exact import with_segments
-
-        return with_segments(self, new)
 
 
 def _remarks(segment: PlannedSegment) -> str:

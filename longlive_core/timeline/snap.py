@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..words.wording import count
 from .hints import hints_for
 from .limits import check_chunks, check_fps, check_frames, check_seconds, check_segments
 from .plan import NOISE, Plan, PlannedSegment, nearest_chunk, shot_boundary
 from .syntax import Segment, Time, TimelineError
-
-if TYPE_CHECKING:
-    from .script import Script
 
 DEFAULT_SEGMENT_SECONDS = 10.0
 
@@ -28,11 +24,18 @@ class _Spot:
     shot_frame: int
 
 
-def make_plan(script: Script, duration: float | None, fps: float, chunk: int, chunks: int | None) -> Plan:
-    """See Script.plan."""
+def make_plan(
+    segments: tuple[Segment, ...],
+    anchor: str | None,
+    duration: float | None,
+    fps: float,
+    chunk: int,
+    chunks: int | None,
+) -> Plan:
+    """Return the plan of these segments; see Script.plan."""
     _check_clock(duration, fps, chunk, chunks)
-    check_segments(len(script.segments))
-    segments = tuple(_at_rate(segment, fps) for segment in script.segments)
+    check_segments(len(segments))
+    segments = tuple(_at_rate(segment, fps) for segment in segments)
     starts = _starts(segments, duration, chunks)
     if duration is not None:
         _check_before(segments, starts, duration)
@@ -46,7 +49,7 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
     _check_inside(segments[-1], spots[-1], chunks, frames, fps)
     planned = tuple(
         PlannedSegment(
-            text=segment.text if script.anchor is None else f"{script.anchor} {segment.text}",
+            text=segment.text if anchor is None else f"{anchor} {segment.text}",
             start_chunk=spot.chunk,
             chunks=(spots[index + 1].chunk if index + 1 < len(spots) else chunks) - spot.chunk,
             start_frame=spot.frame,
@@ -62,8 +65,8 @@ def make_plan(script: Script, duration: float | None, fps: float, chunk: int, ch
     # A film of so many chunks may be the beginning of a longer one, so it may end inside a blend.
     for segment, written in zip(planned[:-1] if exact else planned, segments, strict=False):
         check_blend(segment, written.column)
-    hints = script.notes + tuple(hints_for(segments, script.anchor, planned, frames, fps, chunk))
-    return Plan(chunks, frames, fps, chunk, planned, hints, script.anchor)
+    hints = tuple(hints_for(segments, anchor, planned, frames, fps, chunk))
+    return Plan(chunks, frames, fps, chunk, planned, hints, anchor)
 
 
 def _at_rate(segment: Segment, fps: float) -> Segment:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from longlive_core.timeline import plan_text
+
 from . import reading
 from .command_line import CommandLine, own_place
 from .host import Nodes
@@ -202,7 +204,7 @@ def _plans(nodes: Nodes, inputs: dict) -> Any:
         "frames": plan.frames,
         "by ones": timeline.plan(1).chunks,
         "starts": [[segment.start_chunk, segment.transition] for segment in plan.segments],
-        "exact": _digest(plan.to_text()),
+        "exact": _digest(plan_text(plan)),
     }
 
 

@@ -1,0 +1,214 @@
+"""Scripts and plans written as text; and the text of a stored take read again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from ..cancelling import cancellable
+from .limits import MAX_SEGMENTS
+from .options import split_options, write_options
+from .parse import parse, read, read_timed_lines
+from .plan import Plan, PlannedSegment
+from .script import Script
+from .syntax import Segment, Time, TimelineError
+
+_SIGN = re.compile(r"[^\w\s\"'(\[<{]")
+
+
+def script_text(script: Script) -> str:
+    """Return the timeline as text that parses to an equal script (places and notes apart).
+
+    A prompt that its form cannot hold ("- 5s" behind a time) makes it a list of objects in JSON.
+    """
+    forms = ("lines", "parted") if script.form == "lines" else (script.form,)
+    return _first_that_reads_back(script, forms) or _written(script, "entries")
+
+
+@lru_cache(maxsize=4)  # a host requests that of the running film several times
+def plan_text(plan: Plan) -> str:
+    """Return the plan as a timeline in exact chunks, a line `16c text {keep, seed=7}` for each segment.
+
+    `parse(plan_text(plan)).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)` is this plan again, apart from
+    requested_seconds, line and hints. One prompt cannot stand in a line with a time: one with a time behind a
+    bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
+    exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
+    """
+    for form in ("lines", "parted"):
+        if (text := _text_in(plan, form)) is not None:
+            return text
+    script = exact_script(plan)
+    starts = [segment.start_seconds for segment in plan.segments]
+    ends = [Time(seconds=seconds) for seconds in (*starts[1:], plan.seconds)]
+    placed = [
+        replace(segment, time=Time(seconds=start), end=end)
+        for segment, start, end in zip(script.segments, starts, ends, strict=True)
+    ]
+    scope = replace(script, segments=tuple(placed), form="scope")
+    # The last is for `read_exact` alone: what no form of today can hold, an earlier version made.
+    return _first_that_reads_back(scope, ("scope",)) or _written(script, "lines")
+
+
+def _text_in(plan: Plan, form: str) -> str | None:
+    """The plan in a form with a line for each segment; None where one of them would not read back as it is.
+
+    Behind the first, a line `16c text` is read by itself, so each is looked at once, however often the plan changes.
+    """
+    lines = []
+    for segment in cancellable(plan.segments, 500):
+        text = _bare(plan, segment.text)
+        write = _line_again if len(text) <= _REMEMBERED else _line
+        line = write(form, segment.start_chunk, text, segment.transition, segment.seed, segment.blend)
+        if line is None:
+            return None
+        lines.append(line)
+    segment = plan.segments[0]
+    first = Script((exact_segment(segment, _bare(plan, segment.text), 1),), plan.anchor, form)
+    written = _first_that_reads_back(first, (form,))
+    return None if written is None else "\n".join([*written.split("\n"), *lines[1:]])
+
+
+_REMEMBERED = 1000  # characters
+
+
+def _line(form: str, chunk: int, text: str, transition: str, seed: int | None, blend: int) -> str | None:
+    segment = Segment(text, Time(chunk=chunk), transition, 1, 1, None, seed, Time(chunk=blend) if blend else None)
+    line = _written(Script((segment,), None, form), form)
+    try:
+        again = read_timed_lines(line)
+    except TimelineError:
+        return None
+    return line if [replace(found, line=1, column=1) for found in again] == [segment] else None
+
+
+_line_again = lru_cache(maxsize=2 * MAX_SEGMENTS)(_line)
+
+
+def read_exact(text: str) -> Script:
+    """A plan's text as `plan_text` writes it, and as earlier versions did: prompts are taken as they stand.
+
+    The language may learn to read more; what a stored take was made from stays what it was.
+    """
+    first, _, rest = text.partition("\n")
+    anchor = first[2:] if first.startswith("* ") else None
+    body = text if anchor is None else rest
+    if body.startswith("{"):
+        return parse(text, goes_on=True)
+    segments = [_read_line(line, number) for number, line in enumerate(body.split("\n"), 1 if anchor is None else 2)]
+    return Script(tuple(segments), anchor, "lines")
+
+
+_LINE = re.compile(r"([0-9]+)c(?: |: )(.*?)(?: \{([a-z0-9=, ]+)\})?", re.DOTALL)
+
+
+def _read_line(line: str, number: int) -> Segment:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise TimelineError(f"'{line[:20]}' is no line of a stored take", number, 1)
+    _, options = split_options("" if match[3] is None else f"{{{match[3]}}}", number, 1)
+    return Segment(match[2], Time(chunk=int(match[1])), options.pop("transition", "recache"), number, 1, **options)
+
+
+def exact_script(plan: Plan) -> Script:
+    """The plan as a script with a line for each segment, behind the anchor's."""
+    numbered = enumerate(plan.segments, first_line(plan))
+    segments = tuple(exact_segment(segment, _bare(plan, segment.text), line) for line, segment in numbered)
+    return Script(segments, plan.anchor, "lines")
+
+
+def exact_segment(segment: PlannedSegment, text: str, line: int) -> Segment:
+    blend = Time(chunk=segment.blend) if segment.blend else None
+    return Segment(text, Time(chunk=segment.start_chunk), segment.transition, line, 1, None, segment.seed, blend)
+
+
+def first_line(plan: Plan) -> int:
+    return 1 if plan.anchor is None else 2
+
+
+def _bare(plan: Plan, text: str) -> str:
+    return text if plan.anchor is None else text.removeprefix(f"{plan.anchor} ")
+
+
+def _first_that_reads_back(script: Script, forms: Sequence[str]) -> str | None:
+    """Return the text in the first of these forms that reads back as this script."""
+    return next(filter(lambda text: _reads_as(text, script), (_written(script, form) for form in forms)), None)
+
+
+def _reads_as(text: str, script: Script) -> bool:
+    try:
+        segments, anchor, _, _ = read(text)
+    except TimelineError:
+        return False
+    return anchor == script.anchor and [_content(s) for s in segments] == [_content(s) for s in script.segments]
+
+
+def _written(script: Script, form: str) -> str:
+    """Return the text in a form, whatever it reads as."""
+    anchor = [] if script.anchor is None else [f"* {script.anchor}"]
+    return "\n".join(anchor + _WRITERS[form](script.segments))
+
+
+def _content(segment: Segment) -> Segment:
+    return replace(segment, line=0, column=0)
+
+
+def _prompt(segment: Segment) -> str:
+    return segment.text + write_options(segment.transition, segment.seed, segment.blend)
+
+
+def _lines(segments: tuple[Segment, ...]) -> list[str]:
+    """A sign that could be read as one between time and prompt gets a colon in front."""
+    return [f"{segment.time}{':' if _SIGN.match(segment.text) else ''} {_prompt(segment)}" for segment in segments]
+
+
+def _parted(segments: tuple[Segment, ...]) -> list[str]:
+    """Behind a colon everything is the prompt's, a dash too."""
+    return [f"{segment.time}: {_prompt(segment)}" for segment in segments]
+
+
+def _ranges(segments: tuple[Segment, ...]) -> list[str]:
+    return [f"[{segment.time}-{segment.end}: {_prompt(segment)}]" for segment in segments]
+
+
+def _untimed(segments: tuple[Segment, ...]) -> list[str]:
+    return [" | ".join(_prompt(segment) for segment in segments)]
+
+
+def _json(segments: tuple[Segment, ...]) -> list[str]:
+    return [json.dumps({"prompts": [_prompt(segment) for segment in segments]}, ensure_ascii=False)]
+
+
+def _scope(segments: tuple[Segment, ...]) -> list[str]:
+    entries = [
+        {
+            "startTime": segment.time.seconds,
+            "endTime": segment.end.seconds,
+            "prompts": [{"text": _prompt(segment), "weight": 100}],
+        }
+        for segment in segments
+    ]
+    return [json.dumps({"prompts": entries}, ensure_ascii=False)]
+
+
+def _entries(segments: tuple[Segment, ...]) -> list[str]:
+    entries = []
+    for segment in segments:
+        times = {"time": segment.time, "end": segment.end}
+        entries.append(
+            {name: str(time) for name, time in times.items() if time is not None} | {"text": _prompt(segment)}
+        )
+    return [json.dumps({"prompts": entries}, ensure_ascii=False)]
+
+
+_WRITERS = {
+    "lines": _lines,
+    "parted": _parted,
+    "ranges": _ranges,
+    "untimed": _untimed,
+    "json": _json,
+    "entries": _entries,
+    "scope": _scope,
+}
