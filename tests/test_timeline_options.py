@@ -331,12 +331,9 @@ def test_mistakes_in_a_new_segment(chunk, text, more, words):
 def test_hints_of_a_changed_plan():
     """Forbids silence about a segment typed later that is too short or names nothing known."""
     plan = parse("0c A panda walks in snow").plan(None, chunks=20)
-    assert any(
-        "line 2: the segment repeats neither" in hint for hint in with_segment(plan, NewSegment(5, "It sits")).hints
-    )
-    assert any(
-        "line 2: the segment lasts 1 chunk" in hint for hint in with_segment(plan, NewSegment(19, "A panda sits")).hints
-    )
-    assert any(
-        "line 2: {cut} stands inside" in hint for hint in with_segment(plan, NewSegment(5, "A panda {cut} sits")).hints
-    )
+    for chunk, text, expected in (
+        (5, "It sits", "line 2: the segment repeats neither"),
+        (19, "A panda sits", "line 2: the segment lasts 1 chunk"),
+        (5, "A panda {cut} sits", "line 2: {cut} stands inside"),
+    ):
+        assert any(expected in hint for hint in with_segment(plan, NewSegment(chunk, text)).hints)
