@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from longlive_core.film.contact_sheet import contact_sheet  # noqa: E402 - the path comes first
-from tests.comfy import graphs  # noqa: E402
-from tests.comfy.client import ComfyClient, Run  # noqa: E402
-from tests.comfy.models import place_models  # noqa: E402
-from tests.comfy.server import ComfyServer  # noqa: E402
+from scripts.harness import graphs  # noqa: E402
+from scripts.harness.client import ComfyClient, Run  # noqa: E402
+from scripts.harness.models import place_models  # noqa: E402
+from scripts.harness.server import ComfyServer  # noqa: E402
 
 OUTPUT = ROOT / "output"
 CHOICES = [name for name in graphs.POCKET_NAMES if name not in graphs.ENDLESS]

@@ -24,10 +24,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.harness import graphs  # noqa: E402
+from scripts.harness.client import ComfyClient  # noqa: E402
+from scripts.harness.server import ComfyServer  # noqa: E402
 from scripts.workflow_graph import Graph  # noqa: E402 - the path comes first
-from tests.comfy import graphs  # noqa: E402
-from tests.comfy.client import ComfyClient  # noqa: E402
-from tests.comfy.server import ComfyServer  # noqa: E402
 
 PAGES = ROOT / "web" / "docs"
 WORKFLOW = "int8"

@@ -32,7 +32,7 @@ STILLS = {1: 6, 2: 3, 3: 2}  # of each film, by the number of films; of more fil
 
 
 def main() -> int:
-    from tests.comfy import graphs
+    from scripts.harness import graphs
 
     parser = argparse.ArgumentParser(prog="scripts/thumbnails", description="Render the template browser's pictures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(graphs.POCKET_NAMES)}; all by default")
@@ -50,9 +50,9 @@ def main() -> int:
 
 
 def _render_all(names: list[str]) -> None:
-    from tests.comfy.client import ComfyClient
-    from tests.comfy.models import place_models
-    from tests.comfy.server import ComfyServer
+    from scripts.harness.client import ComfyClient
+    from scripts.harness.models import place_models
+    from scripts.harness.server import ComfyServer
 
     with tempfile.TemporaryDirectory() as folder:
         place_models(Path(folder) / "models")
@@ -84,7 +84,7 @@ def filmed(name: str, cells: list[np.ndarray]) -> Image.Image:
 
 def render(client, name: str) -> list[np.ndarray]:
     """The films of a workflow, in its order: uint8 [T, H, W, 3] each. client: a `ComfyClient`."""
-    from tests.comfy import films, graphs
+    from scripts.harness import graphs, mp4
 
     graph = graphs.api(name)
     finish = client.finishing_after(LIVE_CHUNKS) if name in graphs.ENDLESS else None
@@ -92,7 +92,7 @@ def render(client, name: str) -> list[np.ndarray]:
     if run.status != "execution_success":
         sys.exit(f"{name}: {run.error or run.status}")
     savers = [saver for _, _, saver in graphs.films_of(graph)]
-    return [films.read(client.view(run.outputs[saver]["images"][0])).frames for saver in savers]
+    return [mp4.read(client.view(run.outputs[saver]["images"][0])).frames for saver in savers]
 
 
 def stills(frames: np.ndarray, siblings: int) -> list[np.ndarray]:

@@ -74,7 +74,7 @@ def test_what_is_left_out_is_tracked_and_what_steps_need_stays():
     assert {
         "longlive_core/pocket/weights/pocket_text_encoder.safetensors",
         "tests/naive.py",
-        "tests/comfy/server.py",
+        "scripts/harness/server.py",
         "benchmarks/gpu/__main__.py",
         "workflows/api/12_comfyui_loaders_pocket.json",
     } <= stays

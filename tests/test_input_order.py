@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
+from scripts.harness import graphs
 from scripts.workflow_graph import SEED_CONTROL
 
-from .comfy import graphs
 from .hosts.fakes import NEW, Host
 
 # **Only append** to a list here, never insert or reorder: a saved workflow would give its values to other widgets.

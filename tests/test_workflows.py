@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from scripts import cards, templates, thumbnails, workflows
+from scripts.harness import graphs
 
-from .comfy import graphs
 from .comfy.validation import DYNAMIC, files_of, problems, settled, to_api
 
 DOCUMENTED = (graphs.WORKFLOWS.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")

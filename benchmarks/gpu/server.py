@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5
 
 def run(setting: Setting, notes: Notes) -> None:
     from benchmarks.rollout import MODELS
-    from tests.comfy.server import ComfyServer
+    from scripts.harness.server import ComfyServer
 
     os.environ["LONGLIVE_STANDINS"] = "1"
     name = "tiny" if setting.tiny else "longlive-1.3b"
@@ -118,7 +118,7 @@ class Parts:
         )
 
     def film(self, graph: dict, seconds: float) -> dict:
-        from tests.comfy.client import ComfyClient
+        from scripts.harness.client import ComfyClient
 
         with ComfyClient(self.server.url) as client, self.watched() as memory:
             began = time.monotonic()
@@ -142,8 +142,7 @@ class Parts:
 
     def cancel_and_resume(self, graph: dict, seconds: float) -> dict:
         """Cancel after a chunk, then queue the film again: it must go on behind what was made."""
-        from tests.comfy.client import ComfyClient
-        from tests.comfy.takes import after_chunk
+        from scripts.harness.client import ComfyClient, after_chunk
 
         with ComfyClient(self.server.url) as client:
             began = time.monotonic()

@@ -8,10 +8,11 @@ import shutil
 import pytest
 
 from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, weights_folder
+from scripts.harness.models import place_models
+from scripts.harness.server import ComfyServer, comfyui_path
 
 from .gate import OPEN, place_gate
-from .models import place_models, place_tiny
-from .server import ComfyServer, comfyui_path
+from .tiny_models import place_tiny
 
 TRUNCATED, PICKLED = "truncated.safetensors", "pickled.pt"
 
@@ -49,7 +50,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def client(server):
-    from .client import ComfyClient
+    from scripts.harness.client import ComfyClient
 
     with ComfyClient(server.url) as connection:
         yield connection
@@ -59,7 +60,7 @@ def client(server):
 @pytest.fixture(scope="module")
 def object_info(server):
     """What the server says of its nodes."""
-    from .client import ComfyClient
+    from scripts.harness.client import ComfyClient
 
     with ComfyClient(server.url) as connection:
         return connection.get("/object_info")
@@ -68,8 +69,8 @@ def object_info(server):
 @pytest.fixture(scope="session")
 def short_film(server):
     """The short film of `graphs.film()`, rendered once: (run, the saved file's content)."""
-    from . import graphs
-    from .client import ComfyClient
+    from scripts.harness import graphs
+    from scripts.harness.client import ComfyClient
 
     server.forget_takes()  # other tests may have rendered its beginning
     with ComfyClient(server.url) as connection:

@@ -26,10 +26,10 @@ from pathlib import Path
 import websocket
 
 from longlive_core.takes import Manifest, TakeError, TakeStore
+from scripts.harness.client import ComfyClient, Rejected
+from scripts.harness.graphs import SAMPLER
+from scripts.harness.server import ComfyServer
 
-from .client import ComfyClient, Rejected
-from .graphs import SAMPLER
-from .server import ComfyServer
 from .takes import STORY, story
 
 SEEDS = 5  # so few that films are met again

@@ -1,26 +1,23 @@
-"""What the tests of takes share: a story of nine chunks, its store, and acting in the middle of a render."""
+"""What the tests of takes share: a story of nine chunks, its store."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 
 import numpy as np
 
 from longlive_core.takes import Manifest, TakeStore
 from longlive_core.timeline import parse
-
-from . import films, graphs
-from .client import ComfyClient, OnEvent, Run
-from .graphs import LOAD, SAMPLER, SAVE
+from scripts.harness import graphs, mp4
+from scripts.harness.client import ComfyClient, Run
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE
 
 STORY = "0s A red ball bounces on a meadow.\n2.5s A blue ball bounces on a meadow.\n5s A star spins on a meadow."
 SECONDS = 6.5
 PLAN = parse(STORY).plan(SECONDS)
 CHUNKS = PLAN.chunks
 SIZE = graphs.TINY_SIZE
-CHUNK_EVENT = "longlive.chunk"
 
 
 def frames_in(chunks: int) -> int:
@@ -54,7 +51,7 @@ def report(run: Run) -> dict:
 def frames(client: ComfyClient, run: Run) -> np.ndarray:
     """Of the saved film."""
     assert run.status == "execution_success", run.error
-    return films.read(client.view(run.outputs[SAVE]["images"][0])).frames
+    return mp4.read(client.view(run.outputs[SAVE]["images"][0])).frames
 
 
 def store_of(server) -> TakeStore:
@@ -69,18 +66,6 @@ def empty_store(server) -> None:
     """Graphs that ComfyUI remembers from the prompt before still name their takes: queue another one after this."""
     for name in ("chunks", "takes"):
         shutil.rmtree(server.base / "output" / "longlive" / name, ignore_errors=True)
-
-
-def after_chunk(number: int, act: Callable[[Run], None]) -> OnEvent:
-    """Calls act(run) once, when chunk `number` of a render, or a later one, is told."""
-    done = []
-
-    def on_event(run: Run, kind: str, data: dict) -> None:
-        if kind == CHUNK_EVENT and data["chunk"] >= number and not done:
-            done.append(run)
-            act(run)
-
-    return on_event
 
 
 def whole_film(client: ComfyClient, server, graph: dict) -> np.ndarray:

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longlive_core.checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
+from scripts.harness import graphs
+from scripts.harness.client import Rejected
+from scripts.harness.graphs import LOAD, SAMPLER, TIMELINE
 from tests import wrong_files
 
-from . import graphs
-from .client import Rejected
-from .graphs import LOAD, SAMPLER, TIMELINE
 from .test_trouble import first_chunk, still_renders  # noqa: F401 - they run around every test here too
 
 pytestmark = pytest.mark.comfy

@@ -8,11 +8,11 @@ import pytest
 
 from longlive_core.takes import TakeStore
 from longlive_core.takes.labels import take_choices
+from scripts.harness import graphs
+from scripts.harness.graphs import SAMPLER
+from scripts.harness.server import PACK_NAME
 
 from ..made_takes import manifest, place
-from . import graphs
-from .graphs import SAMPLER
-from .server import PACK_NAME
 from .validation import problems, settled
 
 WORDS = json.loads((graphs.WORKFLOWS.parent / "web" / "search_words.json").read_text(encoding="utf-8"))

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from longlive_core.timeline import parse
-
-from . import films, graphs
+from scripts.harness import graphs, mp4
 
 pytestmark = pytest.mark.comfy
 
@@ -28,7 +27,7 @@ def test_many_timelines_become_films(server, tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     timelines["film"] = "A blue star spins in place at night."
     for name, text in timelines.items():
-        film = films.read((tmp_path / "films" / f"{name}.mp4").read_bytes())
+        film = mp4.read((tmp_path / "films" / f"{name}.mp4").read_bytes())
         assert film.tags["comment"] == text
         assert len(film.frames) == parse(text).plan(2.0).frames
         assert f"{name}: running" in answer.stdout

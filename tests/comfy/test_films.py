@@ -11,11 +11,12 @@ from PIL import Image
 from longlive_core.checkpoints.built_in import DIT_FILE
 from longlive_core.sizes import film_size
 from longlive_core.timeline import parse
+from scripts.harness import graphs, mp4
+from scripts.harness.client import ComfyClient
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE, TIMELINE
+from scripts.harness.models import LORA
 
-from . import films, graphs
-from .client import ComfyClient
-from .graphs import LOAD, SAMPLER, SAVE, TIMELINE
-from .models import LORA, TINY_DIT, TINY_VAE
+from .tiny_models import TINY_DIT, TINY_VAE
 
 pytestmark = pytest.mark.comfy
 
@@ -24,9 +25,9 @@ LOOKED_AT = ["one_prompt"]  # made by the pocket model; of the others only the g
 OTHERS = [*graphs.ENDLESS, *graphs.GOING_ON]  # whose films are not as long as their timeline says
 
 
-def saved(client, run, saver: str = SAVE) -> films.Film:
+def saved(client, run, saver: str = SAVE) -> mp4.Film:
     assert run.status == "execution_success", run.error
-    return films.read(client.view(run.outputs[saver]["images"][0]))
+    return mp4.read(client.view(run.outputs[saver]["images"][0]))
 
 
 def report_of(run, sampler: str = SAMPLER) -> dict:
@@ -55,7 +56,7 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
     """Forbids workflows that do not run, films of the wrong length, lost metadata and a Save Video that re-encodes."""
     graph, workflow = graphs.api(name), graphs.ui(name)
     run, made = shipped(name)
-    written = {films.packets(path.read_bytes()) for path in (server.base / "temp").glob("*.mp4")}
+    written = {mp4.packets(path.read_bytes()) for path in (server.base / "temp").glob("*.mp4")}
     for (timeline, sampler, _), film in zip(graphs.films_of(graph), made, strict=True):
         inputs, settings = graph[timeline]["inputs"], graph[sampler]["inputs"]
         plan = parse(inputs["text"]).plan(inputs["duration"])
@@ -161,7 +162,7 @@ def test_equal_inputs_give_an_equal_film(client, server, short_film):
     client.post("/free", {"unload_models": True, "free_memory": True})
     run = client.run(graphs.film(), graphs.ui("one_prompt"))
     assert LOAD not in run.cached
-    again, before = saved(client, run), films.read(content)
+    again, before = saved(client, run), mp4.read(content)
     assert again.packets == before.packets
     assert again.tags["comment"] == before.tags["comment"] and again.tags["longlive"] == before.tags["longlive"]
 
@@ -170,7 +171,7 @@ def test_later_seed_reuses_the_timeline(client, short_film):
     """Forbids a node that makes ComfyUI load and encode again when only the seed changes; other seed, other film."""
     run = client.run(graphs.film(seed=99))
     assert {LOAD, TIMELINE} <= run.cached
-    assert not np.array_equal(saved(client, run).frames, films.read(short_film[1]).frames)
+    assert not np.array_equal(saved(client, run).frames, mp4.read(short_film[1]).frames)
 
 
 def test_lora_changes_the_film(client, server, short_film):
@@ -184,7 +185,7 @@ def test_lora_changes_the_film(client, server, short_film):
     run = client.run(graph)
     assert report_of(run)["rendered_chunks"] == 3
     with_lora = saved(client, run).frames
-    without = films.read(short_film[1]).frames
+    without = mp4.read(short_film[1]).frames
     assert np.abs(with_lora.astype(int) - without).mean() > 1
     server.forget_takes()
     again = saved(client, client.run(graphs.film(filename_prefix="after_lora"))).frames

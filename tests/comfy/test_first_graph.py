@@ -5,10 +5,10 @@ import json
 import pytest
 
 from longlive_core.timeline import parse
+from scripts.harness import graphs, mp4
+from scripts.harness.client import Rejected
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE, TIMELINE
 
-from . import films, graphs
-from .client import Rejected
-from .graphs import LOAD, SAMPLER, SAVE, TIMELINE
 from .validation import SCALARS, slots_of
 
 pytestmark = pytest.mark.comfy
@@ -62,7 +62,7 @@ def test_every_default_gives_a_film(client, object_info, server):
     plan = parse(text).plan(seconds)
     assert (made["width"], made["height"]) == (128, 80)
     assert (made["frames"], made["chunks"]) == (plan.frames, plan.chunks)
-    film = films.read(client.view(run.outputs[SAVE]["images"][0]))
+    film = mp4.read(client.view(run.outputs[SAVE]["images"][0]))
     assert film.size == (128, 80) and film.looks_alive()
     # It is short enough for any CPU, and every prompt has the two chunks that it needs to show.
     assert plan.seconds <= 10 and all(segment.chunks >= 2 for segment in plan.segments) and plan.hints == ()

@@ -4,8 +4,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu.notes import read_json
-
-from .server import comfyui_path
+from scripts.harness.server import comfyui_path
 
 pytestmark = [pytest.mark.comfy, pytest.mark.skipif(comfyui_path() is None, reason="there is no ComfyUI")]
 

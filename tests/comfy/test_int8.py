@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.harness import graphs, mp4
+from scripts.harness.client import ComfyClient
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE
+from scripts.harness.models import LORA
+from scripts.harness.server import ROOT, comfyui_path
 from tests import tiny
-
-from . import films, graphs
-from .client import ComfyClient
-from .graphs import LOAD, SAMPLER, SAVE
-from .models import LORA
-from .server import ROOT, comfyui_path
 
 pytestmark = pytest.mark.comfy
 
@@ -143,7 +142,7 @@ def rendered(client: ComfyClient, graph: dict) -> np.ndarray:
     """Frames, uint8 [T, H, W, 3]."""
     run = client.run(graph)
     assert run.status == "execution_success", run.error
-    return films.read(client.view(run.outputs[SAVE]["images"][0])).frames
+    return mp4.read(client.view(run.outputs[SAVE]["images"][0])).frames
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:
@@ -153,14 +152,14 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def plain(short_film):
-    return films.read(short_film[1]).frames
+    return mp4.read(short_film[1]).frames
 
 
 def test_int8_film(client, plain):
     """Forbids a node that does nothing, ruins the film, reports nothing, or harms the MODEL beside it."""
     run = client.run(quantised([LOAD, 0], filename_prefix="int8"))
     assert run.status == "execution_success", run.error
-    film = films.read(client.view(run.outputs[SAVE]["images"][0]))
+    film = mp4.read(client.view(run.outputs[SAVE]["images"][0]))
     assert film.frames.shape == plain.shape
     assert 0 < apart(film.frames, plain) < 8
     assert f"{10 * tiny.CONFIG.num_layers} layers in INT8" in run.outputs[QUANTIZE]["text"][0]
@@ -195,4 +194,4 @@ def test_int8_film_after_unloading(client, server, plain):
         pytest.xfail("ComfyUI's own INT8 layers do not survive unloading on a CPU, with its own loader alone either")
     assert run.status == "execution_success", run.error
     assert QUANTIZE in run.cached and SAMPLER not in run.cached
-    assert np.array_equal(films.read(client.view(run.outputs[SAVE]["images"][0])).frames, first)
+    assert np.array_equal(mp4.read(client.view(run.outputs[SAVE]["images"][0])).frames, first)

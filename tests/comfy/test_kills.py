@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 
 from longlive_core.timeline import parse
+from scripts.harness import mp4
+from scripts.harness.client import CHUNK_EVENT, ComfyClient
+from scripts.harness.models import place_models
+from scripts.harness.server import ROOT, ComfyServer, comfyui_path
 
 from ..leftovers import days_later
-from . import films
-from .client import ComfyClient
 from .killing import CommandLine, Killed, Kills, contents, kill, reused
-from .models import TINY_DIT, TINY_VAE, place_models, place_tiny
-from .server import ROOT, ComfyServer, comfyui_path
-from .takes import CHUNK_EVENT, frames, report, story
+from .takes import frames, report, story
+from .tiny_models import TINY_DIT, TINY_VAE, place_tiny
 
 pytestmark = [
     pytest.mark.comfy,
@@ -102,7 +103,7 @@ def test_the_command_line_loses_nothing_to_kills(tmp_path, results):
         found.look(store, whole, command.reported())
     command.finish()
     assert contents(store).items() >= whole.items()
-    made, other = films.read((tmp_path / "killed.mp4").read_bytes()), films.read((tmp_path / "whole.mp4").read_bytes())
+    made, other = mp4.read((tmp_path / "killed.mp4").read_bytes()), mp4.read((tmp_path / "whole.mp4").read_bytes())
     assert np.array_equal(made.frames, other.frames)
     left = days_later(store)
     assert not left

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from . import films, graphs
-from .graphs import LOAD, SAMPLER, SAVE
+from scripts.harness import graphs, mp4
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE
 
 pytestmark = pytest.mark.comfy
 
@@ -28,5 +28,5 @@ def test_nodes_without_effect_are_named(server, client, short_film):
     lines = json.loads(run.outputs[SAMPLER]["text"][0])["no_effect"]
     for found in ("part model_sampling .*: .*set its shift", "option sampler_cfg_function RescaleCFG: there is no CFG"):
         assert [line for line in lines if re.match(found, line)], lines
-    film = films.read(client.view(run.outputs[SAVE]["images"][0]))
-    assert np.array_equal(film.frames, films.read(short_film[1]).frames)
+    film = mp4.read(client.view(run.outputs[SAVE]["images"][0]))
+    assert np.array_equal(film.frames, mp4.read(short_film[1]).frames)

@@ -12,12 +12,12 @@ import urllib.request
 import pytest
 
 from longlive_core.takes import TakeStore
+from scripts.harness.client import CHUNK_EVENT, PATIENCE, ComfyClient
+from scripts.harness.graphs import SAMPLER
 
 from .. import made_takes
-from .client import PATIENCE, ComfyClient
 from .gate import at
-from .graphs import SAMPLER
-from .takes import CHUNK_EVENT, report, story
+from .takes import report, story
 
 pytestmark = pytest.mark.comfy
 LIVE = "/longlive/live"

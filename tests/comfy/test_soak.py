@@ -10,13 +10,15 @@ import av
 import numpy as np
 import pytest
 
-from . import films, graphs
-from .client import ComfyClient
+from scripts.harness import graphs, mp4
+from scripts.harness.client import CHUNK_EVENT, ComfyClient
+from scripts.harness.graphs import SAVE
+from scripts.harness.models import place_models
+from scripts.harness.server import ROOT, ComfyServer
+
 from .gate import at
-from .graphs import SAVE
-from .models import TINY_DIT, TINY_VAE, place_models
-from .server import ROOT, ComfyServer
-from .takes import CHUNK_EVENT, CHUNKS, STORY, frames, frames_in, report, store_of, story, whole_film
+from .takes import CHUNKS, STORY, frames, frames_in, report, store_of, story, whole_film
+from .tiny_models import TINY_DIT, TINY_VAE
 
 pytestmark = pytest.mark.comfy
 slow = pytest.mark.skipif(os.environ.get("LONGLIVE_SOAK") != "1", reason="takes minutes: set LONGLIVE_SOAK=1")
@@ -63,7 +65,7 @@ def test_memory_does_not_grow_with_the_film(new_server):
             text = "0s A red ball bounces on a meadow.\n10s A blue ball bounces."
             run = client.run(graphs.film(graphs.POCKET, duration=seconds, text=text))
             assert report(run)["seconds"] >= seconds
-            assert len(films.packets(client.view(run.outputs[SAVE]["images"][0]))) == 64
+            assert len(mp4.packets(client.view(run.outputs[SAVE]["images"][0]))) == 64
             peaks[seconds] = memory(server, "VmHWM")
         server.stop()
     print({f"{seconds:g} s": f"{peak / MIB:.0f} MB" for seconds, peak in peaks.items()})
@@ -143,7 +145,7 @@ def test_two_programs_in_one_store(client, server, tmp_path):
     finished(process)
     assert report(run)["rendered_chunks"] == CHUNKS
     assert np.array_equal(frames(client, run), whole)
-    assert np.array_equal(films.read(together.read_bytes()).frames, films.read(alone.read_bytes()).frames)
+    assert np.array_equal(mp4.read(together.read_bytes()).frames, mp4.read(alone.read_bytes()).frames)
     assert [store_of(server).done(take) for take in store_of(server).takes()].count(CHUNKS) == 1
 
 

@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .client import ComfyClient
+from scripts.harness.client import ComfyClient
+from scripts.harness.models import place_models
+from scripts.harness.server import ComfyServer, comfyui_path
+
 from .gate import FLOOD, WAITING, place_gate
-from .models import place_models, place_tiny
-from .server import ComfyServer, comfyui_path
 from .soak import DEADLINE, Held, Leftovers, Visitor, act_for, endings, look, settle
 from .takes import frames, story
+from .tiny_models import place_tiny
 
 pytestmark = [
     pytest.mark.comfy,

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from scripts.harness.client import CHUNK_EVENT
+from scripts.harness.graphs import SAMPLER, SAVE
+from scripts.harness.models import LORA
+
 from .gate import at
-from .graphs import SAMPLER, SAVE
-from .models import LORA
 from .takes import (
-    CHUNK_EVENT,
     CHUNKS,
     PLAN,
     SECONDS,
@@ -32,7 +33,7 @@ SEED = 31
 @pytest.fixture(scope="module")
 def whole(server):
     """The story's frames, rendered in one go."""
-    from .client import ComfyClient
+    from scripts.harness.client import ComfyClient
 
     with ComfyClient(server.url) as connection:
         return whole_film(connection, server, story(SEED, filename_prefix="whole"))

@@ -6,12 +6,12 @@ import uuid
 import numpy as np
 import pytest
 
-from . import films
-from .client import ComfyClient
+from scripts.harness import mp4
+from scripts.harness.client import CHUNK_EVENT, ComfyClient
+from scripts.harness.graphs import SAMPLER
+
 from .gate import at
-from .graphs import SAMPLER
 from .takes import (
-    CHUNK_EVENT,
     CHUNKS,
     PLAN,
     SECONDS,
@@ -104,7 +104,7 @@ def test_events_tell_the_client_that_queued_and_nobody_else(client, server):
 
     def look(run):
         data = run.of(CHUNK_EVENT)[-1]
-        playable.append((data["chunk"], films.read(client.view(data["file"])).frames))
+        playable.append((data["chunk"], mp4.read(client.view(data["file"])).frames))
 
     with ComfyClient(server.url) as other:
         run = client.run(story(SEED + 1), on_event=at(client, CHUNK_EVENT, look, chunk=3))

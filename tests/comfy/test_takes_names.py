@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from longlive_core import cli
+from scripts.harness import mp4
 
-from . import films
-from .models import TINY_DIT, TINY_VAE
 from .takes import CHUNKS, SECONDS, SIZE, STORY, empty_store, frames, report, store_of, story
+from .tiny_models import TINY_DIT, TINY_VAE
 
 pytestmark = pytest.mark.comfy
 SEED = 77
@@ -44,7 +44,7 @@ def render(server, tmp_path, capsys):
             models / "vae" / TINY_VAE,
         ]
         assert cli.main([str(word) for word in words]) == 0
-        return films.read(path.read_bytes()).frames, "".join(capsys.readouterr())
+        return mp4.read(path.read_bytes()).frames, "".join(capsys.readouterr())
 
     return render
 

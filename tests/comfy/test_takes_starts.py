@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .client import Rejected
-from .graphs import POCKET, SAMPLER
+from scripts.harness.client import Rejected
+from scripts.harness.graphs import POCKET, SAMPLER
+
 from .takes import CHUNKS, STORY, empty_store, frames, frames_in, manifest_of, report, story, whole_film
 
 pytestmark = pytest.mark.comfy

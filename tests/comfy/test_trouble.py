@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from longlive_core.checkpoints.built_in import TEXT_ENCODER_FILE, VAE_FILE
+from scripts.harness import graphs, mp4
+from scripts.harness.client import ComfyClient, Rejected
+from scripts.harness.graphs import SAMPLER, SAVE, TIMELINE
 
-from . import films, graphs
-from .client import ComfyClient, Rejected
 from .conftest import PICKLED, TRUNCATED
 from .gate import at
-from .graphs import SAMPLER, SAVE, TIMELINE
 
 pytestmark = pytest.mark.comfy
 
@@ -32,7 +32,7 @@ def one_chunk(client, prefix: str) -> np.ndarray:
     """A film of nine frames. A prefix of its own keeps ComfyUI from taking it for one that it knows."""
     run = client.run(graphs.film(text="0s A red ball", duration=0.5, width=64, height=48, filename_prefix=prefix))
     assert run.status == "execution_success", run.error
-    return films.read(client.view(run.outputs[SAVE]["images"][0])).frames
+    return mp4.read(client.view(run.outputs[SAVE]["images"][0])).frames
 
 
 def test_cancel_acts_within_a_step_and_leaves_no_file(client, server):

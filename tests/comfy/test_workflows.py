@@ -2,9 +2,9 @@
 
 import pytest
 
+from scripts.harness import graphs
 from scripts.templates import ui_path
 
-from . import graphs
 from .validation import problems, settled, to_api
 
 pytestmark = pytest.mark.comfy

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
+
 from .cases import Case
 
 

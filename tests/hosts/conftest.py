@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
 
 INSIDE = Path(__file__).with_name("inside_queueing.py")
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, web
 
-from ..comfy.server import comfyui_path
+from scripts.harness.server import comfyui_path
 
 NODE, TAKE = "3", "0123456789ab"
 PROMPT, FINISH, STATUS, TAKES = (

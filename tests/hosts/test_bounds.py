@@ -7,9 +7,8 @@ The nodes and their widgets are read from their schemas, so a new one is looked 
 import pytest
 
 from longlive_core.timeline.limits import MAX_TEXT
-
-from ..comfy import graphs
-from ..comfy.graphs import SAMPLER
+from scripts.harness import graphs
+from scripts.harness.graphs import SAMPLER
 
 pytestmark = pytest.mark.slow
 

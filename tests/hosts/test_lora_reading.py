@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
+
 from ..lora_files import COMFYUI_READS, NAMINGS
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
+
 from .test_versions import filming, new_host, parts  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,8 @@ import copy
 
 import pytest
 
-from ..comfy import graphs
-from ..comfy.graphs import LOAD, SAMPLER, SAVE, TIMELINE
+from scripts.harness import graphs
+from scripts.harness.graphs import LOAD, SAMPLER, SAVE, TIMELINE
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
 
 pytestmark = pytest.mark.slow
 

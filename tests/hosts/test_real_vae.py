@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ..comfy.server import ROOT, comfyui_path
+from scripts.harness.server import ROOT, comfyui_path
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from longlive_core.film.metadata import captions_of, film_metadata
 from longlive_core.film.record import read_film
 from longlive_core.film.subtitles import Caption
 from longlive_core.timeline import parse
+from scripts.harness.server import ROOT, comfyui_path
 
-from ..comfy.server import ROOT, comfyui_path
 from ..test_captions import subtitles, video_packets, write
 
 pytestmark = pytest.mark.slow

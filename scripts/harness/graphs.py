@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from scripts import templates  # noqa: E402 - the path comes first
+from scripts import templates
 
 WORKFLOWS = templates.FOLDER
 NAMES = sorted(templates.NAMES)  # `templates` knows what their files are called
@@ -18,7 +14,7 @@ POCKET_NAMES = [name for name in NAMES if name not in REAL_NAMES]
 ENDLESS = ["live"]  # they run until they are finished by hand
 GOING_ON = ["branch", "extend"]  # their films go on after a take
 LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in one_prompt
-# Files of Load LongLive. What looks at pictures takes the pocket model, everything else the tiny one of `models`.
+# Files of Load LongLive. Tests of pictures use the pocket model, all others a tiny random one (tests/tiny.py).
 TINY = {"model": "tiny_dit.safetensors", "vae": "tiny_vae.safetensors"}
 TINY_SIZE = {"width": 64, "height": 48}
 POCKET = {"model": "pocket (built-in)", "vae": "from the model"}

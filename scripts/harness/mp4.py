@@ -1,4 +1,4 @@
-"""Looking into an MP4."""
+"""Decode an MP4: its frames, tags and encoded packets."""
 
 from __future__ import annotations
 

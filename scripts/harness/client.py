@@ -18,6 +18,7 @@ import websocket
 PREVIEW_IMAGE_WITH_METADATA = 4  # binary websocket messages begin with their type
 PATIENCE = 600.0  # seconds for one answer; a loaded machine takes long
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
+CHUNK_EVENT = "longlive.chunk"  # this pack's event for every chunk of a render
 OnEvent = Callable[["Run", str, dict], None]
 
 
@@ -61,6 +62,18 @@ class Run:
     def cached(self) -> set[str]:
         """Ids of the nodes that were not run again."""
         return {node for data in self.of("execution_cached") for node in data["nodes"]}
+
+
+def after_chunk(number: int, act: Callable[[Run], None]) -> OnEvent:
+    """Return an `on_event` that calls act(run) once: when chunk `number` of a render, or a later one, is reported."""
+    done = []
+
+    def on_event(run: Run, kind: str, data: dict) -> None:
+        if kind == CHUNK_EVENT and data["chunk"] >= number and not done:
+            done.append(run)
+            act(run)
+
+    return on_event
 
 
 class ComfyClient:
@@ -123,7 +136,7 @@ class ComfyClient:
         """An `on_event` that ends every film after so many chunks, or a few more where they were stored."""
 
         def finish(run: Run, kind: str, data: dict) -> None:
-            if kind == "longlive.chunk" and data["chunk"] + 1 == chunks:
+            if kind == CHUNK_EVENT and data["chunk"] + 1 == chunks:
                 self.post(f"/longlive/live/{data['take']}/finish", {})
 
         return finish

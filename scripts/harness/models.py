@@ -1,9 +1,7 @@
-"""Files in ComfyUI's model folders: the pocket model and a LoRA for it, as the shipped workflows name them, and a tiny
-random model that looks like nothing and costs next to nothing."""
+"""Files in ComfyUI's model folders: the pocket model and a LoRA for it, under the names in the shipped workflows."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,26 +10,17 @@ from safetensors.torch import load_file, save_file
 
 from longlive_core.checkpoints.built_in import DIT_FILE, TEXT_ENCODER_FILE, VAE_FILE, weights_folder
 from scripts.workflows import POCKET
-from tests import tiny
 
 LORA = POCKET.lora
-TINY_DIT, TINY_VAE = "tiny_dit.safetensors", "tiny_vae.safetensors"
 
 
 def place_models(models: Path) -> None:
-    """Copy the pocket model's files to where ComfyUI's loaders look, and write the LoRA."""
+    """Copy the pocket model's files to the folders of ComfyUI's loaders, and write the LoRA."""
     for folder, name in (("diffusion_models", DIT_FILE), ("vae", VAE_FILE), ("text_encoders", TEXT_ENCODER_FILE)):
         (models / folder).mkdir(parents=True, exist_ok=True)
         shutil.copy(weights_folder() / name, models / folder / name)
     (models / "loras").mkdir(exist_ok=True)
     save_file(_lora(), models / "loras" / LORA)
-
-
-def place_tiny(models: Path) -> None:
-    """Write the files of `tests.tiny` to where ComfyUI's loaders look."""
-    tiny.write_weights(models / "diffusion_models", TINY_DIT, TINY_VAE)
-    (models / "vae").mkdir(parents=True, exist_ok=True)
-    os.replace(models / "diffusion_models" / TINY_VAE, models / "vae" / TINY_VAE)
 
 
 def _lora() -> dict[str, torch.Tensor]:
