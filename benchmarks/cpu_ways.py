@@ -14,7 +14,7 @@ import torch
 
 from longlive_core.config import ModelConfig, StreamConfig
 from longlive_core.model.attention import sdpa
-from longlive_core.train.teacher_forcing import matmul_attention
+from longlive_core.train.causal_start.teacher_forcing import matmul_attention
 from longlive_core.vae import StreamingDecoder, convolution
 
 ROUNDS = 7

@@ -92,7 +92,7 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
     def never(*arguments, **named):
         raise AssertionError("no film must be decoded for this")
 
-    monkeypatch.setattr("longlive_core.eval.films.Film.frames", never)
+    monkeypatch.setattr("longlive_core.eval.film_file.Film.frames", never)
     bare = write_film(tmp_path / "bare.mp4", np.zeros((60, 16, 32, 3), np.uint8))
     short = write_truth(tmp_path / "short.mp4", frames=20)
     out = str(tmp_path / "out")
@@ -120,6 +120,6 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
 def test_a_film_whose_length_is_only_counted_is_named(tmp_path, capsys, monkeypatch):
     """Forbids an error among many films that does not say which, where the container did not tell how long it is."""
     short = write_truth(tmp_path / "short.mp4", frames=20)
-    monkeypatch.setattr("longlive_core.eval.films._look_at", lambda path: (16.0, (128, 80), 0))
+    monkeypatch.setattr("longlive_core.eval.film_file._look_at", lambda path: (16.0, (128, 80), 0))
     code, _, line = run(capsys, short, "--toybox", "--out", str(tmp_path / "out"))
     assert code == 2 and "short.mp4': the film has 20 frames, too few" in line

@@ -12,7 +12,7 @@ from longlive_core.checkpoints import convert_model, load_state_dict, load_vae
 from longlive_core.checkpoints.text_encoder import TextEncoder, hugging_face_names
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.train.config import ConfigError, Models
+from longlive_core.train.settings import ConfigError, ModelFiles
 from longlive_core.vae import WanVAE
 
 from .lora_files import diffusers
@@ -287,7 +287,7 @@ def test_choices_that_cannot_be(tmp_path, both, capsys):
         cli.main(["convert", str(both), target, "--weights", "average"])
     assert "invalid choice: 'average'" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="models.teacher_weights 'ema': allowed are auto, generator, generator_ema"):
-        Models(student="pocket", teacher_weights="ema")
+        ModelFiles(student="pocket", teacher_weights="ema")
 
 
 def test_check_says_what_there_is_and_what_is_taken(both, capsys):

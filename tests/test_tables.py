@@ -17,7 +17,7 @@ from longlive_core.run import pipeline
 from longlive_core.run.pipeline import Pipeline, model_file
 from longlive_core.toybox import world
 from longlive_core.train.checkpoint import write_config
-from longlive_core.train.config import ConfigError
+from longlive_core.train.settings import ConfigError
 
 from . import tiny
 

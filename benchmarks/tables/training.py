@@ -18,9 +18,10 @@ from longlive_core.pocket.toybox_prompts import ToyboxPrompts
 from longlive_core.run.pipeline import Pipeline, model_file
 from longlive_core.toybox import FPS
 from longlive_core.train.checkpoint import CONFIG_FILE, checkpoints
-from longlive_core.train.config import Config, ConfigError, Lora, load_config
+from longlive_core.train.config import Config, load_config
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
+from longlive_core.train.settings import ConfigError, LoraSettings
 
 from .common import Story, Table, one_change, render, score, single_prompts
 from .rollouts import CHANGE, CHUNKS
@@ -114,7 +115,7 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
     start = with_weights(pipeline, config.models.student)
     table.add("before", score(stories, render(start, stories, CHUNKS)), AFTER_A_CHANGE)
     for rank in RANKS:
-        settings = replace(config, lora=None if rank is None else Lora(rank, float(rank)))
+        settings = replace(config, lora=None if rank is None else LoraSettings(rank, float(rank)))
         last = trained(settings, folder / f"rank-{rank or 'all'}")
         lora = None if rank is None else last / "student_lora.safetensors"
         model = config.models.student if rank else str(last / "student.safetensors")

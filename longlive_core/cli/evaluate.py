@@ -93,14 +93,14 @@ def _measure(films: Sequence[Film], settings: Settings, options: argparse.Namesp
 
     clip = dino = None
     if options.clip or options.dino:
-        from ..eval.clip_dino import Clip, Dino
+        from ..eval.clip_dino import ClipEncoder, DinoEncoder
         from ..run.pipeline import resolve_device
         from ..run.render import check_device
 
         check_device(options.device)
         device = resolve_device(options.device)
-        clip = Clip(options.clip, device) if options.clip else None
-        dino = Dino(options.dino, device) if options.dino else None
+        clip = ClipEncoder(options.clip, device) if options.clip else None
+        dino = DinoEncoder(options.dino, device) if options.dino else None
     reports = []
     with tqdm(unit="frame", file=sys.stderr) as bar:
         for film, name in zip(films, _names(films), strict=True):

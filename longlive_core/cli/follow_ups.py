@@ -10,9 +10,9 @@ from ..words.wording import count
 from .numbers import positive
 
 if TYPE_CHECKING:
-    from ..train.follow_ups import Ask, Failure
-    from ..train.pair_file import PairFile
-    from ..train.prompt_files import PromptPair
+    from ..train.data.follow_ups import Ask, Failure
+    from ..train.data.pair_file import PairFile
+    from ..train.data.prompt_files import PromptPair
 
 FAULT = 1
 
@@ -54,8 +54,8 @@ def _seed(text: str) -> int:
 
 def _follow_ups(options: argparse.Namespace) -> int:
     from ..run.render import check_device
-    from ..train.pair_file import PairFile, missing_prompts
-    from ..train.prompt_files import read_prompts
+    from ..train.data.pair_file import PairFile, missing_prompts
+    from ..train.data.prompt_files import read_prompts
 
     check_device(options.device)
     every = read_prompts(options.prompts)
@@ -81,7 +81,7 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
     from torch.cuda import OutOfMemoryError
     from tqdm import tqdm
 
-    from ..train.follow_ups import write_follow_ups
+    from ..train.data.follow_ups import write_follow_ups
 
     failures: list[Failure] = []
     ask = _load(options) if any(pairs[place].follow_up is None for place in places) else _nobody
@@ -109,7 +109,7 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
 def _load(options: argparse.Namespace) -> Ask:
     from ..device.precision import resolve_dtype
     from ..run.pipeline import resolve_device
-    from ..train.instruction_model import InstructionModel
+    from ..train.data.instruction_model import InstructionModel
 
     device = resolve_device(options.device)
     return InstructionModel.load(

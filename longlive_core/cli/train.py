@@ -49,7 +49,7 @@ def _train(options: argparse.Namespace) -> None:
     from ..film.video import check_writable
     from ..run.render import check_device
     from ..train.config import CAUSAL, load_config
-    from ..train.parallel import ranks
+    from ..train.parallel import launched_ranks
     from ..train.run import run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -60,9 +60,9 @@ def _train(options: argparse.Namespace) -> None:
     check_writable(options.out / "config.yaml")
     if options.threads:
         torch.set_num_threads(options.threads)
-    with ranks(options.device) as who:
-        last = run(config, options.out, draw, who)
-        if who.first:
+    with launched_ranks(options.device) as ranks:
+        last = run(config, options.out, draw, ranks)
+        if ranks.first:
             sys.stdout.write(f"{last}\n")
 
 
@@ -90,7 +90,7 @@ def changes(given: list[str]) -> dict[str, Any]:
 def prompts_of(config: Config) -> Callable:
     """Where the run's prompts come from: a file, or the toybox's grammar. ValueError: none, or no follow-ups."""
     from ..train.config import CAUSAL, TOYBOX
-    from ..train.prompt_files import PromptStream, read_prompts, require_follow_ups
+    from ..train.data.prompt_files import PromptStream, read_prompts, require_follow_ups
 
     if config.prompts is None:
         raise ValueError("missing setting prompts: a file (.txt, .jsonl), or toybox")

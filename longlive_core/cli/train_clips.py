@@ -53,7 +53,7 @@ def add_train_clips(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Order:
+class ClipRequest:
     """What is to be made. origin: all that a clip follows from beside its number."""
 
     folder: Path
@@ -75,7 +75,7 @@ class Order:
         return [(path, numbers) for path, numbers in mine if self._there(path) < len(numbers)]
 
     def _there(self, path: Path) -> int:
-        from ..train.clip_files import read_shard
+        from ..train.data.clip_files import read_shard
 
         if not path.exists():
             return 0
@@ -95,19 +95,19 @@ def _train_clips(options: argparse.Namespace) -> None:
 
     from ..run.render import check_device
     from ..train.config import load_config
-    from ..train.parallel import ranks
+    from ..train.parallel import launched_ranks
 
     config = load_config(find_config(options.config), changes(options.set))
     check_device(options.device or "auto")
     draw = prompts_of(config)
     guidance = config.guidance if options.guidance is None else options.guidance
-    order = Order(options.out, options.count, _origin(config, options.steps, guidance))
+    request = ClipRequest(options.out, options.count, _origin(config, options.steps, guidance))
     options.out.mkdir(parents=True, exist_ok=True)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with ranks(options.device, PATIENCE) as who:
-        _make(order, config, draw, options.steps, guidance, who)
-        if who.first:
+    with launched_ranks(options.device, PATIENCE) as ranks:
+        _make(request, config, draw, options.steps, guidance, ranks)
+        if ranks.first:
             sys.stdout.write(f"{options.out}: {count(options.count, 'clip')}\n")
 
 
@@ -127,20 +127,20 @@ def _origin(config: Config, steps: int, guidance: float) -> dict:
     }
 
 
-def _make(order: Order, config: Config, draw: Callable, steps: int, guidance: float, who: Ranks) -> None:
+def _make(request: ClipRequest, config: Config, draw: Callable, steps: int, guidance: float, ranks: Ranks) -> None:
     """Make this rank's shards; the models are loaded only if there is one to make."""
     from tqdm import tqdm
 
-    from ..train.clip_files import write_shard
-    from ..train.sampled_clips import ClipSampler
+    from ..train.data.clip_files import write_shard
+    from ..train.teacher_clips import ClipSampler
 
-    mine = order.missing(who.rank, who.count)
+    mine = request.missing(ranks.rank, ranks.count)
     if not mine:
         return
-    sampler = ClipSampler.load(config, draw, steps, guidance, who)
-    metadata = {ORIGIN: json.dumps(order.origin, ensure_ascii=False)}
+    sampler = ClipSampler.load(config, draw, steps, guidance, ranks)
+    metadata = {ORIGIN: json.dumps(request.origin, ensure_ascii=False)}
     total = sum(len(numbers) for _, numbers in mine)
-    with tqdm(total=total, unit="clip", file=sys.stderr, disable=not who.first) as bar:
+    with tqdm(total=total, unit="clip", file=sys.stderr, disable=not ranks.first) as bar:
         for path, numbers in mine:
             latents, prompts = sampler.clips(numbers, bar.update)
             write_shard(path, latents, prompts, metadata)

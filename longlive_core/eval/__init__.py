@@ -8,14 +8,14 @@ from .adherence import ToyboxScore, evaluate_toybox
 from .bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from .drift import Drift, evaluate_drift
 from .evaluate import FilmReport, Settings, evaluate_film
-from .films import Film, Segment, open_film
+from .film_file import Film, FilmSegment, open_film
 
 __all__ = [
     "Drift",
     "Film",
     "FilmReport",
     "Interval",
-    "Segment",
+    "FilmSegment",
     "Settings",
     "ToyboxScore",
     "bootstrap_difference",

@@ -21,7 +21,7 @@ from ..toybox.jumps import is_smooth, largest_jump, longest_unseen
 from ..toybox.obedience import FIELDS, SETTLED, shows
 from ..toybox.world import Attributes
 from .continuity import AFTER, BEFORE
-from .films import Segment, check_starts
+from .film_file import FilmSegment, check_starts
 
 WINDOW = 48  # frames, 3 s: whole periods of all actions
 STRIDES = (1, 2, 4, 8)  # frames between sights; they divide a window into six or more
@@ -30,8 +30,8 @@ _CLEAR = 6.0  # pixels around a subject that its picture, or the VAE's blur of i
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the film is to show from the frame `start` on. transition, blend: as of `films.Segment`."""
+class Expected:
+    """What the film is to show from the frame `start` on. transition, blend: as of `films.FilmSegment`."""
 
     start: int
     attributes: Attributes
@@ -121,12 +121,12 @@ class ToyboxScore:
     windows: tuple[WindowReading, ...]
 
 
-def asked_of(segments: Sequence[Segment]) -> list[Asked]:
+def expected_of(segments: Sequence[FilmSegment]) -> list[Expected]:
     """What prompts ask for. ValueError, with the segment, where one is no sentence of the toybox."""
     asked = []
     for number, segment in enumerate(segments, 1):
         try:
-            asked.append(Asked(segment.start, attributes_of(segment.text), segment.transition, segment.blend))
+            asked.append(Expected(segment.start, attributes_of(segment.text), segment.transition, segment.blend))
         except ValueError as error:
             raise ValueError(
                 f"segment {number} cannot be judged as a toybox film: {error}. Leave --toybox out for other films"
@@ -147,7 +147,7 @@ class ToyboxMeter:
         stride: frames between sights, one of `STRIDES`; around switches every frame is looked at.
     """
 
-    def __init__(self, asked: Sequence[Asked], stride: int = judge.STRIDE):
+    def __init__(self, asked: Sequence[Expected], stride: int = judge.STRIDE):
         check_starts([part.start for part in asked])
         check_judge_stride(stride)
         self._asked, self._stride = list(asked), stride
@@ -259,7 +259,7 @@ class ToyboxMeter:
             _consistency(settings, first.setting),
         )
 
-    def _switch(self, part: Asked) -> SwitchScore:
+    def _switch(self, part: Expected) -> SwitchScore:
         around = [
             self._sights[index]
             for index in range(max(0, part.start - BEFORE), part.start + AFTER)
@@ -281,7 +281,7 @@ def evaluate_toybox(
 
     ValueError for another size, a film too short to read, and segments that do not rise from 0.
     """
-    meter = ToyboxMeter([Asked(start, attributes) for start, attributes in segments], stride)
+    meter = ToyboxMeter([Expected(start, attributes) for start, attributes in segments], stride)
     for index, frame in enumerate(frames):
         meter.see(index, frame)
     return meter.result()

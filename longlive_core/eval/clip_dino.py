@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .continuity import AFTER, Jump, jumps
-from .films import Segment, check_starts
+from .film_file import FilmSegment, check_starts
 
 STRIDE = 8  # frames between those that are looked at: two a second at 16
 BATCH = 16
@@ -84,7 +84,7 @@ def _load_model(loader, name: str, what: str, kinds: Sequence[str], device: str 
     return model.to(device).eval()
 
 
-class Clip:
+class ClipEncoder:
     """A CLIP model. ValueError where `name` is none."""
 
     def __init__(self, name: str, device: str | torch.device = "cpu"):
@@ -113,7 +113,7 @@ class Clip:
         return len(self._tokenizer(text, truncation=False, verbose=False)["input_ids"]) > self._length
 
 
-class Dino:
+class DinoEncoder:
     """A DINO or DINOv2 model; its feature is the [CLS] token's. ValueError where `name` is none."""
 
     KINDS = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first DINO is a plain ViT
@@ -192,7 +192,7 @@ class FeatureMeter:
 
     def __init__(
         self,
-        segments: Sequence[Segment],
+        segments: Sequence[FilmSegment],
         clip: TextImageEncoder | None,
         dino: ImageEncoder | None,
         stride: int = STRIDE,
@@ -283,7 +283,7 @@ def consistency(features: np.ndarray | None) -> float | None:
 
 def evaluate_features(
     frames: Iterable[np.ndarray],
-    segments: Sequence[Segment],
+    segments: Sequence[FilmSegment],
     clip: TextImageEncoder | None = None,
     dino: ImageEncoder | None = None,
     stride: int = STRIDE,

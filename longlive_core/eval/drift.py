@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .continuity import Jump, jumps
-from .films import check_starts
+from .film_file import check_starts
 
 SINK_FRAMES = 9  # pixel frames of the first three latent frames, which stay visible to every chunk
 WINDOW_SECONDS = 3.0  # whole periods of all that moves in the toybox; as the judge's windows
@@ -59,7 +59,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Window:
+class DriftWindow:
     """One window of a film. `sink` is its shift from the film's first frames, `own` from its segment's first window."""
 
     start: int
@@ -86,7 +86,7 @@ class Drift:
 
     frames: int
     reference: Look
-    windows: tuple[Window, ...]
+    windows: tuple[DriftWindow, ...]
     sink: Shift
     own: Shift | None
     switches: tuple[Jump, ...]
@@ -136,12 +136,14 @@ class DriftMeter:
         numbers = np.array(self._numbers)
         self.check_length(len(numbers))
         sink = Look(**{**asdict(_look(numbers[: self._sink])), "motion": _look(numbers[: self._size]).motion})
-        windows: list[Window] = []
+        windows: list[DriftWindow] = []
         for number, (start, end) in enumerate(self._windows(len(numbers))):
             for first in range(start, end - self._size + 1, self._size):
                 look = _look(numbers[first : first + self._size])
                 own = next((window.look for window in windows if window.segment == number), look)
-                windows.append(Window(first, first + self._size, number, look, _shift(look, sink), _shift(look, own)))
+                windows.append(
+                    DriftWindow(first, first + self._size, number, look, _shift(look, sink), _shift(look, own))
+                )
         switches = [start for start in self._starts[1:] if start < len(numbers)]
         steps = jumps(np.arange(1, len(numbers)), numbers[1:, 6], switches)
         return Drift(len(numbers), sink, tuple(windows), windows[-1].sink, _mean_of_last(windows), tuple(steps))
@@ -196,7 +198,7 @@ def _by(value: float | None, reference: float | None) -> float | None:
     return value / reference if value is not None and reference else None
 
 
-def _mean_of_last(windows: Sequence[Window]) -> Shift | None:
+def _mean_of_last(windows: Sequence[DriftWindow]) -> Shift | None:
     last = {window.segment: window.own for window in windows}
     seen = [window.segment for window in windows]
     shifts = [shift for segment, shift in last.items() if seen.count(segment) > 1]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..toybox import FPS, HEIGHT, WIDTH
-from .adherence import ToyboxMeter, ToyboxScore, asked_of, check_judge_stride
+from .adherence import ToyboxMeter, ToyboxScore, check_judge_stride, expected_of
 from .clip_dino import FeatureMeter, FeatureScore, ImageEncoder, TextImageEncoder, check_stride
 from .drift import Drift, DriftMeter
-from .films import Film
+from .film_file import Film
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def check_film(film: Film, settings: Settings) -> None:
         )
     try:
         if settings.toybox:
-            asked_of(film.segments)
+            expected_of(film.segments)
         if film.claimed:
             drift_meter(film).check_length(film.claimed)
     except ValueError as error:
@@ -82,7 +82,7 @@ def evaluate_film(
     check_film(film, settings)
     meters = {"drift": drift_meter(film)}
     if settings.toybox:
-        meters["toybox"] = ToyboxMeter(asked_of(film.segments), settings.judge_stride)
+        meters["toybox"] = ToyboxMeter(expected_of(film.segments), settings.judge_stride)
     if clip is not None or dino is not None:
         meters["features"] = FeatureMeter(film.segments, clip, dino, settings.feature_stride)
     for index, frame in enumerate(film.frames()):

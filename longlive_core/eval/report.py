@@ -14,7 +14,7 @@ from .bootstrap import Interval, bootstrap_mean
 from .continuity import Jump
 from .drift import MEASURES
 from .evaluate import FilmReport, Settings
-from .films import Segment
+from .film_file import FilmSegment
 
 FORMAT = 1
 _TOYBOX = ("adherence", "subject_as_asked", "subject_consistency", "background_consistency", "ground_error")
@@ -99,7 +99,7 @@ def switch_rows(report: FilmReport) -> list[dict[str, Any]]:
     return rows
 
 
-def _segment_at(segments: Sequence[Segment], frame: int) -> Segment:
+def _segment_at(segments: Sequence[FilmSegment], frame: int) -> FilmSegment:
     return next(segment for segment in segments if segment.start == frame)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..train.teacher_forcing import LAST_SLOT, Plan
+from ..train.causal_start.teacher_forcing import LAST_SLOT, ForcingLayout
 from .clip_pool import Clip, ClipPool
 from .long_clip_pool import LongClip, LongPool, Window, window
 from .train_dit import FIRST_CHUNKS
@@ -21,7 +21,7 @@ class Place:
     """Where in a film a step trains: a plan, the size of a batch, and the windows of a clip that it fits."""
 
     name: str
-    plan: Plan
+    plan: ForcingLayout
     batch: int
     share: float  # of all steps
     spots: Callable[[LongClip], list[Spot]]
@@ -58,14 +58,14 @@ def _deep(clip: LongClip) -> list[Spot]:
 
 
 PLACES = (
-    Place("beginning", Plan(6, 2), 2, 0.15, _beginning),
-    Place("early 2", Plan(6, 2, switch=2), 2, 0.05, _early(2)),
-    Place("early 3", Plan(6, 3, switch=3), 2, 0.05, _early(3)),
-    Place("early 4", Plan(8, 2, switch=4), 2, 0.05, _early(4)),
-    Place("late", Plan(8, 2, switch=4, held=True), 2, 0.3, _late),
-    Place("deep", Plan(6, 4, first=3, held=True), 2, 0.3, _deep),
+    Place("beginning", ForcingLayout(6, 2), 2, 0.15, _beginning),
+    Place("early 2", ForcingLayout(6, 2, switch=2), 2, 0.05, _early(2)),
+    Place("early 3", ForcingLayout(6, 3, switch=3), 2, 0.05, _early(3)),
+    Place("early 4", ForcingLayout(8, 2, switch=4), 2, 0.05, _early(4)),
+    Place("late", ForcingLayout(8, 2, switch=4, held=True), 2, 0.3, _late),
+    Place("deep", ForcingLayout(6, 4, first=3, held=True), 2, 0.3, _deep),
     # Only the chunk right after a late change, where a subject that breaks stays broken. For recipes that ask for it.
-    Place("change", Plan(5, 6, switch=4, held=True), 3, 0.0, _late),
+    Place("change", ForcingLayout(5, 6, switch=4, held=True), 3, 0.0, _late),
 )
 STARTS_SHARE = 1 - sum(place.share for place in PLACES)  # of steps on first chunks alone
 
@@ -94,7 +94,9 @@ class Curriculum:
         self.shares = (1 - changes) * np.array([*(place.share for place in PLACES), STARTS_SHARE])
         self.shares[[place.name for place in PLACES].index("change")] += changes
 
-    def film(self, make: Callable[[list[Window], Plan], float], windows: int, oldest: int) -> tuple[str, float]:
+    def film(
+        self, make: Callable[[list[Window], ForcingLayout], float], windows: int, oldest: int
+    ) -> tuple[str, float]:
         """Let `make` film windows of one place; older ones than of step `oldest` go. -> place, answer."""
         shares = self.shares[:-1]
         place = PLACES[int(self.kinds.choice(len(PLACES), p=shares / shares.sum()))]
@@ -109,7 +111,7 @@ class Curriculum:
             fresh = [window for its, window in windows if its is place]
             self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
 
-    def draw(self, own_rate: float) -> tuple[str, list[Clip], Plan]:
+    def draw(self, own_rate: float) -> tuple[str, list[Clip], ForcingLayout]:
         """The next step's batch; `own_rate` is the share of batches with the model's own films, once there are any."""
         kind = int(self.kinds.choice(len(self.shares), p=self.shares))
         if kind == len(PLACES):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..toybox import world
 from ..toybox.world import Attributes
-from ..train.teacher_forcing import LAST_SLOT
+from ..train.causal_start.teacher_forcing import LAST_SLOT
 from ..vae import WanVAE, encode
 from .clip_pool import CHUNK, Clip, boundary, latent_weight
 from .train_vae import pixels_of

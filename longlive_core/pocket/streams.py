@@ -19,7 +19,7 @@ from ..engine.noise import AddressedNoise
 from ..engine.shot import Shot
 from ..model import CausalWan
 from ..toybox.world import Attributes
-from ..train.self_forcing import nothing
+from ..train.distillation.self_forcing import nothing
 from .clip_pool import CHUNK
 from .curriculum import PLACES, Place
 from .long_clip_pool import LongClip, LongPool, Window, subject_error, window

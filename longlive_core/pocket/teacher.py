@@ -22,10 +22,10 @@ from transformers import UMT5EncoderModel
 from ..model import CausalWan, WanModel
 from ..toybox.captions import caption
 from ..train.bidirectional import velocity
-from ..train.first_latent import HISTORY, AsImage, image_latents
-from ..train.flow import noised, timesteps_of
+from ..train.causal_start.teacher_forcing import matmul_attention
+from ..train.distillation.first_latent import HISTORY, AsImage, image_latents
+from ..train.flow_matching import noised, timesteps_of
 from ..train.optimiser import MasterAdam, cosine_rate
-from ..train.teacher_forcing import matmul_attention
 from .clip_pool import CHUNK, Clip, ClipPool
 from .language import build_tokenizer, encode_tokens, to_wan_width, tokens_of
 from .long_clip_pool import LONG, LongClip, LongPool

@@ -9,7 +9,8 @@ import numpy as np
 from ..toybox import world
 from ..toybox.captions import caption
 from ..toybox.world import Attributes
-from ..train.prompt_files import PromptPair, first_place
+from ..train.data.prompt_files import PromptPair
+from ..train.data.shuffling import first_place
 
 STREAM = 0x70726F6D  # keeps the draws apart from those of other parts that count from the same seed
 

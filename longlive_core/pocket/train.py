@@ -21,7 +21,7 @@ import torch
 from ..checkpoints.built_in import weights_folder
 from ..device.precision import working_dtype
 from ..train.optimiser import submodule
-from ..train.parallel import ranks
+from ..train.parallel import launched_ranks
 from ..vae import WanVAE, channels_last
 from . import teacher, train_dit, train_vae, tune
 from .clip_pool import ClipPool
@@ -53,7 +53,7 @@ def run_export(folder: Path, target: Path, note: str) -> int:
 
 def run_stream(folder: Path, seed: int, **settings: float | None) -> None:
     """Stage `stream`, on the ranks that torchrun started or on one; `settings` not given are the recipe's."""
-    with ranks("cpu", LONGEST_WAIT) as who:
+    with launched_ranks("cpu", LONGEST_WAIT) as who:
         vae, own = load_vae(folder), seed + tune.RANK_SEEDS * who.rank
         if not who.first:
             logging.disable()

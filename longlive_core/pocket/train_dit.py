@@ -28,8 +28,8 @@ from ..engine.shot import PromptSpan
 from ..model import Rotary, WanModel
 from ..toybox import HEIGHT, WIDTH, world
 from ..toybox.captions import caption
+from ..train.causal_start.teacher_forcing import ForcingAttention, ForcingLayout
 from ..train.optimiser import MasterAdam, cosine_rate
-from ..train.teacher_forcing import ForcingAttention, Plan
 from .clip_pool import CHUNK, CHUNKS, Clip, ClipPool
 from .grounding import Grounding, WatchedWan
 from .language import build_tokenizer, encode_tokens, encoder_config, to_wan_width, tokens_of
@@ -42,13 +42,13 @@ ROLLED = 3  # first chunks of a clip that may come from the model's own film
 LEVELS = [warp(step, STREAM.shift) for step in STREAM.denoising_steps]
 # What a step may train, and how many clips it takes. The start of a film is the hardest part, where nothing but the
 # prompt tells what to draw, so first chunks have steps of their own; short sequences carry more noisy copies.
-FIRST_CHUNKS = (Plan(1, 2), 22)
+FIRST_CHUNKS = (ForcingLayout(1, 2), 22)
 WHOLE_CLIPS = (  # with their share among steps on whole clips
-    (Plan(CHUNKS, 2), 2, 0.5),
-    (Plan(CHUNKS, 2, switch=2), 2, 0.1),
-    (Plan(CHUNKS, 4, switch=3), 2, 0.1),
-    (Plan(CHUNKS, 4, switch=4), 2, 0.1),
-    (Plan(CHUNKS, 4, switch=4, held=True), 2, 0.2),
+    (ForcingLayout(CHUNKS, 2), 2, 0.5),
+    (ForcingLayout(CHUNKS, 2, switch=2), 2, 0.1),
+    (ForcingLayout(CHUNKS, 4, switch=3), 2, 0.1),
+    (ForcingLayout(CHUNKS, 4, switch=4), 2, 0.1),
+    (ForcingLayout(CHUNKS, 4, switch=4, held=True), 2, 0.2),
 )
 
 
@@ -142,19 +142,19 @@ class Forcing:
         self.grounding = Grounding(recipe.dim, GRID).to(working_dtype())
         self.encoder, self.recipe, self.tokenizer = encoder, recipe, build_tokenizer()
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        self.attends: dict[Plan, ForcingAttention] = {}
+        self.attends: dict[ForcingLayout, ForcingAttention] = {}
 
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self.generator)
 
-    def _attend(self, plan: Plan, latents: Tensor) -> ForcingAttention:
+    def _attend(self, plan: ForcingLayout, latents: Tensor) -> ForcingAttention:
         if plan not in self.attends:
             grid = (latents.shape[-2] // 2, latents.shape[-1] // 2)
             rotary = Rotary(self.wan.config.head_dim, grid, self.wan.device)
             self.attends[plan] = ForcingAttention(plan, rotary, CHUNK, self.wan.dtype)
         return self.attends[plan]
 
-    def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
+    def _context(self, clips: list[Clip], latents: Tensor, plan: ForcingLayout, step: int) -> Tensor:
         """The clean part of the sequence, spoilt a little: [B, C, 3 * clean chunks, h, w]."""
         clean = latents[:, :, : CHUNK * len(plan.clean)].clone()
         for row, clip in enumerate(clips):
@@ -171,7 +171,7 @@ class Forcing:
                     clean[row, :, place] += amount * self._noise(clean[row, :, place])
         return clean
 
-    def _prompts(self, clips: list[Clip], plan: Plan) -> list:
+    def _prompts(self, clips: list[Clip], plan: ForcingLayout) -> list:
         """Cross-attention keys and values, one prompt a chunk of the sequence."""
         texts = [caption(a, self.rng) for clip in clips for a in (clip.before, clip.after)]
         ids, mask = tokens_of(self.tokenizer, texts, 0.02, self.rng)
@@ -179,7 +179,7 @@ class Forcing:
         pick = torch.tensor([2 * row + (not old) for row in range(len(clips)) for old in plan.old_prompt()])
         return [(k[pick], v[pick]) for k, v in keys]
 
-    def step(self, clips: list[Clip], plan: Plan, step: int) -> tuple[Tensor, dict[str, float]]:
+    def step(self, clips: list[Clip], plan: ForcingLayout, step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch at this step, and the error of the clean-sample prediction by noise level."""
         latents = torch.stack([clip.latents for clip in clips]).float()
         target, weight = latents[:, :, plan.noisy.start * CHUNK : plan.chunks * CHUNK], self._weight(clips, plan)
@@ -209,7 +209,7 @@ class Forcing:
         level = torch.randint(2, (clips, chunks), generator=self.generator) + (0 if high else 2)
         return torch.tensor(LEVELS)[level].repeat_interleave(CHUNK, dim=1)
 
-    def _weight(self, clips: list[Clip], plan: Plan) -> Tensor:
+    def _weight(self, clips: list[Clip], plan: ForcingLayout) -> Tensor:
         weight = 1 + self.recipe.subject_weight * torch.stack([clip.weight for clip in clips]).float()[:, None]
         weight[:, :, :CHUNK] *= self.recipe.first_chunk_weight
         return weight[:, :, plan.noisy.start * CHUNK : plan.chunks * CHUNK]
@@ -236,7 +236,7 @@ def is_block_matrix(name: str) -> bool:
     return name.startswith("dit.blocks.") and name.endswith("weight") and "norm" not in name
 
 
-def _draw(pool: ClipPool, rng: np.random.Generator, first_chunks: float) -> tuple[list[Clip], Plan]:
+def _draw(pool: ClipPool, rng: np.random.Generator, first_chunks: float) -> tuple[list[Clip], ForcingLayout]:
     """A batch and its plan; `first_chunks` is the probability of a step on first chunks alone."""
     if rng.random() < first_chunks:
         plan, batch = FIRST_CHUNKS

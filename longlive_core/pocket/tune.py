@@ -23,10 +23,10 @@ from ..engine.shot import Shot
 from ..model import WanModel
 from ..toybox.captions import caption
 from ..toybox.world import Attributes
+from ..train.causal_start.teacher_forcing import LAST_SLOT, ForcingLayout, matmul_attention
+from ..train.distillation.self_forcing import nothing
 from ..train.optimiser import MasterAdam, cosine_rate, submodule
 from ..train.parallel import Ranks
-from ..train.self_forcing import nothing
-from ..train.teacher_forcing import LAST_SLOT, Plan, matmul_attention
 from .clip_pool import CHUNK, Clip, ClipPool
 from .curriculum import Curriculum
 from .language import encode_tokens, encoder_config, to_wan_width, tokens_of
@@ -87,7 +87,7 @@ class LongForcing(Forcing):
         super().__init__(model, encoder, recipe, seed)
         self.wan.attention = matmul_attention  # films are made here too
 
-    def _context(self, clips: list[Clip], latents: Tensor, plan: Plan, step: int) -> Tensor:
+    def _context(self, clips: list[Clip], latents: Tensor, plan: ForcingLayout, step: int) -> Tensor:
         clean = latents[:, :, : CHUNK * len(plan.clean)].clone()
         for row, clip in enumerate(clips):
             near = [False] * len(plan.clean) if clip.guesses is None else self._near(clip)
@@ -109,7 +109,7 @@ class LongForcing(Forcing):
         return [float(error) <= self.recipe.near for error in errors]
 
     @torch.no_grad()
-    def film(self, clips: list[Window], plan: Plan, step: int, rng: np.random.Generator) -> float:
+    def film(self, clips: list[Window], plan: ForcingLayout, step: int, rng: np.random.Generator) -> float:
         """Let the model make these windows itself after one to three true chunks; returns the share that is near."""
         true = int(rng.integers(1, LAST_SLOT + 1))
         sink, previous, after = (

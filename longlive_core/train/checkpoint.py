@@ -16,10 +16,11 @@ import torch
 
 from ..checkpoints.convert import write_lora
 from ..checkpoints.files import write_safetensors
-from .config import Config, ConfigError, from_dict, to_dict
+from .config import Config, from_dict, to_dict
 from .lora import lora_layers
 from .optimiser import submodule
 from .packages import needed
+from .settings import ConfigError
 from .stage import Stage
 
 log = logging.getLogger(__name__)
@@ -57,22 +58,22 @@ def save(stage: Stage, folder: Path, steps: int) -> Path:
     """Write a checkpoint after `steps` steps; every rank calls this. Old ones beyond `keep` are removed."""
     target = folder / f"step-{steps:06d}"
     part = folder / f".{target.name}.part"
-    who = stage.who
-    if who.first:
+    ranks = stage.ranks
+    if ranks.first:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-    who.barrier()
-    torch.save(stage.state_dict(), part / f"state-{who.rank}.pt")
+    ranks.barrier()
+    torch.save(stage.state_dict(), part / f"state-{ranks.rank}.pt")
     weights = stage.student.optimiser.averaged()
-    if who.first:
+    if ranks.first:
         _write_student(submodule(weights, "student"), part, stage.config, steps)
         write_config(stage.config, part / CONFIG_FILE)
-    who.barrier()
-    if who.first:
+    ranks.barrier()
+    if ranks.first:
         os.replace(part, target)
         for old in checkpoints(folder)[: -stage.config.keep]:
             shutil.rmtree(old)
-    who.barrier()
+    ranks.barrier()
     return target
 
 
@@ -97,14 +98,14 @@ def resume(stage: Stage, folder: Path) -> int:
         return 0
     newest = found[-1]
     _check_same(stage.config, newest)
-    who = stage.who
+    ranks = stage.ranks
     states = sorted(newest.glob("state-*.pt"))
-    if len(states) != who.count:
+    if len(states) != ranks.count:
         raise ConfigError(
-            f"{newest} was made by {len(states)} ranks and cannot go on with {who.count}: start the same "
+            f"{newest} was made by {len(states)} ranks and cannot go on with {ranks.count}: start the same "
             "number (torchrun --nproc-per-node), or begin a new run in another folder"
         )
-    stage.load_state_dict(torch.load(newest / f"state-{who.rank}.pt", weights_only=True, map_location=who.device))
+    stage.load_state_dict(torch.load(newest / f"state-{ranks.rank}.pt", weights_only=True, map_location=ranks.device))
     log.info("going on from %s", newest)
     return step_of(newest)
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..checkpoints.lora import parse_lora
 from ..checkpoints.lora_parts import Part
-from .config import Lora
 from .packages import needed
+from .settings import LoraSettings
 
 
-def add_lora(module: nn.Module, settings: Lora, seed: int) -> None:
+def add_lora(module: nn.Module, settings: LoraSettings, seed: int) -> None:
     """Put the pairs into a model's blocks, in place; only they require gradients afterwards."""
     peft = needed("peft")
     dtype = next(module.parameters()).dtype
@@ -35,6 +35,6 @@ def add_lora(module: nn.Module, settings: Lora, seed: int) -> None:
             parameter.requires_grad_(True)
 
 
-def lora_layers(weights: Mapping[str, Tensor], settings: Lora) -> dict[str, Part]:
+def lora_layers(weights: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, Part]:
     """The trained pairs, from weights under PEFT's names (`blocks.0.self_attn.q.lora_A.default.weight`)."""
     return parse_lora({name: value for name, value in weights.items() if "lora_" in name}, settings.alpha)

@@ -15,72 +15,73 @@ from ..model import WanModel
 from ..quant import int8_layers
 from ..run.pipeline import WANTED, is_pocket, load_text_encoder, model_file, vae_file
 from ..vae import WanVAE
-from .causal_stage import CausalStage
-from .clip_files import ClipFolder, ClipStream
-from .config import CAUSAL, Config, ConfigError
-from .distil import Distiller
-from .first_latent import image_latents
+from .causal_start.causal_stage import CausalStage
+from .config import CAUSAL, Config
+from .data.clip_files import ClipFolder, ClipStream
+from .distillation.distil_stage import DistilStage
+from .distillation.first_latent import image_latents
 from .lora import add_lora
 from .parallel import Ranks, shard
+from .settings import ConfigError
 from .stage import Encode, Stage, Trainee, optimiser_of
 from .trainable import TrainableWan
 
 
-def build(config: Config, draw: Callable | None, who: Ranks) -> Stage:
+def build(config: Config, draw: Callable | None, ranks: Ranks) -> Stage:
     """Load all that the configured stage needs onto this rank. draw: see `run.run`.
 
     Raises:
         ConfigError: a file is missing or no diffusion model, or teacher and student do not speak of the same latents.
         ValueError: the clips of the causal start are not as they should be.
     """
-    return _causal_start(config, who) if config.stage == CAUSAL else _distillation(config, draw, who)
+    return _causal_start(config, ranks) if config.stage == CAUSAL else _distillation(config, draw, ranks)
 
 
-def _causal_start(config: Config, who: Ranks) -> CausalStage:
+def _causal_start(config: Config, ranks: Ranks) -> CausalStage:
     clips = ClipStream(ClipFolder(config.causal.clips), config.seed)
     clips.clips.check(config.latent_size, config.stream.chunk)  # before minutes of loading
-    encode = encoder(config, who)
+    encode = encoder(config, ranks)
     models = []
     for _ in range(3):
-        models.append(load_model("student", config.models.student, config, who))
-        shard(models[-1].module, who)
-    return CausalStage(config, *models, encode, clips, who)
+        models.append(load_model("student", config.models.student, config, ranks))
+        shard(models[-1].module, ranks)
+    return CausalStage(config, *models, encode, clips, ranks)
 
 
-def _distillation(config: Config, draw: Callable, who: Ranks) -> Distiller:
+def _distillation(config: Config, draw: Callable, ranks: Ranks) -> DistilStage:
     """One model after another is loaded and sharded, so no rank holds more than one of them whole."""
-    encode = encoder(config, who)
-    as_image = image_latents(vae_of(config, who)) if config.needs_pictures else None
+    encode = encoder(config, ranks)
+    as_image = image_latents(vae_of(config, ranks)) if config.needs_pictures else None
     models: dict[str, TrainableWan] = {}
     for number, role in enumerate(("student", "critic", "teacher")):
-        model = models[role] = load_model(role, getattr(config.models, role), config, who)
+        model = models[role] = load_model(role, getattr(config.models, role), config, ranks)
         _check_fit(config, role, model.config, models["student"].config)
         if role == "teacher":
             model.module.requires_grad_(False)
         elif config.lora is not None and (role == "student" or config.lora.critic):
             add_lora(model.module, config.lora, config.seed + number)
-        shard(model.module, who)
+        shard(model.module, ranks)
     student = Trainee(models["student"], optimiser_of("student", models["student"], config.student_optimiser))
     critic = Trainee(models["critic"], optimiser_of("critic", models["critic"], config.critic_optimiser))
-    return Distiller(config, student, critic, models["teacher"], encode, draw, who, as_image)
+    return DistilStage(config, student, critic, models["teacher"], encode, draw, ranks, as_image)
 
 
-def load_model(role: str, path: str, config: Config, who: Ranks) -> TrainableWan:
+def load_model(role: str, path: str, config: Config, ranks: Ranks) -> TrainableWan:
     """A model of a file, ready to be trained, on this rank's device. ConfigError that names its role.
 
     Teacher and critic see whole clips and may be of any width; the student is a LongLive, which is a 1.3B model.
     """
-    dtype = training_dtype(config, who)
+    dtype = training_dtype(config, ranks)
     try:
         weights = load_state_dict(model_file(path), prefer_ema=_set_of(role, config), any_width=role != "student")
         if quantised := int8_layers(weights):
             raise CheckpointError(
                 f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the bf16 or fp16 file"
             )
-        module: WanModel = build_model(weights, who.device, dtype, path=path)
+        module: WanModel = build_model(weights, ranks.device, dtype, path=path)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.{role}: {error}") from None
-    if who.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
+    if ranks.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
         module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
 
@@ -89,9 +90,9 @@ def _set_of(role: str, config: Config) -> bool | None:
     return WEIGHT_SETS[getattr(config.models, f"{role}_weights")]
 
 
-def training_dtype(config: Config, who: Ranks) -> torch.dtype:
+def training_dtype(config: Config, ranks: Ranks) -> torch.dtype:
     """The configured dtype. Gradients do not fit into float16, so auto is float32 where a film would be in that."""
-    dtype = resolve_dtype(config.dtype, who.device)
+    dtype = resolve_dtype(config.dtype, ranks.device)
     return torch.float32 if config.dtype == "auto" and dtype is torch.float16 else dtype
 
 
@@ -107,7 +108,7 @@ def _check_fit(config: Config, role: str, other: ModelConfig, student: ModelConf
             )
 
 
-def encoder(config: Config, who: Ranks) -> Encode:
+def encoder(config: Config, ranks: Ranks) -> Encode:
     """Texts -> embeddings on this rank's device, by the configured text encoder; the pocket model brings its own.
 
     ConfigError where the student is another model and none is given: its prompts would be read by the toybox's.
@@ -115,23 +116,23 @@ def encoder(config: Config, who: Ranks) -> Encode:
     path = config.models.text_encoder
     _check_given("text_encoder", path, config)
     try:
-        text = load_text_encoder(path).to(who.device)
+        text = load_text_encoder(path).to(ranks.device)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.text_encoder: {error}") from None
 
     def encode(texts: Sequence[str]) -> Tensor:
         with torch.no_grad():
-            return text.encode(list(texts)).to(who.device)
+            return text.encode(list(texts)).to(ranks.device)
 
     return encode
 
 
-def vae_of(config: Config, who: Ranks) -> WanVAE:
+def vae_of(config: Config, ranks: Ranks) -> WanVAE:
     """The configured VAE. ConfigError, as of `encoder`."""
     path = config.models.vae
     _check_given("vae", path, config)
     try:
-        return load_vae(vae_file(path), who.device, training_dtype(config, who))
+        return load_vae(vae_file(path), ranks.device, training_dtype(config, ranks))
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.vae: {error}") from None
 

@@ -65,7 +65,7 @@ class Ranks:
 
 
 @contextmanager
-def ranks(device: str | None = None, patience: timedelta | None = None) -> Iterator[Ranks]:
+def launched_ranks(device: str | None = None, patience: timedelta | None = None) -> Iterator[Ranks]:
     """The ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or the one there is.
 
     patience: how long one waits for the others before it gives up; None: the backend's own, minutes.
@@ -79,20 +79,20 @@ def ranks(device: str | None = None, patience: timedelta | None = None) -> Itera
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
     try:
-        who = Ranks(dist.get_rank(), dist.get_world_size(), place)
-        yield who
-        who.barrier()  # a rank that leaves early takes its connections along, which others may still use
+        ranks = Ranks(dist.get_rank(), dist.get_world_size(), place)
+        yield ranks
+        ranks.barrier()  # a rank that leaves early takes its connections along, which others may still use
     finally:
         dist.destroy_process_group()
 
 
-def shard(module: nn.Module, who: Ranks) -> nn.Module:
+def shard(module: nn.Module, ranks: Ranks) -> nn.Module:
     """Spread a model's weights over all ranks (in place). Gradients are summed up in float32."""
-    if not who.many:
+    if not ranks.many:
         return module
     callable_parts(module)
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
-    mesh = dist.init_device_mesh(who.device.type, (who.count,))
+    mesh = dist.init_device_mesh(ranks.device.type, (ranks.count,))
     for block in module.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

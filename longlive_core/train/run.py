@@ -17,31 +17,32 @@ from ..film.frames import to_frames
 from ..film.video import FilmInUse, FilmWriter
 from ..vae import StreamingDecoder, WanVAE
 from . import checkpoint
-from .config import SAMPLE_FPS, Config, ConfigError
+from .config import SAMPLE_FPS, Config
 from .models import build, vae_of
 from .packages import needed
 from .parallel import Ranks
+from .settings import ConfigError
 from .stage import Stage
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path:
+def run(config: Config, folder: Path, draw: Callable | None, ranks: Ranks) -> Path:
     """Train until `config.steps`, from the newest checkpoint in `folder` or from the start; returns the last one.
 
     Args:
-        draw: prompts, see `distil.Distiller`; the causal start needs none, its clips have theirs.
+        draw: prompts, see `distil.DistilStage`; the causal start needs none, its clips have theirs.
 
     Raises:
         ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
     """
-    vae = vae_of(config, who) if config.sample_every and who.first else None  # before hours of training
-    stage = build(config, draw, who)
+    vae = vae_of(config, ranks) if config.sample_every and ranks.first else None  # before hours of training
+    stage = build(config, draw, ranks)
     done = checkpoint.resume(stage, folder)
     if done > config.steps:
         raise ConfigError(f"{folder} holds {done} steps already, more than the {config.steps} asked for")
     told: dict[str, float] = {}  # the newest of each scalar: not every step tells all of them
-    with Journal(folder if who.first else None) as journal:
+    with TrainingLog(folder if ranks.first else None) as journal:
         for step in range(done, config.steps):
             told |= stage.step(step)
             if (step + 1) % config.log_every == 0:
@@ -55,7 +56,7 @@ def run(config: Config, folder: Path, draw: Callable | None, who: Ranks) -> Path
     return checkpoint.checkpoints(folder)[-1]
 
 
-class Journal:
+class TrainingLog:
     """Scalars to TensorBoard and the log; nothing on ranks but the first (folder None)."""
 
     def __init__(self, folder: Path | None):
@@ -63,7 +64,7 @@ class Journal:
         if folder is not None:
             self.writer = needed("torch.utils.tensorboard").SummaryWriter(str(folder))
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, *exception) -> None:
@@ -85,7 +86,7 @@ class Journal:
 
 
 @torch.no_grad()
-def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: Journal, step: int) -> None:
+def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: TrainingLog, step: int) -> None:
     """Film the stage's prompts with a recache between them, as at use; every rank calls this, the first, which has the
     VAE, writes."""
     config, pair = stage.config, stage.sample_prompts()

@@ -12,10 +12,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .config import Config, Optimiser
+from .config import Config
+from .data.prompt_files import PromptPair
 from .optimiser import MasterAdam
 from .parallel import Ranks
-from .prompt_files import PromptPair
+from .settings import OptimiserSettings
 from .trainable import TrainableWan
 
 Encode = Callable[[Sequence[str]], Tensor]
@@ -33,7 +34,7 @@ class Trainee:
     model: TrainableWan
     optimiser: MasterAdam
 
-    def move(self, settings: Optimiser, count: int) -> float:
+    def move(self, settings: OptimiserSettings, count: int) -> float:
         """Apply the gradients, as the `count`-th time; returns their norm. One that is not finite moves nothing."""
         warm = min(1.0, (count + 1) / settings.warmup) if settings.warmup else 1.0
         return self.optimiser.step(settings.rate * warm)
@@ -48,7 +49,7 @@ class Stage(Protocol):
     """
 
     config: Config
-    who: Ranks
+    ranks: Ranks
     student: Trainee
     encode: Encode
 
@@ -65,7 +66,7 @@ class Stage(Protocol):
         """What sample films show."""
 
 
-def optimiser_of(name: str, model: TrainableWan, settings: Optimiser) -> MasterAdam:
+def optimiser_of(name: str, model: TrainableWan, settings: OptimiserSettings) -> MasterAdam:
     """The optimiser of one model; its weights are called `name.parameter`."""
     return MasterAdam(
         {name: model.module},
@@ -77,9 +78,9 @@ def optimiser_of(name: str, model: TrainableWan, settings: Optimiser) -> MasterA
     )
 
 
-def finite(who: Ranks, value: float, step: int, what: str, look_at: str) -> float:
+def finite(ranks: Ranks, value: float, step: int, what: str, look_at: str) -> float:
     """The mean of a number over all ranks, so that all stop together. NotFiniteError, with the step, if it is none."""
-    value = who.mean(value)
+    value = ranks.mean(value)
     if not math.isfinite(value):
         raise NotFiniteError(
             f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint "

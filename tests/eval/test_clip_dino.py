@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, CLIPModel
 
-from longlive_core.eval import Segment
-from longlive_core.eval.clip_dino import BATCH, Clip, Dino, consistency, evaluate_features
+from longlive_core.eval import FilmSegment
+from longlive_core.eval.clip_dino import BATCH, ClipEncoder, DinoEncoder, consistency, evaluate_features
 from tests.eval.models import LONGEST, save_clip, save_dino
 
 
@@ -55,7 +55,7 @@ def frames():
 
 def test_the_clip_score_is_a_mean_cosine_with_the_segments_own_prompt():
     """Forbids scoring frames with another segment's prompt, and a score without the paper's factor of 100."""
-    frames, segments = _film([0, 60, 90, 90]), [Segment(0, "0"), Segment(2, "150")]
+    frames, segments = _film([0, 60, 90, 90]), [FilmSegment(0, "0"), FilmSegment(2, "150")]
     score = evaluate_features(frames, segments, clip=Plane(), stride=1)
     assert [segment.clip_score for segment in score.segments] == pytest.approx([75, 50])
     assert score.clip_score == pytest.approx(62.5)
@@ -72,7 +72,7 @@ def test_consistency_is_vbenchs():
 
 def test_segments_are_compared_inside_and_the_film_as_a_whole():
     """Forbids calling a subject inconsistent that a new prompt has replaced, and hiding it from the whole film."""
-    frames, segments = _film([0, 0, 90, 90]), [Segment(0, "0"), Segment(2, "90")]
+    frames, segments = _film([0, 0, 90, 90]), [FilmSegment(0, "0"), FilmSegment(2, "90")]
     score = evaluate_features(frames, segments, dino=Plane(), stride=1)
     assert score.subject_consistency == pytest.approx(1)
     assert score.film_subject_consistency == pytest.approx((1 + 0 + 0.5) / 3)
@@ -83,7 +83,7 @@ def test_a_jump_at_the_switch_is_set_against_the_usual_change():
     directions = np.cumsum([0] + [2] * 60)
     directions[30:] += 60
     (jump,) = evaluate_features(
-        _film(directions), [Segment(0, "0"), Segment(30, "0")], dino=Plane(), stride=1
+        _film(directions), [FilmSegment(0, "0"), FilmSegment(30, "0")], dino=Plane(), stride=1
     ).dino_switches
     assert jump.largest == pytest.approx(1 - math.cos(math.radians(62)), abs=1e-5)
     assert jump.ratio > 100
@@ -92,7 +92,7 @@ def test_a_jump_at_the_switch_is_set_against_the_usual_change():
 def test_only_every_nth_frame_is_looked_at():
     """Forbids the cost of all frames of a long film."""
     plane = Plane()
-    evaluate_features(_film(range(40)), [Segment(0, "0")], dino=plane, stride=8)
+    evaluate_features(_film(range(40)), [FilmSegment(0, "0")], dino=plane, stride=8)
     assert plane.seen == [0, 8, 16, 24, 32]
 
 
@@ -100,15 +100,15 @@ def test_only_every_nth_frame_is_looked_at():
 def test_settings_that_see_nothing_are_refused(stride, words):
     """Forbids numbers from one frame, and a stride that looks over switches."""
     with pytest.raises(ValueError, match=words):
-        evaluate_features(_film([0, 1, 2]), [Segment(0, "0")], dino=Plane(), stride=stride)
+        evaluate_features(_film([0, 1, 2]), [FilmSegment(0, "0")], dino=Plane(), stride=stride)
     with pytest.raises(ValueError, match="give a CLIP model"):
-        evaluate_features(_film([0, 1, 2]), [Segment(0, "0")])
+        evaluate_features(_film([0, 1, 2]), [FilmSegment(0, "0")])
 
 
 @torch.no_grad()
 def test_clip_features_are_those_of_transformers(clip, frames):
     """Forbids a model fed in another way than it was trained: pixels, padding, projection."""
-    ours, model = Clip(clip), CLIPModel.from_pretrained(clip).eval()
+    ours, model = ClipEncoder(clip), CLIPModel.from_pretrained(clip).eval()
     pixels = ours._processor(images=list(frames), return_tensors="pt")["pixel_values"]
     texts = ["red ball", "blue star ball"]
     tokens = ours._tokenizer(texts, padding=True, return_tensors="pt")
@@ -121,15 +121,15 @@ def test_clip_features_are_those_of_transformers(clip, frames):
 @torch.no_grad()
 def test_dino_features_are_the_class_tokens(dino, frames):
     """Forbids another feature than VBench's."""
-    ours, model = Dino(dino), AutoModel.from_pretrained(dino).eval()
+    ours, model = DinoEncoder(dino), AutoModel.from_pretrained(dino).eval()
     token = model(ours._processor(images=list(frames), return_tensors="pt")["pixel_values"]).last_hidden_state[:, 0]
     assert np.allclose(ours.images(frames), token / token.norm(dim=-1, keepdim=True), atol=1e-5)
 
 
 def test_films_longer_than_a_batch_are_read_in_order(clip, dino, frames):
     """Forbids frames lost or mixed where batches meet."""
-    models = {"clip": Clip(clip), "dino": Dino(dino)}
-    score = evaluate_features(frames, [Segment(0, "red ball")], **models, stride=1)
+    models = {"clip": ClipEncoder(clip), "dino": DinoEncoder(dino)}
+    score = evaluate_features(frames, [FilmSegment(0, "red ball")], **models, stride=1)
     assert score.segments[0].frames == len(frames)
     one_by_one = np.concatenate([models["dino"].images(frames[n : n + 1]) for n in range(len(frames))])
     assert score.subject_consistency == pytest.approx(consistency(one_by_one), abs=1e-5)
@@ -142,7 +142,7 @@ def test_films_longer_than_a_batch_are_read_in_order(clip, dino, frames):
 
 def test_a_prompt_longer_than_clip_reads_is_said(clip):
     """Forbids a silent score of half a prompt; LongLive's prompts are longer than CLIP's 77 tokens."""
-    model = Clip(clip)
+    model = ClipEncoder(clip)
     assert model.cut("red " * (LONGEST - 1)) and not model.cut("red " * (LONGEST - 2))
     assert model.texts(["red " * 40]).shape == (1, 16)
 
@@ -150,10 +150,10 @@ def test_a_prompt_longer_than_clip_reads_is_said(clip):
 def test_models_that_are_none_are_refused(tmp_path, clip, dino):
     """Forbids tracebacks from the depths of transformers, and another model's features."""
     for loader, name, words in (
-        (Clip, str(tmp_path), "is not a CLIP model that can be loaded"),
-        (Dino, str(tmp_path / "none"), "is not a DINO model that can be loaded"),
-        (Clip, dino, "kind 'dinov2', not a CLIP model"),
-        (Dino, clip, "kind 'clip', not a DINO model"),
+        (ClipEncoder, str(tmp_path), "is not a CLIP model that can be loaded"),
+        (DinoEncoder, str(tmp_path / "none"), "is not a DINO model that can be loaded"),
+        (ClipEncoder, dino, "kind 'dinov2', not a CLIP model"),
+        (DinoEncoder, clip, "kind 'clip', not a DINO model"),
     ):
         with pytest.raises(ValueError, match=words):
             loader(name)
@@ -170,7 +170,7 @@ def test_a_model_with_weights_missing_is_refused(tmp_path):
         metadata={"format": "pt"},
     )
     with pytest.raises(ValueError, match="lacks 1 weights of a DINO model"):
-        Dino(name)
+        DinoEncoder(name)
 
 
 def test_a_file_that_is_cut_off_is_told(tmp_path):
@@ -179,7 +179,7 @@ def test_a_file_that_is_cut_off_is_told(tmp_path):
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is not a DINO model that can be loaded"):
-        Dino(name)
+        DinoEncoder(name)
 
 
 def test_a_folder_without_the_processor_is_refused(tmp_path):
@@ -187,5 +187,5 @@ def test_a_folder_without_the_processor_is_refused(tmp_path):
     name = save_dino(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match="is not a DINO model that can be loaded"):
-        Dino(name)
+        DinoEncoder(name)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "dinov2"

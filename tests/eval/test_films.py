@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from longlive_core.config import StreamConfig
-from longlive_core.eval import Segment, open_film
+from longlive_core.eval import FilmSegment, open_film
 from longlive_core.film.metadata import film_metadata
 from longlive_core.timeline import parse
 from tests.eval.making import STORY, write_film, write_truth
@@ -38,7 +38,7 @@ def test_frames_come_one_by_one_and_all(tmp_path):
 def test_a_given_timeline_wins_and_snaps_as_when_rendering(tmp_path):
     """Forbids a --timeline that is not used, or used at other frames than a render would."""
     film = open_film(write_truth(tmp_path / "film.mp4", frames=100), "0s one\n3s two {keep}")
-    assert film.segments == (Segment(0, "one"), Segment(45, "two", "keep"))
+    assert film.segments == (FilmSegment(0, "one"), FilmSegment(45, "two", "keep"))
 
 
 def test_a_stopped_film_has_the_segments_it_reached(tmp_path):
@@ -66,7 +66,7 @@ def test_a_film_without_tags_needs_a_timeline(tmp_path):
     path = write_film(tmp_path / "film.mp4", _grey(30))
     with pytest.raises(ValueError, match="does not say how it was rendered.*--timeline"):
         open_film(path)
-    assert open_film(path, "0s a").segments == (Segment(0, "a"),)
+    assert open_film(path, "0s a").segments == (FilmSegment(0, "a"),)
 
 
 def test_a_timeline_of_a_longer_film_is_refused(tmp_path):

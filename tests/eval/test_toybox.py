@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from longlive_core.eval import Segment, evaluate_toybox
-from longlive_core.eval.adherence import Asked, ToyboxMeter, _consistency, asked_of
+from longlive_core.eval import FilmSegment, evaluate_toybox
+from longlive_core.eval.adherence import Expected, ToyboxMeter, _consistency, expected_of
 from longlive_core.toybox import world
 from longlive_core.toybox.captions import caption
 from longlive_core.toybox.judge import Sight
@@ -138,7 +138,7 @@ def test_a_subject_gone_around_the_switch_is_not_smooth():
 @pytest.mark.parametrize(("transition", "adherence"), [("recache", 1.0), ("cut", 0.0)])
 def test_a_switch_has_time_to_settle_and_a_cut_has_not(transition, adherence):
     """Forbids blaming a prompt for what was there before it, and excusing a new shot that begins with the old one."""
-    meter = ToyboxMeter([Asked(0, BALL), Asked(4, Attributes("red", "ball", "rest", "night"), transition)])
+    meter = ToyboxMeter([Expected(0, BALL), Expected(4, Attributes("red", "ball", "rest", "night"), transition)])
     one, two = film([(0, BALL)], 76)[0], film([(0, Attributes("red", "ball", "rest", "night"))], 76)[0]
     shown = np.concatenate([one[:28] if transition == "recache" else one[:52], two])[:76]
     for index, frame in enumerate(shown):
@@ -172,7 +172,9 @@ def test_what_cannot_be_judged_is_told(frames, segments, stride, words):
 
 def test_prompts_of_other_films_are_refused():
     """Forbids judging a film by words that the toybox has not; and losing what the tags say of a segment."""
-    segments = [Segment(0, caption(BALL)), Segment(9, "A panda walks on a meadow")]
+    segments = [FilmSegment(0, caption(BALL)), FilmSegment(9, "A panda walks on a meadow")]
     with pytest.raises(ValueError, match="segment 2 cannot be judged as a toybox film: no action"):
-        asked_of(segments)
-    assert asked_of([Segment(0, caption(BALL)), Segment(9, caption(BALL), "cut", 24)])[1] == Asked(9, BALL, "cut", 24)
+        expected_of(segments)
+    assert expected_of([FilmSegment(0, caption(BALL)), FilmSegment(9, caption(BALL), "cut", 24)])[1] == Expected(
+        9, BALL, "cut", 24
+    )

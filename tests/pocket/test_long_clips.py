@@ -8,7 +8,7 @@ from longlive_core.pocket import tune
 from longlive_core.pocket.curriculum import PLACES, STARTS_SHARE
 from longlive_core.pocket.long_clip_pool import LONG, PATTERNS, LongClip, window
 from longlive_core.toybox.world import COLOURS, Attributes
-from longlive_core.train.teacher_forcing import LAST_SLOT
+from longlive_core.train.causal_start.teacher_forcing import LAST_SLOT
 
 LOOKS = [Attributes(colour, "ball", "rest", "sea") for colour in list(COLOURS)[:3]]
 

@@ -21,7 +21,7 @@ from longlive_core.pocket.long_clip_pool import LONG, LongClip, LongPool
 from longlive_core.pocket.streams import STREAM_CHUNKS, STREAM_PATTERNS, Streams
 from longlive_core.pocket.train_dit import STREAM
 from longlive_core.toybox import world
-from longlive_core.train.teacher_forcing import LAST_SLOT
+from longlive_core.train.causal_start.teacher_forcing import LAST_SLOT
 
 CHUNKS, SWITCHES = 12, (6,)
 CHANGE = next(place.plan for place in PLACES if place.name == "change")

@@ -8,8 +8,8 @@ from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, Rotary, WanModel
 from longlive_core.pocket.grounding import PLACE_BLOCK, PROMPT_BLOCK, Grounding, WatchedWan
 from longlive_core.toybox import world
+from longlive_core.train.causal_start.teacher_forcing import ForcingAttention, ForcingLayout
 from longlive_core.train.optimiser import MasterAdam, orthogonalised
-from longlive_core.train.teacher_forcing import ForcingAttention, Plan
 
 GRID = (3, 5, 8)
 CELLS = 3 * 5 * 8
@@ -55,7 +55,7 @@ def test_watching_changes_nothing():
     """Forbids an auxiliary task that trains another model than the one that is rolled out."""
     torch.manual_seed(0)
     config = ModelConfig(dim=64, ffn_dim=64, num_heads=1, num_layers=4, text_dim=16, freq_dim=32)
-    model, plan, latents = WanModel(config), Plan(1, 1), torch.randn(2, 16, 3, 4, 4)
+    model, plan, latents = WanModel(config), ForcingLayout(1, 1), torch.randn(2, 16, 3, 4, 4)
     nn.init.normal_(model.head.head.weight, 0, 0.1)
     attend = ForcingAttention(plan, Rotary(config.head_dim, (2, 2), torch.device("cpu")), 3, torch.float32)
     context = torch.randn(2, 5, 16)

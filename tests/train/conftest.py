@@ -5,7 +5,7 @@ import torch
 
 from longlive_core.config import ModelConfig, StreamConfig
 from longlive_core.model import WanModel
-from longlive_core.train.self_forcing import StudentShot
+from longlive_core.train.distillation.self_forcing import StudentShot
 from longlive_core.train.trainable import TrainableWan
 
 TINY = ModelConfig(dim=32, ffn_dim=64, num_heads=2, num_layers=2, text_dim=16, freq_dim=16)

@@ -16,35 +16,35 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from longlive_core.train import checkpoint  # noqa: E402
-from longlive_core.train.causal_stage import CausalStage  # noqa: E402
+from longlive_core.train.causal_start.causal_stage import CausalStage  # noqa: E402
 from longlive_core.train.config import from_dict  # noqa: E402
-from longlive_core.train.distil import Distiller  # noqa: E402
+from longlive_core.train.distillation.distil_stage import DistilStage  # noqa: E402
 from longlive_core.train.optimiser import MasterAdam  # noqa: E402
-from longlive_core.train.parallel import Ranks, ranks, shard  # noqa: E402
+from longlive_core.train.parallel import Ranks, launched_ranks, shard  # noqa: E402
 from longlive_core.train.stage import Stage, Trainee  # noqa: E402
 from tests.train import test_causal_stage  # noqa: E402
 from tests.train.conftest import tiny  # noqa: E402
 from tests.train.test_distil import SETTINGS, draw, encode  # noqa: E402
 
 
-def distiller(who: Ranks) -> Distiller:
-    config = from_dict({**SETTINGS, "batch": 2 // who.count, "checkpointing": True})
+def distiller(ranks: Ranks) -> DistilStage:
+    config = from_dict({**SETTINGS, "batch": 2 // ranks.count, "checkpointing": True})
     models = {name: tiny(seed, checkpointing=True) for seed, name in enumerate(("student", "critic", "teacher"), 1)}
     models["teacher"].module.requires_grad_(False)
     for model in models.values():
-        shard(model.module, who)
+        shard(model.module, ranks)
     parts = [
         Trainee(models[name], MasterAdam({name: models[name].module}, betas=(0.0, 0.999), clip=0.05))
         for name in ("student", "critic")
     ]
-    return Distiller(config, *parts, models["teacher"], encode, draw, who)
+    return DistilStage(config, *parts, models["teacher"], encode, draw, ranks)
 
 
-def causal(who: Ranks) -> CausalStage:
+def causal(ranks: Ranks) -> CausalStage:
     models = [tiny(seed, checkpointing=True) for seed in (1, 2, 3)]
     for model in models:
-        shard(model.module, who)
-    return test_causal_stage.stage(Path(sys.argv[2]).parent / "clips", who, models, batch=2 // who.count)
+        shard(model.module, ranks)
+    return test_causal_stage.stage(Path(sys.argv[2]).parent / "clips", ranks, models, batch=2 // ranks.count)
 
 
 def _average(stage: CausalStage) -> dict:
@@ -53,8 +53,8 @@ def _average(stage: CausalStage) -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)
-    with ranks("cpu") as who:
-        stage: Stage = {"distil": distiller, "causal": causal}[sys.argv[1]](who)
+    with launched_ranks("cpu") as ranks:
+        stage: Stage = {"distil": distiller, "causal": causal}[sys.argv[1]](ranks)
         steps, folder = int(sys.argv[3]), Path(sys.argv[4]) if len(sys.argv) > 4 else None
         done = checkpoint.resume(stage, folder) if folder else 0
         told = []
@@ -64,7 +64,7 @@ def main() -> None:
                 checkpoint.save(stage, folder, step + 1)
         other = stage.critic.optimiser.newest() if sys.argv[1] == "distil" else _average(stage)
         weights = {**stage.student.optimiser.newest(), **other}
-        if who.first:
+        if ranks.first:
             torch.save({"weights": weights, "told": told}, sys.argv[2])
 
 

@@ -10,12 +10,13 @@ import yaml
 from longlive_core.checkpoints import load_state_dict
 from longlive_core.checkpoints.built_in import weights_folder
 from longlive_core.train import checkpoint
-from longlive_core.train.causal_stage import CausalStage
-from longlive_core.train.clip_files import ClipFolder, ClipStream, write_shard
-from longlive_core.train.config import ConfigError, from_dict, load_config
+from longlive_core.train.causal_start.causal_stage import CausalStage
+from longlive_core.train.config import from_dict, load_config
+from longlive_core.train.data.clip_files import ClipFolder, ClipStream, write_shard
 from longlive_core.train.models import build
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
+from longlive_core.train.settings import ConfigError
 from longlive_core.train.stage import NotFiniteError
 
 from .conftest import texts, tiny
@@ -50,10 +51,10 @@ def settings(clips: Path, **changes) -> dict:
     return {**SETTINGS, **changes, "causal": {**CAUSAL, **changes.get("causal", {}), "clips": str(clips)}}
 
 
-def stage(clips: Path, who: Ranks = ONE_RANK, models=None, **changes) -> CausalStage:
+def stage(clips: Path, ranks: Ranks = ONE_RANK, models=None, **changes) -> CausalStage:
     config = from_dict(settings(clips, **changes))
     models = models or [tiny(seed) for seed in (1, 2, 3)]
-    return CausalStage(config, *models, encode, ClipStream(ClipFolder(clips), config.seed), who)
+    return CausalStage(config, *models, encode, ClipStream(ClipFolder(clips), config.seed), ranks)
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_first_half_moves_the_student_alone_and_the_second_freezes_it_as_tea
 def test_draws_of_a_step_are_each_chunks_and_clips_own(clips, monkeypatch):
     """Forbids one timestep for all chunks or clips, timesteps that never reach the noise, the same draw at every step,
     and a prompt that is never, or always, left out."""
-    from longlive_core.train import causal_stage
+    from longlive_core.train.causal_start import causal_stage
 
     seen, asked = [], []
     loss = causal_stage.autoregressive_loss

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longlive_core.config import StreamConfig
-from longlive_core.train.causal_start import Consistency, ForcedClips, autoregressive_loss, levels
-from longlive_core.train.self_forcing import nothing
+from longlive_core.train.causal_start.losses import Consistency, ForcedClips, autoregressive_loss, levels
+from longlive_core.train.distillation.self_forcing import nothing
 
 from .conftest import student_shot, texts, tiny
 

@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from longlive_core import cli
-from longlive_core.cli.train_clips import Order
-from longlive_core.train.clip_files import ClipFolder, ClipStream, read_shard, write_shard
+from longlive_core.cli.train_clips import ClipRequest
 from longlive_core.train.config import from_dict
-from longlive_core.train.prompt_files import PromptPair, PromptStream
-from longlive_core.train.sampled_clips import ClipSampler
+from longlive_core.train.data.clip_files import ClipFolder, ClipStream, read_shard, write_shard
+from longlive_core.train.data.prompt_files import PromptPair, PromptStream
+from longlive_core.train.teacher_clips import ClipSampler
 
 from .conftest import TINY, tiny
 from .test_causal_stage import encode
@@ -207,7 +207,7 @@ def test_the_command_refuses_to_mix(tmp_path, capsys):
 
 def test_ranks_share_the_files_even_if_one_is_ahead(tmp_path):
     """Forbids files that no rank makes, because a fast one had made another while a slow one still counted."""
-    order = Order(tmp_path, 30, {})
+    order = ClipRequest(tmp_path, 30, {})
     slow, fast = order.missing(1, 2), order.missing(0, 2)
     assert sorted(number for _, numbers in slow + fast for number in numbers) == list(range(30))
     write_shard(fast[0][0], clips(8), texts(8))

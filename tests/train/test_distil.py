@@ -16,13 +16,14 @@ from longlive_core.pocket.train_vae import pixels_of
 from longlive_core.quant import quantise_state_dict
 from longlive_core.toybox import world
 from longlive_core.train import checkpoint
-from longlive_core.train.config import ConfigError, from_dict
-from longlive_core.train.distil import Distiller
-from longlive_core.train.first_latent import image_latents
+from longlive_core.train.config import from_dict
+from longlive_core.train.distillation.distil_stage import DistilStage
+from longlive_core.train.distillation.first_latent import image_latents
 from longlive_core.train.models import build, vae_of
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.train.parallel import Ranks
 from longlive_core.train.run import run
+from longlive_core.train.settings import ConfigError
 from longlive_core.train.stage import NotFiniteError, Trainee
 from longlive_core.vae import WanVAE
 from longlive_core.vae import encode as encode_pixels
@@ -56,7 +57,7 @@ def encode(prompts) -> torch.Tensor:
     return torch.cat([texts(sum(map(ord, prompt))) for prompt in prompts])
 
 
-def distiller(**changes) -> Distiller:
+def distiller(**changes) -> DistilStage:
     config = from_dict({**SETTINGS, **changes})
     student, critic, teacher = tiny(1), tiny(2), tiny(3)
     teacher.module.requires_grad_(False)
@@ -64,7 +65,7 @@ def distiller(**changes) -> Distiller:
         Trainee(m, MasterAdam({n: m.module}, betas=(0.0, 0.999), clip=10.0))
         for n, m in (("student", student), ("critic", critic))
     ]
-    return Distiller(config, *parts, teacher, encode, draw, Ranks())
+    return DistilStage(config, *parts, teacher, encode, draw, Ranks())
 
 
 def weights(trainee: Trainee) -> list[torch.Tensor]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longlive_core.train.bidirectional import clean_clip, velocity
-from longlive_core.train.dmd import Prompts, Scores, dmd_direction, loss_gradient
-from longlive_core.train.flow import noised
+from longlive_core.train.distillation.dmd import ScorePrompts, Scores, dmd_direction, loss_gradient
+from longlive_core.train.flow_matching import noised
 
 from .conftest import texts, tiny
 
@@ -40,7 +40,7 @@ def test_loss_gradient_is_that_of_the_papers_loss():
 def test_scores_use_guidance_on_the_real_one_only():
     """Forbids a critic with guidance, and a teacher without."""
     real, fake = tiny(1), tiny(2)
-    prompts, times, noise = Prompts(texts(3), texts(4)), torch.tensor([700.0]), torch.randn(1, 16, 6, 4, 4)
+    prompts, times, noise = ScorePrompts(texts(3), texts(4)), torch.tensor([700.0]), torch.randn(1, 16, 6, 4, 4)
     clip = torch.randn(1, 16, 6, 4, 4)
     noisy = noised(clip, noise, times)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_scores_use_guidance_on_the_real_one_only():
 
 def test_the_critic_learns_the_newest_frames_as_they_lie_in_the_clip():
     """Forbids a critic that learns the context frames of every clip a second time, and one that never sees them."""
-    fake, prompts = tiny(2), Prompts(texts(3), texts(4))
+    fake, prompts = tiny(2), ScorePrompts(texts(3), texts(4))
     clip, noise, times = torch.randn(1, 16, 6, 4, 4), torch.randn(1, 16, 6, 4, 4), torch.tensor([700.0])
     with torch.no_grad():
         told = velocity(fake, noised(clip, noise, times), times, fake.prompt_keys(texts(3)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from longlive_core.train.follow_ups import (
+from longlive_core.train.data.follow_ups import (
     UNFINISHED,
     Answer,
     attempt_seeds,
@@ -12,8 +12,8 @@ from longlive_core.train.follow_ups import (
     write_batch,
     write_follow_ups,
 )
-from longlive_core.train.pair_file import PairFile, missing_prompts
-from longlive_core.train.prompt_files import PromptPair, read_prompts, to_line
+from longlive_core.train.data.pair_file import PairFile, missing_prompts
+from longlive_core.train.data.prompt_files import PromptPair, read_prompts, to_line
 from tests.train.writer import STORIES
 
 PANDA = "A panda walks through a snowy forest, filmed from the side."

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
-from longlive_core.train import instruction_model
-from longlive_core.train.follow_ups import Answer
-from longlive_core.train.instruction_model import InstructionModel
-from longlive_core.train.prompt_files import read_prompts
+from longlive_core.train.data import instruction_model
+from longlive_core.train.data.follow_ups import Answer
+from longlive_core.train.data.instruction_model import InstructionModel
+from longlive_core.train.data.prompt_files import read_prompts
 from tests.train.writer import STORIES, TEMPLATE, random_model, save, taught, tokenizer_for
 
 PANDA = "A panda walks through a snowy forest, filmed from the side."

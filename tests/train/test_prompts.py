@@ -4,7 +4,7 @@ import pytest
 
 from longlive_core.pocket.toybox_prompts import ToyboxPrompts
 from longlive_core.toybox import captions, world
-from longlive_core.train.prompt_files import PromptPair, PromptStream, read_prompts, require_follow_ups, to_line
+from longlive_core.train.data.prompt_files import PromptPair, PromptStream, read_prompts, require_follow_ups, to_line
 
 
 def written(tmp_path, name, content):

@@ -77,14 +77,14 @@ def test_the_mean_of_gradients_is_that_of_all_ranks(tmp_path):
     script = tmp_path / "mean.py"
     script.write_text("""
 import sys, torch
-from longlive_core.train.parallel import ranks
-with ranks("cpu") as who:
+from longlive_core.train.parallel import launched_ranks
+with launched_ranks("cpu") as ranks:
     one, two, three = (torch.nn.Parameter(torch.zeros(n, 2, dtype=torch.bfloat16)) for n in (1, 3, 2))
-    one.grad = torch.full_like(one, 1.0 + who.rank)
-    if who.first:
+    one.grad = torch.full_like(one, 1.0 + ranks.rank)
+    if ranks.first:
         two.grad = torch.full_like(two, 5.0)
-    who.mean_gradients([one, two, three])
-    torch.save([p.grad for p in (one, two, three)], f"{sys.argv[1]}-{who.rank}.pt")
+    ranks.mean_gradients([one, two, three])
+    torch.save([p.grad for p in (one, two, three)], f"{sys.argv[1]}-{ranks.rank}.pt")
 """)
     environment = ENVIRONMENT | {"PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run(

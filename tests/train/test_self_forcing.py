@@ -7,7 +7,7 @@ from longlive_core.config import StreamConfig
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.train.self_forcing import nothing
+from longlive_core.train.distillation.self_forcing import nothing
 
 from .conftest import SIZE, student_shot, texts, tiny
 

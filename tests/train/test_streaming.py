@@ -9,8 +9,8 @@ from longlive_core.config import StreamConfig
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.train.first_latent import HISTORY
-from longlive_core.train.streaming import Lengths, LongFilm
+from longlive_core.train.distillation.first_latent import HISTORY
+from longlive_core.train.distillation.streaming_long_tuning import Lengths, LongFilm
 
 from .conftest import SIZE, student_shot, texts, tiny
 

@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checkpoints.files import write_safetensors
-from ..film.beginnings import empty_frames
-from .prompt_files import Epochs, first_place
+from ...checkpoints.files import write_safetensors
+from ...film.beginnings import empty_frames
+from .shuffling import Epochs, first_place
 
 LATENTS, PROMPTS = "latents", "prompts"
 FLOATS = ("BF16", "F16", "F32")

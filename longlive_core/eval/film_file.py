@@ -26,7 +26,7 @@ _MOST_FRAMES_OFF = 2.5  # what rounded time stamps and a dropped frame may come 
 
 
 @dataclass(frozen=True)
-class Segment:
+class FilmSegment:
     """What a film shows from a frame on.
 
     Attributes:
@@ -58,7 +58,7 @@ class Film:
     path: str
     fps: float
     size: tuple[int, int]
-    segments: tuple[Segment, ...]
+    segments: tuple[FilmSegment, ...]
     given: int = 0
     claimed: int = 0
 
@@ -118,17 +118,17 @@ def _look_at(path: str) -> tuple[float, tuple[int, int], int]:
         return float(footage.rate), footage.size, footage.claimed
 
 
-def _from_tags(run: FilmRecord, frames: int) -> tuple[Segment, ...]:
+def _from_tags(run: FilmRecord, frames: int) -> tuple[FilmSegment, ...]:
     """Those segments that begin before the end: a film that was stopped has tags of the whole."""
     size = 4 * run.stream.chunk  # pixel frames of a chunk
     segments = [
-        Segment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))
+        FilmSegment(run.start_frame(part["chunk"]), part["text"], part["transition"], size * part.get("blend", 0))
         for part in run.segments
     ]
     return tuple(part for part in segments if not frames or part.start < frames)
 
 
-def _from_timeline(path: str, text: str, fps: float, frames: int, chunk: int) -> tuple[Segment, ...]:
+def _from_timeline(path: str, text: str, fps: float, frames: int, chunk: int) -> tuple[FilmSegment, ...]:
     if not frames:
         raise ValueError(f"'{path}' does not say how many frames it has, which a timeline needs; copy it to an MP4")
     plan = parse(text).plan(frames / fps, fps=fps, chunk=chunk)
@@ -140,7 +140,7 @@ def _from_timeline(path: str, text: str, fps: float, frames: int, chunk: int) ->
                 "timeline?"
             )
     size = 4 * chunk
-    return tuple(Segment(part.start_frame, part.text, part.transition, size * part.blend) for part in plan.segments)
+    return tuple(FilmSegment(part.start_frame, part.text, part.transition, size * part.blend) for part in plan.segments)
 
 
 def check_starts(starts: list[int]) -> None:

@@ -17,17 +17,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config import TRAIN_TIMESTEPS
-from .addressed import normal, uniform
-from .causal_start import Consistency, ForcedClips, autoregressive_loss
-from .clip_files import ClipStream
-from .config import Config
-from .flow import timesteps_of
-from .optimiser import MasterAdam, local
-from .parallel import Ranks
-from .prompt_files import PromptPair
-from .stage import Encode, Trainee, finite, optimiser_of
-from .trainable import TrainableWan
+from ...config import TRAIN_TIMESTEPS
+from ..addressed_random import normal, uniform
+from ..config import Config
+from ..data.clip_files import ClipStream
+from ..data.prompt_files import PromptPair
+from ..flow_matching import timesteps_of
+from ..optimiser import MasterAdam, local
+from ..parallel import Ranks
+from ..stage import Encode, Trainee, finite, optimiser_of
+from ..trainable import TrainableWan
+from .losses import Consistency, ForcedClips, autoregressive_loss
 
 
 class CausalStage:
@@ -50,17 +50,17 @@ class CausalStage:
         target: TrainableWan,
         encode: Encode,
         clips: ClipStream,
-        who: Ranks,
+        ranks: Ranks,
     ):
         clips.clips.check(config.latent_size, config.stream.chunk, student.config.in_dim)
-        self.config, self.settings, self.who = config, config.causal, who
+        self.config, self.settings, self.ranks = config, config.causal, ranks
         self.encode, self.clips = encode, clips
         self.student = Trainee(student, optimiser_of("student", student, config.student_optimiser))
         self.teacher, self.target = teacher, target
         for model in (teacher, target):
             model.module.requires_grad_(False)
         self.unconditional = encode([config.negative_prompt] * config.batch)
-        self.items = who.items(config.batch)
+        self.items = ranks.items(config.batch)
         self.second_half = False
 
     def step(self, step: int) -> dict[str, float]:
@@ -100,18 +100,18 @@ class CausalStage:
         return told
 
     def _learn(self, loss: Tensor, step: int, count: int, name: str) -> dict[str, float]:
-        value = finite(self.who, float(loss.detach()), step, f"{name} loss", "the clips")
+        value = finite(self.ranks, float(loss.detach()), step, f"{name} loss", "the clips")
         loss.backward()
         norm = self.student.move(self.config.student_optimiser, count)
-        finite(self.who, norm, step, f"{name} loss's gradient", "the clips")
+        finite(self.ranks, norm, step, f"{name} loss's gradient", "the clips")
         return {f"{name}/loss": value, f"{name}/gradient_norm": norm}
 
     def _draw(self, step: int) -> tuple[ForcedClips, Sequence[str], Tensor]:
         """Clips, their prompts, and noise [B, C, T, h, w]."""
-        who = self.who
-        drawn = self.clips.draw(step, self.config.batch, who.rank, who.count)
+        ranks = self.ranks
+        drawn = self.clips.draw(step, self.config.batch, ranks.rank, ranks.count)
         noise = normal(drawn.latents.shape[1:], self.items, self.config.seed, "causal", "noise", step)
-        return ForcedClips(drawn.latents.to(who.device), self.config.stream), drawn.prompts, noise.to(who.device)
+        return ForcedClips(drawn.latents.to(ranks.device), self.config.stream), drawn.prompts, noise.to(ranks.device)
 
     @staticmethod
     def _chunks(forced: ForcedClips) -> int:

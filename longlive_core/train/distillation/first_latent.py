@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..vae import StreamingDecoder, WanVAE, encode
+from ...vae import StreamingDecoder, WanVAE, encode
 
 AsImage = Callable[[Tensor], Tensor]
 """Latent frames of a film [B, C, up to 1 + HISTORY, h, w] -> the latent [B, C, 1, h, w] of the last one's last picture

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.cache import Snapshot
-from ..engine.noise import Noise
-from ..engine.shot import Shot
-from ..model import PromptKeys
+from ...engine.cache import Snapshot
+from ...engine.noise import Noise
+from ...engine.shot import Shot
+from ...model import PromptKeys
 
 
 @dataclass(frozen=True)
-class Rolled:
+class RolledClip:
     """A clip that the student filmed, and what its gradient needs.
 
     Attributes:
@@ -64,7 +64,7 @@ class StudentShot(Shot):
         self.chunks = state.chunks
 
     @torch.no_grad()
-    def roll(self, context: Tensor, chunks: int, noise: Noise, exit_step: int) -> Rolled:
+    def roll(self, context: Tensor, chunks: int, noise: Noise, exit_step: int) -> RolledClip:
         """Film the next chunks under this prompt, which the shot has taken over before (`switch`)."""
         before, inputs, made = self.state(), [], []
         self.prompt = self.model.prompt_keys(context)  # as the weights are now
@@ -75,9 +75,9 @@ class StudentShot(Shot):
             inputs.append(noisy)
             made.append(clean)
             self.feed(clean)
-        return Rolled(torch.cat(made, dim=2), context, tuple(inputs), exit_step, before)
+        return RolledClip(torch.cat(made, dim=2), context, tuple(inputs), exit_step, before)
 
-    def backward(self, clip: Rolled, gradient: Tensor) -> None:
+    def backward(self, clip: RolledClip, gradient: Tensor) -> None:
         """Add a clip's part to the weights' gradients, given the loss's gradient with respect to its latents.
 
         The shot stands after the clip, before and afterwards.
@@ -89,7 +89,7 @@ class StudentShot(Shot):
             with torch.no_grad():
                 self.feed(latents)
 
-    def _backward_chunk(self, clip: Rolled, noisy: Tensor, wanted: Tensor) -> None:
+    def _backward_chunk(self, clip: RolledClip, noisy: Tensor, wanted: Tensor) -> None:
         constant: PromptKeys = self.prompt
         span = self.cache.next_chunk()
         with torch.enable_grad():

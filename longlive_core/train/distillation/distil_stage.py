@@ -14,22 +14,22 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .addressed import address, choice, normal, uniform
-from .config import Config
-from .dmd import Prompts, Scores, loss_gradient
+from ..addressed_random import address, choice, normal, uniform
+from ..config import Config
+from ..data.prompt_files import PromptPair
+from ..flow_matching import timesteps_of
+from ..parallel import Ranks
+from ..stage import Encode, Trainee, finite
+from ..trainable import TrainableWan
+from .dmd import ScorePrompts, Scores, loss_gradient
 from .first_latent import AsImage
-from .flow import timesteps_of
-from .parallel import Ranks
-from .prompt_files import PromptPair
 from .self_forcing import StudentShot
-from .stage import Encode, Trainee, finite
-from .streaming import LongFilm, Window
-from .trainable import TrainableWan
+from .streaming_long_tuning import LongFilm, ScoredClip
 
 log = logging.getLogger(__name__)
 
 
-class Distiller:
+class DistilStage:
     """The state of a distillation between two steps, and the step.
 
     Args:
@@ -48,10 +48,10 @@ class Distiller:
         teacher: TrainableWan,
         encode: Encode,
         draw: Callable,
-        who: Ranks,
+        ranks: Ranks,
         as_image: AsImage | None = None,
     ):
-        self.config, self.student, self.critic, self.who, self.as_image = config, student, critic, who, as_image
+        self.config, self.student, self.critic, self.ranks, self.as_image = config, student, critic, ranks, as_image
         if len(seen := config.student_clips) < config.lengths.clips:
             log.warning(
                 "the student learns only from the clips %s of each film's %d, since one of %d in a row is its: "
@@ -63,7 +63,7 @@ class Distiller:
         self.scores = Scores(teacher, critic.model, config.guidance)
         self.encode, self.draw = encode, draw
         self.unconditional = encode([config.negative_prompt] * config.batch)
-        self.items = who.items(config.batch)
+        self.items = ranks.items(config.batch)
         self.shot = StudentShot(
             student.model, config.stream, config.latent_size, config.batch, capacity=config.lengths.frames
         )
@@ -91,7 +91,7 @@ class Distiller:
         return {
             "student/dmd": loss,
             "student/gradient_norm": norm,
-            "student/direction": self.who.mean(float(direction.abs().mean())),
+            "student/direction": self.ranks.mean(float(direction.abs().mean())),
         }
 
     def _critic_step(self, step: int) -> dict[str, float]:
@@ -104,16 +104,16 @@ class Distiller:
         self._finite(norm, step, "critic's gradient", "the student's films")
         return {"critic/loss": value, "critic/gradient_norm": norm}
 
-    def _next_clip(self, step: int, purpose: str) -> tuple[Window, Prompts]:
+    def _next_clip(self, step: int, purpose: str) -> tuple[ScoredClip, ScorePrompts]:
         if self.film is None or self.film.finished:
             self._begin_film()
         passes = len(self.config.stream.denoising_steps)
         window = self.film.next_clip(choice(passes, self.config.seed, "exit step", step, purpose))
-        return window, Prompts(window.context, self.unconditional)
+        return window, ScorePrompts(window.context, self.unconditional)
 
     def _begin_film(self) -> None:
         config, number = self.config, self.begun
-        pairs = self.draw(number, config.batch, self.who.rank, self.who.count)
+        pairs = self.draw(number, config.batch, self.ranks.rank, self.ranks.count)
         switching = config.needs_follow_ups
         seeds = [address(config.seed, "film", number, item) for item in self.items]
         switch = 1 + choice(config.lengths.clips - 1, config.seed, "switch", number) if switching else None
@@ -122,14 +122,14 @@ class Distiller:
         self.film = LongFilm(self.shot, first, then, switch, seeds, config.lengths, self.as_image)
         self.begun += 1
 
-    def _scores_draw(self, step: int, purpose: str, window: Window) -> tuple[Tensor, Tensor]:
+    def _scores_draw(self, step: int, purpose: str, window: ScoredClip) -> tuple[Tensor, Tensor]:
         seed, device = self.config.seed, window.latents.device
         even = uniform(self.items, seed, purpose, "timestep", step)
         noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
         return timesteps_of(even, self.config.score_shift).to(device), noise.to(device)
 
     def _finite(self, value: float, step: int, what: str, look_at: str) -> float:
-        return finite(self.who, value, step, what, look_at)
+        return finite(self.ranks, value, step, what, look_at)
 
     def sample_prompts(self) -> PromptPair:
         """The first prompts of the data."""

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import TRAIN_TIMESTEPS, StreamConfig
-from ..engine.schedule import warp
-from ..model import CausalWan, PromptKeys, Rotary
-from .teacher_forcing import LAST_SLOT, ForcingAttention, Plan
+from ...config import TRAIN_TIMESTEPS, StreamConfig
+from ...engine.schedule import warp
+from ...model import CausalWan, PromptKeys, Rotary
+from .teacher_forcing import LAST_SLOT, ForcingAttention, ForcingLayout
 
 
 def levels(steps: int, shift: float) -> tuple[float, ...]:
@@ -72,8 +72,8 @@ class ForcedClips:
     stream: StreamConfig
 
     @property
-    def plan(self) -> Plan:
-        return Plan(self.clean.shape[2] // self.stream.chunk, 1)
+    def layout(self) -> ForcingLayout:
+        return ForcingLayout(self.clean.shape[2] // self.stream.chunk, 1)
 
     def spread(self, per_chunk: Tensor) -> Tensor:
         """[B, N] -> [B, 1, T, 1, 1], on the clips' device."""
@@ -85,7 +85,7 @@ class ForcedClips:
         context = self.clean[:, :, :-chunk]
         grid = (noisy.shape[-2] // ph, noisy.shape[-1] // pw)
         rotary = Rotary(model.config.head_dim, grid, model.device)
-        attend = ForcingAttention(self.plan, rotary, chunk, model.dtype, self.stream.positions)
+        attend = ForcingAttention(self.layout, rotary, chunk, model.dtype, self.stream.positions)
         times = torch.cat([torch.zeros(len(noisy), context.shape[2]), timesteps.repeat_interleave(chunk, 1)], dim=1)
         both = model.velocity(torch.cat([context, noisy], dim=2), times, prompt, attend)
         return both[:, :, context.shape[2] :]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..model import CausalWan
-from .bidirectional import clean_clip
-from .flow import flow_loss, noised
+from ...model import CausalWan
+from ..bidirectional import clean_clip
+from ..flow_matching import flow_loss, noised
 
 
 def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class ScorePrompts:
     """Text embeddings that a clip is judged under, [B, text tokens, text_dim] each."""
 
     conditional: Tensor
@@ -53,7 +53,7 @@ class Scores:
     guidance: float = 3.0
 
     @torch.no_grad()
-    def direction(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor) -> Tensor:
+    def direction(self, clean: Tensor, prompts: ScorePrompts, timesteps: Tensor, noise: Tensor) -> Tensor:
         """The DMD direction of clips [B, C, T, h, w] at timesteps [B] with this noise."""
         noisy = noised(clean, noise, timesteps)
         fake = clean_clip(self.fake, noisy, timesteps, self.fake.prompt_keys(prompts.conditional))
@@ -62,7 +62,9 @@ class Scores:
         real = clean_clip(self.real, noisy, timesteps, keys, without, self.guidance)
         return dmd_direction(clean, real, fake)
 
-    def critic_loss(self, clean: Tensor, prompts: Prompts, timesteps: Tensor, noise: Tensor, new_frames: int) -> Tensor:
+    def critic_loss(
+        self, clean: Tensor, prompts: ScorePrompts, timesteps: Tensor, noise: Tensor, new_frames: int
+    ) -> Tensor:
         """The flow-matching loss of the critic on the newest frames of the student's clips."""
         return flow_loss(self.fake, clean, noise, timesteps, self.fake.prompt_keys(prompts.conditional), new_frames)
 

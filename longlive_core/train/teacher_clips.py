@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .addressed import normal
+from .addressed_random import normal
 from .bidirectional import sample
 from .config import Config
 from .models import encoder, load_model
@@ -38,11 +38,11 @@ class ClipSampler:
     guidance: float
 
     @classmethod
-    def load(cls, config: Config, draw: Callable, steps: int, guidance: float, who: Ranks) -> ClipSampler:
+    def load(cls, config: Config, draw: Callable, steps: int, guidance: float, ranks: Ranks) -> ClipSampler:
         """With the configuration's teacher (without one, with what its student starts from), whole on this rank."""
         role = "student" if config.models.teacher is None else "teacher"
-        encode = encoder(config, who)
-        model = load_model(role, getattr(config.models, role), config, who)
+        encode = encoder(config, ranks)
+        model = load_model(role, getattr(config.models, role), config, ranks)
         return cls(config, model, encode, draw, steps, guidance)
 
     def clips(self, numbers: Sequence[int], made: Callable[[int], object]) -> tuple[Tensor, list[str]]:

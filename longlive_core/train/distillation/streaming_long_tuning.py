@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.cache import Snapshot
-from ..engine.noise import AddressedNoise
+from ...engine.cache import Snapshot
+from ...engine.noise import AddressedNoise
 from .first_latent import HISTORY, AsImage
-from .self_forcing import Rolled, ShotState, StudentShot, nothing
+from .self_forcing import RolledClip, ShotState, StudentShot, nothing
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoredClip:
     """What the scores see of a film: a clip.
 
     Attributes:
@@ -73,7 +73,7 @@ class Window:
         context: text embeddings that it is judged under.
     """
 
-    rolled: Rolled
+    rolled: RolledClip
     latents: Tensor
     context: Tensor
 
@@ -123,7 +123,7 @@ class LongFilm:
         return self.first if self.switch is None or self.clips < self.switch else self.then
 
     @torch.no_grad()
-    def next_clip(self, exit_step: int) -> Window:
+    def next_clip(self, exit_step: int) -> ScoredClip:
         """Film the next clip; see `self_forcing.StudentShot.roll` for `exit_step`."""
         if self.finished:
             raise RuntimeError(f"the film has all its {self.lengths.clips} clips; begin another one")
@@ -137,7 +137,7 @@ class LongFilm:
         known = rolled.latents if self.tail is None else torch.cat([self.tail, rolled.latents], dim=2)
         self.tail = known[:, :, -(self.lengths.clip - self.lengths.new + HISTORY) :].clone()
         self.clips += 1
-        return Window(rolled, self._seen(known), context)
+        return ScoredClip(rolled, self._seen(known), context)
 
     def _seen(self, known: Tensor) -> Tensor:
         """The newest clip as the scores see it."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import Positions
-from ..model.attention import default_attention
-from ..model.rotary import Rotary
+from ...config import Positions
+from ...model.attention import default_attention
+from ...model.rotary import Rotary
 
 EARLIEST_SWITCH = 2  # chunk of a clip
 LAST_SLOT = 3  # a window of 12 latent frames holds four chunks
@@ -34,7 +34,7 @@ def visible_chunks(chunk: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Run:
+class ChunkAttention:
     """One attention: which runs of tokens ask, and which are seen at which slots."""
 
     queries: tuple[int, ...]  # places in the sequence, counted in chunks
@@ -44,7 +44,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ForcingLayout:
     """How a clip of `chunks` chunks is laid out as one sequence: clean chunks first, then each noisy copy.
 
     Attributes:
@@ -94,54 +94,56 @@ class Plan:
             return [True] * self.length
         return [self.held and place == 0 for place in range(self.length)]
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[ChunkAttention]:
         """Every attention of a layer."""
-        runs = self._recache_runs()
+        runs = self._recache_attentions()
         for chunk in range(self.switch, self.chunks):
             seen = visible_chunks(chunk)
             slots, own = tuple(range(len(seen))), len(seen)
             places = [chunk] if chunk in self.clean else []
             places += [self.noisy_place(copy, chunk) for copy in range(self.copies) if chunk in self.noisy]
-            runs += [Run((place,), (own,), (*seen, place), (*slots, own)) for place in places]
+            runs += [ChunkAttention((place,), (own,), (*seen, place), (*slots, own)) for place in places]
         return runs
 
-    def _recache_runs(self) -> list[Run]:
+    def _recache_attentions(self) -> list[ChunkAttention]:
         if not self.switch:
             return []
         before = tuple(range(self.switch))
         if not self.held:
-            return [Run(before, before, before, before)]
-        return [Run((0,), (0,), (0,), (0,)), Run(before[1:], before[1:], before, before)]
+            return [ChunkAttention(before, before, before, before)]
+        return [ChunkAttention((0,), (0,), (0,), (0,)), ChunkAttention(before[1:], before[1:], before, before)]
 
 
 class ForcingAttention:
-    """The `attend` callback of `CausalWan.velocity` for a `Plan`."""
+    """The `attend` callback of `CausalWan.velocity` for a `ForcingLayout`."""
 
-    def __init__(self, plan: Plan, rotary: Rotary, chunk: int, dtype: torch.dtype, positions: Positions = "relative"):
-        self.plan, self.runs = plan, plan.runs()
-        if positions == "absolute" and (plan.held or plan.first):
+    def __init__(
+        self, layout: ForcingLayout, rotary: Rotary, chunk: int, dtype: torch.dtype, positions: Positions = "relative"
+    ):
+        self.layout, self.attentions = layout, layout.attentions()
+        if positions == "absolute" and (layout.held or layout.first):
             raise ValueError("a clip with a gap after its first chunk has no absolute positions; take relative ones")
         if positions == "absolute":  # a slot is then the chunk's own number
-            self.runs = [self._absolute(run) for run in self.runs]
-        slots = LAST_SLOT + 1 if positions == "relative" else plan.chunks
+            self.attentions = [self._absolute(run) for run in self.attentions]
+        slots = LAST_SLOT + 1 if positions == "relative" else layout.chunks
         tables = [rotary.table(range(slot * chunk, (slot + 1) * chunk)) for slot in range(slots)]
         # Interleaved cosines and signed sines [L, 1, D], so that rotating is two products and a swap of neighbours.
         self.cos = [cos.repeat_interleave(2, dim=-1).to(dtype) for cos, _ in tables]
         self.sin = [torch.stack((-sin, sin), dim=-1).flatten(-2).to(dtype) for _, sin in tables]
 
-    def _absolute(self, run: Run) -> Run:
-        queries, keys = (tuple(map(self.plan.chunk_at, places)) for places in (run.queries, run.keys))
-        return Run(run.queries, queries, run.keys, keys)
+    def _absolute(self, run: ChunkAttention) -> ChunkAttention:
+        queries, keys = (tuple(map(self.layout.chunk_at, places)) for places in (run.queries, run.keys))
+        return ChunkAttention(run.queries, queries, run.keys, keys)
 
     def _rotate(self, x: Tensor, slot: int) -> Tensor:
         swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
         return x * self.cos[slot] + swapped * self.sin[slot]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        qs, ks, vs = (t.chunk(self.plan.length, dim=1) for t in (q, k, v))
+        qs, ks, vs = (t.chunk(self.layout.length, dim=1) for t in (q, k, v))
         rotated: dict[tuple[int, int], Tensor] = {}
-        out: list[Tensor | None] = [None] * self.plan.length
-        for run in self.runs:
+        out: list[Tensor | None] = [None] * self.layout.length
+        for run in self.attentions:
             for pair in zip(run.keys, run.key_slots, strict=True):
                 if pair not in rotated:
                     rotated[pair] = self._rotate(ks[pair[0]], pair[1])
