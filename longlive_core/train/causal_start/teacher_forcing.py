@@ -94,7 +94,7 @@ class ForcingLayout:
             return [True] * self.length
         return [self.held and place == 0 for place in range(self.length)]
 
-    def runs(self) -> list[ChunkAttention]:
+    def attentions(self) -> list[ChunkAttention]:
         """Every attention of a layer."""
         runs = self._recache_attentions()
         for chunk in range(self.switch, self.chunks):
