@@ -37,7 +37,7 @@ def timeline_fault(graph: Graph, node: str) -> str | None:
         return None
     samplers = graph.takers(node, SAMPLER, "timeline")
     try:
-        script = parse(values["text"], goes_on=True)
+        script = parse(values["text"], continues=True)
         if UNKNOWN not in values.values():
             _check_plans(graph, script, values, samplers)
     except ValueError as error:
@@ -116,7 +116,9 @@ def _check_length(graph: Graph, node: str, stream: StreamConfig, endless_only: b
     if endless_only or UNKNOWN in values.values():
         return
     try:
-        plan = parse(values["text"], goes_on=True).plan(seconds_asked(values["duration"]), values["fps"], stream.chunk)
+        plan = parse(values["text"], continues=True).plan(
+            seconds_asked(values["duration"]), values["fps"], stream.chunk
+        )
     except ValueError:
         return
     stream.check_length(plan.longest_shot)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..longlive_core.words.visible import shown
+from ..longlive_core.words.visible import make_visible
 
 UNKNOWN = object()  # a value that only running tells
 
@@ -41,7 +41,7 @@ class Graph:
     def title(self, node: str) -> str:
         """As the user sees the node, with its id."""
         title = (self._entry(node).get("_meta") or {}).get("title") or self.kind(node)
-        return f"{shown(str(title))} (node {shown(node)})"
+        return f"{make_visible(str(title))} (node {make_visible(node)})"
 
     def link(self, node: str, name: str) -> tuple[str, int] | None:
         """(node, output) that an input is linked to."""

@@ -66,7 +66,7 @@ class LongLivePromptTimeline(io.ComfyNode):
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_missing(CLIP=clip)
         given = bounds.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
-        script, fps = parse(given["text"], goes_on=True), given["fps"]  # a take may lie before it; the sampler knows
+        script, fps = parse(given["text"], continues=True), given["fps"]  # a take may lie before it; the sampler knows
         seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
         contexts = {prompt: compat_text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
@@ -79,7 +79,7 @@ def _text_fault(text: Any) -> str | None:
     """None also where it is linked, and known when it runs; what is no text is refused by others."""
     try:
         if isinstance(text, str):
-            parse(text, goes_on=True)
+            parse(text, continues=True)
     except ValueError as error:
         return str(error)
     return None

@@ -239,7 +239,7 @@ def test_sizes(text, size):
 )
 def test_sizes_that_are_none(text):
     """Forbids a limit that nobody meant."""
-    with pytest.raises(argparse.ArgumentTypeError, match="is no size; write it like 20GB"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size; write it like 20GB"):
         parse_size(text)
 
 
@@ -247,7 +247,7 @@ def test_sizes_that_are_none(text):
     ("arguments", "words"),
     [
         (["render", "0s a"], "Give -o FILM.mp4 (only --dry-run goes without)"),
-        (["render", "0s a", "--takes-limit", "lots"], "'lots' is no size; write it like 20GB, 500MB, or in bytes"),
+        (["render", "0s a", "--takes-limit", "lots"], "'lots' is not a size; write it like 20GB, 500MB, or in bytes"),
         (
             ["render", "0s a", "-o", "film.mp4", "--takes-limit", "1GB"],
             "--takes-limit is for the folder of --takes FOLDER",

@@ -17,7 +17,7 @@ from longlive_core.run.render import estimate_render, plan_stored, render_stored
 from longlive_core.run.speed import SpeedBook, speed_key
 from longlive_core.takes import Origin, TakeStore, Vae, plan_take
 from longlive_core.timeline import parse
-from longlive_core.words.quantities import duration
+from longlive_core.words.quantities import duration_text
 
 SIZE = (48, 32)
 NEED = Need(weights=1000, cache=200, vae=30, passes=4, decoding=3, frames=12, advice="width and height")
@@ -175,7 +175,7 @@ def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(tmp_path):
 )
 def test_durations_for_people(seconds, words):
     """Forbids '12000.0 s'."""
-    assert duration(seconds) == words
+    assert duration_text(seconds) == words
 
 
 def latents_in(store):

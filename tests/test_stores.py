@@ -52,7 +52,7 @@ def same_film(store: TakeStore, take: str):
         latents = torch.randn(1, 16, 6, *LATENT_SIZE, generator=torch.Generator().manual_seed(5))
         given = give_latents(store, latents, origin, chunks)
     elif take == EXTENDED:
-        plan, given = extended(store, WHOLE, 2, parse(text, goes_on=True).plan(None, chunks=1), SIZE)
+        plan, given = extended(store, WHOLE, 2, parse(text, continues=True).plan(None, chunks=1), SIZE)
         text = plan_text(plan)
     return plan_take(store, text, plan, origin, Encoding(*SIZE, fps, crf=45), VAE, given)
 
@@ -101,7 +101,7 @@ def test_every_take_is_resumed(old, take):
 def test_every_take_is_extended(old, take):
     """Forbids a film that cannot go on after a take of an earlier version, or makes its beginning again."""
     rendered = TAKES[take][2]
-    plan, given = extended(old.store, take, None, parse("0c c", goes_on=True).plan(None, chunks=1), SIZE)
+    plan, given = extended(old.store, take, None, parse("0c c", continues=True).plan(None, chunks=1), SIZE)
     origin = same_film(old.store, take).origin
     film = open_take(old.store, plan_text(plan), plan, origin, Encoding(*SIZE, crf=45), VAE, given)
     assert film.reused == rendered

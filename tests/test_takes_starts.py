@@ -22,7 +22,7 @@ def begin(studio, latents, text="0c a\n3c b", chunks=6):
 
 def go_on(studio, take, text, chunks, at=None, **settings):
     """Open the film that goes on after `take` for `chunks` more chunks."""
-    new = parse(text, goes_on=True).plan(None, chunks=chunks)
+    new = parse(text, continues=True).plan(None, chunks=chunks)
     origin = studio.open(**settings).origin
     plan, given = extended(studio.store, take.id, at, new, origin.size)
     return open_take(studio.store, plan_text(plan), plan, origin, take.encoding, VAE, given)

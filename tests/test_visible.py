@@ -11,7 +11,7 @@ from longlive_core.run.reports import progress_line, timeline_report
 from longlive_core.takes import Live, TakeStore, find_place
 from longlive_core.takes.labels import branch_report, take_choices, take_label, take_report
 from longlive_core.timeline import TimelineError, parse, plan_text
-from longlive_core.words.visible import shown
+from longlive_core.words.visible import make_visible
 from longlive_core.words.wording import shorten, shorten_middle
 
 from .made_takes import manifest, place
@@ -46,7 +46,7 @@ PROMPTS = {
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_every_script_stays_as_it_is(prompt):
     """Forbids taking apart what letters and emoji are made of."""
-    assert shown(prompt) == prompt
+    assert make_visible(prompt) == prompt
     assert shorten(prompt, 99) == " ".join(prompt.split())
     (segment,) = parse(f"0s {prompt}").segments
     assert segment.text == prompt
@@ -55,14 +55,14 @@ def test_every_script_stays_as_it_is(prompt):
 @pytest.mark.parametrize("char", ACTING, ids=lambda char: f"U+{ord(char):04X}")
 def test_what_acts_is_shown_by_its_number(char):
     """Forbids a title that is rewritten, a line that is wiped, and a text that is turned around."""
-    assert shown(f"a{char}b") == f"a<U+{ord(char):04X}>b" == shown(f"a{char}b", lines=True)
-    assert shown(f"\u05d0{char}\u05d1") == f"\u05d0<U+{ord(char):04X}>\u05d1"
+    assert make_visible(f"a{char}b") == f"a<U+{ord(char):04X}>b" == make_visible(f"a{char}b", lines=True)
+    assert make_visible(f"\u05d0{char}\u05d1") == f"\u05d0<U+{ord(char):04X}>\u05d1"
 
 
 def test_line_breaks_stay_where_they_are_wanted():
     """Forbids a timeline in one line, and a prompt in two."""
-    assert shown("a\n\tb\r\nc\rd", lines=True) == "a\n\tb\nc<U+000D>d"
-    assert shown("a\n\tb") == "a<U+000A><U+0009>b"
+    assert make_visible("a\n\tb\r\nc\rd", lines=True) == "a\n\tb\nc<U+000D>d"
+    assert make_visible("a\n\tb") == "a<U+000A><U+0009>b"
     assert shorten("a\n\tb \x1b[31m", 40) == "a b <U+001B>[31m"
 
 
@@ -82,14 +82,14 @@ def test_line_breaks_stay_where_they_are_wanted():
 )
 def test_joiners_without_letters_are_seen(text, seen):
     """Forbids words that differ in nothing one can see, and messages hidden behind a letter."""
-    assert shown(text) == seen
+    assert make_visible(text) == seen
 
 
 def test_whatever_is_shown_can_be_written_anywhere():
     """Forbids one character of all of them that was forgotten: shown, none is a control or turns the text."""
     letters = ("Lo", "Cn", "Co")  # of scripts, unassigned, private
     for code in (code for code in range(0x110000) if unicodedata.category(chr(code)) not in letters):
-        text = shown(f"a{chr(code)}")
+        text = make_visible(f"a{chr(code)}")
         bad = [
             char
             for char in text[1:]
@@ -104,7 +104,7 @@ SEEN = "red<U+001B>]0;title<U+0007> <U+202E>daer<U+202C> ba<U+200B>ll <U+009B>31
 
 
 def is_plain(text: str) -> bool:
-    return text == shown(text, lines=True)
+    return text == make_visible(text, lines=True)
 
 
 def test_reports_of_a_timeline():

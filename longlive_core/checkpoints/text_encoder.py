@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import TEXT_LENGTH
-from ..words.visible import shown
+from ..words.visible import make_visible
 from . import CheckpointError, check_fit, read_file
 from .built_in import TEXT_ENCODER_FILE, TOKENIZER_FILE, weights_folder
 from .containers import choose
@@ -187,8 +187,8 @@ def told_cut(text: str, count: Callable[[str], int], limit: int) -> str | None:
     rest = text[start : start + _LONG_WORD]
     dots = "..." if start + len(rest) < len(text) else ""
     return (
-        f"the prompt '{shown(text[:_LONG_WORD])}...' has {tokens} tokens, of which the text encoder takes {limit}: "
-        f"it is cut before {place}, '{shown(rest)}{dots}'; make it shorter, or split it"
+        f"the prompt '{make_visible(text[:_LONG_WORD])}...' has {tokens} tokens, of which the text encoder takes "
+        f"{limit}: it is cut before {place}, '{make_visible(rest)}{dots}'; make it shorter, or split it"
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..sizes import AUTO, CHOICES, film_size
 from ..timeline import plan_text
-from ..words.visible import shown
+from ..words.visible import make_visible
 from ..words.wording import count
 from .beginning import add_beginning, read_beginning
 from .estimate import add_estimate, check_arguments, dry_run
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(message: str) -> int:
-    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {make_visible(' '.join(message.split()))}", file=sys.stderr)
     return USER_ERROR
 
 
@@ -191,7 +191,7 @@ def _render(options: argparse.Namespace) -> None:
     from ..film.video import check_writable
 
     check_arguments(options)
-    source = read_source(options.timeline, goes_on=options.extend is not None)
+    source = read_source(options.timeline, continues=options.extend is not None)
     source.plan(options.duration, options.chunk)  # mistakes answer before the model is loaded
     options.seed = source.seed if options.seed is None else options.seed
     _check_outputs(options, check_writable)
@@ -248,7 +248,10 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     model = Path(options.model).name
     source.note_model(model)
     pipeline = Pipeline.load(**_file_options(options))
-    print("\n".join([plan.describe(), *(f"hint: {shown(cut)}" for cut in pipeline.text.cuts(plan.texts))]), flush=True)
+    print(
+        "\n".join([plan.describe(), *(f"hint: {make_visible(cut)}" for cut in pipeline.text.cuts(plan.texts))]),
+        flush=True,
+    )
     if options.dry_run:
         dry_run(pipeline, plan, options, store, text, stream, (width, height), beginning.given)
         return

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..takes.labels import take_length
-from ..words.visible import shown
+from ..words.visible import make_visible
 from ..words.wording import count, shorten
 from .verify import add_verify, verify_store
 
@@ -56,7 +56,7 @@ def _list(options: argparse.Namespace) -> None:
     there = store.stored_keys()
     for take in store.takes():
         if isinstance(take, TakeError):
-            print(f"{take.take}  {shown(str(take))}")
+            print(f"{take.take}  {make_visible(str(take))}")
             continue
         width, height = take.origin["size"]
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
@@ -75,9 +75,9 @@ def _show(options: argparse.Namespace) -> None:
     print(f"take {take.id}: {done} of {count(len(take.keys), 'chunk')} rendered{complete}")
     print(f"film: {store.take_folder(take.id) / 'film.mp4'}")
     for name, value in take.origin.items():
-        print(f"{name}: {shown(str(value))}")
+        print(f"{name}: {make_visible(str(value))}")
     print(f"encoding: {take.encoding}")
-    print(f"timeline:\n{shown(take.timeline, lines=True)}")
+    print(f"timeline:\n{make_visible(take.timeline, lines=True)}")
 
 
 def _remove(options: argparse.Namespace) -> None:

@@ -58,8 +58,8 @@ class Source:
             )
 
 
-def read_source(argument: str, goes_on: bool = False) -> Source:
-    """What `render` is to render; goes_on: after a take. ValueError where the argument, or what it names, is none."""
+def read_source(argument: str, continues: bool = False) -> Source:
+    """What `render` is to render; continues: after a take. ValueError where the argument, or what it names, is none."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
         from ..film.record import read_film
 
@@ -72,7 +72,7 @@ def read_source(argument: str, goes_on: bool = False) -> Source:
             )
         return Source(film.timeline, parse(film.timeline), film)
     text = read_timeline(argument)
-    return Source(text, parse(text, goes_on))
+    return Source(text, parse(text, continues))
 
 
 def read_timeline(argument: str) -> str:

@@ -11,7 +11,7 @@ import av
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import held, planted
-from ..words.visible import shown
+from ..words.visible import make_visible
 from .video import part_path
 
 _CELL_WIDTH = 320
@@ -90,7 +90,7 @@ def _caption_at(seconds: float, captions: Sequence[tuple[float, str]]) -> str:
 def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """Break a caption into lines of the cell's width; what does not fit ends in dots."""
     lines, line = [], ""
-    for word in shown(" ".join(text.split())).split():
+    for word in make_visible(" ".join(text.split())).split():
         joined = f"{line} {word}".strip()
         if font.getlength(joined) <= _CELL_WIDTH:
             line = joined

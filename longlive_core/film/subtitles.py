@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import av
 
-from ..words.visible import shown
+from ..words.visible import make_visible
 from .boxes import inside
 
 _TEXT_BYTES, _TITLE_BYTES = 65535, 255  # what a sample's length and a chapter's (an MP4 lists them twice) can say
@@ -123,7 +123,7 @@ def hide_captions(file: BinaryIO) -> None:
 
 def _shortened(text: str, limit: int) -> bytes:
     """A text as `shown`, in UTF-8 of at most `limit` bytes; a longer one ends in an ellipsis after a whole letter."""
-    data = shown(text, lines=True).encode()
+    data = make_visible(text, lines=True).encode()
     if len(data) <= limit:
         return data
     return (data[: limit - 3].decode(errors="ignore") + "\u2026").encode()

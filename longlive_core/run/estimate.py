@@ -18,7 +18,7 @@ from ..config import StreamConfig
 from ..model import CausalWan
 from ..takes.room import in_the_way, removed_line
 from ..timeline import Plan
-from ..words.quantities import duration, gigabytes
+from ..words.quantities import duration_text, gigabytes
 from ..words.wording import count
 from .memory import Need
 from .speed import Speed, SpeedBook, SpeedKey, speed_key
@@ -162,7 +162,7 @@ class Estimate:
         each = self.speed.seconds
         rate = f"{each:.{2 if each < 10 else 0}f} s each"
         return (
-            f"about {duration(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
+            f"about {duration_text(self.seconds)} for {count(self.made, 'chunk')} ({rate}, measured {self.speed.date} "
             f"on {self.key.device})"
         )
 

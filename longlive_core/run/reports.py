@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..timeline.limits import MAX_CHUNKS, MAX_SECONDS
-from ..words.quantities import duration, gigabytes, seconds_text
-from ..words.visible import shown
-from ..words.wording import WORDS, count, shorten, shorten_list, shorten_middle
+from ..words.quantities import duration_text, gigabytes, seconds_text
+from ..words.visible import make_visible
+from ..words.wording import PROMPT_WIDTH, count, shorten, shorten_list, shorten_middle
 
 if TYPE_CHECKING:
     from ..timeline import Plan, PlannedSegment
@@ -35,7 +35,7 @@ def timeline_report(plan: Plan, endless: bool = False, hints: Sequence[str] = ()
     lines = [f"no end: the last prompt lasts until Finish ({plan.fps:g} fps)" if endless else _length(plan)]
     skip = 0
     if plan.anchor is not None:
-        lines.append(f"in every prompt: {shorten(plan.anchor, WORDS)}")
+        lines.append(f"in every prompt: {shorten(plan.anchor, PROMPT_WIDTH)}")
         skip = len(plan.anchor) + 1
     lines += [_segment(segment, skip) for segment in plan.segments]
     return "\n".join([*lines, *_hints([*plan.hints, *hints])])
@@ -57,7 +57,7 @@ def _segment(segment: PlannedSegment, skip: int) -> str:
     if segment.blend:
         notes.append(f"blend of {count(segment.blend, 'chunk')}")
     said = f" ({', '.join(notes)})" if notes else ""
-    return f"{seconds_text(segment.start_seconds)}{said}: {shorten(segment.text[skip:], WORDS)}"
+    return f"{seconds_text(segment.start_seconds)}{said}: {shorten(segment.text[skip:], PROMPT_WIDTH)}"
 
 
 # --- Stream Sampler
@@ -94,7 +94,7 @@ def _work(expected: Estimate, endless: bool) -> str:
         return "renders until Finish" + ("" if speed is None else f", about {speed.seconds:.1f} s a chunk")
     if not expected.made:
         return "nothing to render: every chunk is there"
-    time_needed = "time not measured here yet" if speed is None else f"about {duration(expected.seconds)}"
+    time_needed = "time not measured here yet" if speed is None else f"about {duration_text(expected.seconds)}"
     return f"rendering {count(expected.made, 'chunk')}, {time_needed}"
 
 
@@ -107,10 +107,10 @@ def progress_line(status: Mapping[str, Any], fps: float) -> str:
         else f"{done} of {count(chunks, 'chunk')}"
     ]
     if left:
-        parts.append(f"{duration(left)} left")
+        parts.append(f"{duration_text(left)} left")
     if status["frames_per_second"]:
         parts.append(f"{status['frames_per_second']:.1f} frames/s")
-    return f"{', '.join(parts)}\n{shorten(status['segment']['text'], WORDS)}"
+    return f"{', '.join(parts)}\n{shorten(status['segment']['text'], PROMPT_WIDTH)}"
 
 
 def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> str:
@@ -170,4 +170,4 @@ def _no_effect(things: Sequence[str]) -> list[str]:
 
 
 def _hints(hints: Sequence[str]) -> list[str]:
-    return [f"hint: {shown(hint)}" for hint in hints]
+    return [f"hint: {make_visible(hint)}" for hint in hints]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..words.visible import shown
+from ..words.visible import make_visible
 
 
 class TakeError(ValueError):
@@ -13,7 +13,7 @@ class TakeError(ValueError):
     take = ""
 
     def __init__(self, message: str):
-        super().__init__(shown(message, lines=True))  # it may quote what somebody else wrote
+        super().__init__(make_visible(message, lines=True))  # it may quote what somebody else wrote
 
 
 class TakeMissing(TakeError):

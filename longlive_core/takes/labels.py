@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..words.quantities import seconds_text
-from ..words.wording import WORDS, count, shorten
+from ..words.wording import PROMPT_WIDTH, count, shorten
 from .manifest import Manifest
 from .places import Place
 from .store import TakeStore
@@ -33,7 +33,7 @@ def take_report(take: Manifest, chunks: int) -> str:
     size = "{}x{}".format(*take.origin["size"])
     lines = [
         f"{seconds_text(take.seconds(chunks))}: {count(chunks, 'chunk')}, {size}",
-        shorten(take.segments[0]["text"], WORDS),
+        shorten(take.segments[0]["text"], PROMPT_WIDTH),
         f"take {take.id} of {when(take)}",
     ]
     return "\n".join(lines)
@@ -45,7 +45,11 @@ def branch_report(take: Manifest, place: Place) -> str:
     at = f"branched at {seconds_text(place.seconds)}{requested}: {count(place.chunks, 'chunk')} stay"
     last = [segment for segment in take.segments if segment["chunk"] < place.chunks][-1]
     return "\n".join(
-        [at + ("s" if place.chunks == 1 else ""), f"ends with: {shorten(last['text'], WORDS)}", f"take {take.id}"]
+        [
+            at + ("s" if place.chunks == 1 else ""),
+            f"ends with: {shorten(last['text'], PROMPT_WIDTH)}",
+            f"take {take.id}",
+        ]
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..words.visible import invisible
+from ..words.visible import is_invisible
 
 # CR LF, LF, CR, and what word processors and other systems write: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
@@ -44,7 +44,7 @@ _PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")
 @lru_cache(maxsize=4096)
 def folded(char: str) -> str:
     """One character as it looks: "" where nothing is seen."""
-    if invisible(char):
+    if is_invisible(char):
         return ""
     if char.isascii():
         return char
@@ -88,7 +88,7 @@ _fold_again = lru_cache(maxsize=16384)(_fold)
 def lstrip(text: str) -> str:
     """Without the spaces and invisible characters in front."""
     start = 0
-    while start < len(text) and (text[start].isspace() or invisible(text[start])):
+    while start < len(text) and (text[start].isspace() or is_invisible(text[start])):
         start += 1
     return text[start:]
 
@@ -96,7 +96,7 @@ def lstrip(text: str) -> str:
 def rstrip(text: str) -> str:
     """Without the spaces and invisible characters at the end; those that make up an emoji stay."""
     end = len(text)
-    while end and (text[end - 1].isspace() or (invisible(text[end - 1]) and not _ENDS_WORDS.match(text[end - 1]))):
+    while end and (text[end - 1].isspace() or (is_invisible(text[end - 1]) and not _ENDS_WORDS.match(text[end - 1]))):
         end -= 1
     return text[:end]
 
@@ -118,5 +118,5 @@ def named_inside(text: str) -> list[str]:
     """The invisible characters inside a prompt that no word is made with, as 'U+200B'."""
     if text.isascii() and text.isprintable():
         return []
-    odd = (char for char in text if invisible(char) and not _PART_OF_WORDS.match(char))
+    odd = (char for char in text if is_invisible(char) and not _PART_OF_WORDS.match(char))
     return [f"U+{ord(char):04X}" for char in dict.fromkeys(odd)]

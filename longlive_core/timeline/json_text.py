@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from ..words.visible import invisible
+from ..words.visible import is_invisible
 from .invisible import folded
 from .syntax import TimelineError
 
@@ -92,7 +92,7 @@ class _Reader:
         """The next character that counts, as it looks, or "" at the end."""
         while self.at < len(self.text):
             char = self.text[self.at]
-            if char.isspace() or invisible(char):
+            if char.isspace() or is_invisible(char):
                 self.at += 1
             elif comment := _COMMENT.match(self.text, self.at):
                 self.at = comment.end()

@@ -11,7 +11,7 @@ from .syntax import Segment, TimelineError
 MEETING_SECONDS = 0.05
 
 
-def check_order(segments: Sequence[Segment], goes_on: bool = False) -> None:
+def check_order(segments: Sequence[Segment], continues: bool = False) -> None:
     """The first segment starts at 0 and has nothing to change from, unless it goes on; times rise; ranges meet."""
     first = segments[0]
     if first.time is not None and not first.time.is_zero:
@@ -21,7 +21,7 @@ def check_order(segments: Sequence[Segment], goes_on: bool = False) -> None:
             first.line,
             first.column,
         )
-    if not goes_on:
+    if not continues:
         check_first(first)
     for before, after in pairwise(segments):
         if after.time is not None and after.time.compare(before.time) in (-1, 0):

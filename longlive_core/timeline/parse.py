@@ -38,21 +38,21 @@ _CHOICE = re.compile(r"[\[(<][^\[\]()<>|]*\|[^\[\]()<>]*[\])>]")
 _SECOND = re.compile(r"\s*([^\s{|]*)")
 
 
-def parse(text: str, goes_on: bool = False) -> Script:
+def parse(text: str, continues: bool = False) -> Script:
     """Read a timeline in any of its forms (docs/timeline.md). Raises TimelineError with line and column.
 
-    goes_on: it follows a film that is there, so its first prompt, too, has something to change from.
+    continues: it follows a film that is there, so its first prompt, too, has something to change from.
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
-    return _parse(text, goes_on)
+    return _parse(text, continues)
 
 
 @lru_cache(maxsize=8)  # a host asks for the same one several times for each film
-def _parse(text: str, goes_on: bool) -> Script:
+def _parse(text: str, continues: bool) -> Script:
     segments, anchor, form, notes = read(text)
     check_segments(len(segments))
-    check_order(segments, goes_on)
+    check_order(segments, continues)
     return Script(tuple(segments), anchor, form, (*notes, *literal_notes(segments, form, anchor)))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from ..words.visible import shown
+from ..words.visible import make_visible
 from ..words.wording import count
 from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
@@ -140,7 +140,7 @@ class Plan:
                 f"  {segment.start_seconds:7.2f} s  chunk {segment.start_chunk:4d}  frame {segment.start_frame:5d}"
                 f"{how:8s}{_remarks(segment)}  {_shorten(segment.text[skip:], 60)}"
             )
-        return shown("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
+        return make_visible("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
 
     def resized(self, chunks: int) -> Plan:
         """The same plan with that many chunks: the last segment longer, or what starts past the new end dropped.

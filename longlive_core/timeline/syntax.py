@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..words.visible import shown
+from ..words.visible import make_visible
 
 TRANSITIONS = ("recache", "keep", "cut")
 TIME_FORMS = "12s, 12.5s, 0:12, 1:02.5, exact chunks such as 16c, or frames such as 80f"
@@ -22,7 +22,7 @@ class TimelineError(ValueError):
     """
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None):
-        message = shown(message, lines=True)  # it quotes the text
+        message = make_visible(message, lines=True)  # it quotes the text
         self.what, self.line, self.column = message, line, column
         super().__init__(message if line is None else f"line {line}, column {column}: {message}")
 

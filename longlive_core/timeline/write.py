@@ -96,7 +96,7 @@ def read_exact(text: str) -> Script:
     anchor = first[2:] if first.startswith("* ") else None
     body = text if anchor is None else rest
     if body.startswith("{"):
-        return parse(text, goes_on=True)
+        return parse(text, continues=True)
     segments = [_read_line(line, number) for number, line in enumerate(body.split("\n"), 1 if anchor is None else 2)]
     return Script(tuple(segments), anchor, "lines")
 

@@ -1,1 +1,1 @@
-"""Words for people: plurals, shortened and visible text, bytes and durations. Imports nothing of the package."""
+"""Text for users: plurals, shortened and visible text, sizes, durations. Imports nothing of the package."""
