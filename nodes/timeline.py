@@ -9,8 +9,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..longlive_core.cancelling import cancellable
-from ..longlive_core.run.reports import timeline_report
-from ..longlive_core.timeline import Plan, Script, parse
+from ..longlive_core.timeline import Plan, Script, parse, timeline_report
 from . import bounds, compat, compat_text
 from .checks import TIMELINE, timeline_fault
 from .inputs import CHUNKS, ENDLESS, TimelineType, seconds_asked, timeline_inputs

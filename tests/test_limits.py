@@ -17,9 +17,10 @@ from longlive_core.takes import keys as keys_module
 from longlive_core.takes.frames import latents_of
 from longlive_core.takes.keys import Origin
 from longlive_core.takes.take import join
-from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, brackets, parse, plan, plan_text, snap
-from longlive_core.timeline.invisible import fold, one_line
+from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, parse, plan, plan_text, snap
+from longlive_core.timeline.folding import fold, one_line
 from longlive_core.timeline.limits import MAX_FPS, MAX_PROMPT, MAX_SECONDS, MAX_TEXT
+from longlive_core.timeline.notations import brackets
 
 from . import made_takes
 from .key_plans import ORIGIN, STREAM

@@ -71,28 +71,28 @@ def test_other_tools_syntax_gets_a_hint(text, words):
 
 def test_syntax_with_a_bar():
     """Forbids silence about a choice that is split, and about one that is not made."""
-    assert any("'{red|blue}' makes no choice" in note for note in parse("0s A {red|blue} panda").notes)
-    assert any("'[panda|fox]' is split by its bar" in note for note in parse("A [panda|fox] walks").notes)
+    assert any("'{red|blue}' makes no choice" in hint for hint in parse("0s A {red|blue} panda").hints)
+    assert any("'[panda|fox]' is split by its bar" in hint for hint in parse("A [panda|fox] walks").hints)
 
 
 def test_bullets_get_a_hint():
     """Forbids silence about list signs that become text."""
     for sign in "-\u2022+>":
-        (note,) = parse(f"{sign} A panda\n{sign} A fox").notes
-        assert note.startswith("line 1 (and 1 more)") and "remove the list's signs" in note
+        (hint,) = parse(f"{sign} A panda\n{sign} A fox").hints
+        assert hint.startswith("line 1 (and 1 more)") and "remove the list's signs" in hint
 
 
 def test_one_hint_for_each_kind():
     """Forbids a hint for every line of a long film; the anchor is looked at, too."""
-    notes = parse("* A (red:1.3) panda\n" + "\n".join(f"{i}s A (big:1.{i}) fox BREAK" for i in range(0, 90, 5))).notes
-    assert len(notes) == 2
-    assert notes[0].startswith("the anchor (and 18 more): '(red:1.3)'") and notes[1].startswith("line 2 (and 17 more)")
+    hints = parse("* A (red:1.3) panda\n" + "\n".join(f"{i}s A (big:1.{i}) fox BREAK" for i in range(0, 90, 5))).hints
+    assert len(hints) == 2
+    assert hints[0].startswith("the anchor (and 18 more): '(red:1.3)'") and hints[1].startswith("line 2 (and 17 more)")
 
 
 def test_a_weak_time_gets_a_hint():
     """Forbids silence where what may be a time is read as text."""
     for text in ("5 seconds of rain", "5-10s a fox", "A panda\n5 seconds of rain", "0-60 mph"):
-        assert any("is read as text, since the film starts at 0s" in note for note in parse(text).notes)
+        assert any("is read as text, since the film starts at 0s" in hint for hint in parse(text).hints)
 
 
 PROSE = [
@@ -158,4 +158,4 @@ PROSE = [
 def test_sentences_get_no_hint(prose):
     """Forbids hints that people learn to overlook."""
     for text in (prose, f"0s {prose}", f"* {prose}\n0s {prose}"):
-        assert parse(text).notes == ()
+        assert parse(text).hints == ()

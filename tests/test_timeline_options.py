@@ -241,7 +241,7 @@ def test_a_prompt_that_no_line_can_hold():
     """Forbids a plan that cannot be written: '| 16:9' in a line with a time is a second segment."""
     plan = parse('* Snow.\n{"prompts": ["a [wide shot | 16:9", "b", "c {cut}"]}').plan(30, 29.97)
     again = parse(plan_text(plan))
-    assert again.form == "scope"
+    assert again.notation == "scope"
     assert again.plan(None, 29.97, chunks=plan.chunks).prompts == plan.prompts
 
 

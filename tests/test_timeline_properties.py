@@ -19,9 +19,10 @@ from longlive_core.timeline import (
     with_segment,
     with_segments,
 )
-from longlive_core.timeline.order import check_order
-from longlive_core.timeline.parse import literal_notes, read_timed
+from longlive_core.timeline.notations.lines import read_timed
+from longlive_core.timeline.script import check_order
 from longlive_core.timeline.snap import check_blend
+from longlive_core.timeline.syntax_hints import text_hints
 from longlive_core.timeline.write import exact_script
 from tests.test_timeline import entry, scope
 
@@ -77,7 +78,11 @@ def random_timeline(rng):
 
 
 def meaning(script):
-    return script.anchor, script.form, [(s.text, s.time, s.end, s.transition, s.seed, s.blend) for s in script.segments]
+    return (
+        script.anchor,
+        script.notation,
+        [(s.text, s.time, s.end, s.transition, s.seed, s.blend) for s in script.segments],
+    )
 
 
 def random_plans(rng, number):
@@ -86,7 +91,7 @@ def random_plans(rng, number):
         clock = rng.choice([16, 24, 29.97]), rng.choice([1, 3, 4])
         try:
             script = parse(random_timeline(rng))
-            yield script.form, script.plan(rng.choice([None, rng.uniform(1, 60)]), *clock)
+            yield script.notation, script.plan(rng.choice([None, rng.uniform(1, 60)]), *clock)
         except TimelineError:
             continue
 
@@ -139,11 +144,11 @@ def test_any_script_writes_itself():
             script = parse(random_timeline(rng))
         except TimelineError:
             continue
-        parsed.add(script.form)
+        parsed.add(script.notation)
         read = parse(script_text(script))
         assert meaning(read)[::2] == meaning(script)[::2]
-        assert read.form in (script.form, "entries")  # what its own form cannot hold: an odd bracket in a range
-        kept += read.form == script.form
+        assert read.notation in (script.notation, "entries")  # what its own form cannot hold: an odd bracket in a range
+        kept += read.notation == script.notation
         read_all += 1
     assert parsed == FORMS and kept > 0.95 * read_all
 
@@ -159,7 +164,7 @@ def test_any_plan_is_in_order_and_writes_itself():
         read = again(plan)
         assert content(read) == content(plan)
         assert read.prompts == plan.prompts
-        written_as.add(parse(plan_text(plan)).form)
+        written_as.add(parse(plan_text(plan)).notation)
     assert set(forms) == FORMS and len(forms) > 300
     assert written_as == {"lines", "scope"}  # scope: a bar with a time behind it, which no line can hold
 
@@ -212,8 +217,8 @@ def planned_anew(plan, chunk, text, seed, transition="recache"):
     (new,) = read_timed(f"{chunk}c {text}{options}{'' if seed is None else f' {{seed={seed}}}'}", first + len(before))
     segments = [replace(segment, line=first + index) for index, segment in enumerate([*before, new, *after])]
     check_order(segments)
-    notes = tuple(literal_notes(segments, script.form, plan.anchor))
-    script = replace(script, segments=tuple(segments), notes=notes)
+    hints = tuple(text_hints(segments, script.notation, plan.anchor))
+    script = replace(script, segments=tuple(segments), hints=hints)
     changed = script.plan(None, plan.fps, plan.chunk, chunks=plan.chunks)
     check_blend(changed.segments[len(before)], 1)
     return changed

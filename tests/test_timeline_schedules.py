@@ -6,7 +6,7 @@ import random
 import pytest
 
 from longlive_core.timeline import Time, TimelineError, parse, script_text
-from longlive_core.timeline.json_text import read_json
+from longlive_core.timeline.notations.json_values import read_json
 
 
 def read(text):
@@ -54,8 +54,8 @@ def test_schedules_in_frames(text):
 
 def test_numbers_of_a_schedule_are_said_to_be_frames():
     """Forbids silence about which unit was taken."""
-    assert any("read as frames" in note for note in parse('{"0": "a", "80": "b"}').notes)
-    assert not parse('{"0s": "a", "5s": "b"}').notes
+    assert any("read as frames" in hint for hint in parse('{"0": "a", "80": "b"}').hints)
+    assert not parse('{"0s": "a", "5s": "b"}').hints
 
 
 SECONDS = [("0s", None, "A red ball"), ("5s", None, "A blue ball")]
@@ -163,10 +163,10 @@ def test_what_an_object_says_besides():
         ("cut", None),
         ("recache", None),
     ]
-    notes = "\n".join(script.notes)
-    assert '("time": 5) are read as seconds' in notes
+    hints = "\n".join(script.hints)
+    assert '("time": 5) are read as seconds' in hints
     for left in ("negative_prompt", "camera", "title", "transition", "text"):
-        assert left in notes
+        assert left in hints
 
 
 MISTAKES = [

@@ -7,10 +7,10 @@ import pytest
 
 from longlive_core import cli
 from longlive_core.film.subtitles import Caption
-from longlive_core.run.reports import progress_line, timeline_report
+from longlive_core.run.reports import progress_line
 from longlive_core.takes import Live, TakeStore, find_place
 from longlive_core.takes.labels import branch_report, take_choices, take_label, take_report
-from longlive_core.timeline import TimelineError, parse, plan_text
+from longlive_core.timeline import TimelineError, parse, plan_text, timeline_report
 from longlive_core.words.visible import make_visible
 from longlive_core.words.wording import shorten, shorten_middle
 

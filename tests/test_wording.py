@@ -22,7 +22,10 @@ def test_plurals(number, text):
 @pytest.mark.parametrize(
     "path",
     [
-        *(ROOT / "longlive_core" / name for name in ("timeline/plan.py", "run/estimate.py", "run/reports.py")),
+        *(
+            ROOT / "longlive_core" / name
+            for name in ("timeline/plan.py", "timeline/report.py", "run/estimate.py", "run/reports.py")
+        ),
         *(ROOT / "longlive_core" / "cli").glob("*.py"),
         *(ROOT / "longlive_core" / "takes").glob("*.py"),
         *(ROOT / "nodes").glob("*.py"),

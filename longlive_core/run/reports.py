@@ -11,53 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..timeline.limits import MAX_CHUNKS, MAX_SECONDS
 from ..words.quantities import duration_text, gigabytes, seconds_text
-from ..words.visible import make_visible
-from ..words.wording import PROMPT_WIDTH, count, shorten, shorten_list, shorten_middle
+from ..words.wording import PROMPT_WIDTH, count, hint_lines, shorten, shorten_list, shorten_middle
 
 if TYPE_CHECKING:
-    from ..timeline import Plan, PlannedSegment
     from .estimate import Estimate
 
 NAME = 44  # of a file's or a part's name
 # How a film came to its end.
 COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
 LONGEST, NO_ROOM = "longest", "no_room"
-
-
-# --- Prompt Timeline
-
-
-def timeline_report(plan: Plan, endless: bool = False, hints: Sequence[str] = ()) -> str:
-    """The film's length, a line for each prompt with its snapped time, and the hints.
-
-    endless: it has no length. hints: more than the plan's own.
-    """
-    lines = [f"no end: the last prompt lasts until Finish ({plan.fps:g} fps)" if endless else _length(plan)]
-    skip = 0
-    if plan.anchor is not None:
-        lines.append(f"in every prompt: {shorten(plan.anchor, PROMPT_WIDTH)}")
-        skip = len(plan.anchor) + 1
-    lines += [_segment(segment, skip) for segment in plan.segments]
-    return "\n".join([*lines, *_hints([*plan.hints, *hints])])
-
-
-def _length(plan: Plan) -> str:
-    film = f"{count(plan.frames, 'frame')} at {plan.fps:g} fps"
-    return f"{seconds_text(plan.seconds)}: {count(plan.chunks, 'chunk')}, {film}"
-
-
-def _segment(segment: PlannedSegment, skip: int) -> str:
-    notes = []
-    if segment.start_chunk and segment.transition != "recache":
-        notes.append(segment.transition)
-    if abs(segment.requested_seconds - segment.start_seconds) > 0.005:
-        notes.append(f"requested {seconds_text(segment.requested_seconds)}")
-    if segment.seed is not None:
-        notes.append(f"seed {segment.seed}")
-    if segment.blend:
-        notes.append(f"blend of {count(segment.blend, 'chunk')}")
-    said = f" ({', '.join(notes)})" if notes else ""
-    return f"{seconds_text(segment.start_seconds)}{said}: {shorten(segment.text[skip:], PROMPT_WIDTH)}"
 
 
 # --- Stream Sampler
@@ -85,7 +47,7 @@ def beginning_report(
         lines.append(f"faster with Quantize INT8: the model takes {saved} less then")
     if expected.limit is not None and expected.limit.to_remove:
         lines.append(f"{gigabytes(expected.limit.to_remove)} of other takes will go, to keep to the limit")
-    return "\n".join([*lines, *_no_effect(without), *_hints(hints)])
+    return "\n".join([*lines, *_no_effect(without), *hint_lines(hints)])
 
 
 def _work(expected: Estimate, endless: bool) -> str:
@@ -123,7 +85,7 @@ def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> st
         lines += _reuse(reused, facts["chunks_asked"], reason)
     lines += [facts["repaired"]] if facts["repaired"] else []
     lines.append(f"take {facts['take']}")
-    return "\n".join([*lines, *_no_effect(facts["no_effect"]), *_hints(facts["hints"])])
+    return "\n".join([*lines, *_no_effect(facts["no_effect"]), *hint_lines(facts["hints"])])
 
 
 def repaired_line(repaired: Mapping[int, bool]) -> str:
@@ -167,7 +129,3 @@ def _reuse(reused: int, chunks: int, reason: str | None) -> list[str]:
 def _no_effect(things: Sequence[str]) -> list[str]:
     lines = (line.partition(": ") for line in things)
     return [f"no effect here: {shorten_middle(name, NAME)}{colon}{reason}" for name, colon, reason in lines]
-
-
-def _hints(hints: Sequence[str]) -> list[str]:
-    return [f"hint: {make_visible(hint)}" for hint in hints]

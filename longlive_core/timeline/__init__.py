@@ -10,10 +10,10 @@ that names line and column; nothing is ignored and nothing falls back silently.
 
 from .edit import NewSegment, with_segment, with_segments
 from .limits import MAX_CHUNKS, MAX_SECONDS, MAX_SEGMENTS
-from .order import check_first
 from .parse import parse
 from .plan import Plan, PlannedPrompt, PlannedSegment, shot_boundary
-from .script import Script
+from .report import timeline_report
+from .script import Script, check_first
 from .snap import DEFAULT_SEGMENT_SECONDS
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
@@ -40,6 +40,7 @@ __all__ = [
     "read_exact",
     "script_text",
     "shot_boundary",
+    "timeline_report",
     "with_segment",
     "with_segments",
 ]

@@ -6,14 +6,15 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .hints import hints_for
+from .hints import plan_hints
 from .limits import check_frames, check_segments
+from .notations.lines import read_timed
 from .options import write_options
-from .order import check_first
-from .parse import literal_notes, read_timed
 from .plan import Plan, PlannedSegment, shot_boundary
+from .script import check_first
 from .snap import blend_chunks, check_begins, check_blend
 from .syntax import Time, TimelineError
+from .syntax_hints import text_hints
 from .write import exact_script, exact_segment, first_line
 
 
@@ -40,9 +41,9 @@ def with_segment(plan: Plan, new: NewSegment) -> Plan:
     """
     changed = with_segments(plan, [new])
     script = exact_script(changed)
-    notes = literal_notes(script.segments, script.form, plan.anchor)
-    hints = hints_for(script.segments, plan.anchor, changed.segments, changed.frames, plan.fps, plan.chunk)
-    return replace(changed, hints=(*notes, *hints))
+    in_texts = text_hints(script.segments, script.notation, plan.anchor)
+    hints = plan_hints(script.segments, plan.anchor, changed.segments, changed.frames, plan.fps, plan.chunk)
+    return replace(changed, hints=(*in_texts, *hints))
 
 
 def with_segments(plan: Plan, new: Sequence[NewSegment]) -> Plan:

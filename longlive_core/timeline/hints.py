@@ -12,7 +12,7 @@ from .syntax import Segment
 _SHORT_CHUNKS = 2
 
 
-def hints_for(
+def plan_hints(
     segments: tuple[Segment, ...],
     anchor: str | None,
     planned: tuple[PlannedSegment, ...],

@@ -9,7 +9,8 @@ import difflib
 import re
 from typing import Any
 
-from .invisible import fold, lstrip, rstrip
+from ..words.wording import truncate
+from .folding import fold, lstrip, rstrip
 from .limits import check_prompt
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
@@ -31,7 +32,6 @@ _LOOKALIKE = re.compile(
     rf"|(?<!\S)(?:--?|[~/@\#\\]){_WRITTEN}~?$|\*{{1,2}}{_WRITTEN}\*{{1,2}}$|\|\s*{_WRITTEN}\s*\|?$",
     re.IGNORECASE,
 )
-_LITERAL = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
 
 
 def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any]]:
@@ -100,7 +100,7 @@ def _read_options(options: list[tuple[str, int]], line: int) -> dict[str, Any]:
                 f"{{{value}}} contradicts {{{found[kind]}}}; a segment has one transition", line, column
             )
         if kind in found:
-            raise TimelineError(f"{{{_brief(option)}}} is given twice; a segment has one {kind}", line, column)
+            raise TimelineError(f"{{{_quoted(option)}}} is given twice; a segment has one {kind}", line, column)
         found[kind] = value
         if "blend" in found and found.get("transition", "recache") != "recache":
             raise TimelineError(
@@ -120,13 +120,13 @@ def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:
         near = difflib.get_close_matches(lowered, OPTIONS, n=1)
         guess = f" (did you mean {OPTIONS[near[0]]}?)" if near else ""
         raise TimelineError(
-            f"unknown option {{{_brief(option)}}}{guess}; options at the end of a prompt are {_ALL_OPTIONS}",
+            f"unknown option {{{_quoted(option)}}}{guess}; options at the end of a prompt are {_ALL_OPTIONS}",
             line,
             column,
         )
     if lowered in TRANSITIONS:
         if has_value:
-            raise TimelineError(f"{{{_brief(option)}}}: '{lowered}' takes no value; write {{{lowered}}}", line, column)
+            raise TimelineError(f"{{{_quoted(option)}}}: '{lowered}' takes no value; write {{{lowered}}}", line, column)
         return "transition", lowered
     if not value:
         raise TimelineError(f"{{{option}}} has no value; write {OPTIONS[lowered]}", line, column)
@@ -135,10 +135,10 @@ def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:
 
 def _read_seed(value: str, line: int, column: int) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise TimelineError(f"the seed '{_brief(value)}' is no whole number; write {{seed=7}}", line, column)
+        raise TimelineError(f"the seed '{_quoted(value)}' is no whole number; write {{seed=7}}", line, column)
     digits = value.lstrip("+-").lstrip("0") or "0"
     if value.startswith("-") or len(digits) > _LONGEST_SEED or int(digits) > MAX_SEED:
-        raise TimelineError(f"the seed {_brief(value)} is out of range; seeds go from 0 to {MAX_SEED}", line, column)
+        raise TimelineError(f"the seed {_quoted(value)} is out of range; seeds go from 0 to {MAX_SEED}", line, column)
     return int(digits)
 
 
@@ -149,7 +149,7 @@ def _read_blend(value: str, line: int, column: int) -> Time:
         time = Time(chunk=0)
     if time.is_zero:  # parse_time's own messages speak of a place in the film, not of a length
         raise TimelineError(
-            f"a blend cannot last '{_brief(value)}'; write a time above 0, as {{blend=2s}} or {{blend=3c}}",
+            f"a blend cannot last '{_quoted(value)}'; write a time above 0, as {{blend=2s}} or {{blend=3c}}",
             line,
             column,
         )
@@ -159,8 +159,9 @@ def _read_blend(value: str, line: int, column: int) -> Time:
 _READERS = {"seed": _read_seed, "blend": _read_blend}
 
 
-def _brief(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _quoted(written: str) -> str:
+    """Return an option or its value as a message quotes it."""
+    return truncate(written, 40)
 
 
 def write_options(transition: str, seed: int | None, blend: Time | None) -> str:
@@ -200,11 +201,3 @@ def check_characters(text: str, line: int, column: int) -> None:
         raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
     if "\0" in text:  # a film's tags would end there
         raise TimelineError("the text has a NUL character; remove it", line, column)
-
-
-def literal_option_notes(segment: Segment) -> list[str]:
-    """A note for every option in braces that stands inside the text and is therefore text."""
-    return [
-        f"line {segment.line}: {_brief(option)} stands inside the prompt and is read as text; options go to the end"
-        for option in _LITERAL.findall(fold(segment.text).text)
-    ]

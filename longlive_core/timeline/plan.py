@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from ..words.visible import make_visible
-from ..words.wording import count
+from ..words.wording import count, truncate
 from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
 # Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
@@ -132,13 +132,13 @@ class Plan:
         lines = [f"{length}, {self.seconds:.2f} s at {self.fps:g} fps"]
         skip = 0
         if self.anchor is not None:
-            lines.append(f"  anchor: {_shorten(self.anchor, 100)}")
+            lines.append(f"  anchor: {truncate(self.anchor, 100)}")
             skip = len(self.anchor) + 1
         for segment in self.segments:
             how = "" if segment.start_chunk == 0 else f" {segment.transition}"
             lines.append(
                 f"  {segment.start_seconds:7.2f} s  chunk {segment.start_chunk:4d}  frame {segment.start_frame:5d}"
-                f"{how:8s}{_remarks(segment)}  {_shorten(segment.text[skip:], 60)}"
+                f"{how:8s}{_remarks(segment)}  {truncate(segment.text[skip:], 60)}"
             )
         return make_visible("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
 
@@ -178,7 +178,3 @@ def nearest_chunk(frame: float, chunk: int) -> int:
     below = max(0, math.floor((frame + 3) / (4 * chunk)))
     to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
     return below + 1 if to_above <= to_below + NOISE else below
-
-
-def _shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."

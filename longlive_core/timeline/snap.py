@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ..words.wording import count
-from .hints import hints_for
+from .hints import plan_hints
 from .limits import check_chunks, check_fps, check_frames, check_seconds, check_segments
 from .plan import NOISE, Plan, PlannedSegment, nearest_chunk, shot_boundary
 from .syntax import Segment, Time, TimelineError
@@ -65,7 +65,7 @@ def make_plan(
     # A film of so many chunks may be the beginning of a longer one, so it may end inside a blend.
     for segment, written in zip(planned[:-1] if exact else planned, segments, strict=False):
         check_blend(segment, written.column)
-    hints = tuple(hints_for(segments, anchor, planned, frames, fps, chunk))
+    hints = tuple(plan_hints(segments, anchor, planned, frames, fps, chunk))
     return Plan(chunks, frames, fps, chunk, planned, hints, anchor)
 
 

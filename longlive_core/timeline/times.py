@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .invisible import fold
+from .folding import fold
 from .syntax import TIME_FORMS, Time, TimelineError
 
 # Bounded, so that a page of digits costs no time.

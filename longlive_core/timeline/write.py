@@ -10,8 +10,9 @@ from functools import lru_cache
 
 from ..cancelling import cancellable
 from .limits import MAX_SEGMENTS
+from .notations.lines import read_timed_lines
 from .options import split_options, write_options
-from .parse import parse, read, read_timed_lines
+from .parse import parse, read
 from .plan import Plan, PlannedSegment
 from .script import Script
 from .syntax import Segment, Time, TimelineError
@@ -20,11 +21,11 @@ _SIGN = re.compile(r"[^\w\s\"'(\[<{]")
 
 
 def script_text(script: Script) -> str:
-    """Return the timeline as text that parses to an equal script (places and notes apart).
+    """Return the timeline as text that parses to an equal script (places and hints apart).
 
-    A prompt that its form cannot hold ("- 5s" behind a time) makes it a list of objects in JSON.
+    A prompt that its notation cannot hold ("- 5s" behind a time) makes it a list of objects in JSON.
     """
-    forms = ("lines", "parted") if script.form == "lines" else (script.form,)
+    forms = ("lines", "parted") if script.notation == "lines" else (script.notation,)
     return _first_that_reads_back(script, forms) or _written(script, "entries")
 
 
@@ -37,8 +38,8 @@ def plan_text(plan: Plan) -> str:
     bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
     exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
     """
-    for form in ("lines", "parted"):
-        if (text := _text_in(plan, form)) is not None:
+    for notation in ("lines", "parted"):
+        if (text := _text_in(plan, notation)) is not None:
             return text
     script = exact_script(plan)
     starts = [segment.start_seconds for segment in plan.segments]
@@ -47,13 +48,13 @@ def plan_text(plan: Plan) -> str:
         replace(segment, time=Time(seconds=start), end=end)
         for segment, start, end in zip(script.segments, starts, ends, strict=True)
     ]
-    scope = replace(script, segments=tuple(placed), form="scope")
-    # The last is for `read_exact` alone: what no form of today can hold, an earlier version made.
+    scope = replace(script, segments=tuple(placed), notation="scope")
+    # The last is for `read_exact` alone: what no notation of today can hold, an earlier version made.
     return _first_that_reads_back(scope, ("scope",)) or _written(script, "lines")
 
 
-def _text_in(plan: Plan, form: str) -> str | None:
-    """The plan in a form with a line for each segment; None where one of them would not read back as it is.
+def _text_in(plan: Plan, notation: str) -> str | None:
+    """The plan in a notation with a line for each segment; None where one of them would not read back as it is.
 
     Behind the first, a line `16c text` is read by itself, so each is looked at once, however often the plan changes.
     """
@@ -61,22 +62,22 @@ def _text_in(plan: Plan, form: str) -> str | None:
     for segment in cancellable(plan.segments, 500):
         text = _bare(plan, segment.text)
         write = _line_again if len(text) <= _REMEMBERED else _line
-        line = write(form, segment.start_chunk, text, segment.transition, segment.seed, segment.blend)
+        line = write(notation, segment.start_chunk, text, segment.transition, segment.seed, segment.blend)
         if line is None:
             return None
         lines.append(line)
     segment = plan.segments[0]
-    first = Script((exact_segment(segment, _bare(plan, segment.text), 1),), plan.anchor, form)
-    written = _first_that_reads_back(first, (form,))
+    first = Script((exact_segment(segment, _bare(plan, segment.text), 1),), plan.anchor, notation)
+    written = _first_that_reads_back(first, (notation,))
     return None if written is None else "\n".join([*written.split("\n"), *lines[1:]])
 
 
 _REMEMBERED = 1000  # characters
 
 
-def _line(form: str, chunk: int, text: str, transition: str, seed: int | None, blend: int) -> str | None:
+def _line(notation: str, chunk: int, text: str, transition: str, seed: int | None, blend: int) -> str | None:
     segment = Segment(text, Time(chunk=chunk), transition, 1, 1, None, seed, Time(chunk=blend) if blend else None)
-    line = _written(Script((segment,), None, form), form)
+    line = _written(Script((segment,), None, notation), notation)
     try:
         again = read_timed_lines(line)
     except TimelineError:
@@ -134,7 +135,7 @@ def _bare(plan: Plan, text: str) -> str:
 
 def _first_that_reads_back(script: Script, forms: Sequence[str]) -> str | None:
     """Return the text in the first of these forms that reads back as this script."""
-    return next(filter(lambda text: _reads_as(text, script), (_written(script, form) for form in forms)), None)
+    return next(filter(lambda text: _reads_as(text, script), (_written(script, notation) for notation in forms)), None)
 
 
 def _reads_as(text: str, script: Script) -> bool:
@@ -145,10 +146,10 @@ def _reads_as(text: str, script: Script) -> bool:
     return anchor == script.anchor and [_content(s) for s in segments] == [_content(s) for s in script.segments]
 
 
-def _written(script: Script, form: str) -> str:
-    """Return the text in a form, whatever it reads as."""
+def _written(script: Script, notation: str) -> str:
+    """Return the text in a notation, whatever it reads as."""
     anchor = [] if script.anchor is None else [f"* {script.anchor}"]
-    return "\n".join(anchor + _WRITERS[form](script.segments))
+    return "\n".join(anchor + _WRITERS[notation](script.segments))
 
 
 def _content(segment: Segment) -> Segment:

@@ -15,6 +15,11 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
+def truncate(text: str, width: int) -> str:
+    """Return at most `width` characters of the text as it is, with three dots where it was cut."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def shorten(text: str, width: int) -> str:
     """Return the text on one line of at most `width` characters, made visible, cut after a whole word if possible."""
     text = make_visible(" ".join(text.split()))
@@ -38,3 +43,8 @@ def shorten_list(numbers: Sequence[int], most: int = 8) -> str:
     """Return a list such as "3, 5, 6 and 4 more"."""
     listed = ", ".join(map(str, numbers[:most]))
     return listed if len(numbers) <= most else f"{listed} and {len(numbers) - most} more"
+
+
+def hint_lines(hints: Sequence[str]) -> list[str]:
+    """Return one line of a report for each hint."""
+    return [f"hint: {make_visible(hint)}" for hint in hints]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .entries import read_entries, timed
-from .invisible import fold, one_line
-from .json_text import read_json
-from .options import make_segment
+from ..folding import fold, one_line
+from ..options import make_segment
+from ..syntax import Segment, TimelineError
+from .json_values import kind_of, place_of, read_json
+from .objects import read_entries, timed
 from .schedules import is_schedule, read_schedule
-from .scope import kind_of, place_of, scope_notes, scope_segment
-from .syntax import Segment, TimelineError
+from .scope import scope_hints, scope_segment
 
 _FORMS = '{"prompts": ["...", "..."]}, [{"time": "5s", "prompt": "..."}] or {"0": "...", "16": "..."} (frames)'
 # Where other tools keep their list; the first that is there counts.
@@ -84,7 +84,7 @@ def _start_of(text: str) -> tuple[int, str] | None:
 
 
 def parse_json(text: str) -> tuple[list[Segment], str, list[str]]:
-    """Read a JSON timeline. Returns the segments, the form (json, entries or scope) and notes for the user."""
+    """Read a JSON timeline. Returns the segments, the notation (json, entries or scope) and hints for the user."""
     values = read_json(text, *_start_of(text))
     if len(values) > 1:
         if not (all(isinstance(value, dict) for value in values) and all(timed(value) for value in values)):
@@ -120,10 +120,10 @@ def _read_object(data: dict) -> tuple[list[Segment], str, list[str]]:
         raise TimelineError(f'the JSON has no "prompts"; write {_FORMS}', 1, 1)
     place = named.line, named.column
     if isinstance(data[named], dict):
-        segments, form, notes = read_schedule(data[named], place)
+        segments, notation, hints = read_schedule(data[named], place)
     else:
-        segments, form, notes = _read_list(data[named], place, f'"{named}"')
-    return segments, form, [*notes, *_left(data, named)]
+        segments, notation, hints = _read_list(data[named], place, f'"{named}"')
+    return segments, notation, [*hints, *_left(data, named)]
 
 
 def _map(value: Any) -> bool:
@@ -143,8 +143,8 @@ def _read_prompts(data: dict) -> tuple[list[Segment], str, list[str]]:
     prompts = data["prompts"]
     place = place_of(data)
     if isinstance(prompts, dict):
-        segments, form, notes = read_schedule(prompts, place)
-        return segments, form, [*notes, *_left(data, "prompts")]
+        segments, notation, hints = read_schedule(prompts, place)
+        return segments, notation, [*hints, *_left(data, "prompts")]
     if not isinstance(prompts, list):
         raise TimelineError(f'"prompts" is a list of texts, not {kind_of(prompts)}', *place)
     if not prompts:
@@ -159,9 +159,9 @@ def _read_prompts(data: dict) -> tuple[list[Segment], str, list[str]]:
     _check_all_alike(prompts, place, '"prompts"')
     if isinstance(prompts[0], dict) and any(_of_scope(entry) for entry in prompts):
         segments = [scope_segment(entry, index, place) for index, entry in enumerate(prompts, 1)]
-        return segments, "scope", scope_notes(data, prompts)
-    segments, form, notes = _read_list(prompts, place, '"prompts"')
-    return segments, form, [*notes, *_left(data, "prompts")]
+        return segments, "scope", scope_hints(data, prompts)
+    segments, notation, hints = _read_list(prompts, place, '"prompts"')
+    return segments, notation, [*hints, *_left(data, "prompts")]
 
 
 def _of_scope(entry: dict) -> bool:

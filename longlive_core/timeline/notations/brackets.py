@@ -6,11 +6,11 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 
+from ..folding import fold
+from ..options import make_segment
+from ..syntax import RANGE_FORM, Segment, TimelineError
+from ..times import TIME
 from .heads import Head, find_head
-from .invisible import fold
-from .options import make_segment
-from .syntax import RANGE_FORM, Segment, TimelineError
-from .times import TIME
 
 _PAIRS = {"[": "]", "\uff3b": "\uff3d", "\u3010": "\u3011", "\u3014": "\u3015", "\u3016": "\u3017", "\u300c": "\u300d"}
 _OPTIONS_BEHIND = re.compile(r"(?:\s*[{\uff5b][^{}\uff5b\uff5d\[\]]*[}\uff5d])*")

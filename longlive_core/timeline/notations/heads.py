@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from .invisible import Folded, fold
-from .syntax import Time, TimelineError
-from .times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
+from ..folding import Folded, fold
+from ..syntax import Time, TimelineError
+from ..times import NUMBER, TIME, UNIT_OF_WORD, looks_like_time, parse_time, unit_of, with_unit
 
 _COUNT = rf"[0-9]{{1,3}}(?=\s{{1,40}}{TIME})"
 _BULLET = (

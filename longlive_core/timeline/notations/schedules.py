@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..folding import fold, one_line
+from ..options import make_segment
+from ..syntax import Segment, Time, TimelineError
 from .heads import Head, find_head
-from .invisible import fold, one_line
-from .options import make_segment
-from .scope import kind_of, place_of
-from .syntax import Segment, Time, TimelineError
+from .json_values import kind_of, place_of
 
-_NOTE = (
+_HINT = (
     "numbers in front of prompts are read as frames, as Deforum, FizzNodes and AnimateDiff do, at the film's frames "
     'per second; for seconds write "5s" instead of "5"'
 )
@@ -25,7 +25,7 @@ def is_schedule(data: dict) -> bool:
 
 
 def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Segment], str, list[str]]:
-    """Returns the segments, their form and notes. place: of the whole, for messages about it."""
+    """Returns the segments, their notation and hints. place: of the whole, for messages about it."""
     if not data:
         raise TimelineError("the timeline is empty: the schedule has no entry", *place)
     heads = {key: _head(key) for key in data}
@@ -41,7 +41,7 @@ def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Seg
     if len({(start.seconds is None, start.chunk is None) for start, _, _ in read}) == 1:
         read.sort(key=lambda item: next(v for v in (item[0].seconds, item[0].chunk, item[0].frame) if v is not None))
     segments = [_segment(data[key], key, start, end) for start, end, key in read]
-    return segments, "entries", [_NOTE] if not united else []
+    return segments, "entries", [_HINT] if not united else []
 
 
 def _head(key: str) -> Head:

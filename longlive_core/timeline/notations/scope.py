@@ -1,29 +1,21 @@
 """The export of Daydream Scope's timeline.
 
 `{"prompts": [{"startTime", "endTime", "prompts": [{"text", "weight"}]}, ...], "settings", "version", "exportedAt"}`,
-times in seconds. Its settings describe another engine's run and are not taken over; a note says so.
+times in seconds. Its settings describe another engine's run and are not taken over; a hint says so.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from .invisible import one_line
-from .options import make_segment
-from .syntax import Segment, Time, TimelineError
+from ..folding import one_line
+from ..options import make_segment
+from ..syntax import Segment, Time, TimelineError
+from .json_values import finite, kind_of, place_of
 
 _HARMLESS_KEYS = {"prompts", "version", "exportedAt"}
 _ENTRY_KEYS = {"startTime", "endTime", "prompts", "text", "id", "color", "isLive"}
 _BLEND_KEYS = ("transitionSteps", "temporalInterpolationMethod")
 # An export's first segment may begin a rounding error after 0.
 _START_SECONDS = 0.05
-
-
-def place_of(entry: dict, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
-    """Where an object stands: at its first key."""
-    key = next(iter(entry), None)
-    return default if key is None else (key.line, key.column)
 
 
 def scope_segment(entry: dict, index: int, default: tuple[int, int]) -> Segment:
@@ -46,13 +38,6 @@ def _seconds(entry: dict, key: str, index: int, line: int, column: int) -> float
     if value < 0:
         raise TimelineError(f'"{key}" of entry {index} is {value:g}; times are not negative', line, column)
     return float(value)
-
-
-def finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the floats
-        return False
 
 
 def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
@@ -82,29 +67,17 @@ def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
     return weighted[0]
 
 
-def scope_notes(data: dict, entries: list[dict]) -> list[str]:
-    notes = []
+def scope_hints(data: dict, entries: list[dict]) -> list[str]:
+    hints = []
     left = [key for key in data if key not in _HARMLESS_KEYS]
     if left:
-        notes.append(f"not taken over from the export: {', '.join(left)}; set seed, size and steps here yourself")
+        hints.append(f"not taken over from the export: {', '.join(left)}; set seed, size and steps here yourself")
     if any(entry.get("transitionSteps") for entry in entries):
-        notes.append(
+        hints.append(
             "the export's gradual transitions (transitionSteps) are not taken over, so prompts switch at once; for a "
             "gradual one write {blend=2s} at the end of its text"
         )
     unknown = {key: None for entry in entries for key in entry if key not in _ENTRY_KEYS and key not in _BLEND_KEYS}
     if unknown:
-        notes.append(f"not taken over from the export's entries: {', '.join(unknown)}")
-    return notes
-
-
-def kind_of(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return "a text"
-    if isinstance(value, list):
-        return "a list"
-    return "an object" if isinstance(value, dict) else f"the number {value}"[:40]
+        hints.append(f"not taken over from the export's entries: {', '.join(unknown)}")
+    return hints

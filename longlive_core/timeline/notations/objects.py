@@ -1,7 +1,7 @@
 """Lists of objects, one a prompt: `[{"time": 0, "prompt": "..."}]`, `{"shots": [{"duration": 5, "prompt": "..."}]}`.
 
 Times are places (`time`, `start`), ends or lengths (`duration`), as texts with a unit or as numbers, whose unit their
-key tells (`start_frame`, `time_ms`) or which are seconds; a note says so.
+key tells (`start_frame`, `time_ms`) or which are seconds; a hint says so.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..folding import one_line
+from ..options import make_segment
+from ..syntax import TRANSITIONS, Segment, Time, TimelineError
+from ..times import parse_time, with_unit
 from .heads import find_head
-from .invisible import one_line
-from .options import make_segment
-from .scope import finite, kind_of, place_of
-from .syntax import TRANSITIONS, Segment, Time, TimelineError
-from .times import parse_time, with_unit
+from .json_values import finite, kind_of, place_of
 
 _TEXTS = (
     "prompt",
@@ -36,7 +36,7 @@ _TEXTS = (
 
 
 def _named(words: str, **units: str) -> dict[str, str]:
-    """Normalised key -> unit of its bare numbers; "?" where only the note makes it certain: seconds."""
+    """Normalised key -> unit of its bare numbers; "?" where only the hint makes it certain: seconds."""
     return dict.fromkeys(words.split(), "?") | {word: unit for unit, words in units.items() for word in words.split()}
 
 
@@ -63,7 +63,7 @@ _LENGTHS = _named(
 )
 _SECONDS = "seconds"  # a length, but where the first is 0
 _OPTIONS = ("transition", "seed", "blend")
-_NOTE = 'numbers without a unit ("{}": {}) are read as seconds; "16f" are frames, "16c" chunks'
+_HINT = 'numbers without a unit ("{}": {}) are read as seconds; "16f" are frames, "16c" chunks'
 
 
 def timed(entry: dict) -> bool:
@@ -71,7 +71,7 @@ def timed(entry: dict) -> bool:
 
 
 def read_entries(entries: list[dict], place: tuple[int, int]) -> tuple[list[Segment], str, list[str]]:
-    """Returns the segments, their form (entries, or json without times) and notes. place: where no key tells it."""
+    """Returns the segments, their notation (entries, or json without times) and hints. place: where no key tells it."""
     known = [_Entry(entry, index, place) for index, entry in enumerate(entries, 1)]
     _check_alike(known)
     segments, at = [], None
@@ -85,7 +85,7 @@ def read_entries(entries: list[dict], place: tuple[int, int]) -> tuple[list[Segm
             raise entry.error(f"ends at {end.brief()}, but starts at {start.brief()}")
         segments.append(make_segment(one_line(entry.text), *entry.text_place, start, end))
         at = end
-    return segments, "json" if segments[0].time is None else "entries", _notes(known)
+    return segments, "json" if segments[0].time is None else "entries", _hints(known)
 
 
 class _Entry:
@@ -215,9 +215,9 @@ def _added(start: Time, length: Time, entry: _Entry) -> Time:
     raise entry.error(f"starts at {start}, but lasts {length}; write both in seconds, or both in frames")
 
 
-def _notes(entries: list[_Entry]) -> list[str]:
-    notes = [_NOTE.format(*entry.guessed) for entry in entries if entry.guessed][:1]
+def _hints(entries: list[_Entry]) -> list[str]:
+    hints = [_HINT.format(*entry.guessed) for entry in entries if entry.guessed][:1]
     left = dict.fromkeys(key for entry in entries for key in entry.left)
     if left:
-        notes.append(f"not taken over from the JSON's entries: {', '.join(left)}")
-    return notes
+        hints.append(f"not taken over from the JSON's entries: {', '.join(left)}")
+    return hints

@@ -6,13 +6,14 @@ What is JSON reads as json.loads reads it. Strings, keys too, remember where the
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_right
 from typing import Any
 
-from ..words.visible import is_invisible
-from .invisible import folded
-from .syntax import TimelineError
+from ...words.visible import is_invisible
+from ..folding import folded
+from ..syntax import TimelineError
 
 _DEEPEST = 60
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])")
@@ -203,3 +204,28 @@ class _Reader:
             return json.loads(f'"{body}"', strict=False)
         except json.JSONDecodeError as error:
             raise self.error(error.msg, start + error.pos) from error
+
+
+def place_of(entry: dict, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """Where an object stands: at its first key."""
+    key = next(iter(entry), None)
+    return default if key is None else (key.line, key.column)
+
+
+def finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the floats
+        return False
+
+
+def kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"the number {value}"[:40]

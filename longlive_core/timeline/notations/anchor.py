@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..folding import fold, lstrip, rstrip
+from ..options import check_characters
+from ..syntax import TimelineError
 from .heads import Head, find_head
-from .invisible import fold, lstrip, rstrip
-from .options import check_characters
-from .syntax import TimelineError
 
 
 def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .invisible import fold, named_inside
+from ..words.wording import truncate
+from .folding import fold, named_inside
 from .syntax import TRANSITIONS, Segment
 from .times import NUMBER, TIME
 
@@ -119,6 +120,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         ),
     )
 )
+_OPTION_INSIDE = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
 # A prompt's tokens end before; and a search that tries every place must not take long.
 _LOOKED_AT = 3000
 _SPACES = re.compile(r"\s+")
@@ -128,13 +130,24 @@ _QUOTES = str.maketrans(
 _WHOLE_LINE_BAR = "\uff5c\u2502\u00a6"
 
 
-def foreign_notes(segments: Sequence[Segment], anchor: str | None) -> list[str]:
-    """One note for each kind of syntax: its first place and how many more there are."""
+def text_hints(segments: Sequence[Segment], notation: str, anchor: str | None = None) -> list[str]:
+    """What looks like syntax and is read as text."""
+    bars = [
+        f"line {segment.line}: '|' is read as text; it splits prompts only in lines without times"
+        for segment in segments
+        if notation == "lines" and "|" in segment.text
+    ]
+    options = [hint for segment in segments for hint in _option_hints(segment)]
+    return bars + options + _foreign_hints(segments, anchor)
+
+
+def _foreign_hints(segments: Sequence[Segment], anchor: str | None) -> list[str]:
+    """One hint for each kind of syntax: its first place and how many more there are."""
     texts = [(f"line {segment.line}", segment.text) for segment in segments]
     if anchor is not None:
         texts.insert(0, ("the anchor", anchor))
     folded = [(where, _SPACES.sub(" ", fold(text[:_LOOKED_AT].translate(_QUOTES)).text)) for where, text in texts]
-    notes, seen = [], [[] for _ in folded]
+    hints, seen = [], [[] for _ in folded]
     for pattern, says in _KINDS:
         found = []
         for (where, text), spans in zip(folded, seen, strict=True):
@@ -142,8 +155,17 @@ def foreign_notes(segments: Sequence[Segment], anchor: str | None) -> list[str]:
                 found.append((where, match[0].strip()))
                 spans.append(match.span())
         if found:
-            notes.append(f"{found[0][0]}{_more(len(found))}: '{_brief(found[0][1])}' {says}")
-    return notes + _odd_characters(texts)
+            hints.append(f"{found[0][0]}{_more(len(found))}: '{truncate(found[0][1], 30)}' {says}")
+    return hints + _odd_characters(texts)
+
+
+def _option_hints(segment: Segment) -> list[str]:
+    """A hint for every option in braces that stands inside the text and is therefore text."""
+    return [
+        f"line {segment.line}: {truncate(option, 40)} stands inside the prompt and is read as text; options go to the "
+        "end"
+        for option in _OPTION_INSIDE.findall(fold(segment.text).text)
+    ]
 
 
 def _new_match(pattern: re.Pattern, text: str, spans: list[tuple[int, int]]) -> re.Match | None:
@@ -155,23 +177,19 @@ def _new_match(pattern: re.Pattern, text: str, spans: list[tuple[int, int]]) -> 
 
 
 def _odd_characters(texts: list[tuple[str, str]]) -> list[str]:
-    notes = []
+    hints = []
     found = [(where, names) for where, text in texts if (names := named_inside(text))]
     if found:
-        notes.append(
+        hints.append(
             f"{found[0][0]}{_more(len(found))}: an invisible character ({', '.join(found[0][1])}) is part of the "
             "prompt; "
             "type the place anew to be rid of it"
         )
     bars = [where for where, text in texts if any(bar in text for bar in _WHOLE_LINE_BAR)]
     if bars:
-        notes.append(f"{bars[0]}{_more(len(bars))}: this bar is read as text; prompts are split by '|'")
-    return notes
+        hints.append(f"{bars[0]}{_more(len(bars))}: this bar is read as text; prompts are split by '|'")
+    return hints
 
 
 def _more(number: int) -> str:
     return "" if number == 1 else f" (and {number - 1} more)"
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= 30 else f"{text[:27]}..."

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
+from ..folding import fold
+from ..syntax import TimelineError
+from ..times import TIME
 from .heads import find_head
-from .invisible import fold
-from .syntax import TimelineError
-from .times import TIME
 
 _FENCE = re.compile(r"\s*(?:```+|~~~+)\s*[\w+-]*\s*")
 _CUE = re.compile(rf"\s*{TIME}\s*-+>\s*{TIME}", re.IGNORECASE)
