@@ -1,6 +1,6 @@
 """Pictures for the README: docs/images/story.webp and docs/images/graph.webp. Run it by scripts/front_pictures.
 
-The six prompts of the demo, three seconds each, rendered by the pocket model in a ComfyUI server of its own.
+The six prompts of the demo, four seconds each, rendered by the pocket model in a ComfyUI server of its own.
 `graph.webp` is ComfyUI's own interface in a headless Chromium while the film grows; `story.webp` is the finished film
 with the prompt in force below it. Needs Chromium (or CHROMIUM=path) and `pip install playwright` in .venv, which
 nothing else requires.
@@ -32,21 +32,22 @@ from scripts.help_pictures import READY, SETTINGS, browser_tools  # noqa: E402
 PICTURES = ROOT / "docs" / "images"
 MOST_BYTES = 3_000_000  # of both pictures
 WORKFLOW = "six_segment_story"
-SECONDS = 3.0  # of each prompt
+SECONDS = 4.0  # of each prompt
 # The graph: two columns and a third; node type -> (position, size).
 PLACES = {
     "LongLiveLoad": ((0, 0), (440, 210)),
     "LongLivePromptTimeline": ((0, 270), (440, 330)),
     "LongLiveStreamSampler": ((500, 0), (440, 420)),
-    "SaveVideo": ((1000, 0), (300, 160)),
+    "SaveVideo": ((1000, 130), (300, 160)),
 }
-WINDOW = {"width": 1420, "height": 1010}
+WINDOW, ORIGIN = {"width": 1420, "height": 1030}, (70, 95)  # pixels; where the graph's corner is put
 SHARPNESS = 1.5  # pixels of the picture for each of the page's
-SHOWN_CHUNKS = 14  # of 24: the graph is photographed when they are there
-# The film: each pixel so large, every second frame, and below it the prompt and a bar of the prompts.
-SCALE, EVERY, FOOT, BAR = 4, 2, 68, 6
+SHOWN_CHUNKS = 18  # of 33: the graph is photographed when they are there
+# The film: each pixel so large, and below it the prompt and a bar of all prompts.
+SCALE, FOOT, BAR = 4, 68, 6
 GROUND, INK, QUIET, ACCENT = (22, 24, 29), (236, 238, 242), (70, 76, 88), (255, 170, 64)
 
+NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 QUEUE = """async (workflow) => {
   const { app } = window;
   await app.loadGraphData(workflow);
@@ -54,18 +55,17 @@ QUEUE = """async (workflow) => {
   for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
     app.api.addEventListener(kind, (event) => { window.longliveEnd = [kind, event.detail.prompt_id]; }, { once: true });
   }
-  app.canvas.ds.scale = 1;
-  app.canvas.ds.offset = [60, 90];
-  app.canvas.setDirty(true, true);
   await app.queuePrompt(0);
 }"""
-SHOW = """() => {
+# The interface fits the view some time after it loaded a workflow; what is out of sight shows no film.
+SHOW = """(origin) => {
   const { canvas } = window.app;
   canvas.deselectAllNodes?.();
   canvas.ds.scale = 1;
-  canvas.ds.offset = [60, 90];
+  canvas.ds.offset = origin;
   canvas.setDirty(true, true);
 }"""
+BEGUN = "() => document.querySelector('.longlive-line')?.textContent.includes(' chunks')"
 # Both: that many chunks are rendered, and the player has a film to show.
 GROWN = """(least) => {
   const line = document.querySelector('.longlive-line')?.textContent ?? "";
@@ -83,16 +83,16 @@ def main() -> int:
     story = compose(frames, [(part["start_seconds"], part["text"]) for part in report["segments"]])
     PICTURES.mkdir(exist_ok=True)
     graph.save(PICTURES / "graph.webp", "WEBP", quality=82, method=6)
-    times = {"duration": round(1000 * EVERY / report["fps"]), "loop": 0}
+    times = {"duration": round(1000 / report["fps"]), "loop": 0}
     story[0].save(
-        PICTURES / "story.webp", "WEBP", save_all=True, append_images=story[1:], quality=55, method=6, **times
+        PICTURES / "story.webp", "WEBP", save_all=True, append_images=story[1:], quality=60, method=6, **times
     )
     sizes = {path.name: path.stat().st_size for path in (PICTURES / "graph.webp", PICTURES / "story.webp")}
     print(", ".join(f"{name}: {size} bytes" for name, size in sizes.items()))
     if options.png:
         options.png.mkdir(parents=True, exist_ok=True)
         graph.save(options.png / "graph.png")
-        for number in range(0, len(story), 24):
+        for number in range(32, len(story), 64):
             story[number].save(options.png / f"story_{number:03d}.png")
     if sum(sizes.values()) > MOST_BYTES:
         sys.exit(f"together more than {MOST_BYTES} bytes")
@@ -123,12 +123,15 @@ def _film_and_graph() -> tuple[Image.Image, np.ndarray, dict]:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport=WINDOW, device_scale_factor=SHARPNESS)
             page.set_default_timeout(600_000)  # milliseconds
+            page.add_init_script(NO_BANNER)
             page.goto(server.url)
             page.wait_for_function(READY)
             page.evaluate(QUEUE, workflow())
+            page.wait_for_function(BEGUN)
+            page.evaluate(SHOW, ORIGIN)
             page.wait_for_function(GROWN, arg=SHOWN_CHUNKS)
-            page.evaluate(SHOW)
-            page.wait_for_timeout(700)
+            page.evaluate(SHOW, ORIGIN)
+            page.wait_for_timeout(700)  # until it is drawn
             graph = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             page.wait_for_function("() => window.longliveEnd")
             status, prompt = page.evaluate("() => window.longliveEnd")
@@ -137,7 +140,9 @@ def _film_and_graph() -> tuple[Image.Image, np.ndarray, dict]:
                 sys.exit(f"{status}; the server's log:\n{server.tail()}")
             with ComfyClient(server.url) as client:
                 outputs = client.get(f"/history/{prompt}")[prompt]["outputs"]
-                report = next(json.loads(out["text"][0]) for out in outputs.values() if "text" in out and _is_report(out))
+                report = next(
+                    json.loads(out["text"][0]) for out in outputs.values() if "text" in out and _is_report(out)
+                )
                 file = next(out["images"][0] for out in outputs.values() if "images" in out)
                 return graph, mp4.read(client.view(file)).frames, report
 
@@ -151,7 +156,7 @@ def compose(frames: np.ndarray, segments: list[tuple[float, str]], fps: float = 
     starts = [start for start, _ in segments]
     length = len(frames) / fps
     pictures = []
-    for number in range(0, len(frames), EVERY):
+    for number in range(len(frames)):
         seconds = number / fps
         current = max(index for index, start in enumerate(starts) if start <= seconds + 1e-6)
         pictures.append(_picture(frames[number], seconds, length, current, segments))
@@ -170,7 +175,7 @@ def _picture(frame: np.ndarray, seconds: float, length: float, current: int, seg
         if index <= current:
             draw.rectangle((left, height + 8, min(right, seconds / length * width), height + 8 + BAR), ACCENT)
     start, text = segments[current]
-    draw.text((14, height + 41), f"{start:g}s", ACCENT, ImageFont.load_default(size=20), anchor="lm")
+    draw.text((14, height + 41), f"{start:.0f}s", ACCENT, ImageFont.load_default(size=20), anchor="lm")
     draw.text((62, height + 41), text, INK, ImageFont.load_default(size=20), anchor="lm")
     return picture
 

@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/help_pictures", description="Photograph the nodes for their pages.")
     parser.add_argument("--templates", type=Path, metavar="FILE", help="also photograph the template browser")
     options = parser.parse_args()
-    sync_playwright, chromium = _tools()
+    sync_playwright, chromium = browser_tools()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
@@ -83,7 +83,7 @@ def main() -> int:
     return 0
 
 
-def _tools():
+def browser_tools():
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("there is no Chromium; install one (apt install chromium), or set CHROMIUM to its path")
