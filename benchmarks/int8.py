@@ -29,7 +29,7 @@ from longlive_core.config import ModelConfig
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.film.frames import to_frames
+from longlive_core.film.decoding import to_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.quant import Int8Linear, block_linear_bytes, is_block_linear, quantise_module, quantise_state_dict
 from longlive_core.run.pipeline import Pipeline

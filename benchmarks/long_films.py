@@ -17,15 +17,15 @@ from pathlib import Path
 from benchmarks.figures import heading, leave
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Live, Origin, TakeStore, Vae, plan_take
-from longlive_core.takes.changes import Changes
+from longlive_core.takes import Live, Origin, TakeStore, VaeIdentity, plan_take
+from longlive_core.takes.versions import TakeVersions
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, Plan, parse, plan_text, with_segments
 
 PROMPT = "A red panda number {} walks through deep snow in soft morning light and looks into the camera."
 STREAM = StreamConfig(positions="relative")
 OLD = Origin("earlier", "text", "bfloat16", STREAM, (832, 480), 0)
 ORIGIN = Origin("model", "text", "bfloat16", STREAM, (832, 480), 0, (OLD,))
-VAE = Vae("vae", "bfloat16", 96, aliases=(Vae("earlier", "bfloat16", 96),))
+VAE = VaeIdentity("vae", "bfloat16", 96, aliases=(VaeIdentity("earlier", "bfloat16", 96),))
 TEN_HOURS, TYPED = 48_000, 40
 
 
@@ -65,7 +65,7 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         take = plan_take(TakeStore(folder), "", plan, ORIGIN, Encoding(832, 480), VAE)
         live = Live(plan, endless, clock=lambda: now[0])
-        changes = Changes(take, live, lambda take: None)
+        changes = TakeVersions(take, live, lambda take: None)
         asked, followed, written = [], [], []
         for chunk in range(TEN_HOURS - TYPED, TEN_HOURS):
             now[0] += 1000.0

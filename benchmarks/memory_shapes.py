@@ -25,7 +25,7 @@ from longlive_core.config import PRESETS, StreamConfig
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.film.frames import film_frames
+from longlive_core.film.decoding import film_frames
 from longlive_core.film.video import Encoding, encode_unit
 from longlive_core.run.memory import Need, estimate
 from longlive_core.timeline import parse

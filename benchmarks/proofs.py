@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from benchmarks.figures import heading, leave
 from longlive_core.film.video import Encoding, encode_unit
-from longlive_core.takes.proofs import Facts, latents_file, read_latents, read_unit, unit_file
+from longlive_core.takes.checksums import UnitInfo, latents_file, read_latents, read_unit, unit_file
 
 KEY, RUNS = "k" * 32, 101
 
@@ -49,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(1)
     shape = (3, size[1] // 8, size[0] // 8)
     latents, video = torch.randn(1, 16, *shape).bfloat16(), noisy_unit(size)
-    facts = Facts(KEY, "unit", 12, size)
+    facts = UnitInfo(KEY, "unit", 12, size)
     stored, unit, plain = latents_file(KEY, latents), unit_file(facts, video), save({"latents": latents}, {"key": KEY})
     figures = {
         **heading(f"python -m benchmarks.proofs --size {options.size}"),

@@ -31,7 +31,7 @@ from longlive_core.device.precision import resolve_dtype
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.film.frames import to_frames
+from longlive_core.film.decoding import to_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.quant import quantise_module
 from longlive_core.vae import StreamingDecoder, WanVAE, channels_last

@@ -80,7 +80,7 @@ def main() -> None:
             "seconds": {
                 "its size": seconds(store.size),
                 "inventory": seconds(lambda: take_inventory(store)),
-                "what fills it, for the estimate": seconds(lambda: store.filled(newest)),
+                "what fills it, for the estimate": seconds(lambda: store.usage(newest)),
                 "clean it, and make room": seconds(lambda: store.make_room(0, newest)),
             },
         }

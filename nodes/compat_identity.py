@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..longlive_core.config import StreamConfig
 from ..longlive_core.run.identity import Sample, identity, text_identity, weights_identity
-from ..longlive_core.takes import Origin, Vae
+from ..longlive_core.takes import Origin, VaeIdentity
 from . import compat_identity_earlier as earlier
 from .compat_patches import parts_with_effect
 from .compat_weights import weights_of
@@ -82,12 +82,14 @@ def clip_identity(clip) -> str:
     )
 
 
-def vae_identity(vae, width: int) -> Vae:
+def vae_identity(vae, width: int) -> VaeIdentity:
     """Of a VAE, under every name. ValueError where a weight has no content to name."""
     patcher, module, dtype = vae.patcher, vae.patcher.model, vae.vae_dtype
     weights = _once(module, dtype, lambda: weights_identity(weights_of(patcher, module, "", "VAE"), dtype))
     name = _with(weights, {"patches": _patches(patcher, ""), "parts": _content(parts_with_effect(patcher, "VAE part"))})
-    return Vae(name, str(dtype), width, aliases=tuple(Vae(old, str(dtype), width) for old in earlier.vae_names(vae)))
+    return VaeIdentity(
+        name, str(dtype), width, aliases=tuple(VaeIdentity(old, str(dtype), width) for old in earlier.vae_names(vae))
+    )
 
 
 def _with(weights: str, hung: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import ModelConfig, StreamConfig
 from ..longlive_core.device.placement import Offloader
 from ..longlive_core.engine.prompts import PromptEmbeddings
-from ..longlive_core.film.metadata import film_metadata, with_given
+from ..longlive_core.film.tags import film_metadata, with_given
 from ..longlive_core.film.video import Encoding, check_writable
 from ..longlive_core.run import reports
 from ..longlive_core.run.estimate import estimate_film, make_room
@@ -31,11 +31,11 @@ from ..longlive_core.takes import (
     Observer,
     Take,
     extended,
-    give_latents,
     plan_take,
     reason_for,
     render_take,
     reuse,
+    store_start_latents,
 )
 from ..longlive_core.timeline import check_first, plan_text
 from . import compat, compat_server, compat_text
@@ -137,7 +137,7 @@ class Filming:
                     raise
                 cancelled = True
         tags = self._metadata(self.take)
-        frames = self.take.join(self.path, tags, captions=tags is not None)
+        frames = self.take.join(self.path, tags, subtitles=tags is not None)
         recorder.finish(os.path.getsize(self.path), frames)
         ended = self._ended(cancelled)
         handle = TakeHandle(str(self.store.folder), self.take.id, self.live.progress.chunk)
@@ -164,7 +164,7 @@ class Filming:
         else:
             check_first(self.timeline.script.segments[0])
         if isinstance(start, Tensor):
-            given = give_latents(self.store, start, self.origin, plan.chunks)
+            given = store_start_latents(self.store, start, self.origin, plan.chunks)
         encoding = Encoding(*self.size, fps=plan.fps)
         return plan_take(self.store, text, plan, self.origin, encoding, vae, given)
 

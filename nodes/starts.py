@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..longlive_core.film.beginnings import check_given, check_latents, checked_pictures
+from ..longlive_core.film.start_inputs import check_given, check_latents, checked_pictures
 from ..longlive_core.takes import clip_chunks
 from . import compat
 from .checks import check_beginning

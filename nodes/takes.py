@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..longlive_core.takes import Manifest, TakeError, TakeMissing, TakeStore, check_place, check_rendered, find_place
-from ..longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
+from ..longlive_core.takes import (
+    Manifest,
+    TakeError,
+    TakeMissing,
+    TakeStore,
+    check_branch_point,
+    check_rendered,
+    find_branch_point,
+)
+from ..longlive_core.takes.frame_ranges import decoded_frames, latents_of, stored_frames
 from ..longlive_core.takes.labels import branch_report, take_report
 from . import bounds, compat
 from .choices import NEWEST, id_of
@@ -204,10 +212,10 @@ class LongLiveBranchTake(io.ComfyNode):
     @compat.cancellable()
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
         at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
-        check_place(at)
+        check_branch_point(at)
         take = checked_take(take)
         manifest = take.store().read_manifest(take.id)
-        place = find_place(manifest, at if chunks is None else f"{chunks}c", take.chunks)
+        place = find_branch_point(manifest, at if chunks is None else f"{chunks}c", take.chunks)
         branch = TakeHandle(take.folder, take.id, place.chunks)
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
 
@@ -222,7 +230,7 @@ def _place_fault(at: Any) -> str | None:
     """None also where it is linked, and known when it runs; what is no text is refused by others."""
     try:
         if isinstance(at, str):
-            check_place(at)
+            check_branch_point(at)
     except ValueError as error:
         return str(error)
     return None

@@ -71,7 +71,7 @@ def _show(server: ComfyServer, run: Run, sampler: str, saver: str) -> None:
     file = run.outputs[saver]["images"][0]
     film = server.base / file["type"] / file["subfolder"] / file["filename"]
     sheet = film.with_suffix(".png")
-    contact_sheet(film, sheet, captions=[(part["start_seconds"], part["text"]) for part in report["segments"]])
+    contact_sheet(film, sheet, prompts=[(part["start_seconds"], part["text"]) for part in report["segments"]])
     speed = report["frames_per_second"]  # none where all of it was rendered before
     how = f"in {report['render_seconds']:.1f} s ({speed:.1f} frames/s)" if speed else f"as before, {report['reused']}"
     print(f"{report['frames']} frames, {report['seconds']:.2f} s of film {how}")

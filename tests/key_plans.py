@@ -10,16 +10,16 @@ import json
 from pathlib import Path
 
 from longlive_core.config import StreamConfig
-from longlive_core.takes.keys import Given, Origin, ShotKeys, shots_of
+from longlive_core.takes.keys import Origin, ShotKeys, StartChunks, shots_of
 from longlive_core.timeline import Plan, parse
 
 FILE = Path(__file__).with_suffix(".json")
 STREAM = StreamConfig()
 ORIGIN = Origin("model", "text", "bfloat16", STREAM, (832, 480), 7)
 STORY = "0s A red ball.\n2s A blue star. {keep}\n4s A green box. {cut}\n6s The box sinks. {blend=1.5s}\n9s It is gone."
-LATENTS = Given(("0" * 32, "1" * 32, "2" * 32))
-OWN = Given(tuple(f"{n:032x}" for n in range(5)), ORIGIN.as_json(), 2, 16)
-OTHER = Given(tuple(f"{n:032x}" for n in range(5)), {**ORIGIN.as_json(), "model": "another"}, 0, 16)
+LATENTS = StartChunks(("0" * 32, "1" * 32, "2" * 32))
+OWN = StartChunks(tuple(f"{n:032x}" for n in range(5)), ORIGIN.as_json(), 2, 16)
+OTHER = StartChunks(tuple(f"{n:032x}" for n in range(5)), {**ORIGIN.as_json(), "model": "another"}, 0, 16)
 ODD = '0s Ein "roter" Ball \\ \u00fcber B\u00e4ume \u7d05\u3044\u7403\n3s \U0001f43c walks {seed=18446744073709551615}'
 
 
@@ -28,20 +28,24 @@ def _plan(text: str, seconds: float | None = None, fps: float = 16, chunk: int =
 
 
 # name -> (plan, origin, what it begins with)
-FILMS: dict[str, tuple[Plan, Origin, Given]] = {
-    "one prompt": (_plan("0s A red ball."), ORIGIN, Given()),
-    "every transition": (_plan(STORY), ORIGIN, Given()),
-    "at another rate": (_plan(STORY, 14.0, 24), ORIGIN, Given()),
+FILMS: dict[str, tuple[Plan, Origin, StartChunks]] = {
+    "one prompt": (_plan("0s A red ball."), ORIGIN, StartChunks()),
+    "every transition": (_plan(STORY), ORIGIN, StartChunks()),
+    "at another rate": (_plan(STORY, 14.0, 24), ORIGIN, StartChunks()),
     "frame by frame": (
         _plan(STORY, 14.0, 16, 1),
         Origin("model", "text", "float32", StreamConfig(chunk=1), (832, 480), 7),
-        Given(),
+        StartChunks(),
     ),
-    "an anchor": (_plan(f"* A meadow.\n{STORY}"), ORIGIN, Given()),
-    "seeds": (_plan("0s a {seed=1}\n3s b {seed=2, cut}\n6s c"), ORIGIN, Given()),
-    "odd letters": (_plan(ODD, 5.0), ORIGIN, Given()),
-    "cuts only": (_plan("\n".join(f"{n}s shot {n}{' {cut}' if n else ''}" for n in range(0, 20, 2))), ORIGIN, Given()),
-    "ends in a blend": (_plan(STORY).resized(11), ORIGIN, Given()),
+    "an anchor": (_plan(f"* A meadow.\n{STORY}"), ORIGIN, StartChunks()),
+    "seeds": (_plan("0s a {seed=1}\n3s b {seed=2, cut}\n6s c"), ORIGIN, StartChunks()),
+    "odd letters": (_plan(ODD, 5.0), ORIGIN, StartChunks()),
+    "cuts only": (
+        _plan("\n".join(f"{n}s shot {n}{' {cut}' if n else ''}" for n in range(0, 20, 2))),
+        ORIGIN,
+        StartChunks(),
+    ),
+    "ends in a blend": (_plan(STORY).resized(11), ORIGIN, StartChunks()),
     "begins with latents": (_plan(STORY), ORIGIN, LATENTS),
     "follows a take of its own": (_plan(STORY), ORIGIN, OWN),
     "follows a take of another run": (_plan(STORY), ORIGIN, OTHER),
@@ -57,9 +61,9 @@ FILMS: dict[str, tuple[Plan, Origin, Given]] = {
             (128, 80),
             2**64 - 1,
         ),
-        Given(),
+        StartChunks(),
     ),
-    "an hour": (_plan("0s a\n30s b\n1800s c {keep}", 3600.0), ORIGIN, Given()),
+    "an hour": (_plan("0s a\n30s b\n1800s c {keep}", 3600.0), ORIGIN, StartChunks()),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.takes import Observer, Origin, TakeStore, Vae, open_take, render_take
+from longlive_core.takes import Observer, Origin, TakeStore, VaeIdentity, open_take, render_take
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import LATENT_SIZE, TINY
@@ -32,7 +32,7 @@ def main() -> None:
     contexts = {text: torch.randn(1, 5, TINY.text_dim) * 2 for text in "abc"}
     plan = parse(TEXT).plan((12 * int(sys.argv[2]) - 3) / 16)
     origin = Origin("model", "text", "float32", StreamConfig(), SIZE, 3)
-    take = open_take(TakeStore(sys.argv[1]), TEXT, plan, origin, Encoding(*SIZE), Vae("vae", "float32", 4))
+    take = open_take(TakeStore(sys.argv[1]), TEXT, plan, origin, Encoding(*SIZE), VaeIdentity("vae", "float32", 4))
     print("reused", take.reused, flush=True)
     render_take(
         take,

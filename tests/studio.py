@@ -5,11 +5,11 @@ import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Observer, Origin, Vae, open_take, render_take
+from longlive_core.takes import Observer, Origin, VaeIdentity, open_take, render_take
 from longlive_core.timeline import parse
 from tests.conftest import LATENT_SIZE
 
-VAE = Vae("vae", "float32", 4)
+VAE = VaeIdentity("vae", "float32", 4)
 SIZE = (LATENT_SIZE[1] * 8, LATENT_SIZE[0] * 8)
 STORY = "0c a\n2c b\n6c c {keep}\n8c b"
 CHUNKS = 10

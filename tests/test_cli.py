@@ -18,7 +18,7 @@ from longlive_core.run import memory, pipeline, render
 from longlive_core.run.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import TINY
-from tests.test_captions import subtitles
+from tests.test_subtitles import read_subtitles
 
 ANSWERS_AT_ONCE = "the model must not be loaded for this"
 
@@ -171,7 +171,7 @@ def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_pat
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("longlive_core.files.planted.create", refuse)
+    monkeypatch.setattr("longlive_core.files.nofollow.create", refuse)
     code, _, err = run(capsys, "render", "0s a panda", "-o", str(tmp_path / "film.mp4"))
     assert code == 2 and err.count("\n") == 1
     assert f"cannot write to '{tmp_path / 'film.mp4'}' (Permission denied); choose a folder you may write to" in err
@@ -294,7 +294,7 @@ def test_render_from_end_to_end(capsys, tmp_path, tiny_pipeline):
         assert container.metadata["comment"].startswith("* A red ball.")
     assert (made["seed"], made["denoising_steps"], made["model"]) == (7, [1000, 500], "pocket")
     assert [segment["text"] for segment in made["segments"]][2] == "A red ball. It stops"
-    assert [text for _, _, text in subtitles(film)] == [segment["text"] for segment in made["segments"]]
+    assert [text for _, _, text in read_subtitles(film)] == [segment["text"] for segment in made["segments"]]
     assert sheet.stat().st_size > 0
     ((_, named),) = tiny_pipeline
     assert (named["lora"], named["dtype"], named["vae"]) == ("x.pt", "fp32", None)
@@ -410,8 +410,8 @@ def test_a_film_is_rendered_again_from_itself(capsys, tmp_path, film):
     assert code == 0 and "note:" not in err, err
     assert np.array_equal(frames_of(film), frames_of(tmp_path / "again.mp4"))
     assert film.read_bytes() == (tmp_path / "again.mp4").read_bytes()
-    assert subtitles(film) == subtitles(tmp_path / "again.mp4")
-    assert [text for _, _, text in subtitles(film)] == ["a ball", "a cube", "a cone"]
+    assert read_subtitles(film) == read_subtitles(tmp_path / "again.mp4")
+    assert [text for _, _, text in read_subtitles(film)] == ["a ball", "a cube", "a cone"]
 
 
 def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys, tmp_path, film, monkeypatch):
@@ -438,7 +438,7 @@ def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys
                 packet.stream = stream
                 target.mux(packet)
     assert len(frames_of(tmp_path / "A Film.MOV")) == 5
-    assert [text for _, _, text in subtitles(tmp_path / "part.mp4")] == ["a ball"]
+    assert [text for _, _, text in read_subtitles(tmp_path / "part.mp4")] == ["a ball"]
     code, _, err = run(capsys, "render", str(tmp_path / "A Film.MOV"), "-o", str(tmp_path / "again.mp4"))
     assert code == 0, err
     assert np.array_equal(frames_of(film), frames_of(tmp_path / "again.mp4"))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from longlive_core.cli import main
 from longlive_core.film.clips import read_clip
-from longlive_core.film.record import read_film
+from longlive_core.film.read_tags import read_film
 from longlive_core.film.video import FilmWriter
 from longlive_core.takes import TakeStore
 

@@ -7,7 +7,7 @@ import pytest
 
 from longlive_core import cli
 from longlive_core.config import StreamConfig
-from longlive_core.film.metadata import film_metadata, with_given
+from longlive_core.film.tags import film_metadata, with_given
 from longlive_core.timeline import parse
 from tests.eval.making import write_film, write_truth
 from tests.eval.models import save_clip, save_dino

@@ -7,7 +7,7 @@ import pytest
 from longlive_core import cli
 from longlive_core.takes import rendering
 from tests.holding import holding
-from tests.test_captions import subtitles
+from tests.test_subtitles import read_subtitles
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +110,11 @@ def test_takes_are_listed_shown_joined_and_removed(shell):
     code, out, _ = shell.run("takes", "join", take, "--takes", shell.store, "-o", shell.folder / "joined.mp4")
     assert code == 0 and "45 frames" in out
     assert np.array_equal(shell.frames("joined.mp4"), shell.frames())
-    named = subtitles(shell.folder / "film.mp4")
-    assert subtitles(shell.folder / "joined.mp4") == named and [text for _, _, text in named] == ["ball", "ball ball"]
+    named = read_subtitles(shell.folder / "film.mp4")
+    assert read_subtitles(shell.folder / "joined.mp4") == named and [text for _, _, text in named] == [
+        "ball",
+        "ball ball",
+    ]
     code, out, _ = shell.run("takes", "remove", take, "--takes", shell.store)
     assert code == 0 and f"removed {take}" in out and shell.ids() == []
 
@@ -159,8 +162,8 @@ def test_a_folder_that_takes_no_takes_is_told_first(shell):
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
     """Forbids prompts in tags, subtitles, chapters and contact sheets of a film that was asked to be silent."""
-    no_caption = "longlive_core.film.contact_sheet._caption_at"
-    monkeypatch.setattr(no_caption, lambda seconds, captions: pytest.fail() if captions else "")
+    no_prompt = "longlive_core.film.contact_sheet._prompt_at"
+    monkeypatch.setattr(no_prompt, lambda seconds, prompts: pytest.fail() if prompts else "")
     takes = ("--takes", shell.store) if stored else ()
     code, out, err = shell.run(
         "render",
@@ -195,7 +198,7 @@ def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
     code, _, err = shell.run("render", films[0], "-o", shell.folder / "again.mp4")
     assert code == 2 and "saved without metadata (--no-metadata, in ComfyUI --disable-metadata)" in err
     if stored:  # the folder keeps what it needs, and the next film may speak again
-        assert "4 of 4 chunks reused" in shell.render()[1] and len(subtitles(films[0])) == 2
+        assert "4 of 4 chunks reused" in shell.render()[1] and len(read_subtitles(films[0])) == 2
 
 
 def flip(path):

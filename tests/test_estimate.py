@@ -15,7 +15,7 @@ from longlive_core.run.memory import Need, NotEnoughMemory
 from longlive_core.run.pipeline import Pipeline
 from longlive_core.run.render import estimate_render, plan_stored, render_stored
 from longlive_core.run.speed import SpeedBook, speed_key
-from longlive_core.takes import Origin, TakeStore, Vae, plan_take
+from longlive_core.takes import Origin, TakeStore, VaeIdentity, plan_take
 from longlive_core.timeline import parse
 from longlive_core.words.quantities import duration_text
 
@@ -36,7 +36,12 @@ def plan_of(text="0c a\n4c b", chunks=8):
 
 def take_of(store, plan):
     return plan_take(
-        store, "", plan, Origin("m", "t", "float32", StreamConfig(), SIZE, 0), Encoding(*SIZE), Vae("vae", "float32", 4)
+        store,
+        "",
+        plan,
+        Origin("m", "t", "float32", StreamConfig(), SIZE, 0),
+        Encoding(*SIZE),
+        VaeIdentity("vae", "float32", 4),
     )
 
 

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from longlive_core import cli
 from longlive_core.config import StreamConfig
-from longlive_core.film import boxes, record
+from longlive_core.film import boxes, read_tags
 from longlive_core.film.footage import open_footage
-from longlive_core.film.metadata import FilmRecord, film_metadata, plan_again
-from longlive_core.film.record import read_film
+from longlive_core.film.read_tags import read_film
+from longlive_core.film.tags import FilmRecord, film_metadata, plan_again
 from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
 
@@ -115,7 +115,7 @@ def test_bytes_that_are_no_unicode(tmp_path):
 
 def test_a_long_tag_is_not_parsed(tmp_path, monkeypatch):
     """Forbids reading any length into memory as objects, which take 25 times as much as the text."""
-    monkeypatch.setattr(record, "LONGEST_TAG", 2000)
+    monkeypatch.setattr(read_tags, "LONGEST_TAG", 2000)
     for tags in ({"longlive": run_with(more="x" * 2000)}, {"comment": STORY + "x" * 2000}):
         with pytest.raises(ValueError, match="characters, and at most 2000 are read"):
             read_film(film(tmp_path / "film.mp4", **tags))
@@ -124,7 +124,7 @@ def test_a_long_tag_is_not_parsed(tmp_path, monkeypatch):
 
 def test_a_file_that_is_nothing_but_tags(tmp_path, monkeypatch):
     """Forbids reading all of a huge file of another kind in search of its pictures."""
-    monkeypatch.setattr(record, "MOST_READ", 100)
+    monkeypatch.setattr(read_tags, "MOST_READ", 100)
     with pytest.raises(ValueError, match="says too much before its pictures begin"):
         read_film(film(tmp_path / "film.mp4"))
 
@@ -205,7 +205,7 @@ def test_too_many_boxes(tmp_path, monkeypatch):
 
 MEMORY = """
 import sys
-from longlive_core.film.record import read_film
+from longlive_core.film.read_tags import read_film
 
 def peak():
     lines = open("/proc/self/status").read().splitlines()

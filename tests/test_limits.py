@@ -12,9 +12,9 @@ import torch
 
 from longlive_core.cancelling import cancellable, cancelled_by, check_cancelled
 from longlive_core.film.video import Encoding
-from longlive_core.takes import TakeStore, Vae, give_latents, plan_take
+from longlive_core.takes import TakeStore, VaeIdentity, plan_take, store_start_latents
 from longlive_core.takes import keys as keys_module
-from longlive_core.takes.frames import latents_of
+from longlive_core.takes.frame_ranges import latents_of
 from longlive_core.takes.keys import Origin
 from longlive_core.takes.take import join
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, TimelineError, parse, plan, plan_text, snap
@@ -151,7 +151,9 @@ def test_a_film_is_named_once_for_each_name_of_its_model(monkeypatch, tmp_path):
     """Forbids naming all chunks of a film again for every way that its video may be called."""
     old = Origin("old", "text", "bfloat16", STREAM, (832, 480), 7)
     origin = Origin("model", "text", "bfloat16", STREAM, (832, 480), 7, (old,))
-    vae = Vae("vae", "float32", 4, aliases=(Vae("older", "float32", 4), Vae("oldest", "float32", 4)))
+    vae = VaeIdentity(
+        "vae", "float32", 4, aliases=(VaeIdentity("older", "float32", 4), VaeIdentity("oldest", "float32", 4))
+    )
     assert len(vae.units({"fps": 16})) > 3
     hashed, real = Counter(), keys_module.hashed
     monkeypatch.setattr(keys_module, "hashed", lambda text: hashed.update([text]) or real(text))
@@ -221,11 +223,11 @@ BUSY = {
         parse("0s a").plan(6.0),
         Origin("m", "t", "float32", STREAM, (832, 480), 0, (ORIGIN,)),
         Encoding(832, 480),
-        Vae("v", "float32", 4),
+        VaeIdentity("v", "float32", 4),
     ),
     "listing": lambda store: list(store.takes()),
     "latents": lambda store: latents_of(store, one_of(store), 3, 0, 20),
-    "beginning with latents": lambda store: give_latents(store, torch.rand(1, 16, 9, 60, 104), ORIGIN, 9),
+    "beginning with latents": lambda store: store_start_latents(store, torch.rand(1, 16, 9, 60, 104), ORIGIN, 9),
     "joining": lambda store: join(store, one_of(store), store.folder / "film.mp4"),
 }
 

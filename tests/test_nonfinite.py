@@ -11,7 +11,7 @@ from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.nonfinite import NonFiniteError
 from longlive_core.engine.rollout import rollout
 from longlive_core.engine.shot import PromptSpan, Shot
-from longlive_core.film.frames import film_frames
+from longlive_core.film.decoding import film_frames
 from longlive_core.model import CausalWan
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import LATENT_SIZE

@@ -10,7 +10,7 @@ from longlive_core.engine import cache
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import Rollout, rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.film.frames import film_frames
+from longlive_core.film.decoding import film_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.run.memory import NotEnoughMemory, estimate
 from longlive_core.takes import render_take

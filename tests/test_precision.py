@@ -11,7 +11,7 @@ from longlive_core.device.precision import cpu_computes_bf16, resolve_dtype
 from longlive_core.engine.noise import AddressedNoise
 from longlive_core.engine.rollout import Chunk, rollout
 from longlive_core.engine.shot import PromptSpan
-from longlive_core.film.frames import film_frames
+from longlive_core.film.decoding import film_frames
 from longlive_core.model import CausalWan, WanModel
 from longlive_core.vae import StreamingDecoder, WanVAE, streaming
 

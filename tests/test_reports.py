@@ -215,9 +215,9 @@ def test_branch():
 
 
 def at_place(take, text):
-    from longlive_core.takes import find_place
+    from longlive_core.takes import find_branch_point
 
-    return find_place(take, text)
+    return find_branch_point(take, text)
 
 
 def test_take():

@@ -11,7 +11,7 @@ import torch
 from longlive_core import cli
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Given, Origin, TakeStore, extended, give_latents, open_take, plan_take
+from longlive_core.takes import Origin, StartChunks, TakeStore, extended, open_take, plan_take, store_start_latents
 from longlive_core.timeline import parse, plan_text
 from tests.conftest import LATENT_SIZE
 
@@ -47,10 +47,10 @@ def same_film(store: TakeStore, take: str):
     text, chunks, _, _, fps = TAKES[take]
     plan = parse(text).plan((12 * chunks - 3 * (1 + text.count("{cut}"))) / 16)
     origin = Origin("model", "text", "float32", StreamConfig(), SIZE, 3)
-    given = Given()
+    given = StartChunks()
     if take == GIVEN:
         latents = torch.randn(1, 16, 6, *LATENT_SIZE, generator=torch.Generator().manual_seed(5))
-        given = give_latents(store, latents, origin, chunks)
+        given = store_start_latents(store, latents, origin, chunks)
     elif take == EXTENDED:
         plan, given = extended(store, WHOLE, 2, parse(text, continues=True).plan(None, chunks=1), SIZE)
         text = plan_text(plan)

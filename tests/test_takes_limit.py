@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from longlive_core.files import held
+from longlive_core.files import in_use
 from longlive_core.film.video import FilmWriter
-from longlive_core.takes import Live, TakeError, TakeStore, headroom, render_take
+from longlive_core.takes import Live, TakeError, TakeStore, limit, render_take
 
 from .studio import CHUNKS, Stop, Studio, frames_of, no_tags, observing, same
 from .test_takes_live import Director, _alone
@@ -28,7 +28,7 @@ def peak_of(studio, monkeypatch):
 
         return finishing
 
-    monkeypatch.setattr(held, "replace", looking(held.replace))
+    monkeypatch.setattr(in_use, "replace", looking(in_use.replace))
     monkeypatch.setattr(FilmWriter, "close", looking(FilmWriter.close))
     return seen
 
@@ -137,9 +137,9 @@ def test_what_is_in_the_way_is_said(studio, others):
 
 def test_the_store_is_not_counted_for_every_chunk(studio, monkeypatch):
     """Forbids a render that slows down with the size of the store."""
-    counted, look = [], headroom.make_room
-    monkeypatch.setattr(headroom, "make_room", lambda *args: counted.append(1) or look(*args))
-    monkeypatch.setattr(headroom, "LOOK_AGAIN", 5)
+    counted, look = [], limit.make_room
+    monkeypatch.setattr(limit, "make_room", lambda *args: counted.append(1) or look(*args))
+    monkeypatch.setattr(limit, "LOOK_AGAIN", 5)
     studio.store.limit = 10**9
     take = studio.open("0c a", 4)
     live = Live(take.plan, endless=True)

@@ -8,10 +8,10 @@ import pytest
 from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, TooFast, TooLate
 from longlive_core.takes import live as live_module
-from longlive_core.takes.changes import SHARE, Changes, Seldom
 from longlive_core.takes.keys import shots_of
 from longlive_core.takes.live import AHEAD, PROMPTS, WITHIN
 from longlive_core.takes.take import changed_take, plan_take
+from longlive_core.takes.versions import SHARE, TakeVersions, Throttle
 from longlive_core.timeline import MAX_CHUNKS, MAX_SEGMENTS, NewSegment, TimelineError, parse, with_segments
 from longlive_core.timeline.limits import MAX_PROMPT, MAX_SECONDS
 
@@ -214,7 +214,7 @@ def test_the_store_learns_of_changes_seldom_enough(take):
 
     store.write_manifest = slow
     live = Live(take.plan)
-    changes = Changes(take, live, lambda take: seen.append(take.id), Seldom(clock))
+    changes = TakeVersions(take, live, lambda take: seen.append(take.id), Throttle(clock))
     for number in range(5, 14):
         changes.follow(with_segments(changes.take.plan, [NewSegment(number, f"prompt {number}")]))
         assert changes.take.keys == [key for shot in shots_of(changes.take.plan, ORIGIN) for key in shot.keys]
@@ -238,7 +238,7 @@ def test_the_store_learns_of_changes_seldom_enough(take):
 def test_the_first_change_is_written_at_once(take):
     """Forbids that a prompt typed now and then is lost in a crash."""
     seen = []
-    changes = Changes(take, Live(take.plan), lambda take: seen.append(take.id), Seldom(Clock()))
+    changes = TakeVersions(take, Live(take.plan), lambda take: seen.append(take.id), Throttle(Clock()))
     changes.follow(with_segments(take.plan, [NewSegment(5, "b")]))
     assert len(seen) == 1 and take.store.read_manifest(seen[0]).segments[-1]
     changes.close()

@@ -9,10 +9,20 @@ import pytest
 from longlive_core import cli
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Manifest, Origin, TakeError, TakeMissing, TakeStore, Vae, labels, plan_take, reuse
+from longlive_core.takes import (
+    Manifest,
+    Origin,
+    TakeError,
+    TakeMissing,
+    TakeStore,
+    VaeIdentity,
+    labels,
+    plan_take,
+    reuse,
+)
+from longlive_core.takes.differences import closest_difference
 from longlive_core.takes.manifest import take_id
 from longlive_core.takes.manifest_file import MOST_BYTES, manifest_bytes
-from longlive_core.takes.why import why
 from longlive_core.timeline import parse
 
 from .damaged_takes import KINDS, STORY, all_damage, changed, contents, fits, obstacles, places_in, real, spoiled
@@ -54,7 +64,7 @@ def usable(store, take: Manifest) -> None:
     labels.take_report(take, 1)
     store.size_of(take)
     other = manifest(9, "0s A red ball", 4)
-    why(store, other, [other.origin])
+    closest_difference(store, other, [other.origin])
     try:
         take.plan()
     except TakeError as error:
@@ -291,7 +301,9 @@ def test_one_bad_take_harms_nobody(store, capsys, monkeypatch):
     assert len(lines) == len(good) + len(bad) and {line[:12] for line in lines} == {*good, *bad}
 
     origin = Origin("m", "t", "float32", StreamConfig(), (64, 48), 3)
-    new = plan_take(store, "0s A cube", parse("0s A cube").plan(4), origin, Encoding(64, 48), Vae("v", "float32", 4))
+    new = plan_take(
+        store, "0s A cube", parse("0s A cube").plan(4), origin, Encoding(64, 48), VaeIdentity("v", "float32", 4)
+    )
     assert "changed" in reuse(new) and not new.reused
     store.write_manifest(new.manifest)
     store.limit = 1

@@ -7,16 +7,16 @@ import torch
 
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
-from longlive_core.takes import Given, Live, Origin, TakeStore, Vae, extended, open_take, plan_take, reuse
+from longlive_core.takes import Live, Origin, StartChunks, TakeStore, VaeIdentity, extended, open_take, plan_take, reuse
+from longlive_core.takes.checksums import UnitInfo
 from longlive_core.takes.keys import digest
-from longlive_core.takes.proofs import Facts
 from longlive_core.timeline import parse
 
 from .studio import CHUNKS, SIZE, STORY, VAE, complete
 
 TEXT = "0c a\n2c b {seed=7}\n4c c {cut}\n5c a {keep}"
 OLD = Origin("old", "old text", "float32", StreamConfig(window=9, sink=3, denoising_steps=(1000, 500)), (48, 32), 3)
-OLD_VAE = Vae("old vae", "torch.float32", 4)
+OLD_VAE = VaeIdentity("old vae", "torch.float32", 4)
 
 # Written down from the version before names had aliases: of TEXT with OLD and OLD_VAE.
 KEYS = [
@@ -52,14 +52,14 @@ def fill(store, keys, unit=None):
     for key in keys:
         store.save_latents(key, torch.zeros(1, 16, 3, 4, 6))
         if unit is not None:
-            store.chunks.save_unit(Facts(key, unit, 9, SIZE), b"video")
+            store.chunks.save_unit(UnitInfo(key, unit, 9, SIZE), b"video")
 
 
 def test_keys_ids_and_units_are_those_of_earlier_versions(store):
     """Forbids a change that loses every film made so far."""
     take = planned(store, OLD)
     assert (take.manifest.shots, take.id, take.manifest.unit) == (KEYS, TAKE, UNIT)
-    assert planned(store, OLD, given=Given(("given0", "given1"))).manifest.shots[0] == AFTER_A_CLIP
+    assert planned(store, OLD, given=StartChunks(("given0", "given1"))).manifest.shots[0] == AFTER_A_CLIP
     assert "aliases" not in take.manifest.origin and "variant" not in str(take.manifest)
 
 
@@ -67,14 +67,14 @@ def test_a_film_under_an_old_name_is_that_film(store):
     """Forbids rendering, decoding or listing a film a second time because its model is named otherwise now."""
     store.write_manifest(planned(store, OLD).manifest)
     fill(store, sum(KEYS, []), UNIT)
-    take = planned(store, renamed(OLD), Vae("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
+    take = planned(store, renamed(OLD), VaeIdentity("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
     assert complete(take) and not take.new
     assert (take.id, take.manifest.unit, take.manifest.origin) == (TAKE, UNIT, OLD.as_json())
 
 
 def test_a_new_film_has_the_new_name(store):
     """Forbids that old names live on in films that nobody began under them."""
-    take = planned(store, renamed(OLD), Vae("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
+    take = planned(store, renamed(OLD), VaeIdentity("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
     assert take.manifest.origin["model"] == "new" and take.manifest.unit != UNIT
     assert not set(take.manifest.keys) & set(sum(KEYS, []))
 
@@ -104,7 +104,7 @@ def test_only_the_units_may_have_an_old_name(store):
 def test_a_rate_is_a_number(store):
     """Forbids that 16 and 16.0 frames a second are two films, or that either was the name of old ones in vain."""
     assert planned(store, OLD, fps=16.0).manifest.unit == UNIT
-    old = Vae("comfyui's", "torch.float32", 4)
+    old = VaeIdentity("comfyui's", "torch.float32", 4)
     name = digest([old.weights, old.dtype, asdict(Encoding(48, 32, 16.0, crf=18))])[:8]
     fill(store, planned(store, OLD).manifest.keys, name)
     assert planned(store, OLD, old).manifest.unit == name

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from longlive_core import cli
 from longlive_core.takes import TakeError, TakeStore, render_take
-from longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
+from longlive_core.takes.frame_ranges import decoded_frames, latents_of, stored_frames
 from longlive_core.takes.labels import take_choices
 
 from .disks import fill_bytes, fill_inodes, read_only, refusing_writes, small_disk
@@ -66,7 +66,7 @@ def read_all(command, studio, take, elsewhere):
     assert np.array_equal(stored_frames(store, manifest, 2, 0, 99), frames)
     assert len(decoded_frames(store, manifest, 2, 0, 99, studio.decoder)) == len(frames)
     assert latents_of(store, manifest, 2, 0, 99).shape[2] == 6
-    assert store.filled(manifest).size == store.size() > 0
+    assert store.usage(manifest).size == store.size() > 0
 
 
 def test_an_archive_on_a_read_only_disk(filmed, command, tmp_path):

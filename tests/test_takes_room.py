@@ -240,7 +240,7 @@ def test_new_chunks_are_no_orphans_yet(store):
     fresh = store.latents_path(key(500))
     fresh.parent.mkdir(exist_ok=True)
     fresh.write_bytes(b"x" * 400)
-    assert store.filled(take(2, range(3))).rendered == 400
+    assert store.usage(take(2, range(3))).rendered == 400
     assert limited(store, 0).make_room(300, keep="0" * 12) == [made.id]
     assert chunk_files(store) == {fresh.name}
 
@@ -291,7 +291,7 @@ def test_a_look_at_a_store_makes_no_file(store):
     """Forbids locks that a look leaves in every take's folder."""
     made = put(store, take(1, range(4)))
     before = sorted(store.folder.rglob("*"))
-    store.filled(made), store.size(), store.is_being_rendered(made.id)
+    store.usage(made), store.size(), store.is_being_rendered(made.id)
     assert sorted(store.folder.rglob("*")) == before
 
 
@@ -308,7 +308,7 @@ def test_what_fills_a_store_is_told_apart(store):
         for one in (film, other, busy, broken)
     }
     with store.rendering(busy.id):
-        found = store.filled(film)
+        found = store.usage(film)
     assert (found.film, found.rendered) == (600 + folder[film.id], 600 + folder[busy.id])
     assert (found.unreadable, found.removable) == (600 + folder[broken.id], 600 + folder[other.id])
     assert found.other == 1000 and found.size == store.size()

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from longlive_core.takes import TakeError, TakeStore, Vae, clip_latents, extended, give_latents, open_take
+from longlive_core.takes import (
+    TakeError,
+    TakeStore,
+    VaeIdentity,
+    clip_latents,
+    extended,
+    open_take,
+    store_start_latents,
+)
 from longlive_core.timeline import parse, plan_text
 from longlive_core.vae import decode
 from tests.conftest import LATENT_SIZE
@@ -16,7 +24,7 @@ pytestmark = pytest.mark.slow
 def begin(studio, latents, text="0c a\n3c b", chunks=6):
     shell = studio.open(text, chunks)
     studio.store.remove(shell.id)
-    given = give_latents(studio.store, latents, shell.origin, chunks)
+    given = store_start_latents(studio.store, latents, shell.origin, chunks)
     return open_take(studio.store, text, shell.plan, shell.origin, shell.encoding, VAE, given)
 
 
@@ -134,7 +142,7 @@ def test_what_cannot_be_gone_on_with(studio):
     with pytest.raises(TakeError, match=f"after chunk 1 to {CHUNKS}, not after 11"):
         go_on(studio, take, "0c a", 3, 11)
     with pytest.raises(TakeError, match="VAE of width 4, this one has 96"):
-        wide = Vae("vae", "float32", 96)
+        wide = VaeIdentity("vae", "float32", 96)
         plan, given = extended(studio.store, take.id, 3, parse("0c a").plan(2.0), SIZE)
         open_take(studio.store, "", plan, take.origin, take.encoding, wide, given)
     take.manifest.origin["size"] = [64, 64]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core.files import held, planted
+from longlive_core.files import in_use, nofollow
 from longlive_core.film.contact_sheet import contact_sheet
 from longlive_core.film.video import Encoding, FilmInUse, FilmWriter, Joiner, encode_unit, part_path
 
@@ -206,7 +206,7 @@ def test_a_film_that_no_name_takes_stays_as_its_part(tmp_path, monkeypatch):
     def refuse(source, target):
         raise PermissionError(13, "in use")
 
-    monkeypatch.setattr(held, "PAUSES", ())
+    monkeypatch.setattr(in_use, "PAUSES", ())
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(FilmInUse, match=r"finished film is '.*film\.mp4\.part'"):
         write(tmp_path / "film.mp4")
@@ -254,7 +254,7 @@ def test_an_unwritable_folder_fails_at_once(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(planted, "create", refuse)
+    monkeypatch.setattr(nofollow, "create", refuse)
     with pytest.raises(ValueError, match=r"cannot write to .* \(Permission denied\)"):
         FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT)
 
@@ -271,10 +271,10 @@ def test_wrong_frames_are_refused(tmp_path):
 
 
 def test_contact_sheet(tmp_path):
-    """Forbids a sheet with missing pictures, pictures at wrong times, or captions that are not drawn."""
+    """Forbids a sheet with missing pictures, pictures at wrong times, or prompts that are not drawn."""
     write(tmp_path / "film.mp4")
-    captions = [(0.0, "A panda walks through the snow " * 9), (1.0, "A panda sits")]
-    count = contact_sheet(tmp_path / "film.mp4", tmp_path / "sheet.png", columns=3, count=6, captions=captions)
+    prompts = [(0.0, "A panda walks through the snow " * 9), (1.0, "A panda sits")]
+    count = contact_sheet(tmp_path / "film.mp4", tmp_path / "sheet.png", columns=3, count=6, prompts=prompts)
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels, size = np.array(sheet.convert("RGB")).astype(int), sheet.size
     assert count == 6 and size[0] == 3 * (320 + 12) + 12

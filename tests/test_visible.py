@@ -6,16 +6,16 @@ import av
 import pytest
 
 from longlive_core import cli
-from longlive_core.film.subtitles import Caption
+from longlive_core.film.subtitles import Subtitle
 from longlive_core.run.reports import progress_line
-from longlive_core.takes import Live, TakeStore, find_place
+from longlive_core.takes import Live, TakeStore, find_branch_point
 from longlive_core.takes.labels import branch_report, take_choices, take_label, take_report
 from longlive_core.timeline import TimelineError, parse, plan_text, timeline_report
 from longlive_core.words.visible import make_visible
 from longlive_core.words.wording import shorten, shorten_middle
 
 from .made_takes import manifest, place
-from .test_captions import subtitles, write
+from .test_subtitles import read_subtitles, write
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 DIRECTIONS = [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)]
@@ -169,7 +169,7 @@ def test_takes_that_were_made_before(tmp_path, capsys):
     texts = [
         take_label(take, 1),
         take_report(take, 1),
-        branch_report(take, find_place(take, "1c", 2)),
+        branch_report(take, find_branch_point(take, "1c", 2)),
         *take_choices(store),
     ]
     for action in (["list"], ["show", take.id]):
@@ -181,8 +181,8 @@ def test_takes_that_were_made_before(tmp_path, capsys):
 
 def test_subtitles_and_chapters(tmp_path):
     """Forbids players that obey a prompt; its tags hold the text as it is, or it could not be rendered again."""
-    path = write(tmp_path / "film.mp4", [Caption(0, EVIL), Caption(9, PROMPTS["family"])])
-    assert [text for _, _, text in subtitles(path)] == [SEEN, PROMPTS["family"]]
+    path = write(tmp_path / "film.mp4", [Subtitle(0, EVIL), Subtitle(9, PROMPTS["family"])])
+    assert [text for _, _, text in read_subtitles(path)] == [SEEN, PROMPTS["family"]]
     with av.open(str(path)) as container:
         if hasattr(container, "chapters"):
             assert [chapter["metadata"]["title"] for chapter in container.chapters()] == [SEEN, PROMPTS["family"]]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import held
+from ..files import in_use
 from .errors import CheckpointError, sample
 from .lookalikes import BEGINNING, not_weights
 from .shards import add_shard, shards_of
@@ -153,7 +153,7 @@ def write_safetensors(
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
         if verify is not None:
             verify(part)
-        held.replace(part, path)
+        in_use.replace(part, path)
     except PermissionError as error:
         raise CheckpointError(
             f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose another name"

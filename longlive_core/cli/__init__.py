@@ -232,7 +232,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     from tqdm import tqdm
 
     from ..film.contact_sheet import contact_sheet
-    from ..film.metadata import film_metadata
+    from ..film.tags import film_metadata
     from ..film.video import FilmInUse
     from ..run.pipeline import Pipeline
     from ..run.render import render_film, render_stored
@@ -269,7 +269,7 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
             "seed": options.seed,
             "size": (width, height),
             "metadata": metadata,
-            "captions": told,
+            "subtitles": told,
             "on_chunk": show,
             "say": bar.write,
             "book": SpeedBook(),
@@ -291,8 +291,8 @@ def _render_source(options: argparse.Namespace, source: Source) -> None:
     speed = f" ({frames / seconds:.1f} frames/s)" if store is None else ""  # stored ones would count as rendered
     print(f"{film}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
     if options.contact_sheet is not None:
-        captions = [(segment.start_seconds, segment.text) for segment in plan.segments] if told else None
-        stills = contact_sheet(film, options.contact_sheet, captions=captions)
+        prompts = [(segment.start_seconds, segment.text) for segment in plan.segments] if told else None
+        stills = contact_sheet(film, options.contact_sheet, prompts=prompts)
         print(f"{options.contact_sheet}: {count(stills, 'picture')}")
 
 

@@ -12,7 +12,7 @@ from ..takes.labels import branch_report
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..takes import Given, TakeStore
+    from ..takes import StartChunks, TakeStore
     from ..timeline import Plan
 
 
@@ -21,7 +21,7 @@ class Beginning:
     """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], chunks of the store, or nothing."""
 
     plan: Plan
-    given: Given | Tensor | None = None
+    given: StartChunks | Tensor | None = None
 
 
 def add_beginning(render: argparse.ArgumentParser) -> None:
@@ -56,8 +56,8 @@ def read_beginning(
         raise ValueError("a film begins with one thing: give --start or --extend, not both")
     if store is None:
         raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
-    from ..film.beginnings import check_given
     from ..film.clips import read_clip
+    from ..film.start_inputs import check_given
     from ..takes import clip_chunks, extended
 
     if options.extend is not None:
@@ -79,11 +79,11 @@ def _note(text: str) -> None:
 
 def _branch(options: argparse.Namespace, store: TakeStore) -> int | None:
     """Chunks of the take to go on after; None: all. Says where that is, since a time snaps."""
-    from ..takes import find_place
+    from ..takes import find_branch_point
 
     if options.branch_at is None:
         return None
     take = store.read_manifest(options.extend)
-    place = find_place(take, options.branch_at, store.rendered(take))
+    place = find_branch_point(take, options.branch_at, store.rendered(take))
     print(branch_report(take, place).splitlines()[0], file=sys.stderr)
     return place.chunks

@@ -10,7 +10,7 @@ from ..words.quantities import parse_size
 if TYPE_CHECKING:
     from ..config import StreamConfig
     from ..run.pipeline import Pipeline
-    from ..takes import Given, TakeStore
+    from ..takes import StartChunks, TakeStore
     from ..timeline import Plan
 
 
@@ -45,7 +45,7 @@ def dry_run(
     timeline: str,
     stream: StreamConfig,
     size: tuple[int, int],
-    given: Given | None = None,
+    given: StartChunks | None = None,
 ) -> None:
     """Print the estimate; raises what the render would raise before it begins. Writes nothing."""
     from ..run.render import estimate_render, plan_stored

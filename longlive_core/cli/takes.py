@@ -98,7 +98,7 @@ def _join(options: argparse.Namespace) -> None:
     take = store.read_manifest(options.take)
     check_writable(options.output)
     try:
-        frames = join(store, take, options.output, captions=not options.no_metadata, damaged=_tell_damage)
+        frames = join(store, take, options.output, subtitles=not options.no_metadata, damaged=_tell_damage)
         print(f"{options.output}: {count(frames, 'frame')}")
     except FilmInUse as error:
         print(f"note: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from ..timeline import Plan, Script, parse
 from ..words.wording import count, shorten
 
 if TYPE_CHECKING:
-    from ..film.metadata import FilmRecord
+    from ..film.tags import FilmRecord
 
 _FILM_FILE = re.compile(r"\.(?:mp4|m4v|mov)$", re.IGNORECASE)
 _TEXT_FILE = re.compile(
@@ -41,7 +41,7 @@ class Source:
         film = self.film
         if film is None:
             return self.script.plan(duration, chunk=chunk or 3)
-        from ..film.metadata import duration_again, plan_again
+        from ..film.tags import duration_again, plan_again
 
         if duration is None and chunk in (None, film.stream.chunk):
             return plan_again(self.script, film)
@@ -61,7 +61,7 @@ class Source:
 def read_source(argument: str, continues: bool = False) -> Source:
     """What `render` is to render; continues: after a take. ValueError where the argument, or what it names, is none."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
-        from ..film.record import read_film
+        from ..film.read_tags import read_film
 
         film = read_film(argument)
         if film.given:

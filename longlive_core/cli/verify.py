@@ -11,7 +11,7 @@ from ..words.wording import count, shorten_list
 
 if TYPE_CHECKING:
     from ..takes import TakeStore
-    from ..takes.verify import StoredFile, Verified
+    from ..takes.verify import StoredFile, VerifyReport
 
 DAMAGED = 1  # exit code
 
@@ -56,7 +56,7 @@ def _place(file: StoredFile) -> str:
     return f"{what} of " + ", ".join(f"chunk {shorten_list(each)} of take {take}" for take, each in chunks.items())
 
 
-def _summary(found: Verified, repair: bool) -> str:
+def _summary(found: VerifyReport, repair: bool) -> str:
     said = [
         f"{count(found.takes, 'take')}, {count(found.files, 'file')}",
         f"{len(found.damaged)} damaged" if found.damaged else "none damaged",

@@ -15,8 +15,8 @@ from itertools import pairwise
 import numpy as np
 
 from ..film.footage import open_footage
-from ..film.metadata import FilmRecord
-from ..film.record import read_film
+from ..film.read_tags import read_film
+from ..film.tags import FilmRecord
 from ..timeline import parse
 from ..timeline.plan import shot_boundary
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .footage import open_footage
-from .pictures import Say, Shown, read_pictures, told_cropping
+from .pictures import Say, Shown, cropping_note, read_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _resampled(shown: Iterable[Shown], path, size: tuple[int, int], fps: float, 
         frames.extend([standing] * (count - len(frames)))
 
     for image, time, lasts in shown:
-        if standing is None and (told := told_cropping(f"'{path}'", image.size, size)) is not None:
+        if standing is None and (told := cropping_note(f"'{path}'", image.size, size)) is not None:
             say(told)
         if standing is not None:
             gaps.append(time - before)

@@ -10,14 +10,14 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files import held, planted
+from ..files import in_use, nofollow
 from ..words.visible import make_visible
 from .video import part_path
 
 _CELL_WIDTH = 320
 _GAP = 12
 _FONT_SIZE = 15
-_CAPTION_LINES = 6
+_PROMPT_LINES = 6
 
 
 def contact_sheet(
@@ -26,28 +26,28 @@ def contact_sheet(
     columns: int = 4,
     count: int = 12,
     every: float | None = None,
-    captions: Sequence[tuple[float, str]] | None = None,
+    prompts: Sequence[tuple[float, str]] | None = None,
 ) -> int:
     """Save pictures of a film, with their times and prompts below them, as one PNG; returns how many.
 
     count: pictures, spread evenly over the film. every: seconds between pictures, instead of `count`.
-    captions: (start in seconds, text) in order of time; a picture shows the text in force when it appears. The
+    prompts: (start in seconds, text) in order of time; a picture shows the text in force when it appears. The
     built-in font has Latin letters only. Raises ValueError for a film that cannot be read and settings out of range.
     """
     if columns < 1 or count < 1 or (every is not None and not every > 0):
         raise ValueError(f"columns {columns}, count {count}, every {every}: all must be above 0")
     cells = [(seconds, _fit(picture)) for seconds, picture in _pictures(film, count, every)]
     font = ImageFont.load_default(size=_FONT_SIZE)
-    labels = [[f"{seconds:.2f} s", *_wrap(_caption_at(seconds, captions or ()), font)] for seconds, _ in cells]
+    labels = [[f"{seconds:.2f} s", *_wrap(_prompt_at(seconds, prompts or ()), font)] for seconds, _ in cells]
     sheet = _compose(cells, labels, min(columns, len(cells)), font)
     png = Path(png)
     part = part_path(png)
     try:
-        with io.BufferedWriter(planted.create(part)) as file:
+        with io.BufferedWriter(nofollow.create(part)) as file:
             sheet.save(file, format="PNG")
-        held.replace(part, png)
+        in_use.replace(part, png)
     except OSError as error:
-        held.remove(part)
+        in_use.remove(part)
         raise ValueError(f"cannot write the contact sheet to '{png}' ({error.strerror})") from error
     return len(cells)
 
@@ -81,14 +81,14 @@ def _fit(picture: Image.Image) -> Image.Image:
     return picture.resize((_CELL_WIDTH, height), Image.Resampling.LANCZOS)
 
 
-def _caption_at(seconds: float, captions: Sequence[tuple[float, str]]) -> str:
-    # A caption that starts between two frames belongs to the later one; half a millisecond is float noise.
-    running = [text for start, text in captions if start <= seconds + 5e-4]
+def _prompt_at(seconds: float, prompts: Sequence[tuple[float, str]]) -> str:
+    # A prompt that starts between two frames belongs to the later one; half a millisecond is float noise.
+    running = [text for start, text in prompts if start <= seconds + 5e-4]
     return running[-1] if running else ""
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Break a caption into lines of the cell's width; what does not fit ends in dots."""
+    """Break a prompt into lines of the cell's width; what does not fit ends in dots."""
     lines, line = [], ""
     for word in make_visible(" ".join(text.split())).split():
         joined = f"{line} {word}".strip()
@@ -103,11 +103,11 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
             word = word[fits:]
         line = word
     lines += [line] if line else []
-    if len(lines) > _CAPTION_LINES:
-        last = lines[_CAPTION_LINES - 1]
+    if len(lines) > _PROMPT_LINES:
+        last = lines[_PROMPT_LINES - 1]
         while font.getlength(f"{last} ...") > _CELL_WIDTH:
             last = last[:-1]
-        lines = [*lines[: _CAPTION_LINES - 1], f"{last} ..."]
+        lines = [*lines[: _PROMPT_LINES - 1], f"{last} ..."]
     return lines
 
 

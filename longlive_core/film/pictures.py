@@ -99,7 +99,7 @@ def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
         say(f"'{path}' is an animation: its {number} pictures are played once, {time:g} s")
 
 
-def told_cropping(name: str, own: tuple[int, int], size: tuple[int, int]) -> str | None:
+def cropping_note(name: str, own: tuple[int, int], size: tuple[int, int]) -> str | None:
     """What is said of a picture of (width, height) that loses much of itself in a film of another shape; or None."""
     shape, wanted = own[0] / own[1], size[0] / size[1]
     lost = 1 - min(shape, wanted) / max(shape, wanted)

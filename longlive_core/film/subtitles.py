@@ -1,4 +1,4 @@
-"""Captions: what is said about a film from a frame on, as a subtitle track and as chapters of its MP4.
+"""Subtitles: what is said about a film from a frame on, as a subtitle track and as chapters of its MP4.
 
 The track is 3GPP timed text (`tx3g`, FFmpeg's `mov_text`). A sample is the length of its text in bytes, two bytes big
 endian, and the text in UTF-8; it is shown until the next sample.
@@ -31,35 +31,35 @@ _CHAPTERS_SINCE = 16, 1  # of PyAV: 16.0 crashes when a film with chapters is cl
 
 
 @dataclass(frozen=True)
-class Caption:
-    """`text` is in force from the frame `frame` of the film until the next caption, or the film's end."""
+class Subtitle:
+    """`text` is in force from the frame `frame` of the film until the next subtitle, or the film's end."""
 
     frame: int
     text: str
 
 
-def check_captions(captions: Sequence[Caption]) -> None:
+def check_subtitles(subtitles: Sequence[Subtitle]) -> None:
     """Raise ValueError unless the frames rise from 0 or later."""
-    frames = [caption.frame for caption in captions]
+    frames = [subtitle.frame for subtitle in subtitles]
     if frames and frames[0] < 0 or any(after <= before for before, after in pairwise(frames)):
-        raise ValueError(f"captions begin at the frames {frames}; they must rise, from 0 or later")
+        raise ValueError(f"subtitles begin at the frames {frames}; they must rise, from 0 or later")
 
 
-class CaptionTrack:
-    """Captions on their way into one MP4. Make it before the first packet is written; then `write_until`, `close`.
+class SubtitleTrack:
+    """Subtitles on their way into one MP4. Make it before the first packet is written; then `write_until`, `close`.
 
     Args:
         container: the film.
-        captions: in order of time, at least one.
+        subtitles: in order of time, at least one.
         time_base: seconds of a tick, that of the pictures. (FFmpeg's muxer compares times of the two tracks as they
             are, without regard to their units.)
         frame: ticks of a picture.
     """
 
     def __init__(
-        self, container: av.container.OutputContainer, captions: Sequence[Caption], time_base: Fraction, frame: int
+        self, container: av.container.OutputContainer, subtitles: Sequence[Subtitle], time_base: Fraction, frame: int
     ):
-        self._container, self._captions, self._time_base, self._frame = container, captions, time_base, frame
+        self._container, self._subtitles, self._time_base, self._frame = container, subtitles, time_base, frame
         self._written = 0
         # From a template, because older PyAV cannot open the encoder (it wants a header there is no way to give).
         with av.open(io.BytesIO(_empty_film(time_base.denominator)), format="mp4") as template:
@@ -67,15 +67,15 @@ class CaptionTrack:
         self._stream.metadata.update(language="und", handler_name="Prompts")
 
     def write_until(self, frames: int) -> None:
-        """Write the captions that begin before the frame `frames`; call it before those pictures are written."""
-        while self._written < len(self._captions) and self._captions[self._written].frame < frames:
-            caption = self._captions[self._written]
-            self._mux(caption.text, caption.frame * self._frame, int(_LONGEST / self._time_base))
+        """Write the subtitles that begin before the frame `frames`; call it before those pictures are written."""
+        while self._written < len(self._subtitles) and self._subtitles[self._written].frame < frames:
+            subtitle = self._subtitles[self._written]
+            self._mux(subtitle.text, subtitle.frame * self._frame, int(_LONGEST / self._time_base))
             self._written += 1
 
     def close(self, frames: int) -> None:
-        """End the last caption with the film, which has `frames` frames, and write the chapters."""
-        written = self._captions[: self._written]
+        """End the last subtitle with the film, which has `frames` frames, and write the chapters."""
+        written = self._subtitles[: self._written]
         if not written:
             return
         # One tick long, or the muxer's own last sample would have the same time.
@@ -84,7 +84,7 @@ class CaptionTrack:
             return
         # MP4 has them in milliseconds. They begin with their first picture, not before, and do not outlast the film.
         frame = 1000 * self._frame * self._time_base
-        starts, end = [math.ceil(caption.frame * frame) for caption in written], math.floor(frames * frame)
+        starts, end = [math.ceil(subtitle.frame * frame) for subtitle in written], math.floor(frames * frame)
         self._container.set_chapters(
             [
                 {
@@ -92,9 +92,9 @@ class CaptionTrack:
                     "start": start,
                     "end": until,
                     "time_base": Fraction(1, 1000),
-                    "metadata": {"title": _shortened(caption.text, _TITLE_BYTES).decode()},
+                    "metadata": {"title": _shortened(subtitle.text, _TITLE_BYTES).decode()},
                 }
-                for number, (caption, start, until) in enumerate(zip(written, starts, [*starts[1:], end], strict=True))
+                for number, (subtitle, start, until) in enumerate(zip(written, starts, [*starts[1:], end], strict=True))
             ]
         )
 
@@ -107,8 +107,8 @@ class CaptionTrack:
         self._container.mux(packet)
 
 
-def hide_captions(file: BinaryIO) -> None:
-    """Have players show the captions of a finished MP4 only when asked. FFmpeg's muxer enables its first text track."""
+def hide_subtitles(file: BinaryIO) -> None:
+    """Mark the subtitles of a finished MP4 as off by default; FFmpeg's muxer enables its first text track."""
     for movie in inside(file, b"moov", (0, file.seek(0, os.SEEK_END))):
         for track in inside(file, b"trak", movie):
             (header,), (media,) = inside(file, b"tkhd", track), inside(file, b"mdia", track)

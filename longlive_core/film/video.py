@@ -20,9 +20,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from ..files import held, planted
+from ..files import in_use, nofollow
 from ..files.durable import sync_file, sync_folder
-from .subtitles import Caption, CaptionTrack, check_captions, hide_captions
+from .subtitles import Subtitle, SubtitleTrack, check_subtitles, hide_subtitles
 
 # BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players that ignore the tags assume 601
 # at these sizes, and so do decoders that ignore them, so colours come back either way.
@@ -56,7 +56,7 @@ def check_writable(path: str | os.PathLike) -> None:
         raise ValueError(f"the folder '{path.parent}' does not exist; create it or write the film elsewhere")
     part = part_path(path)
     try:
-        planted.create(part).close()
+        nofollow.create(part).close()
         part.unlink()
     except OSError as error:
         raise ValueError(f"cannot write to '{path}' ({error.strerror}); choose a folder you may write to") from error
@@ -138,7 +138,7 @@ class _NewFile:
     """A file that PyAV writes, made anew. (By its path PyAV would follow a link that somebody put there.)"""
 
     def __init__(self, path: str | os.PathLike):
-        self.name, self.raw = os.fspath(path), planted.create(path)
+        self.name, self.raw = os.fspath(path), nofollow.create(path)
         self.seek, self.tell, self.close = self.raw.seek, self.raw.tell, self.raw.close
 
     def write(self, data: bytes) -> int:
@@ -164,7 +164,7 @@ class Joiner:
         metadata: text stored in the file under any keys, as ComfyUI does with `prompt` and `workflow`.
         growing: fragmented, so that what is there so far plays at any moment (up to the last unit but one); otherwise
             an ordinary MP4 with its index in front, which plays once it is closed.
-        captions: in order of time; they become subtitles, off by default, and chapters (these with PyAV 16.1 or newer).
+        subtitles: in order of time; written as a subtitle track, off by default, and chapters (PyAV 16.1 or newer).
             Those at or beyond the film's end are left out. A growing film takes none.
     """
 
@@ -173,13 +173,13 @@ class Joiner:
         path: str | os.PathLike,
         metadata: Mapping[str, str] | None = None,
         growing: bool = False,
-        captions: Sequence[Caption] = (),
+        subtitles: Sequence[Subtitle] = (),
     ):
-        if growing and captions:
-            raise ValueError("a growing film takes no captions; its subtitles could not be told before its end")
-        check_captions(captions)
-        self._captions = captions
-        self._track: CaptionTrack | None = None
+        if growing and subtitles:
+            raise ValueError("a growing film takes no subtitles: they cannot be written before its end")
+        check_subtitles(subtitles)
+        self._subtitles = subtitles
+        self._track: SubtitleTrack | None = None
         flags = "frag_keyframe+empty_moov+default_base_moof" if growing else "+faststart"
         self._file = _NewFile(path)
         self._container = av.open(
@@ -202,8 +202,8 @@ class Joiner:
             if self._stream is None:
                 self._stream = self._container.add_stream_from_template(stream)
                 self._like = stream.codec_context.extradata
-                if self._captions:
-                    self._track = CaptionTrack(self._container, self._captions, stream.time_base, packets[0].duration)
+                if self._subtitles:
+                    self._track = SubtitleTrack(self._container, self._subtitles, stream.time_base, packets[0].duration)
             if stream.codec_context.extradata != self._like:
                 raise ValueError("the units of this film were encoded in different ways; encode them again")
             if self._track is not None:
@@ -228,7 +228,7 @@ class Joiner:
             finally:
                 self._container.close()
             if track is not None:
-                hide_captions(self._file.raw)
+                hide_subtitles(self._file.raw)
 
 
 class FilmWriter:
@@ -237,7 +237,7 @@ class FilmWriter:
     The film is written to `PATH.part` and gets its name when `close` (or the end of a `with` block) makes it final.
     An exception inside the block removes the part. Attributes: path, encoding, frames (written so far).
 
-    path: the file; its folder must exist. width, height, fps, crf: see `Encoding`. metadata, captions: see
+    path: the file; its folder must exist. width, height, fps, crf: see `Encoding`. metadata, subtitles: see
     `Joiner`. Raises ValueError for all that cannot work.
     """
 
@@ -249,12 +249,12 @@ class FilmWriter:
         fps: float = 16,
         crf: int = 18,
         metadata: Mapping[str, str] | None = None,
-        captions: Sequence[Caption] = (),
+        subtitles: Sequence[Subtitle] = (),
     ):
         self.path, self.encoding = Path(path), Encoding(width, height, fps, crf)
         check_writable(path)
         self._part = part_path(path)
-        self._joiner: Joiner | None = Joiner(self._part, metadata, captions=captions)
+        self._joiner: Joiner | None = Joiner(self._part, metadata, subtitles=subtitles)
         self.frames = 0
 
     def __enter__(self) -> FilmWriter:
@@ -295,13 +295,13 @@ class FilmWriter:
 
     def _name_film(self) -> None:
         try:
-            held.replace(self._part, self.path)
+            in_use.replace(self._part, self.path)
         except PermissionError as error:
             reason = error
         else:
             sync_folder(self.path.parent)
             return
-        for spare in held.spare_names(self.path):
+        for spare in in_use.spare_names(self.path):
             if not spare.exists():  # else it is the user's
                 with contextlib.suppress(OSError):
                     os.replace(self._part, spare)
@@ -318,4 +318,4 @@ class FilmWriter:
         except (OSError, ValueError):
             pass  # the trailer of a film that is thrown away may fail; what led here is the error to report
         finally:
-            held.remove(self._part)
+            in_use.remove(self._part)

@@ -11,7 +11,7 @@ from ..engine.noise import AddressedNoise
 from ..engine.prompts import PromptEmbeddings, prompt_spans
 from ..engine.rollout import rollout
 from ..engine.shot import PromptSpan
-from ..film.frames import to_frames
+from ..film.decoding import to_frames
 from ..run.pipeline import Pipeline
 from ..timeline import parse
 from ..toybox import FPS, HEIGHT, WIDTH

@@ -27,7 +27,7 @@ from ..engine.noise import AddressedNoise
 from ..engine.nonfinite import is_finite
 from ..engine.rollout import rollout
 from ..engine.shot import PromptSpan
-from ..film.frames import film_frames
+from ..film.decoding import film_frames
 from ..model import CausalWan
 from ..timeline import parse
 from ..vae import StreamingDecoder, WanVAE

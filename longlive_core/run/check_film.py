@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..film.contact_sheet import contact_sheet
-from ..film.metadata import film_metadata
+from ..film.tags import film_metadata
 from ..timeline import Plan, parse
 from ..words.quantities import gigabytes
 from .memory import free_memory
@@ -158,7 +158,7 @@ def _render(folder: Path, files: Mapping[str, Any], findings: Findings, say: Say
     seconds = time.perf_counter() - began
     facts["speed"] = f"{frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames/s with prompts and encoding"
     facts["film, SHA-256"] = sha256(folder / FILM)
-    contact_sheet(folder / FILM, folder / SHEET, captions=[(s.start_seconds, s.text) for s in plan.segments])
+    contact_sheet(folder / FILM, folder / SHEET, prompts=[(s.start_seconds, s.text) for s in plan.segments])
 
 
 def _settings(pipeline: Pipeline, plan: Plan) -> dict[str, str]:

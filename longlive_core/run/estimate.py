@@ -322,7 +322,7 @@ def _limit(take: Take, needed: int) -> Limit | None:
     store = take.store
     if store.limit is None:
         return None
-    held = store.filled(take.manifest)
+    held = store.usage(take.manifest)
     return Limit(store.limit, held.size, held.film, needed, held.rendered, held.unreadable, held.other)
 
 

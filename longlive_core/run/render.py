@@ -15,23 +15,23 @@ from ..device.placement import Offloader
 from ..engine.noise import AddressedNoise
 from ..engine.prompts import PromptEmbeddings, prompt_spans
 from ..engine.rollout import rollout
-from ..film.frames import film_frames
-from ..film.metadata import captions_of, with_given
+from ..film.decoding import film_frames
+from ..film.tags import subtitles_of, with_given
 from ..film.video import Encoding, FilmWriter, check_writable
 from ..sizes import check_size
 from ..takes import (
-    Given,
     Live,
     Observer,
     Origin,
+    StartChunks,
     Take,
     TakeStore,
-    Vae,
+    VaeIdentity,
     clip_latents,
-    give_latents,
     plan_take,
     render_take,
     reuse,
+    store_start_latents,
 )
 from ..takes.live import Progress
 from ..timeline import Plan
@@ -70,18 +70,18 @@ def render_film(
     seed: int,
     size: tuple[int, int],
     metadata: dict[str, str] | None = None,
-    captions: bool = True,
+    subtitles: bool = True,
     on_chunk: OnChunk | None = None,
     say: Say = lambda message: None,
     book: SpeedBook | None = None,
 ) -> int:
     """Render `plan` to the MP4 at `path`, chunk by chunk; returns the frames written.
 
-    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. metadata: tags. captions: whether
-    prompts become subtitles and chapters. say: is told how long it will take, where `book` knows; the speed of this run
-    is noted there. Ctrl-C after the first chunk finishes the file with what there is and raises KeyboardInterrupt; any
-    other exception leaves no file: NotEnoughMemory and NotEnoughDisk before anything is computed, NonFiniteError where
-    numbers stop being finite.
+    size: (width, height) in pixels, multiples of 16. stream.chunk must be the plan's. metadata: tags. subtitles:
+    whether prompts become subtitles and chapters. say: is told how long it will take, where `book` knows; the speed of
+    this run is noted there. Ctrl-C after the first chunk finishes the file with what there is and raises
+    KeyboardInterrupt; any other exception leaves no file: NotEnoughMemory and NotEnoughDisk before anything is
+    computed, NonFiniteError where numbers stop being finite.
     """
     width, height = size
     expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book)
@@ -91,7 +91,7 @@ def render_film(
     with (
         shortage_explained(expected.need, pipeline.model.device),
         FilmWriter(
-            path, width, height, plan.fps, metadata=metadata, captions=captions_of(plan) if captions else ()
+            path, width, height, plan.fps, metadata=metadata, subtitles=subtitles_of(plan) if subtitles else ()
         ) as film,
         torch.inference_mode(),
     ):
@@ -128,11 +128,11 @@ def render_stored(
     seed: int,
     size: tuple[int, int],
     metadata: dict[str, str] | None,
-    captions: bool = True,
+    subtitles: bool = True,
     on_chunk: OnChunk,
     say: Say,
     book: SpeedBook | None = None,
-    given: Given | torch.Tensor | None = None,
+    given: StartChunks | torch.Tensor | None = None,
 ) -> int:
     """As `render_film`, but every chunk is kept in `store`, and what is there already is not made again.
 
@@ -160,7 +160,7 @@ def render_stored(
         on_chunk(chunk + 1, take.frames_of(chunk))
 
     def leave_film() -> int:
-        frames = take.join(path, tags, captions)
+        frames = take.join(path, tags, subtitles)
         recorder.finish(os.path.getsize(path), frames)
         return frames
 
@@ -210,7 +210,7 @@ def plan_stored(
     stream: StreamConfig,
     seed: int,
     size: tuple[int, int],
-    given: Given | torch.Tensor | None = None,
+    given: StartChunks | torch.Tensor | None = None,
 ) -> Take:
     """The take that `render_stored` renders; writes nothing but a clip that is given."""
     model, decoder = pipeline.model, pipeline.decoder
@@ -222,11 +222,11 @@ def plan_stored(
         size,
         seed,
     )
-    vae = Vae(weights_identity(decoder.module, decoder.dtype), str(decoder.dtype), decoder.width)
+    vae = VaeIdentity(weights_identity(decoder.module, decoder.dtype), str(decoder.dtype), decoder.width)
     if isinstance(given, torch.Tensor):
         with torch.inference_mode():
             latents = clip_latents(decoder.module, given, stream.chunk, decoder.device, decoder.dtype)
-        given = give_latents(store, latents, origin, plan.chunks)
+        given = store_start_latents(store, latents, origin, plan.chunks)
     return plan_take(store, timeline, plan, origin, Encoding(*size, fps=plan.fps), vae, given)
 
 

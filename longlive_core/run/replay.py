@@ -21,7 +21,7 @@ from ..engine.noise import RecordedNoise
 from ..engine.rollout import rollout
 from ..engine.schedule import warp
 from ..engine.shot import PromptSpan
-from ..files import planted
+from ..files import nofollow
 from ..model import CausalWan, WanModel
 from ..vae import WanVAE, decode, encode
 from ..words.wording import shorten
@@ -49,7 +49,7 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
             f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it again"
         ) from error
     temporary = Path(target).with_name(Path(target).name + ".part")
-    planted.create(temporary).close()  # a link that somebody put there is not followed
+    nofollow.create(temporary).close()  # a link that somebody put there is not followed
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     os.replace(temporary, target)
     return {name: (value - tensors[name]).abs().max().item() for name, value in outputs.items()}

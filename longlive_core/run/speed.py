@@ -22,7 +22,7 @@ from statistics import fmean
 import torch
 
 from ..config import StreamConfig
-from ..files import held
+from ..files import in_use
 from ..model import CausalWan
 from .memory import PIXEL_FRAMES
 
@@ -159,7 +159,7 @@ class SpeedBook:
             part.parent.mkdir(parents=True, exist_ok=True)
             try:
                 part.write_text(text, encoding="utf-8")
-                held.replace(part, self.path)
+                in_use.replace(part, self.path)
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:

@@ -7,24 +7,24 @@ is, `rendering.py` makes what is missing, after a beginning from `starts.py` and
 `verify.py` looks through a store.
 """
 
+from .branch_points import BranchPoint, check_branch_point, check_rendered, find_branch_point
 from .errors import TakeError, TakeMissing
-from .keys import Given, Origin, ShotKeys, Vae, shots_of
+from .keys import Origin, ShotKeys, StartChunks, VaeIdentity, shots_of
 from .live import Live, TooFast, TooLate
 from .manifest import Manifest
 from .observer import Observer
-from .places import Place, check_place, check_rendered, find_place
 from .rendering import render_take
-from .starts import clip_chunks, clip_latents, extended, give_latents
+from .start_chunks import clip_chunks, clip_latents, extended, store_start_latents
 from .store import TakeStore
 from .take import Take, open_take, plan_take, reason_for, reuse
 
 __all__ = [
-    "Given",
+    "StartChunks",
     "Live",
     "Manifest",
     "Observer",
     "Origin",
-    "Place",
+    "BranchPoint",
     "ShotKeys",
     "Take",
     "TakeError",
@@ -32,14 +32,14 @@ __all__ = [
     "TakeStore",
     "TooFast",
     "TooLate",
-    "Vae",
-    "check_place",
+    "VaeIdentity",
+    "check_branch_point",
     "check_rendered",
     "clip_chunks",
     "clip_latents",
     "extended",
-    "find_place",
-    "give_latents",
+    "find_branch_point",
+    "store_start_latents",
     "open_take",
     "plan_take",
     "reason_for",

@@ -4,7 +4,7 @@
     FOLDER/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
 
 Equal keys mean equal content, so a file that is there stays as it is. Each proves what it is whenever it is read
-(`proofs.py`); one that does not is set aside, to be made again.
+(`checksums.py`); one that does not is set aside, to be made again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..files import planted
-from . import proofs
+from ..files import nofollow
+from . import checksums
+from .checksums import Damaged, UnitInfo, read_latents, read_unit
 from .disk import entries, set_aside, settle, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
-from .proofs import Damaged, Facts, read_latents, read_unit
 
 Result = TypeVar("Result")
 
@@ -81,40 +81,40 @@ class Chunks:
 
     def _folders(self) -> Iterator[Path]:
         """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""
-        found = (entry for entry in entries(self.folder) if entry.is_dir() and not planted.is_link(entry.path))
+        found = (entry for entry in entries(self.folder) if entry.is_dir() and not nofollow.is_link(entry.path))
         return (Path(entry.path) for entry in found)
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Keep a chunk, [1, C, T, h, w], in its dtype; over a loss of power once it is settled."""
-        _keep(self.latents_path(key), proofs.latents_file(key, latents))
+        _keep(self.latents_path(key), checksums.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """A chunk, float32 [1, C, T, h, w] on the CPU; a file of an earlier version gets its checksum.
 
-        Args and errors: see `proved_latents`.
+        Args and errors: see `checked_latents`.
         """
-        latents, proved = self.proved_latents(key, shape)
+        latents, proved = self.checked_latents(key, shape)
         if not proved:
             with contextlib.suppress(TakeError):  # the folder may be read-only: it is proved another time
                 self.save_latents(key, latents)
         return latents.to(torch.float32)
 
-    def proved_latents(self, key: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, bool]:
+    def checked_latents(self, key: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, bool]:
         """-> latents [1, C, T, h, w] in their dtype, whether a checksum proved them.
 
         shape: (T, h, w), where it is known. ChunkDamaged where the file is not what was written; it is set aside.
         """
         return self._read(self.latents_path(key), key, None, lambda data: read_latents(data, key, shape))
 
-    def save_unit(self, facts: Facts, video: bytes) -> bytes:
+    def save_unit(self, facts: UnitInfo, video: bytes) -> bytes:
         """Keep a unit; returns its file."""
-        data = proofs.unit_file(facts, video)
+        data = checksums.unit_file(facts, video)
         _keep(self.unit_path(facts.key, facts.unit), data)
         return data
 
-    def load_unit(self, facts: Facts) -> bytes:
-        """A unit; one of an earlier version gets its checksum. See `proved_unit`."""
-        data, proved = self.proved_unit(facts)
+    def load_unit(self, facts: UnitInfo) -> bytes:
+        """A unit; one of an earlier version gets its checksum. See `checked_unit`."""
+        data, proved = self.checked_unit(facts)
         if not proved:
             with contextlib.suppress(TakeError):
                 return self.save_unit(facts, data)
@@ -124,14 +124,14 @@ class Chunks:
         """From here on a loss of power does not take what was saved of a chunk."""
         settle(self.latents_path(key).parent)
 
-    def proved_unit(self, facts: Facts) -> tuple[bytes, bool]:
+    def checked_unit(self, facts: UnitInfo) -> tuple[bytes, bool]:
         """-> a unit, whether a checksum proved it. ChunkDamaged where it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
         return self._read(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
 
     def _read(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
-            return read(planted.read(path))
+            return read(nofollow.read(path))
         except FileNotFoundError as error:
             raise ChunkMissing(path, error, key, unit, aside=True) from error
         except PermissionError as error:  # no damage: another program holds it, or it is another user's

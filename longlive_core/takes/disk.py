@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..files import held, planted
+from ..files import in_use, nofollow
 from ..files.durable import make_folder, sync_folder
 from .errors import TakeError
 
@@ -21,7 +21,7 @@ def writing(path: os.PathLike) -> Iterator[None]:
     """Turn the disk's errors inside the block into a TakeError."""
     try:
         yield
-    except planted.Planted as error:
+    except nofollow.UnsafePath as error:
         raise TakeError(f"'{path}' is not written: {error.strerror}") from error
     except OSError as error:
         what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
@@ -39,16 +39,16 @@ def write_whole(path: Path, data: bytes, settled: bool = True) -> None:
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
-        planted.check_folder(path.parent)
+        nofollow.check_folder(path.parent)
         make_folder(path.parent)
         try:
             with part.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            held.replace(part, path)
+            in_use.replace(part, path)
         except OSError:
-            held.remove(part)
+            in_use.remove(part)
             raise
         if settled:
             sync_folder(path.parent)

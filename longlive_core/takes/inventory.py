@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..files import planted
+from ..files import nofollow
 from .chunks import LATENTS
 from .disk import DAMAGED, UNFINISHED
 from .errors import TakeError
@@ -35,7 +35,7 @@ _CHUNK = re.compile(r"[0-9a-f]{16,}(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the n
 _NAMED = re.compile(rb'"([0-9a-f]{16,64})"')
 
 
-class Found(NamedTuple):
+class FileEntry(NamedTuple):
     """A file. written: seconds since 1970."""
 
     path: str
@@ -59,12 +59,12 @@ class Inventory:
         other: bytes of all else.
     """
 
-    chunks: dict[str, Found] = field(default_factory=dict)
+    chunks: dict[str, FileEntry] = field(default_factory=dict)
     takes: dict[str, Manifest | TakeError | None] = field(default_factory=dict)
-    folders: dict[str, list[Found]] = field(default_factory=dict)
+    folders: dict[str, list[FileEntry]] = field(default_factory=dict)
     claims: dict[str, set[str]] = field(default_factory=dict)
     users: Counter = field(default_factory=Counter)
-    leftovers: list[Found] = field(default_factory=list)
+    leftovers: list[FileEntry] = field(default_factory=list)
     removed: dict[str, int] = field(default_factory=dict)
     other: int = 0
 
@@ -125,7 +125,7 @@ def names_of(take: Manifest) -> set[str]:
     return {name for key in take.keys for name in (f"{key}{LATENTS}", f"{key}.{take.unit}{VIDEO}")}
 
 
-def total(files: Iterable[Found]) -> int:
+def total(files: Iterable[FileEntry]) -> int:
     """Bytes of these files."""
     return sum(file.bytes for file in files)
 
@@ -201,7 +201,7 @@ def _read(store: TakeStore, take: str) -> Manifest | TakeError | None:
 def _shown(path: Path) -> set[str]:
     """What looks like a chunk's key in a file that is no manifest, or none of this version."""
     try:
-        return {key.decode() for key in _NAMED.findall(planted.read(path, MOST_BYTES))}
+        return {key.decode() for key in _NAMED.findall(nofollow.read(path, MOST_BYTES))}
     except OSError:
         return set()
 
@@ -215,11 +215,11 @@ def _sort_other(found: Inventory, entry: os.DirEntry, old: float) -> None:
             found.other += file.bytes
 
 
-def _is_leftover(file: Found, old: float) -> bool:
+def _is_leftover(file: FileEntry, old: float) -> bool:
     return file.name.endswith(_PARTS) and file.written < old
 
 
-def files_in(entry: os.DirEntry) -> Iterator[Found]:
+def files_in(entry: os.DirEntry) -> Iterator[FileEntry]:
     """The file, or those in the folder, and in folders in it; links are not followed."""
     try:
         if entry.is_dir(follow_symlinks=False):
@@ -227,12 +227,12 @@ def files_in(entry: os.DirEntry) -> Iterator[Found]:
                 yield from files_in(inner)
         else:
             facts = entry.stat(follow_symlinks=False)
-            yield Found(entry.path, entry.name, facts.st_size, facts.st_mtime)
+            yield FileEntry(entry.path, entry.name, facts.st_size, facts.st_mtime)
     except OSError:
         return  # another process removed it
 
 
-def is_bare(files: list[Found]) -> bool:
+def is_bare(files: list[FileEntry]) -> bool:
     """Whether a take's folder holds nothing but its lock."""
     return all(file.name == LOCK for file in files)
 

@@ -60,7 +60,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Vae:
+class VaeIdentity:
     """What a take is decoded by.
 
     Attributes:
@@ -75,7 +75,7 @@ class Vae:
     dtype: str
     width: int
     variant: str = ""
-    aliases: tuple[Vae, ...] = field(default=(), compare=False)
+    aliases: tuple[VaeIdentity, ...] = field(default=(), compare=False)
 
     def units(self, encoding: dict) -> list[str]:
         """What units of video that it makes are called, and were called before. encoding: as plain data."""
@@ -97,7 +97,7 @@ class ShotKeys:
 
 
 @dataclass(frozen=True)
-class Given:
+class StartChunks:
     """The chunks a film begins with that it does not make: of a picture, a clip, latents or another take.
 
     Attributes:
@@ -119,18 +119,18 @@ class Given:
         """How many of them a run would not have made itself, given the film's timeline."""
         return self.given if self.origin == origin.as_json() else len(self)
 
-    def under(self, origin: Origin) -> Given:
+    def under(self, origin: Origin) -> StartChunks:
         """The same chunks, of a run that `origin` knows by an old name under its new one."""
         return replace(self, origin=origin.as_json()) if self.origin in origin.names() else self
 
 
-def given_key(before: str, latents: bytes) -> str:
+def start_key(before: str, latents: bytes) -> str:
     """The key of a chunk that was given as latents; `before` is that of the chunk before it, or empty."""
     return digest([before, "given", hashlib.sha256(latents).hexdigest()])
 
 
 def shots_of(
-    plan: Plan, origin: Origin, given: Given = Given(), known: Sequence[ShotKeys] = (), same: int = 0
+    plan: Plan, origin: Origin, given: StartChunks = StartChunks(), known: Sequence[ShotKeys] = (), same: int = 0
 ) -> list[ShotKeys]:
     """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots.
 
@@ -159,7 +159,7 @@ def _spans_by_shot(plan: Plan) -> Iterator[list[_Span]]:
     yield spans
 
 
-def _keys(spans: list[_Span], origin: Origin, given: Given, known: tuple[str, ...]) -> list[str]:
+def _keys(spans: list[_Span], origin: Origin, given: StartChunks, known: tuple[str, ...]) -> list[str]:
     start, keys, events = spans[0][0].start_chunk, list(known), []
     key = keys[-1] if keys else digest({"format": KEY_FORMAT, **origin.as_json()})
     begun, foreign = len(given), given.origin != origin.as_json()

@@ -6,8 +6,8 @@ import time
 
 from ..words.quantities import seconds_text
 from ..words.wording import PROMPT_WIDTH, count, shorten
+from .branch_points import BranchPoint
 from .manifest import Manifest
-from .places import Place
 from .store import TakeStore
 
 LABEL_WORDS = 48  # characters of a prompt in a list
@@ -39,7 +39,7 @@ def take_report(take: Manifest, chunks: int) -> str:
     return "\n".join(lines)
 
 
-def branch_report(take: Manifest, place: Place) -> str:
+def branch_report(take: Manifest, place: BranchPoint) -> str:
     """Where a take was branched, which is at a chunk's end."""
     requested = "" if place.requested is None else f" ({seconds_text(place.requested)} requested)"
     at = f"branched at {seconds_text(place.seconds)}{requested}: {count(place.chunks, 'chunk')} stay"

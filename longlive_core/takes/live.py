@@ -32,7 +32,7 @@ class TooLate(ValueError):
 
 
 class TooFast(ValueError):
-    """Changes come faster than they can be taken. retry_after: seconds until the next one may come."""
+    """TakeVersions come faster than they can be taken. retry_after: seconds until the next one may come."""
 
     def __init__(self, message: str, retry_after: float):
         self.retry_after = retry_after

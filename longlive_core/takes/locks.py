@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..files import planted
+from ..files import nofollow
 from ..files.durable import make_folder
 from .disk import writing
 from .errors import TakeError
@@ -22,8 +22,8 @@ NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # no bytes, o
 def is_held(path: Path) -> bool:
     """Whether somebody holds that lock, or nobody can tell; makes no file."""
     try:
-        planted.check_lock(path)
-    except planted.Planted:  # which nobody can hold
+        nofollow.check_lock(path)
+    except nofollow.UnsafePath:  # which nobody can hold
         return False
     if not path.exists():
         return False
@@ -66,9 +66,9 @@ class TakeLock:
     def _acquired(self) -> FileLock:
         lock = FileLock(str(self._folder / LOCK), timeout=0)
         with writing(self._folder / LOCK):
-            planted.check_folder(self._folder)
+            nofollow.check_folder(self._folder)
             make_folder(self._folder)
-            planted.check_lock(self._folder / LOCK)
+            nofollow.check_lock(self._folder / LOCK)
             try:
                 lock.acquire()
             except Timeout as error:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..film.beginnings import PIXELS
+from ..film.start_inputs import PIXELS
 from ..timeline import Plan, read_exact, shot_boundary
+from .checksums import UnitInfo
 from .errors import TakeError
 from .keys import digest
-from .proofs import Facts
 
 MANIFEST = "take.json"  # its name in the take's folder
 _AHEAD = 24 * 3600.0  # seconds by which clocks of machines that share a store may differ
@@ -57,13 +57,13 @@ class Manifest:
         width, height = self.origin["size"]
         return self.origin["stream"]["chunk"], height // PIXELS, width // PIXELS
 
-    def units(self) -> Iterator[Facts]:
+    def units(self) -> Iterator[UnitInfo]:
         """What is known of each chunk's unit of video, in order."""
         size, encoding = self.origin["stream"]["chunk"], self.encoding
         for shot in self.shots:
             for inside, key in enumerate(shot):
                 frames = shot_boundary(inside + 1, size) - shot_boundary(inside, size)
-                yield Facts(key, self.unit, frames, (encoding["width"], encoding["height"]))
+                yield UnitInfo(key, self.unit, frames, (encoding["width"], encoding["height"]))
 
     def plan(self, fps: float | None = None) -> Plan:
         """What it was made by. fps: another rate than its own. TakeError where `exact` is of another film than the

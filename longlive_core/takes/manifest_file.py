@@ -17,7 +17,7 @@ from typing import Any
 
 from ..config import POSITIONS, SINK_POLICIES
 from ..engine.noise import MAX_SEED
-from ..files import planted
+from ..files import nofollow
 from ..files.fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
 from ..timeline import TRANSITIONS
 from .errors import TakeError, TakeMissing
@@ -117,7 +117,7 @@ def read_manifest(path: Path, take: str) -> Manifest:
     path: of its file, in the take's folder.
     """
     try:
-        return _parsed(planted.read(path, MOST_BYTES), take)
+        return _parsed(nofollow.read(path, MOST_BYTES), take)
     except TakeError as error:
         error.take = take
         raise

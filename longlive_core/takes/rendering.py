@@ -16,21 +16,21 @@ from ..device.placement import Offloader
 from ..engine.noise import AddressedNoise
 from ..engine.prompts import ContextOf, prompt_spans
 from ..engine.rollout import Rollout, check_run
-from ..files import held
-from ..film.frames import ShotDecoder
+from ..files import in_use
+from ..film.decoding import ShotDecoder
 from ..film.video import FilmInUse, Joiner, encode_unit
 from ..model import CausalWan
 from ..vae import StreamingDecoder
 from ..words.wording import count
-from .changes import Changes
 from .chunks import StoredLatents
 from .disk import writing
 from .errors import ChunkDamaged, TakeError
-from .headroom import Headroom
+from .limit import SpaceLimit
 from .live import Live
 from .observer import Observer
 from .room import GROWING
 from .take import Take
+from .versions import TakeVersions
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class _Rendering:
         self.started = take
         self.model, self.decoder, self.context_of, self.metadata = model, decoder, context_of, metadata
         self.observer, self.live, self.offloader = observer, live, offloader
-        self.changes, self.headroom = Changes(take, live, observer.changed), Headroom(take, observer.report)
+        self.versions, self.limit = TakeVersions(take, live, observer.changed), SpaceLimit(take, observer.report)
         self.growing: Joiner | None = None
         self.prepared = False
         self.repaired: set[tuple[int, str | None]] = set()  # chunks, and the unit or None for their latents
@@ -92,12 +92,12 @@ class _Rendering:
     @property
     def take(self) -> Take:
         """What the one that was begun is by now."""
-        return self.changes.take
+        return self.versions.take
 
     def run(self) -> Take:
         started = self.started
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.changes)
+            stack.enter_context(self.versions)
             stack.callback(self.live.close)
             if started.film_path.is_dir():  # told before the hours of rendering
                 raise TakeError(f"'{started.film_path}' is a folder, in the place of the take's film; remove it")
@@ -113,7 +113,7 @@ class _Rendering:
                     self._leave_film()
                 raise
             self._leave_film()
-        self.changes.forget_first()
+        self.versions.forget_first()
         return self.take
 
     def _join_before(self) -> None:
@@ -138,7 +138,7 @@ class _Rendering:
 
         A player that holds the old film, or the growing one, does not make an error of a finished film (Windows).
         """
-        self.changes.write()
+        self.versions.write()
         with writing(self.take.film_path):
             self.growing.close()
             self._keep_listed()
@@ -147,7 +147,7 @@ class _Rendering:
                     self._join(self.take)
                 except FilmInUse as error:
                     log.warning("%s; it gets that name when its take is rendered again", error)
-            if not held.remove(self.started.growing_path):
+            if not in_use.remove(self.started.growing_path):
                 log.warning(
                     "the film is finished, but '%s' is in use by another program and stays; it is removed "
                     "when that take is rendered again",
@@ -156,8 +156,8 @@ class _Rendering:
 
     def _join(self, take: Take, damaged: Callable[[ChunkDamaged], None] | None = None) -> None:
         """The film of what is there, in the place of those before it."""
-        for spare in held.spares_of(take.film_path):
-            held.remove(spare)
+        for spare in in_use.spares_of(take.film_path):
+            in_use.remove(spare)
         tags = self.metadata(take)
         take.join(take.film_path, tags, tags is not None, damaged)
 
@@ -170,21 +170,21 @@ class _Rendering:
             plan, before = self.live.plan_for(chunk), plan
             if plan is None:
                 if self.live.endless and 0 < chunk != before.chunks:
-                    self.changes.follow(before.resized(chunk))
+                    self.versions.follow(before.resized(chunk))
                 return
-            self.changes.follow(None if plan is before else plan)
+            self.versions.follow(None if plan is before else plan)
             rendered, frames, unit = self._remaking(self._make, chunk)
             with writing(self.started.growing_path):
                 self.growing.add(unit)
-            self.headroom.made(self.take, chunk, rendered, frames is not None)
+            self.limit.made(self.take, chunk, rendered, frames is not None)
             self.live.done(self.take.frames_of(chunk), rendered)
             self.observer.chunk(chunk, frames)
 
     def _keep_to_limit(self, chunk: int) -> None:
         """End the film before a chunk for which the store has no room, though other takes went."""
         over = chunk >= self.take.plan.chunks and not self.live.endless
-        if chunk and not over and not self.headroom.fits(self.take, chunk, self.live.endless):
-            reason = self.headroom.reason(self.take)
+        if chunk and not over and not self.limit.fits(self.take, chunk, self.live.endless):
+            reason = self.limit.reason(self.take)
             log.warning("the film ends after %s: %s", count(chunk, "chunk"), reason)
             self.live.end(reason)
 
@@ -204,7 +204,7 @@ class _Rendering:
                     self.live.repaired(chunk, rendered)
 
     def _keep_listed(self) -> None:
-        for take in self.changes.keep_listed():
+        for take in self.versions.keep_listed():
             self._note(f"take {take} was removed while it was rendered; it was written again")
 
     def _make_lost(self) -> None:
@@ -324,5 +324,5 @@ class _Rendering:
 def _free_name(take: Take) -> str:
     """The growing film's name: a spare one where a player still holds that of the last render. Removes the others."""
     path = take.store.take_folder(take.id) / GROWING
-    free = [name.name for name in (path, *held.spare_names(path)) if held.remove(name)]
+    free = [name.name for name in (path, *in_use.spare_names(path)) if in_use.remove(name)]
     return free[0] if free else GROWING

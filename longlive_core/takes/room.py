@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import held
+from ..files import in_use
 from ..words.quantities import gigabytes
 from .disk import age, settle
 from .errors import TakeError
@@ -31,7 +31,7 @@ FILM, GROWING = "film.mp4", "growing.mp4"
 
 
 @dataclass(frozen=True)
-class Filled:
+class StoreUsage:
     """What fills a store, in bytes, as one film in it sees that.
 
     Attributes:
@@ -58,7 +58,7 @@ class Filled:
         return self.film + self.rendered + self.unreadable + self.other
 
 
-def filled(store: TakeStore, film: Manifest, began: str | None = None) -> Filled:
+def store_usage(store: TakeStore, film: Manifest, began: str | None = None) -> StoreUsage:
     """film: a take that is in the store, or will be. began: the take that its render began with. Writes nothing."""
     found, names, own = take_inventory(store), names_of(film), {film.id, began}
     rendered = [take for take in found.takes if take not in own and store.is_being_rendered(take)]
@@ -67,13 +67,13 @@ def filled(store: TakeStore, film: Manifest, began: str | None = None) -> Filled
     orphans, new = found.orphans(), found.orphans() - found.orphans(SETTLED)
     kinds = (names, _claimed(found, rendered).union(() if found.unreadable else new) - names)
     vague = _claimed(found, unreadable).union(orphans if found.unreadable else ())
-    parts = Filled(
+    parts = StoreUsage(
         found.used_by(kinds[0]) + sum(map(found.own, own)),
         found.used_by(kinds[1]) + sum(map(found.own, rendered)),
         found.used_by(vague.difference(*kinds)) + sum(map(found.own, unreadable)),
         found.other + sum(map(found.own, others)),
     )
-    return Filled(parts.film, parts.rendered, parts.unreadable, parts.other, found.size - parts.stays)
+    return StoreUsage(parts.film, parts.rendered, parts.unreadable, parts.other, found.size - parts.stays)
 
 
 def _claimed(found: Inventory, takes: Iterable[str]) -> set[str]:
@@ -211,7 +211,7 @@ def _lock_to_remove(store: TakeStore, take: str) -> bool:
             _check_free(store, take)
             with contextlib.suppress(OSError):
                 for film in () if last else store.take_folder(take).glob("*.mp4"):
-                    held.remove(film)
+                    in_use.remove(film)
     log.warning("take %s is removed without a lock, for which the disk has no room: begin no render meanwhile", take)
     return False
 
@@ -329,24 +329,24 @@ def _clean_take(store: TakeStore, found: Inventory, take: str, old: float) -> No
 
 def _remove_grown(folder: Path, old: float) -> None:
     """Growing films that a crash left: their chunks are there."""
-    for film in (folder / GROWING, *held.spares_of(folder / GROWING)):
+    for film in (folder / GROWING, *in_use.spares_of(folder / GROWING)):
         if film.is_file() and -age(film) < old:
-            held.remove(film)
+            in_use.remove(film)
 
 
 def tidy(store: TakeStore, take: str) -> None:
     """Remove what players held when renders of a take ended. To be called while nobody else renders it."""
     folder = store.take_folder(take)
     film = folder / FILM
-    for spare in sorted(held.spares_of(film), key=age):  # the newest first
+    for spare in sorted(in_use.spares_of(film), key=age):  # the newest first
         if not film.is_file() or age(spare) < age(film):
             with contextlib.suppress(PermissionError):
                 os.replace(spare, film)
         else:
-            held.remove(spare)
-    for growing in (folder / GROWING, *held.spares_of(folder / GROWING)):
+            in_use.remove(spare)
+    for growing in (folder / GROWING, *in_use.spares_of(folder / GROWING)):
         if growing.is_file() and film.is_file() and age(film) <= age(growing):  # else it shows more
-            held.remove(growing)
+            in_use.remove(growing)
 
 
 def removed_line(take: str, limit: int) -> str:

@@ -3,7 +3,7 @@
     FOLDER/chunks/                            see `chunks.py`
     FOLDER/takes/<id>/take.json               what the take is: timeline, settings, keys (`manifest.py`)
     FOLDER/takes/<id>/film.mp4, growing.mp4   its film, and the same while it is rendered; film.1.mp4, growing.1.mp4
-                                              where a player held those names (`held.py`)
+                                              where a player held those names (`in_use.py`)
     FOLDER/takes/<id>.*.removed               what is left of a removed take (`room.py`)
 
 Chunks with equal keys lie there once, however many takes use them. Files appear whole or not at all, so a process that
@@ -25,7 +25,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from ..cancelling import cancellable
-from ..files import planted
+from ..files import nofollow
 from ..files.durable import make_folder
 from . import room
 from .chunks import Chunks, keys_of, latents_name, unit_name
@@ -73,7 +73,7 @@ class TakeStore:
         for place in (self.chunks.folder, self.takes_folder):
             make_folder(place)
         probe = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
-        planted.create(probe).close()
+        nofollow.create(probe).close()
         probe.unlink()
 
     def check_writable(self) -> None:
@@ -88,7 +88,7 @@ class TakeStore:
 
     def acquire(self) -> None:
         """Have the store's lock. OSError where the folder cannot be written, or no lock lies in its place."""
-        planted.check_lock(self.folder / LOCK)
+        nofollow.check_lock(self.folder / LOCK)
         self.lock.acquire()
 
     @contextlib.contextmanager
@@ -236,9 +236,9 @@ class TakeStore:
         """Remove what players held when renders of a take ended. To be called while nobody else renders it."""
         room.tidy(self, take)
 
-    def filled(self, film: Manifest) -> room.Filled:
+    def usage(self, film: Manifest) -> room.StoreUsage:
         """What fills the store, as a film in it sees that."""
-        return room.filled(self, film)
+        return room.store_usage(self, film)
 
     def size(self) -> int:
         """Bytes of everything in the store."""
@@ -246,7 +246,7 @@ class TakeStore:
 
     def size_of(self, manifest: Manifest) -> int:
         """Bytes of a take: its own files, and its chunks, whoever else uses them."""
-        return room.filled(self, manifest).film
+        return room.store_usage(self, manifest).film
 
 
 def _newness(take: Manifest | TakeError) -> tuple[bool, float]:

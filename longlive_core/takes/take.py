@@ -16,19 +16,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..cancelling import cancellable, check_cancelled
-from ..film.metadata import cuts_of, start_frame
-from ..film.subtitles import Caption
+from ..film.subtitles import Subtitle
+from ..film.tags import cuts_of, start_frame
 from ..film.video import Encoding, FilmWriter
 from ..timeline import Plan, PlannedSegment, plan_text, shot_boundary
 from ..words.wording import count
+from .checksums import UnitInfo
 from .chunks import keys_of, latents_name, unit_name
+from .differences import closest_difference
 from .errors import ChunkDamaged, TakeError
-from .keys import Given, Origin, ShotKeys, Vae, shots_of
+from .keys import Origin, ShotKeys, StartChunks, VaeIdentity, shots_of
 from .manifest import Manifest, take_id
-from .proofs import Facts
 from .room import FILM, GROWING
 from .store import TakeStore
-from .why import why
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Take:
     origin: Origin
     encoding: Encoding
     shots: list[ShotKeys]
-    given: Given = field(default_factory=Given)
+    given: StartChunks = field(default_factory=StartChunks)
     new: bool = True  # whether the store did not know it
     names: list[dict] = field(default_factory=list)  # of its origin, old ones too, as in manifests
     growing_name: str = GROWING  # another one while a player holds it
@@ -75,11 +75,11 @@ class Take:
         """Those of its chunks."""
         return [key for shot in self.shots for key in shot.keys]
 
-    def unit_of(self, chunk: int) -> Facts:
+    def unit_of(self, chunk: int) -> UnitInfo:
         """What is known of a chunk's unit of video."""
         shot = self.shot_of(chunk)
         size = (self.encoding.width, self.encoding.height)
-        return Facts(shot.keys[chunk - shot.start], self.manifest.unit, self.frames_of(chunk), size)
+        return UnitInfo(shot.keys[chunk - shot.start], self.manifest.unit, self.frames_of(chunk), size)
 
     def shot_of(self, chunk: int) -> ShotKeys:
         """The shot that a chunk of the film belongs to."""
@@ -94,11 +94,11 @@ class Take:
         self,
         path: str | os.PathLike,
         metadata: Mapping[str, str] | None = None,
-        captions: bool = True,
+        subtitles: bool = True,
         damaged: Callable[[ChunkDamaged], None] | None = None,
     ) -> int:
         """See `join`."""
-        return join(self.store, self.manifest, path, metadata, captions, damaged)
+        return join(self.store, self.manifest, path, metadata, subtitles, damaged)
 
 
 def join(
@@ -106,16 +106,16 @@ def join(
     take: Manifest,
     path: str | os.PathLike,
     metadata: Mapping[str, str] | None = None,
-    captions: bool = True,
+    subtitles: bool = True,
     damaged: Callable[[ChunkDamaged], None] | None = None,
 ) -> int:
     """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames.
 
-    metadata: its tags. captions: whether its prompts become subtitles and chapters. damaged: takes the error of a
+    metadata: its tags. subtitles: whether its prompts become subtitles and chapters. damaged: takes the error of a
     damaged unit, which then is such a gap; by default it is raised, and there is no film.
     """
-    said = captions_of_take(take) if captions else ()
-    with FilmWriter(path, **take.encoding, metadata=metadata, captions=said) as film:
+    said = subtitles_of_take(take) if subtitles else ()
+    with FilmWriter(path, **take.encoding, metadata=metadata, subtitles=said) as film:
         for unit in cancellable(take.units()):
             if not store.has_unit(unit.key, unit.unit):
                 break
@@ -129,10 +129,10 @@ def join(
     return film.frames
 
 
-def captions_of_take(take: Manifest) -> list[Caption]:
+def subtitles_of_take(take: Manifest) -> list[Subtitle]:
     """The prompts of a film of stored chunks, each from its first frame on."""
     cuts, size = cuts_of(take.segments), take.origin["stream"]["chunk"]
-    return [Caption(start_frame(segment["chunk"], cuts, size), segment["text"]) for segment in take.segments]
+    return [Subtitle(start_frame(segment["chunk"], cuts, size), segment["text"]) for segment in take.segments]
 
 
 def open_take(
@@ -141,8 +141,8 @@ def open_take(
     plan: Plan,
     origin: Origin,
     encoding: Encoding,
-    vae: Vae,
-    given: Given | None = None,
+    vae: VaeIdentity,
+    given: StartChunks | None = None,
 ) -> Take:
     """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
     take = plan_take(store, timeline, plan, origin, encoding, vae, given)
@@ -156,8 +156,8 @@ def plan_take(
     plan: Plan,
     origin: Origin,
     encoding: Encoding,
-    vae: Vae,
-    given: Given | None = None,
+    vae: VaeIdentity,
+    given: StartChunks | None = None,
 ) -> Take:
     """The take of this film: a new one, or the one that was begun before. Writes nothing.
 
@@ -170,7 +170,7 @@ def plan_take(
     """
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
-    given = Given() if given is None else given
+    given = StartChunks() if given is None else given
     exact = plan_text(plan)
     choices: list[tuple[tuple[int, int], Take]] = []
     for name in (origin, *origin.aliases):
@@ -250,7 +250,7 @@ def _planned(
     encoding: Encoding,
     unit: str,
     vae_width: int,
-    given: Given,
+    given: StartChunks,
 ) -> Take:
     manifest = Manifest(
         id=take_id([list(shot.keys) for shot in shots], unit),
@@ -282,7 +282,7 @@ def reason_for(take: Take) -> str | None:
     """Why there is something to render; None where there is not, or where no stored take resembles this one."""
     if take.reused == take.plan.chunks:
         return None
-    return why(take.store, take.manifest, take.names) if take.new else "it was not finished"
+    return closest_difference(take.store, take.manifest, take.names) if take.new else "it was not finished"
 
 
 def reuse(take: Take) -> str:

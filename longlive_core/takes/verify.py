@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .checksums import UnitInfo
 from .chunks import Chunks
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 from .manifest import Manifest
-from .proofs import Facts
 from .store import TakeStore
 
 
@@ -21,14 +21,14 @@ class StoredFile:
         users: the takes that use it, and its number in each.
     """
 
-    facts: Facts
+    facts: UnitInfo
     shape: tuple[int, int, int]
     video: bool
     users: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass
-class Verified:
+class VerifyReport:
     """What was found.
 
     Attributes:
@@ -56,7 +56,7 @@ def verify(
     take: str | None = None,
     repair: bool = False,
     progress: Callable[[Sequence[StoredFile]], Iterable[StoredFile]] = iter,
-) -> Verified:
+) -> VerifyReport:
     """Read every chunk of a store, or of one take, and compare it with what it says of itself.
 
     repair: set aside what is damaged, so that the next render makes it again, and give files of earlier versions their
@@ -64,7 +64,7 @@ def verify(
     where there is no such take, or files cannot be read at all.
     """
     takes = list(store.takes()) if take is None else [store.read_manifest(take)]
-    found = Verified(unreadable=[each for each in takes if isinstance(each, TakeError)])
+    found = VerifyReport(unreadable=[each for each in takes if isinstance(each, TakeError)])
     readable = [each for each in takes if isinstance(each, Manifest)]
     found.takes, chunks = len(readable), Chunks(store.chunks.folder, mends=repair)
     for file in progress(files_of(readable)):
@@ -83,10 +83,10 @@ def files_of(takes: Sequence[Manifest]) -> list[StoredFile]:
     return list(known.values())
 
 
-def _look(chunks: Chunks, file: StoredFile, repair: bool, found: Verified) -> None:
+def _look(chunks: Chunks, file: StoredFile, repair: bool, found: VerifyReport) -> None:
     facts = file.facts
     try:
-        _, proved = chunks.proved_unit(facts) if file.video else chunks.proved_latents(facts.key, file.shape)
+        _, proved = chunks.checked_unit(facts) if file.video else chunks.checked_latents(facts.key, file.shape)
         if repair and not proved:
             chunks.load_unit(facts) if file.video else chunks.load_latents(facts.key, file.shape)
     except ChunkMissing:

@@ -13,7 +13,7 @@ import torch
 from ..engine.noise import AddressedNoise
 from ..engine.rollout import rollout
 from ..engine.shot import PromptSpan
-from ..film.frames import to_frames
+from ..film.decoding import to_frames
 from ..film.video import FilmInUse, FilmWriter
 from ..vae import StreamingDecoder, WanVAE
 from . import checkpoint

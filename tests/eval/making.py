@@ -1,7 +1,7 @@
 """Films of the toybox as files, with the tags that the renderer writes."""
 
 from longlive_core.config import StreamConfig
-from longlive_core.film.metadata import film_metadata
+from longlive_core.film.tags import film_metadata
 from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
 from longlive_core.toybox.captions import attributes_of

@@ -6,7 +6,7 @@ from PIL import Image
 
 from longlive_core.config import StreamConfig
 from longlive_core.eval import FilmSegment, open_film
-from longlive_core.film.metadata import film_metadata
+from longlive_core.film.tags import film_metadata
 from longlive_core.timeline import parse
 from tests.eval.making import STORY, write_film, write_truth
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from longlive_core.config import StreamConfig
-from longlive_core.film.metadata import film_metadata
+from longlive_core.film.tags import film_metadata
 from longlive_core.model import CausalWan
 from longlive_core.run.identity import text_identity, weights_identity
 from longlive_core.run.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""What ComfyUI's own VIDEO and Save Video make of a film with captions, with the code of the ComfyUI that is there."""
+"""What ComfyUI's own VIDEO and Save Video make of a film with subtitles, with the code of the ComfyUI that is there."""
 
 import json
 import subprocess
@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from longlive_core.config import StreamConfig
-from longlive_core.film.metadata import captions_of, film_metadata
-from longlive_core.film.record import read_film
-from longlive_core.film.subtitles import Caption
+from longlive_core.film.read_tags import read_film
+from longlive_core.film.subtitles import Subtitle
+from longlive_core.film.tags import film_metadata, subtitles_of
 from longlive_core.timeline import parse
 from scripts.harness.server import ROOT, comfyui_path
 
-from ..test_captions import subtitles, video_packets, write
+from ..test_subtitles import read_subtitles, video_packets, write
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,8 @@ print(json.dumps([seen(plain), seen(named), seen(saved)]))
 TIMELINE = "0c a\n1c b\n2c \u96ea {cut}"
 
 
-def test_save_video_keeps_the_captions_and_the_record(tmp_path):
-    """Forbids a film that ComfyUI reads in another way for its captions, and one that loses them when it is saved."""
+def test_save_video_keeps_the_subtitles_and_the_record(tmp_path):
+    """Forbids a film that ComfyUI reads in another way for its subtitles, and one that loses them when it is saved."""
     comfyui = comfyui_path()
     if comfyui is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
@@ -47,7 +47,7 @@ def test_save_video_keeps_the_captions_and_the_record(tmp_path):
     tags = film_metadata(TIMELINE, plan, stream, 7, (96, 64), "pocket")
     files = [tmp_path / name for name in ("plain.mp4", "named.mp4", "saved.mp4")]
     write(files[0], (), (9, 12, 9))
-    write(files[1], captions_of(plan), (9, 12, 9), metadata=tags)
+    write(files[1], subtitles_of(plan), (9, 12, 9), metadata=tags)
     code = CODE.format(comfyui=str(comfyui), root=str(ROOT))
     answer = subprocess.run(
         [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, cwd=comfyui, check=False
@@ -56,8 +56,8 @@ def test_save_video_keeps_the_captions_and_the_record(tmp_path):
     plain, named, saved = json.loads(answer.stdout.splitlines()[-1])
     assert plain == named == saved and plain["shape"] == [30, 64, 96, 3]
     assert [packet[-1] for packet in video_packets(files[2])] == [packet[-1] for packet in video_packets(files[0])]
-    assert subtitles(files[2]) == subtitles(files[1])
-    assert [Caption(round(16 * start), text) for start, _, text in subtitles(files[2])] == captions_of(plan)
+    assert read_subtitles(files[2]) == read_subtitles(files[1])
+    assert [Subtitle(round(16 * start), text) for start, _, text in read_subtitles(files[2])] == subtitles_of(plan)
     film = read_film(files[2])
     assert film == read_film(files[1])
     assert (film.timeline, film.chunks, film.seed, film.stream) == (TIMELINE, 3, 7, stream)

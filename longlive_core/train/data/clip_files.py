@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...checkpoints.files import write_safetensors
-from ...film.beginnings import empty_frames
+from ...film.start_inputs import empty_frames
 from .shuffling import Epochs, first_place
 
 LATENTS, PROMPTS = "latents", "prompts"

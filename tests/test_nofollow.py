@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from longlive_core.files import held, planted
+from longlive_core.files import in_use, nofollow
 from longlive_core.film.contact_sheet import contact_sheet
-from longlive_core.film.subtitles import Caption
+from longlive_core.film.subtitles import Subtitle
 from longlive_core.film.video import Encoding, FilmWriter, Joiner, check_writable, encode_unit, part_path
 from longlive_core.run import replay
 from longlive_core.takes import Manifest, TakeError, TakeStore
@@ -82,19 +82,19 @@ def write_film(path, **settings):
 
 def test_a_new_file(plant, tmp_path):
     """Forbids opening what lies there."""
-    with planted.create(plant.put(tmp_path / "file")) as file:
+    with nofollow.create(plant.put(tmp_path / "file")) as file:
         file.write(b"ours")
     assert is_ours(tmp_path / "file") and (tmp_path / "file").read_bytes() == b"ours"
 
 
-@pytest.mark.parametrize("captions", [(), (Caption(0, "a panda"),)], ids=["plain", "captions"])
+@pytest.mark.parametrize("subtitles", [(), (Subtitle(0, "a panda"),)], ids=["plain", "subtitles"])
 @pytest.mark.parametrize("name", ["film.mp4", "film.mp4.part"])
-def test_a_film(plant, tmp_path, name, captions):
+def test_a_film(plant, tmp_path, name, subtitles):
     """Forbids a film that goes where a link says, and a render that waits at a pipe."""
     path = tmp_path / "out" / "film.mp4"
     plant.put(path.with_name(name))
     check_writable(path)
-    write_film(path, captions=captions)
+    write_film(path, subtitles=subtitles)
     assert is_ours(path) and len(frames_of(path)) == 1 and os.listdir(path.parent) == ["film.mp4"]
 
 
@@ -154,7 +154,12 @@ def test_locks(plant, tmp_path):
         path.unlink(missing_ok=True)
         plant.put(path)
     for enter in (store.locked, lambda: store.rendering(take.id)):
-        with pytest.raises(TakeError, match="is to be a lock, and is a link, a pipe or a folder; remove it"), enter():
+        with (
+            pytest.raises(
+                TakeError, match="a lock file belongs here, but this is a link, a pipe or a folder; remove it"
+            ),
+            enter(),
+        ):
             pass
     assert isinstance(next(store.takes()), Manifest)  # it is still read
 
@@ -169,12 +174,12 @@ def test_spare_names(plant, tmp_path):
     for name in ("film.1.mp4", "growing.mp4", "growing.1.mp4"):
         plant.put(film.with_name(name))
     if plant.kind != "second name":  # which is a file like any other
-        assert held.spares_of(film) == []
+        assert in_use.spares_of(film) == []
     store.tidy(take.id)
     if plant.kind != "second name":
         assert is_ours(film) and len(frames_of(film)) == 1
-    for growing in (film.with_name("growing.mp4"), *held.spare_names(film.with_name("growing.mp4"))):
-        assert held.remove(growing)
+    for growing in (film.with_name("growing.mp4"), *in_use.spare_names(film.with_name("growing.mp4"))):
+        assert in_use.remove(growing)
     write_film(film)
     assert is_ours(film)
 
@@ -244,10 +249,10 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     (tmp_path / "film.mp4.part").mkdir()
     with pytest.raises(ValueError, match="cannot write to"):
         check_writable(tmp_path / "film.mp4")
-    assert not held.remove(tmp_path / "film.mp4.part")
+    assert not in_use.remove(tmp_path / "film.mp4.part")
     (tmp_path / "lock").mkdir()
-    with pytest.raises(OSError, match="is to be a lock"):
-        planted.check_lock(tmp_path / "lock")
+    with pytest.raises(OSError, match="a lock file belongs here"):
+        nofollow.check_lock(tmp_path / "lock")
 
 
 def test_reading_does_not_wait(tmp_path):
@@ -256,7 +261,7 @@ def test_reading_does_not_wait(tmp_path):
         pytest.skip("there are no such pipes here")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="it is not a file"):
-        planted.read(tmp_path / "pipe")
+        nofollow.read(tmp_path / "pipe")
     store = TakeStore(tmp_path / "store")
     take = manifest(1, "0s a", 2)
     place(store, take)

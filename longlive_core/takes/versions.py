@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 SHARE = 0.02  # of a render's time that changes may take
 
 
-class Seldom:
+class Throttle:
     """Whether something that takes a while may be done again: it has at most SHARE of the time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -40,7 +40,7 @@ class Seldom:
         self._again = ended + (ended - began) / SHARE
 
 
-class Changes:
+class TakeVersions:
     """The takes that a render's take becomes.
 
     Attributes:
@@ -48,13 +48,13 @@ class Changes:
             that the store knows, until `write`.
     """
 
-    def __init__(self, started: Take, live: Live, on_take: Callable[[Take], None], seldom: Seldom | None = None):
+    def __init__(self, started: Take, live: Live, on_take: Callable[[Take], None], seldom: Throttle | None = None):
         self.take = self._written = self._started = started
-        self._live, self._on_take, self._seldom = live, on_take, seldom or Seldom()
+        self._live, self._on_take, self._seldom = live, on_take, seldom or Throttle()
         self._locks: dict[str, TakeLock] = {}  # by take: of the first one, and of what it became
         live.became(started.id)
 
-    def __enter__(self) -> Changes:
+    def __enter__(self) -> TakeVersions:
         """Lock the take for this process. TakeError where another one renders it."""
         self._lock(self._started)
         return self

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from longlive_core.config import StreamConfig
-from longlive_core.film.metadata import FilmRecord, film_metadata, plan_again, segments_of
-from longlive_core.film.record import read_film
+from longlive_core.film.read_tags import read_film
+from longlive_core.film.tags import FilmRecord, film_metadata, plan_again, segments_of
 from longlive_core.film.video import FilmWriter
 from longlive_core.timeline import parse
 

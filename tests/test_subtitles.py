@@ -1,4 +1,4 @@
-"""Captions in a film: the right words at the right time, pictures that do not notice, and what cannot work refused."""
+"""Subtitles in a film: the right words at the right time, pictures that do not notice, and what cannot work refused."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -7,16 +7,16 @@ import av
 import numpy as np
 import pytest
 
-from longlive_core.film import subtitles as captions_module
-from longlive_core.film.metadata import captions_of
-from longlive_core.film.subtitles import Caption
+from longlive_core.film import subtitles as subtitles_module
+from longlive_core.film.subtitles import Subtitle
+from longlive_core.film.tags import subtitles_of
 from longlive_core.film.video import Encoding, FilmWriter, Joiner, encode_unit
-from longlive_core.takes.take import captions_of_take
+from longlive_core.takes.take import subtitles_of_take
 from longlive_core.timeline import parse
 
 WIDTH, HEIGHT = 96, 64
 ODD = "\u718a\u732b \U0001f43c \u00fcber <b>{x}</b>\\N"
-STORY = [Caption(0, "A panda walks."), Caption(9, ODD), Caption(21, "It sits.")]
+STORY = [Subtitle(0, "A panda walks."), Subtitle(9, ODD), Subtitle(21, "It sits.")]
 HAS_CHAPTERS = tuple(map(int, av.__version__.split(".")[:2])) >= (16, 1)
 
 
@@ -27,14 +27,14 @@ def pictures(count, first=0):
     return np.stack(frames).astype(np.uint8)
 
 
-def write(path, captions, lengths=(9, 12, 12), **settings):
-    with FilmWriter(path, WIDTH, HEIGHT, captions=captions, **settings) as film:
+def write(path, subtitles, lengths=(9, 12, 12), **settings):
+    with FilmWriter(path, WIDTH, HEIGHT, subtitles=subtitles, **settings) as film:
         for length in lengths:
             film.write(pictures(length, film.frames))
     return path
 
 
-def subtitles(path):
+def read_subtitles(path):
     """(start, end in seconds, text) of each subtitle, without the empty ones."""
     with av.open(str(path)) as container:
         (stream,) = container.streams.subtitles
@@ -56,10 +56,10 @@ def video_packets(path):
 
 @pytest.mark.parametrize("fps", [16, 24000 / 1001, 60])
 def test_every_segment_is_named_while_it_lasts(tmp_path, fps):
-    """Forbids captions early, late, overlapping, damaged or without an end, and a track that players show unasked."""
+    """Forbids subtitles early, late, overlapping, damaged or without an end, and a track that players show unasked."""
     path = write(tmp_path / "film.mp4", STORY, fps=fps)
-    found = subtitles(path)
-    assert [text for _, _, text in found] == [caption.text for caption in STORY]
+    found = read_subtitles(path)
+    assert [text for _, _, text in found] == [subtitle.text for subtitle in STORY]
     bounds = [0, 9 / fps, 21 / fps, 33 / fps]
     assert np.allclose([(start, end) for start, end, _ in found], list(pairwise(bounds)), atol=2e-4)
     with av.open(str(path)) as container:
@@ -73,7 +73,7 @@ def test_every_segment_is_named_while_it_lasts(tmp_path, fps):
 @pytest.mark.skipif(not HAS_CHAPTERS, reason="PyAV writes chapters since 16.1")
 def test_every_segment_is_a_chapter(tmp_path):
     """Forbids chapters that begin with the picture before them, or that outlast the film."""
-    path = write(tmp_path / "film.mp4", [*STORY[:2], Caption(21, "\u96ea" * 200)])
+    path = write(tmp_path / "film.mp4", [*STORY[:2], Subtitle(21, "\u96ea" * 200)])
     with av.open(str(path)) as container:
         chapters = container.chapters()
         times = [(chapter["start"], chapter["end"]) for chapter in chapters]
@@ -86,15 +86,15 @@ def test_every_segment_is_a_chapter(tmp_path):
 
 def test_older_pyav_writes_the_subtitles_alone(tmp_path, monkeypatch):
     """Forbids a film that fails, or a process that crashes, where PyAV cannot write chapters."""
-    monkeypatch.setattr(captions_module, "_CHAPTERS_SINCE", (999, 0))
+    monkeypatch.setattr(subtitles_module, "_CHAPTERS_SINCE", (999, 0))
     path = write(tmp_path / "film.mp4", STORY)
-    assert len(subtitles(path)) == 3
+    assert len(read_subtitles(path)) == 3
     with av.open(str(path)) as container:
         assert [stream.type for stream in container.streams] == ["video", "subtitle"]
 
 
 def test_pictures_do_not_notice(tmp_path):
-    """Forbids a caption that changes, delays or lengthens the film; equal films stay equal files."""
+    """Forbids a subtitle that changes, delays or lengthens the film; equal films stay equal files."""
     plain, named = write(tmp_path / "plain.mp4", ()), write(tmp_path / "named.mp4", STORY)
     assert video_packets(plain) == video_packets(named)
     with av.open(str(plain)) as one, av.open(str(named)) as two:
@@ -107,18 +107,20 @@ def test_pictures_do_not_notice(tmp_path):
 
 
 def test_a_film_that_ends_early(tmp_path):
-    """Forbids captions beyond the last picture: they would make a partial film look whole, and play on in black."""
-    story = [*STORY, Caption(33, "never"), Caption(1000, "never")]
-    assert [text for _, _, text in subtitles(write(tmp_path / "a.mp4", story))] == [caption.text for caption in STORY]
-    ((start, end, _),) = subtitles(write(tmp_path / "b.mp4", STORY, lengths=(5,)))
+    """Forbids subtitles beyond the last picture: they would make a partial film look whole, and play on in black."""
+    story = [*STORY, Subtitle(33, "never"), Subtitle(1000, "never")]
+    assert [text for _, _, text in read_subtitles(write(tmp_path / "a.mp4", story))] == [
+        subtitle.text for subtitle in STORY
+    ]
+    ((start, end, _),) = read_subtitles(write(tmp_path / "b.mp4", STORY, lengths=(5,)))
     assert (start, round(end, 3)) == (0, 0.312)
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert container.duration == 5 / 16 * 1e6
 
 
-def test_captions_between_the_units_and_after_the_start(tmp_path):
-    """Forbids captions that snap to units, and a first one that is pulled to the film's start."""
-    found = subtitles(write(tmp_path / "film.mp4", [Caption(4, "a"), Caption(5, "b"), Caption(20, "c")]))
+def test_subtitles_between_the_units_and_after_the_start(tmp_path):
+    """Forbids subtitles that snap to units, and a first one that is pulled to the film's start."""
+    found = read_subtitles(write(tmp_path / "film.mp4", [Subtitle(4, "a"), Subtitle(5, "b"), Subtitle(20, "c")]))
     assert [(round(16 * start), round(16 * end), text) for start, end, text in found] == [
         (4, 5, "a"),
         (5, 20, "b"),
@@ -129,8 +131,8 @@ def test_captions_between_the_units_and_after_the_start(tmp_path):
 def test_a_text_that_is_too_long_is_cut_after_a_letter(tmp_path):
     """Forbids a length that overflows into the next sample, half letters, and lost room."""
     texts = ["\u96ea" * 21845, "\u96ea" * 21846, "x" + "\U0001f43c" * 20000, "half \ud83d a pair", ""]
-    captions = [Caption(index, text) for index, text in enumerate(texts)]
-    found = [text for _, _, text in subtitles(write(tmp_path / "film.mp4", captions))]
+    subtitles = [Subtitle(index, text) for index, text in enumerate(texts)]
+    found = [text for _, _, text in read_subtitles(write(tmp_path / "film.mp4", subtitles))]
     assert found == [
         texts[0],
         "\u96ea" * 21844 + "\u2026",
@@ -140,10 +142,10 @@ def test_a_text_that_is_too_long_is_cut_after_a_letter(tmp_path):
 
 
 def test_a_long_film_is_written_as_it_grows(tmp_path):
-    """Forbids a muxer that keeps the pictures in memory until the next caption comes."""
+    """Forbids a muxer that keeps the pictures in memory until the next subtitle comes."""
     noise = np.random.default_rng(0).integers(0, 256, (12, HEIGHT, WIDTH, 3), dtype=np.uint8)
     unit = encode_unit(noise, Encoding(WIDTH, HEIGHT, crf=5))
-    joiner = Joiner(tmp_path / "film.mp4", captions=[Caption(0, "a"), Caption(1190, "b"), Caption(5000, "c")])
+    joiner = Joiner(tmp_path / "film.mp4", subtitles=[Subtitle(0, "a"), Subtitle(1190, "b"), Subtitle(5000, "c")])
     for _ in range(100):
         joiner.add(unit)
     waiting = 100 * len(unit) - (tmp_path / "film.mp4").stat().st_size
@@ -162,25 +164,25 @@ def test_a_long_film_is_written_as_it_grows(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [(-1, 5), (0, 0), (0, 9, 4)])
-def test_captions_out_of_order_are_refused(tmp_path, frames):
-    """Forbids a file that FFmpeg refuses after the render, or one with captions left out."""
+def test_subtitles_out_of_order_are_refused(tmp_path, frames):
+    """Forbids a file that FFmpeg refuses after the render, or one with subtitles left out."""
     with pytest.raises(ValueError, match="they must rise"):
-        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, captions=[Caption(frame, "a") for frame in frames])
+        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, subtitles=[Subtitle(frame, "a") for frame in frames])
 
 
 def test_a_growing_film_takes_none(tmp_path):
-    """Forbids captions that are dropped without a word."""
-    with pytest.raises(ValueError, match="a growing film takes no captions"):
-        Joiner(tmp_path / "film.mp4", growing=True, captions=STORY)
+    """Forbids subtitles that are dropped without a word."""
+    with pytest.raises(ValueError, match="a growing film takes no subtitles"):
+        Joiner(tmp_path / "film.mp4", growing=True, subtitles=STORY)
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_captions_of_a_take_are_those_of_its_plan(chunk):
+def test_subtitles_of_a_take_are_those_of_its_plan(chunk):
     """Forbids forgetting that a shot's first chunk is shorter."""
     plan = parse("0c a\n2c b\n5c c {cut}\n6c d {keep}\n9c e {cut}\n10c f {cut}\n14c g").plan(40, chunk=chunk)
     segments = [{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments]
     take = SimpleNamespace(segments=segments, origin={"stream": {"chunk": chunk}})
-    captions = captions_of(plan)
-    assert captions_of_take(take) == captions
-    assert [caption.frame for caption in captions] == [segment.start_frame for segment in plan.segments]
-    assert "".join(caption.text for caption in captions) == "abcdefg"
+    subtitles = subtitles_of(plan)
+    assert subtitles_of_take(take) == subtitles
+    assert [subtitle.frame for subtitle in subtitles] == [segment.start_frame for segment in plan.segments]
+    assert "".join(subtitle.text for subtitle in subtitles) == "abcdefg"

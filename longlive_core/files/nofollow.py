@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-class Planted(OSError):
+class UnsafePath(OSError):
     """Something that is not ours lies in a file's place. strerror: what to do about it."""
 
 
@@ -33,7 +33,7 @@ def create(path: str | os.PathLike) -> BinaryIO:
         Path(path).unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             return open(path, "x+b", buffering=0)  # noqa: SIM115 - whoever asked for it closes it; "x" follows no link
-    raise Planted(errno.EEXIST, "another program puts something there again and again", os.fspath(path))
+    raise UnsafePath(errno.EEXIST, "another program puts something there again and again", os.fspath(path))
 
 
 def read(path: str | os.PathLike, most: int | None = None) -> bytes:
@@ -44,9 +44,9 @@ def read(path: str | os.PathLike, most: int | None = None) -> bytes:
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise Planted(errno.EINVAL, "it is not a file; remove it", os.fspath(path))
+            raise UnsafePath(errno.EINVAL, "it is not a file; remove it", os.fspath(path))
         if most is not None and found.st_size > most:
-            raise Planted(errno.EFBIG, f"it has {found.st_size} bytes, and {most} are the most", os.fspath(path))
+            raise UnsafePath(errno.EFBIG, f"it has {found.st_size} bytes, and {most} are the most", os.fspath(path))
         return file.read()
 
 
@@ -65,7 +65,7 @@ def is_link(path: str | os.PathLike) -> bool:
 def check_folder(path: Path) -> None:
     """Raise OSError where a folder of ours, which may be missing, is a link: what is in it lies elsewhere."""
     if is_link(path):
-        raise Planted(
+        raise UnsafePath(
             errno.ELOOP,
             f"its folder '{path}' is a link, and nothing is written through those: remove it, "
             "or link the whole folder of takes",
@@ -81,4 +81,6 @@ def check_lock(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode) or is_link(path) or (found.st_nlink > 1 and found.st_size):
-        raise Planted(errno.EEXIST, "it is to be a lock, and is a link, a pipe or a folder; remove it", os.fspath(path))
+        raise UnsafePath(
+            errno.EEXIST, "a lock file belongs here, but this is a link, a pipe or a folder; remove it", os.fspath(path)
+        )

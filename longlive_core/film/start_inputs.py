@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..words.wording import count
-from .pictures import BACKGROUND, Say, told_cropping
+from .pictures import BACKGROUND, Say, cropping_note
 
 PIXELS = 8  # of a latent in height and width
 _MOST, _LEAST = 1.5, -0.5  # what sharpening and scaling make of 1 and 0
@@ -117,7 +117,7 @@ def checked_pictures(pictures: Tensor, size: tuple[int, int], say: Say) -> Tenso
     if pictures.shape[-1] == 4:
         pictures = _over_background(pictures, say)
     height, width = pictures.shape[1:3]
-    if (told := told_cropping("start_image", (width, height), size)) is not None:
+    if (told := cropping_note("start_image", (width, height), size)) is not None:
         say(told)
     return pictures.expand(-1, -1, -1, 3)
 

@@ -16,7 +16,7 @@ _SAID = {
 }
 
 
-def why(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str | None:
+def closest_difference(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str | None:
     """Such as "prompt 4 changed"; None where no stored take resembles this one.
 
     names: of the take's origin, old ones too, as in manifests.

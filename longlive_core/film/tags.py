@@ -1,4 +1,4 @@
-"""What a film's file says about itself, and a film from what its file says (read by `record.py`).
+"""What a film's file says about itself, and a film from what its file says (read by `read_tags.py`).
 
 Two tags of the container: `comment`, the timeline as written, and `longlive`, the run as JSON. They are enough to
 render the film again, with the same model's files.
@@ -16,7 +16,7 @@ from typing import Any
 from ..config import StreamConfig
 from ..timeline import MAX_SECONDS, Plan, PlannedSegment, Script
 from ..words.wording import count
-from .subtitles import Caption
+from .subtitles import Subtitle
 
 FORMAT = 1
 # Of a planned segment, what follows from the timeline's chunks.
@@ -98,9 +98,9 @@ def _plain(segment: PlannedSegment) -> dict[str, Any]:
     return {"chunk": segment.start_chunk, **told}
 
 
-def captions_of(plan: Plan) -> list[Caption]:
+def subtitles_of(plan: Plan) -> list[Subtitle]:
     """The prompts of a film, each from its first frame on."""
-    return [Caption(segment.start_frame, segment.text) for segment in plan.segments]
+    return [Subtitle(segment.start_frame, segment.text) for segment in plan.segments]
 
 
 def cuts_of(segments: Sequence[Mapping[str, Any]]) -> list[int]:

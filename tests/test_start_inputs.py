@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longlive_core.film.beginnings import check_given, check_latents, checked_pictures
+from longlive_core.film.start_inputs import check_given, check_latents, checked_pictures
 
 SIZE = (64, 48)
 GENERATOR = torch.Generator().manual_seed(0)

@@ -9,16 +9,16 @@ from safetensors.torch import load, save
 
 from longlive_core.film.video import Encoding, encode_unit
 from longlive_core.run.reports import repaired_line
-from longlive_core.takes import Live, TakeError, extended, give_latents, plan_take
+from longlive_core.takes import Live, TakeError, extended, plan_take, store_start_latents
+from longlive_core.takes.checksums import Damaged, UnitInfo, latents_file, read_latents, read_unit, unit_file
 from longlive_core.takes.errors import ChunkDamaged
-from longlive_core.takes.frames import decoded_frames, latents_of, stored_frames
-from longlive_core.takes.proofs import Damaged, Facts, latents_file, read_latents, read_unit, unit_file
+from longlive_core.takes.frame_ranges import decoded_frames, latents_of, stored_frames
 from longlive_core.timeline import parse
 
 from .studio import CHUNKS, SIZE, STORY, VAE, frames_of
 
 KEY, SHAPE = "k" * 32, (3, 4, 6)
-FACTS = Facts(KEY, "unit", 9, (16, 16))
+FACTS = UnitInfo(KEY, "unit", 9, (16, 16))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_a_file_is_not():
             read_latents(save(tensors, {"key": KEY}), KEY, SHAPE)
     for change in ({"key": "o" * 32}, {"unit": "other"}, {"frames": 12}, {"size": (16, 32)}):
         with pytest.raises(Damaged):
-            read_unit(unit_file(FACTS, video()), Facts(**{**vars(FACTS), **change}))
+            read_unit(unit_file(FACTS, video()), UnitInfo(**{**vars(FACTS), **change}))
 
 
 def test_files_of_earlier_versions():
@@ -243,9 +243,9 @@ def test_a_picture_that_was_damaged_is_given_again(studio):
     """Forbids a beginning that is damaged for ever, because a file of its name is there."""
     take = studio.open()
     latents = torch.randn(1, 16, 3, SIZE[1] // 8, SIZE[0] // 8)
-    (key,) = give_latents(studio.store, latents, take.origin, 4).keys
+    (key,) = store_start_latents(studio.store, latents, take.origin, 4).keys
     flipped(studio.store.latents_path(key))
-    assert give_latents(studio.store, latents, take.origin, 4).keys == (key,)
+    assert store_start_latents(studio.store, latents, take.origin, 4).keys == (key,)
     assert torch.equal(studio.store.load_latents(key), latents)
 
 

@@ -32,7 +32,7 @@ class Damaged(ValueError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class UnitInfo:
     """What the reader of a unit knows of it.
 
     Attributes:
@@ -72,14 +72,14 @@ def read_latents(data: bytes, key: str, shape: tuple[int, ...] | None) -> tuple[
     return latents, "checksum" in tensors
 
 
-def unit_file(facts: Facts, video: bytes) -> bytes:
+def unit_file(facts: UnitInfo, video: bytes) -> bytes:
     """The file of a unit, which is an MP4."""
     said = json.dumps({"key": facts.key, "unit": facts.unit, "frames": facts.frames, "size": facts.size}).encode()
     head = _HEAD.pack(_HEAD.size + len(said) + CHECKSUM, b"uuid", _BOX)
     return _sealed(video + head + said)
 
 
-def read_unit(data: bytes, facts: Facts) -> bool:
+def read_unit(data: bytes, facts: UnitInfo) -> bool:
     """Whether a checksum proved a unit's file; Damaged where it is not this unit."""
     *_, (kind, start, end) = _boxes(data)
     if kind != b"uuid":
@@ -88,7 +88,7 @@ def read_unit(data: bytes, facts: Facts) -> bool:
     _check_seal(data)
     try:
         said = json.loads(data[start + _HEAD.size : end - CHECKSUM])
-        theirs = Facts(said["key"], said["unit"], said["frames"], tuple(said["size"]))
+        theirs = UnitInfo(said["key"], said["unit"], said["frames"], tuple(said["size"]))
     except (ValueError, KeyError, TypeError) as error:  # sealed, but by another program
         raise Damaged(f"what it says of itself cannot be read ({error})") from error
     for what in ("key", "unit", "frames", "size"):
@@ -111,7 +111,7 @@ def _boxes(data: bytes) -> list[tuple[bytes, int, int]]:
     return found
 
 
-def _check_video(data: bytes, facts: Facts) -> None:
+def _check_video(data: bytes, facts: UnitInfo) -> None:
     try:
         with av.open(io.BytesIO(data)) as file:
             stream = file.streams.video[0]

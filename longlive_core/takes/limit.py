@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..words.quantities import gigabytes
 from .disk import bytes_of
-from .room import filled, in_the_way, make_room, removed_line
+from .room import in_the_way, make_room, removed_line, store_usage
 
 if TYPE_CHECKING:
     from .take import Take
@@ -21,7 +21,7 @@ _OVERHEAD = 4096  # bytes that a chunk adds to both films beside its video: a fr
 _MARGIN = 2  # a picture may begin to move: so much larger than any before it a chunk's video may be
 
 
-class Headroom:
+class SpaceLimit:
     """Bytes that are left for one film. started: the take that its render began with. say: is told which takes went."""
 
     def __init__(self, started: Take, say: Callable[[str], None]):
@@ -58,7 +58,7 @@ class Headroom:
 
     def reason(self, take: Take) -> str:
         """Why the film cannot be longer."""
-        held = filled(take.store, take.manifest, self._started.id)
+        held = store_usage(take.store, take.manifest, self._started.id)
         rest = in_the_way(held.rendered, held.unreadable, held.other)
         return (
             f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "

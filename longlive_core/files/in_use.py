@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .planted import is_link
+from .nofollow import is_link
 
 PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds: a reader or a virus scanner lets go in a moment, a player does not
 _SPARES = 9

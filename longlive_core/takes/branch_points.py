@@ -16,7 +16,7 @@ _CHUNKS = re.compile(r"([0-9]{1,9})\s*(?:c|chunks?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Place:
+class BranchPoint:
     """Behind so many chunks of a take. seconds: that far into it. requested: seconds that were requested, else None."""
 
     chunks: int
@@ -30,12 +30,12 @@ def check_rendered(take: Manifest, chunks: int) -> None:
         raise TakeError(f"take {take.id} has no chunk rendered yet: queue its timeline, or choose another take")
 
 
-def check_place(text: str) -> None:
+def check_branch_point(text: str) -> None:
     """Raise ValueError for what names no place in any take."""
     _read(text)
 
 
-def find_place(take: Manifest, text: str, chunks: int | None = None) -> Place:
+def find_branch_point(take: Manifest, text: str, chunks: int | None = None) -> BranchPoint:
     """The chunk boundary that a text names.
 
     Args:
@@ -69,7 +69,7 @@ def _read(text: str) -> tuple[str, float]:
     return ("seconds", time.seconds) if time.chunk is None else ("chunks", time.chunk)
 
 
-def _segment(take: Manifest, number: int, there: int) -> Place:
+def _segment(take: Manifest, number: int, there: int) -> BranchPoint:
     starts = [segment["chunk"] for segment in take.segments]
     if not 2 <= number <= len(starts):
         allowed = "2" if len(starts) == 2 else f"2 to {len(starts)}"
@@ -79,18 +79,18 @@ def _segment(take: Manifest, number: int, there: int) -> Place:
         raise ValueError(
             f"segment {number} begins after chunk {starts[number - 1]}, but the take has {count(there, 'chunk')} so far"
         )
-    return Place(starts[number - 1], take.seconds(starts[number - 1]))
+    return BranchPoint(starts[number - 1], take.seconds(starts[number - 1]))
 
 
-def _chunks(take: Manifest, number: int, there: int, text: str) -> Place:
+def _chunks(take: Manifest, number: int, there: int, text: str) -> BranchPoint:
     if not 1 <= number <= there:
         raise ValueError(f"{text.strip()!r}: the take has {count(there, 'chunk')}, so allowed are 1 to {there}")
-    return Place(number, take.seconds(number))
+    return BranchPoint(number, take.seconds(number))
 
 
-def _seconds(take: Manifest, seconds: float, there: int, text: str) -> Place:
+def _seconds(take: Manifest, seconds: float, there: int, text: str) -> BranchPoint:
     length = take.seconds(there)
     if not 0 < seconds <= length + 0.005:  # as exactly as it is shown
         raise ValueError(f"{text.strip()!r}: the take lasts {length:.2f} s; give a time after its start, up to that")
     chunk = min(max(1, take.plan().chunk_at(seconds)), there)
-    return Place(chunk, take.seconds(chunk), seconds)
+    return BranchPoint(chunk, take.seconds(chunk), seconds)

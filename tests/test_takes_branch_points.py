@@ -2,7 +2,7 @@
 
 import pytest
 
-from longlive_core.takes import check_place, find_place
+from longlive_core.takes import check_branch_point, find_branch_point
 
 from .made_takes import manifest
 
@@ -32,17 +32,17 @@ TAKE = manifest(1, STORY, 12)  # of chunks 0-5, then a cut, 6-10, and 11-16
 )
 def test_places(text, chunks):
     """Forbids a branch elsewhere than at the chunk boundary that is nearest to what was written."""
-    check_place(text)
-    place = find_place(TAKE, text)
+    check_branch_point(text)
+    place = find_branch_point(TAKE, text)
     assert place.chunks == chunks
     assert place.seconds == TAKE.frames(chunks) / 16
 
 
 def test_a_time_tells_what_was_requested():
     """Forbids a snapped time that looks like the one that was requested."""
-    place = find_place(TAKE, "2s")
+    place = find_branch_point(TAKE, "2s")
     assert (place.requested, place.seconds) == (2.0, 33 / 16)
-    assert find_place(TAKE, "3c").requested is None
+    assert find_branch_point(TAKE, "3c").requested is None
 
 
 @pytest.mark.parametrize(
@@ -66,24 +66,24 @@ def test_a_time_tells_what_was_requested():
 def test_what_is_no_place(text, words):
     """Forbids a branch that nobody asked for, and a message without what is allowed."""
     with pytest.raises(ValueError, match="(?s)" + words.replace("(", r"\(")):
-        find_place(TAKE, text)
+        find_branch_point(TAKE, text)
 
 
 def test_a_take_that_is_not_whole():
     """Forbids a branch after chunks that are not there."""
-    assert find_place(TAKE, "segment 2", 6).chunks == 6
+    assert find_branch_point(TAKE, "segment 2", 6).chunks == 6
     with pytest.raises(ValueError, match="the take lasts 4.31 s"):
-        find_place(TAKE, "5s", 6)
+        find_branch_point(TAKE, "5s", 6)
     with pytest.raises(ValueError, match="segment 3 begins after chunk 11, but the take has 6 chunks so far"):
-        find_place(TAKE, "segment 3", 6)
+        find_branch_point(TAKE, "segment 3", 6)
     with pytest.raises(ValueError, match="the take has 1 chunk, so allowed are 1 to 1"):
-        find_place(TAKE, "2c", 1)
+        find_branch_point(TAKE, "2c", 1)
 
 
 def test_one_prompt_has_no_second():
     """Forbids advice to choose a segment where there is none to choose."""
     with pytest.raises(ValueError, match="the take has one prompt: give a time or chunks"):
-        find_place(manifest(2, "A red ball", 4), "segment 2")
+        find_branch_point(manifest(2, "A red ball", 4), "segment 2")
 
 
 def test_frames_count_shot_by_shot():

@@ -19,7 +19,7 @@ from ..files.fields import Check, items, number, one_of, read_json, record, show
 from ..timeline import MAX_SECONDS
 from ..words.wording import shorten
 from .boxes import MIB, check_boxes
-from .metadata import FORMAT, FilmRecord
+from .tags import FORMAT, FilmRecord
 
 LONGEST_TAG = 8 * MIB  # characters: some 30,000 prompts; parsed they take 25 times as much
 MOST_READ = 192 * MIB  # bytes of a file until its tags are known

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..cancelling import cancellable, check_cancelled
-from ..film.frames import ShotDecoder
+from ..film.decoding import ShotDecoder
 from ..vae import StreamingDecoder
 from .chunks import StoredLatents
 from .manifest import Manifest

@@ -14,14 +14,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..cancelling import cancellable
-from ..film.beginnings import PIXELS, check_given
+from ..film.start_inputs import PIXELS, check_given
 from ..timeline import NewSegment, Plan, shot_boundary, with_segments
 from ..vae import encode
 from ..words.wording import count
+from .branch_points import check_rendered
 from .errors import ChunkDamaged, TakeError
-from .keys import Given, Origin, given_key
+from .keys import Origin, StartChunks, start_key
 from .manifest import Manifest
-from .places import check_rendered
 from .store import TakeStore
 
 
@@ -48,7 +48,7 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
     return encode(vae, (pixels * 2 - 1).to(device, dtype)).float()
 
 
-def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> Given:
+def store_start_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> StartChunks:
     """Store latents for a film of `chunks` chunks to begin with.
 
     latents: normalised, [1, C, T, h, w], T a multiple of the chunk. They are kept in the run's dtype, as the clean pass
@@ -70,11 +70,11 @@ def give_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int)
     keys: list[str] = []
     for part in cancellable(latents.to("cpu", origin.torch_dtype).split(size, dim=2)):
         part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
-        keys.append(given_key(keys[-1] if keys else "", save({"latents": part})))
+        keys.append(start_key(keys[-1] if keys else "", save({"latents": part})))
         if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
             store.save_latents(keys[-1], part)
             store.settle(keys[-1])
-    return Given(tuple(keys))
+    return StartChunks(tuple(keys))
 
 
 def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
@@ -85,7 +85,9 @@ def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
     return False
 
 
-def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: tuple[int, int]) -> tuple[Plan, Given]:
+def extended(
+    store: TakeStore, take: str, chunks: int | None, plan: Plan, size: tuple[int, int]
+) -> tuple[Plan, StartChunks]:
     """The plan that goes on after a take with `plan`, whose times count from there, and what it begins with.
 
     chunks: of the take, from its start; None: all that are rendered. size: of the new film, in pixels. Where the new
@@ -112,7 +114,7 @@ def extended(store: TakeStore, take: str, chunks: int | None, plan: Plan, size: 
         del new[0]
     whole = with_segments(whole, new)
     made_by = manifest.origin if chunks > manifest.given else None
-    return whole, Given(tuple(manifest.keys[:chunks]), made_by, manifest.given, manifest.vae_width)
+    return whole, StartChunks(tuple(manifest.keys[:chunks]), made_by, manifest.given, manifest.vae_width)
 
 
 def _check_like(manifest: Manifest, size: tuple[int, int], chunk: int) -> None:
