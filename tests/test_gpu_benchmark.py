@@ -96,7 +96,7 @@ def test_steps_beyond_the_budget_and_without_packages_are_skipped_with_the_reaso
 
 
 def test_every_part_ends_within_ten_minutes():
-    """Forbids limits that together are longer than a part, or a lent machine, may take."""
+    """Forbids limits that together are longer than a part, or both parts, may take."""
     assert all(limit_of([step for step in STEPS if step.part == part]) < 600 for part in PARTS)
     assert limit_of(STEPS) <= 13 * 60
 

@@ -1,4 +1,4 @@
-"""The command line: run the steps, print a table, leave JSON files in a folder."""
+"""The command line: run the steps, print a table, write JSON files to a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CELL = 400  # characters of an error in the table; the JSON files have all
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """-> 0 where every step passed, 1 otherwise."""
+    """Return 0 if every step passed, else 1."""
     options = _parse(arguments)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -66,13 +66,13 @@ def _say(text: str) -> None:
 
 
 def _device() -> str:
-    """Whether there is CUDA, asked in another process: this one keeps off the card's memory."""
+    """Return "cuda" if it is available. Another process checks, so that this one uses none of the card's memory."""
     ask = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _summarise(out: Path, environment: Environment, arguments: Sequence[str]) -> int:
-    """All reports of the folder, those of an earlier part too, in one file and one table."""
+    """Collect all reports of the folder, also those of an earlier part, in one file and one table."""
     reports = [report for one in STEPS if (report := read_json(out / f"{one.name}.json"))]
     names = ("step", "status", "seconds", "date", "headline", "error")
     summary = {
@@ -90,14 +90,14 @@ def _summarise(out: Path, environment: Environment, arguments: Sequence[str]) ->
 
 
 def table(steps: Sequence[dict[str, Any]]) -> str:
-    """Markdown, to paste into an issue."""
+    """Return the reports as a Markdown table, to paste into an issue."""
     rows = [(s["step"], s["status"], f"{s['seconds']:g}", _outcome(s)) for s in steps]
     lines = ["| step | | seconds | |", "|---|---|---:|---|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def _outcome(entry: dict[str, Any]) -> str:
-    """In one line of a table: what was found, and what went wrong."""
+    """Return one cell of the table: the results and the error."""
     parts = [" ".join(str(entry[name]).split()) for name in ("error", "headline") if name in entry]
     return ". ".join(part if len(part) <= CELL else f"{part[: CELL // 2]} ... {part[-CELL // 2 :]}" for part in parts)
 

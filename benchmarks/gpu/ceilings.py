@@ -1,4 +1,4 @@
-"""Step: what the device itself reaches, beside which the speed of a film is read.
+"""Step: the device's own maximum, to compare the speed of a film with.
 
 Random numbers throughout: matrix products of zeros run faster than real ones. Copies count bytes read and written.
 """
@@ -25,7 +25,7 @@ def run(setting: Setting, notes: Notes) -> None:
     for name, part in parts.items():
         try:
             found[name] = part(device, shape)
-        except RuntimeError as error:  # one that this device has not, or has no room for
+        except RuntimeError as error:  # this device lacks it, or the memory for it
             found[name] = {"error": str(error).splitlines()[0]}
         notes.add(ceilings=found)
     notes.add(shapes=shape, headline=_headline(found))
@@ -42,7 +42,7 @@ def _headline(found: dict[str, dict]) -> str:
 
 
 def seconds(action, device: str) -> float:
-    """Median time of an action on the device, after a warm-up."""
+    """Return the median time of an action on the device, after a warm-up."""
     import torch
 
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)

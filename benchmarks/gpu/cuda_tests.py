@@ -1,4 +1,4 @@
-"""Step: the tests that need a CUDA device, and nothing else of the suite."""
+"""Step: those tests of the suite that need a CUDA device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .notes import Notes, Setting
 
 
 class Outcomes:
-    """A plugin of pytest that counts, and keeps what a failure said."""
+    """A pytest plugin that counts outcomes and keeps the messages of failures."""
 
     def __init__(self, notes: Notes):
         self.notes, self.counts, self.failures = notes, {"passed": 0, "failed": 0, "skipped": 0}, {}

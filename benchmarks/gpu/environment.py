@@ -1,7 +1,7 @@
-"""What the steps import: from the environment they run in where it is there, else from a pack (`scripts/gpu_pack`).
+"""The packages that the steps import: those of the environment, else those of a pack (`scripts/gpu_pack`).
 
 A pack is a folder of archives, one a package and one with a ComfyUI, and a manifest. Only what is missing is unpacked,
-into the run's own folder; nothing is installed.
+into the run's own folder. Nothing is installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .steps import Step
 ROOT = Path(__file__).resolve().parents[2]
 PACK = ROOT / ".cache" / "gpu_pack"
 MANIFEST = "manifest.json"
-# Module: the package that brings it. What these need is among them, or comes with PyTorch and transformers.
+# Module: the package that brings it. Their own dependencies are in this table, or come with PyTorch and transformers.
 PACKAGES = {
     "av": "av",
     "PIL": "pillow",
@@ -47,14 +47,14 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Environment:
-    """What the steps' processes get.
+    """The environment of the steps' processes.
 
     Attributes:
         variables: their environment.
         sources: by module, "environment" or the pack's package and version; a module that is nowhere is left out.
-        comfyui: ComfyUI's folder; None where there is none.
-        commit: of this repository, where anybody knows.
-        trouble: why a pack that lies there, and is needed, was not used; or nothing.
+        comfyui: ComfyUI's folder, or None.
+        commit: of this repository, if it is known.
+        trouble: why an existing pack that is needed was not used, or empty.
     """
 
     variables: dict[str, str]
@@ -64,13 +64,13 @@ class Environment:
     trouble: str = ""
 
     def missing(self, step: Step) -> list[str]:
-        """What a step needs and has not."""
+        """Return what a step needs and does not have."""
         lacking = [PACKAGES[module] for module in step.needs if module in PACKAGES and module not in self.sources]
         return lacking + (["ComfyUI (COMFYUI_PATH=FOLDER names yours)"] if step.comfyui and not self.comfyui else [])
 
 
 def prepare(pack: Path, work: Path) -> Environment:
-    """Unpack into `work` what is missing here and in `pack`. The pack need not be there."""
+    """Unpack into `work` those packages of `pack` that are missing here. The pack may be missing."""
     manifest = read_json(pack / MANIFEST)
     trouble = _unfit(manifest)
     packages = {} if trouble else manifest.get("packages", {})
@@ -97,7 +97,7 @@ def prepare(pack: Path, work: Path) -> Environment:
 
 
 def _unfit(manifest: dict[str, Any]) -> str:
-    """Why a pack's packages cannot be imported here; "" where they can, or there are none."""
+    """Return why a pack's packages cannot be imported here, or "" if they can or there are none."""
     made_for, here = manifest.get("made for"), this_python()
     return f"the pack was made for {made_for}, this is {here}" if manifest and made_for != here else ""
 
@@ -120,7 +120,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def find_comfyui() -> Path | None:
-    """COMFYUI_PATH's, the one in whose custom_nodes this pack lies, or the copy that scripts/setup made."""
+    """Return COMFYUI_PATH, the ComfyUI in whose custom_nodes this pack is, or the copy that scripts/setup made."""
     given = os.environ.get("COMFYUI_PATH")
     candidates = [Path(given)] if given else [ROOT.parent.parent, ROOT / ".comfyui" / "ComfyUI"]
     return next((folder.resolve() for folder in candidates if is_comfyui(folder)), None)
@@ -138,7 +138,7 @@ def _unpack_comfyui(pack: Path, manifest: dict[str, Any], work: Path) -> Path | 
 
 
 def commit() -> str | None:
-    """Of this checkout, with a mark where files differ from it."""
+    """Return the commit of this checkout, with a mark if files differ from it."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -1,4 +1,4 @@
-"""What a step finds, on disk as soon as it is found: a step that is ended at its limit still reports what it had."""
+"""Results of a step, written to disk at once, so that a step that is ended at its limit still reports them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setting:
-    """What every step is told.
+    """Settings of every step.
 
     Attributes:
         device: "cuda" or "cpu".
         tiny: tiny shapes, to try the command itself.
-        work: a folder for large files, removed afterwards.
-        patience: by what limits are multiplied.
+        work: a folder for large files; removed afterwards.
+        patience: factor for time limits.
     """
 
     device: str
@@ -38,7 +38,7 @@ class Notes:
         self.content: dict[str, Any] = {}
 
     def add(self, **entries: Any) -> None:
-        """Keyword names may hold underscores where the file shows blanks."""
+        """Add results. An underscore in a keyword becomes a blank in the file."""
         self.update({name.replace("_", " "): value for name, value in entries.items()})
 
     def update(self, entries: dict[str, Any]) -> None:
@@ -47,14 +47,14 @@ class Notes:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Whole or not at all."""
+    """Write a JSON file completely or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
 def read_json(path: Path) -> dict:
-    """{} where there is none, or a damaged one."""
+    """Read a JSON file; {} if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -62,7 +62,7 @@ def read_json(path: Path) -> dict:
 
 
 def conditions(device: str) -> dict[str, Any]:
-    """What figures hold for, as PyTorch tells it. Takes the device."""
+    """Return the conditions of a measurement, as PyTorch reports them. This initialises the device."""
     import torch
 
     found = {"torch": torch.__version__, "python": platform.python_version(), "system": platform.platform()}
@@ -92,7 +92,7 @@ def now() -> str:
 
 
 def graphics_card() -> dict[str, str]:
-    """As nvidia-smi tells it: name, driver, memory, power limit, clocks. {} where it is not there."""
+    """Return name, driver, memory, power limit and clocks, as nvidia-smi reports them; {} without nvidia-smi."""
     tool, fields = shutil.which("nvidia-smi"), "name,driver_version,memory.total,power.limit,clocks.sm,clocks.max.sm"
     if tool is None:
         return {}

@@ -1,8 +1,8 @@
-"""Step: the film on smaller cards than this one, as PyTorch and the pack see them.
+"""Step: films on simulated cards that are smaller than this one.
 
-For each size of card the process may allocate no more than such a card leaves to one program, and is told that no more
-is there. What ran, what moved to main memory for it, what it took and what was refused, with the refusal's words, is
-written down, and whether all these films are the same.
+For each size of card the process can allocate only what such a card leaves to one program, and sees no more than that.
+The report has what ran, what moved to main memory, what it took, the messages of refusals, and whether all films are
+equal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from .notes import Notes, Setting
 
 CARDS = (24, 16, 12, 8)  # GiB
-TAKEN = 0.8  # GiB of a card that CUDA and a desktop hold before anybody allocates
+TAKEN = 0.8  # GiB of a card that CUDA and a desktop hold before the first allocation
 CHUNKS = 6  # the window of 4 fills, and 2 more; the prompt changes before the last
 
 
@@ -62,7 +62,7 @@ def attempt(setting: Setting) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def card_of(gibibytes: float, device: str) -> Iterator[None]:
-    """Within the block this process has a card of that size. Does nothing on a CPU."""
+    """Simulate a card of that size within the block. Does nothing on a CPU."""
     if device != "cuda":
         yield
         return
@@ -70,27 +70,27 @@ def card_of(gibibytes: float, device: str) -> Iterator[None]:
 
     whole = torch.cuda.mem_get_info()[1]
     size = int((gibibytes - TAKEN) * 2**30)
-    asked = torch.cuda.mem_get_info
+    real = torch.cuda.mem_get_info
 
-    def told(device=None) -> tuple[int, int]:
+    def simulated(device=None) -> tuple[int, int]:
         return max(size - torch.cuda.memory_reserved(), 0), size
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     torch.cuda.set_per_process_memory_fraction(min(size / whole, 1.0))
-    torch.cuda.mem_get_info = told
+    torch.cuda.mem_get_info = simulated
     try:
         yield
     finally:
-        torch.cuda.mem_get_info = asked
+        torch.cuda.mem_get_info = real
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
 
 
 def film(setting: Setting) -> dict[str, Any]:
-    """Render a film as the command line does, with random weights. -> what it took.
+    """Render a film as the command line does, with random weights; return what it took.
 
-    The seam to the engine: whatever chooses what lies where is behind `render_film`.
+    This is the only call into the engine; `render_film` chooses the placement.
     """
     import torch
 

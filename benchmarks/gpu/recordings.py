@@ -1,4 +1,4 @@
-"""Step: the recordings of the paper's code, run again on the device in float32, without TF32."""
+"""Step: replay the recordings of the paper's code on the device, in float32 without TF32."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _replay(path, device: str) -> dict:
     differences = _differences(path, device)
     worst = max(differences.values())
     entry = {"largest differences": differences, "within the bound": worst <= BOUND}
-    if worst > BOUND and device == "cuda":  # whose arithmetic is it?
+    if worst > BOUND and device == "cuda":  # which device computed it
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         entry["with attention as plain matrix products"] = _differences(path, device, sdpa_kernel(SDPBackend.MATH))

@@ -1,4 +1,4 @@
-"""Runs steps as processes of their own, one after the other, and gathers what they report."""
+"""Run steps one after the other, each in a process of its own, and collect their reports."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_steps(
     command: Command = step_command,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Every step's report, also written to `out`/NAME.json and, line by line, said. budget: seconds for all of them."""
+    """Run all steps and return their reports, also written to `out`/NAME.json. budget: seconds for all of them."""
     reports, ends = [], time.monotonic() + budget
     for step in steps:
         say(f"{step.name}: up to {step.limit * setting.patience:g} s")
@@ -81,7 +81,7 @@ def _not_run(step: Step, why: str) -> dict[str, Any]:
 def run_step(
     step: Step, setting: Setting, out: Path, limit: float, variables: dict[str, str], command: Command = step_command
 ) -> dict[str, Any]:
-    """Run a step to its end, or to its limit. -> its report, whatever happened. variables: the environment's."""
+    """Run a step to its end or its limit and return its report in any case. variables: of the environment."""
     found, log = setting.work / f"{step.name}.notes.json", out / "log.txt"
     found.unlink(missing_ok=True)
     line, began = command(step, setting, found), time.monotonic()
@@ -112,7 +112,7 @@ def run_step(
 
 
 def _run_until(line: Sequence[str], limit: float, variables: dict[str, str], output) -> int | None:
-    """-> the exit code, or None where the process and all that it started were ended at the limit."""
+    """Return the exit code, or None if the process and all that it started were ended at the limit."""
     group = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}  # a new process group
     process = subprocess.Popen(
         line, cwd=ROOT, env=variables, stdout=output, stderr=output, stdin=subprocess.DEVNULL, **group
@@ -126,7 +126,7 @@ def _run_until(line: Sequence[str], limit: float, variables: dict[str, str], out
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and all that it started; one that has ended may have left some behind."""
+    """End a process and all that it started. Its children may still run after it has ended."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing of it is left
             os.killpg(process.pid, signal.SIGKILL)

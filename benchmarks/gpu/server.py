@@ -1,7 +1,7 @@
 """Step: films through a real ComfyUI server, from the shipped API workflows, with random weights as files.
 
-The transformer comes from ComfyUI's own loader, then from Load LongLive, then as INT8; a film is cancelled and goes on.
-The frames of each film are counted in its MP4. A part that fails does not keep the others from running.
+The transformer comes from ComfyUI's own loader, then from Load LongLive, then as INT8; a film is cancelled and resumed.
+The frames of each film are counted in its MP4. A part that fails does not prevent the others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Parts:
         self.found: dict[str, Any] = {}
 
     def run(self) -> None:
-        """Raises RuntimeError, at the end, where a part failed."""
+        """Run all parts; raise RuntimeError at the end if one failed."""
         system = self.stats()
         before: dict[str, float] = {}
         note_memory(system, before)
@@ -101,7 +101,7 @@ class Parts:
             return {"error": f"{type(error).__name__}: {error}", "server log": log_of(self.server.log, 60)}
 
     def graph(self, workflow: str, seconds: float, **inputs: Any) -> dict:
-        """A shipped workflow in API format with a film of two prompts, and other inputs put in by their names."""
+        """Return a shipped workflow in API format with a film of two prompts, and other inputs by their names."""
         from scripts.templates import api_path
 
         width, height = self.size
@@ -127,7 +127,7 @@ class Parts:
             return entry | self.outcome(client, graph, done, frames_of(seconds))
 
     def outcome(self, client, graph: dict, done, expected: int | None) -> dict:
-        """The sampler's report, and the frames of the saved film. RuntimeError where they are not as expected."""
+        """Return the sampler's report and the frames of the saved film. RuntimeError if they are not as expected."""
         if done.status != "execution_success":
             raise RuntimeError(f"{done.status}: {done.error}")
         report = json.loads(done.outputs[node_of(graph, "LongLiveStreamSampler")]["text"][0])
@@ -141,7 +141,7 @@ class Parts:
         return {"frames counted in the MP4": frames, "bytes": path.stat().st_size, "report": report}
 
     def cancel_and_resume(self, graph: dict, seconds: float) -> dict:
-        """Cancel after a chunk, then queue the film again: it must go on behind what was made."""
+        """Cancel after a chunk, then queue the film again: it must resume after the stored chunks."""
         from scripts.harness.client import ComfyClient, after_chunk
 
         with ComfyClient(self.server.url) as client:
@@ -164,7 +164,7 @@ class Parts:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[dict[str, float]]:
-        """A dictionary with the device's highest figures while the block runs, as the server tells them."""
+        """Collect the device's highest figures while the block runs, as the server reports them."""
         highest: dict[str, float] = {}
         ended = threading.Event()
 
@@ -205,7 +205,7 @@ def note_memory(stats: dict, highest: dict[str, float]) -> None:
 
 
 def with_inputs(graph: dict, **inputs: Any) -> dict:
-    """A copy with these inputs, wherever they are. KeyError for one that is nowhere."""
+    """Return a copy with these inputs replaced, on any node. KeyError for an unknown input."""
     copy = json.loads(json.dumps(graph))
     for name, value in inputs.items():
         owners = [
@@ -237,7 +237,7 @@ def count_frames(path: Path) -> int:
 
 
 def log_of(log: Path, lines: int = LOG_LINES) -> list[str]:
-    """The end of the server's log, without a line that repeats."""
+    """Return the end of the server's log, without repeated lines."""
     if not log.exists():
         return []
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""What the server step needs on disk: random models as files, and a copy of this pack that takes them for built in."""
+"""Files of the server step: random models, and a copy of this pack that treats them as its built-in ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACK_PARTS = ("__init__.py", "pyproject.toml", "nodes", "longlive_core", "web")
 
 
 def write_models(models: Path, name: str, device: str) -> dict[str, float]:
-    """A transformer and a VAE of the benchmark's model `name` in ComfyUI's folders. -> their gigabytes."""
+    """Write a transformer and a VAE of the benchmark's model `name` to ComfyUI's folders; return their gigabytes."""
     import torch
     from safetensors.torch import save_file
 
@@ -38,7 +38,7 @@ def write_models(models: Path, name: str, device: str) -> dict[str, float]:
 def place_pack(custom_nodes: Path, models: Path) -> None:
     """Copy this pack there, with the random models in the place of the built-in ones.
 
-    So Load LongLive offers a text encoder for a model of this width, and none of 11 GB has to be there.
+    So Load LongLive offers a text encoder for a model of this width, and none of 11 GB is needed.
     """
     from longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE
 

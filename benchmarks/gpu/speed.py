@@ -1,4 +1,4 @@
-"""Step: a film of LongLive 1.3B's shape at 832x480, its window filled, every chunk timed; then the naive twin.
+"""Step: a film of LongLive 1.3B's shape at 832x480, with a full window, every chunk timed; then the naive twin.
 
 Random weights; the stages, the film and the twin are those of `benchmarks.rollout`.
 """
@@ -67,7 +67,7 @@ def _headline(notes: Notes, film: dict, setting: Setting) -> None:
 
 
 def _twin(subject, setting: Setting, notes: Notes) -> None:
-    """The twin keeps all keys and values, so a small card has no room for it: that is no fault of the film's."""
+    """Time the naive twin. It keeps all keys and values, which a small card may not hold; then it is left out."""
     import torch
 
     from benchmarks import rollout as bench

@@ -1,4 +1,4 @@
-"""Runs one step in this process: python -m benchmarks.gpu.step NAME --json FILE --work FOLDER [--tiny] [--device cpu]
+"""Run one step in this process: python -m benchmarks.gpu.step NAME --json FILE --work FOLDER [--tiny] [--device cpu]
 
 The parent (`runner.py`) starts it, ends it at its limit, and reads the file.
 """

@@ -1,4 +1,4 @@
-"""The steps, in the order they run: what each is, what it needs beside PyTorch, and how long it may take."""
+"""The steps in the order in which they run: what each needs besides PyTorch, and its time limit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ class Step:
 
     Attributes:
         name: of the step and of its JSON file.
-        part: 1 or 2; each ends within ten minutes, and both within thirteen, so that a machine that
-            is lent for fifteen has time to start.
+        part: 1 or 2; each ends within ten minutes, and both within thirteen.
         limit: seconds, after which the step is ended.
         module: in this package, with a function `run(setting, notes)`.
-        arguments: of that function, beside the two.
-        needs: modules it imports that a bare machine may lack.
+        arguments: of that function, after the first two.
+        needs: imported modules that a machine may lack.
         comfyui: whether it runs a ComfyUI.
     """
 
@@ -65,12 +64,12 @@ PARTS = (1, 2)
 
 
 def limit_of(steps: Sequence[Step]) -> float:
-    """Seconds for all of these."""
+    """Return the seconds for all of these."""
     return sum(one.limit for one in steps)
 
 
 def step(name: str) -> Step:
-    """ValueError for a name that is none."""
+    """Return a step by its name; ValueError for an unknown one."""
     for one in STEPS:
         if one.name == name:
             return one
