@@ -2,17 +2,17 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import compat_prompt, compat_server
-from .live import add_routes
+from . import compat
 from .load import LongLiveLoad
 from .quantize import LongLiveQuantizeINT8
+from .routes.live import add_routes
 from .sampler import LongLiveStreamSampler
 from .takes import LongLiveBranchTake, LongLiveLoadTake, LongLiveTakeFrames
 from .timeline import LongLivePromptTimeline
 
-if (_routes := compat_server.routes()) is not None:
+if (_routes := compat.server.routes()) is not None:
     add_routes(_routes)
-compat_prompt.watch_prompts()
+compat.queued_prompt.watch_prompts()
 
 
 class LongLiveExtension(ComfyExtension):

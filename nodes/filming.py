@@ -38,12 +38,12 @@ from ..longlive_core.takes import (
     store_start_latents,
 )
 from ..longlive_core.timeline import check_first, plan_text
-from . import compat, compat_server, compat_text
-from .compat_forward import sampling
-from .compat_identity import film_origin, vae_identity
-from .compat_patches import effects
+from . import compat
+from .compat.forward import sampling
+from .compat.identity import film_origin, vae_identity
+from .compat.patches import effects
 from .handles import TakeHandle
-from .live import showing
+from .routes.live import showing
 from .starts import Start
 from .stores import film_file, open_store
 from .timeline import Timeline
@@ -210,9 +210,9 @@ class Filming:
         """Prompts that came while rendering, or of a take that the film continues."""
         clip = self.timeline.clip
         if not self.loaded:
-            return {text: compat_text.encode_text(clip, text) for text in texts}
+            return {text: compat.text.encode_text(clip, text) for text in texts}
         beside = compat.clip_beside(clip, self._still_to_allocate())
-        encoded = {text: compat_text.encode_text(beside, text) for text in texts}
+        encoded = {text: compat.text.encode_text(beside, text) for text in texts}
         if beside is clip:
             self._load()  # ComfyUI may have taken some of the model off the device after all
         return encoded
@@ -227,7 +227,7 @@ class Filming:
 
     def _hints(self) -> list[str]:
         """What the film is not, though its inputs look so: of prompts that were typed while it was rendered, too."""
-        cuts = (compat_text.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
+        cuts = (compat.text.text_cut(self.timeline.clip, text) for text in cancellable(self.take.plan.texts))
         return [*self.notes, *self.live.progress.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, seconds: float, ended: str) -> dict[str, Any]:
@@ -278,14 +278,14 @@ class Watcher(Observer):
     def __init__(self, take: Take, live: Live, passes: int, recorder: SpeedRecorder):
         self.take, self.live, self.passes, self.recorder = take, live, passes, recorder
         self.rendered = 0
-        self.node, self.prompt_id, self.client = compat_server.who_runs()
+        self.node, self.prompt_id, self.client = compat.server.who_runs()
         self.total = take.plan.chunks * passes
         self.bar = comfy.utils.ProgressBar(self.total)
 
     def step(self, chunk: int, step: int) -> None:
         """Before a pass. A recache counts as its chunk's first. Raises on Cancel."""
         compat.check_cancelled()
-        if compat_server.waiting() < MOST_MESSAGES:
+        if compat.server.waiting() < MOST_MESSAGES:
             self.bar.update_absolute(min(chunk * self.passes + step, self.total), self.total)
 
     def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
@@ -294,7 +294,7 @@ class Watcher(Observer):
         rendered = self.live.progress.rendered
         self.recorder.lap(rendered > self.rendered)
         self.rendered = rendered
-        waiting = compat_server.waiting()
+        waiting = compat.server.waiting()
         if waiting >= MOST_MESSAGES:  # a client has stopped reading: nobody is told anything, and memory would fill
             return
         seen = frames is not None and waiting < MOST_PICTURES
@@ -311,11 +311,11 @@ class Watcher(Observer):
             "size": list(self.take.origin.size),
             "said": reports.progress_line(status, self.take.plan.fps),
         }
-        compat_server.send("longlive.chunk", event, self.client)
+        compat.server.send("longlive.chunk", event, self.client)
 
     def report(self, text: str) -> None:
         """A line under the node, before the film is there."""
-        compat_server.send_text(text, self.node, self.client)
+        compat.server.send_text(text, self.node, self.client)
 
 
 def _film_path() -> str:

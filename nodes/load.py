@@ -10,12 +10,13 @@ from comfy_api.latest import io
 from ..longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, is_pocket_file, weights_folder
 from ..longlive_core.config import WEIGHT_SETS
 from ..longlive_core.words.wording import shorten
-from . import bounds, compat
-from .compat_prompt import host_checks_choices
+from . import compat
+from .compat.queued_prompt import host_checks_choices
 from .pocket_clip import load_pocket_clip
-from .prompt_graph import UNKNOWN, Graph
-from .queueing import judged, widgets_fault
 from .search_words import WORDS
+from .validation import widget_values
+from .validation.graph import UNKNOWN, QueuedGraph
+from .validation.queued import judged, widgets_fault
 
 LOAD = "LongLiveLoad"
 POCKET = "pocket (built-in)"
@@ -48,7 +49,7 @@ class LongLiveLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model=None):  # one input, see compat_prompt
+    def validate_inputs(cls, model=None):  # one input, see compat.queued_prompt
         return judged(LOAD, _fault, alone=_gone({"model": model}))
 
     @classmethod
@@ -64,7 +65,7 @@ class LongLiveLoad(io.ComfyNode):
         }
         if (gone := _gone(given)) is not None:  # linked values were not known before
             raise ValueError(gone)
-        bounds.settings(load_inputs(), given)
+        widget_values.settings(load_inputs(), given)
         if (missing := _missing(given)) is not None:
             raise ValueError(missing)
         model_path = _path("diffusion_models", model) or str(weights_folder() / DIT_FILE)
@@ -132,7 +133,7 @@ def load_inputs() -> list[io.Input]:
     ]
 
 
-def _fault(graph: Graph, node: str) -> str | None:
+def _fault(graph: QueuedGraph, node: str) -> str | None:
     """What is wrong with a node in the prompt that is being queued."""
     chosen = {name: graph.value(node, name) for name in FOLDERS}
     chosen = {name: value for name, value in chosen.items() if value is not UNKNOWN}

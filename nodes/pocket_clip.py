@@ -12,7 +12,7 @@ from torch import nn
 
 from ..longlive_core.checkpoints.text_encoder import CONTEXT_WIDTH, TextEncoder, encode_ids
 from . import compat
-from .compat_text import cut_row
+from .compat.text import cut_row
 
 NAME = "longlive_pocket"
 
@@ -49,7 +49,7 @@ class PocketTokenizer:
 
 
 class PocketTextModel(nn.Module):
-    longlive_fixed = True  # no layers to skip, no options of the tokenizer: see compat_patches
+    longlive_fixed = True  # no layers to skip, no options of the tokenizer: see compat.patches
 
     def __init__(self, encoder: TextEncoder, device):
         super().__init__()

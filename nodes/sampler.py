@@ -10,14 +10,15 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..longlive_core.config import PRESETS, StreamConfig
 from ..longlive_core.sizes import film_size
-from . import bounds, compat, compat_server
-from .checks import SAMPLER, sampler_fault
+from . import compat
 from .filming import Filming
 from .handles import TakeType, checked_take
 from .inputs import AUTO, KEEP, sampler_inputs
-from .queueing import judged
 from .search_words import WORDS
 from .starts import read_start
+from .validation import widget_values
+from .validation.film import SAMPLER, sampler_fault
+from .validation.queued import judged
 
 # By node: how many of its results were not what its inputs ask for. As part of a result's fingerprint it keeps ComfyUI
 # from taking such a one for the whole film.
@@ -41,18 +42,18 @@ class LongLiveStreamSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, timeline=None):  # one input, see compat_prompt
+    def validate_inputs(cls, timeline=None):  # one input, see compat.queued_prompt
         return judged(SAMPLER, sampler_fault)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):
-        return _partial_results[compat_server.who_runs()[0]]
+        return _partial_results[compat.server.who_runs()[0]]
 
     @classmethod
     @compat.cancellable()
     def execute(cls, model, vae, timeline, start_image=None, start_latent=None, take=None, **widgets) -> io.NodeOutput:
         """widgets: those of `sampler_inputs`; what is left out has its default."""
-        given = bounds.settings(sampler_inputs(), widgets)
+        given = widget_values.settings(sampler_inputs(), widgets)
         compat.refuse_missing(MODEL=model, VAE=vae)
         take = None if take is None else checked_take(take)
         preset = compat.preset_of(model)
@@ -63,7 +64,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         seed, keep_partial = given["seed"], given["on_cancel"] == KEEP
         filmed = Filming(model, vae, timeline, stream, seed, size, start).run(keep_partial)
         if not filmed.as_asked:
-            _partial_results[compat_server.who_runs()[0]] += 1
+            _partial_results[compat.server.who_runs()[0]] += 1
         report = json.dumps(filmed.report, ensure_ascii=False)
         return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))
 

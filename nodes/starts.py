@@ -9,9 +9,9 @@ from torch import Tensor
 from ..longlive_core.film.start_inputs import check_given, check_latents, checked_pictures
 from ..longlive_core.takes import clip_chunks
 from . import compat
-from .checks import check_beginning
 from .handles import TakeHandle
 from .timeline import Timeline
+from .validation.film import check_beginning
 
 WITHOUT_EFFECT = {"noise_mask": "a film's beginning is taken as it is", "batch_index": "noise follows from the seed"}
 

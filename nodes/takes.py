@@ -18,13 +18,14 @@ from ..longlive_core.takes import (
 )
 from ..longlive_core.takes.frame_ranges import decoded_frames, latents_of, stored_frames
 from ..longlive_core.takes.labels import branch_report, take_report
-from . import bounds, compat
-from .choices import NEWEST, id_of
+from . import compat
 from .handles import TakeHandle, TakeType, checked_take
-from .prompt_graph import UNKNOWN, Graph
-from .queueing import judged, widgets_fault, widgets_judged
 from .search_words import WORDS
 from .stores import reading_store
+from .take_choices import NEWEST, id_of
+from .validation import widget_values
+from .validation.graph import UNKNOWN, QueuedGraph
+from .validation.queued import judged, widgets_fault, widgets_judged
 
 MOST_FRAMES = 1000
 FIRST_PLACE = "2s"  # inside nearly every take
@@ -75,13 +76,13 @@ class LongLiveTakeFrames(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, take=None):  # one input, see compat_prompt
+    def validate_inputs(cls, take=None):  # one input, see compat.queued_prompt
         return widgets_judged(cls)
 
     @classmethod
     @compat.cancellable()
     def execute(cls, take: TakeHandle, vae=None, **widgets) -> io.NodeOutput:
-        first, frames = bounds.settings(cls.define_schema().inputs, widgets).values()
+        first, frames = widget_values.settings(cls.define_schema().inputs, widgets).values()
         take = checked_take(take)
         store = take.store()
         manifest = store.read_manifest(take.id)
@@ -144,7 +145,7 @@ class LongLiveLoadTake(io.ComfyNode):
         return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
 
 
-def _name_fault(graph: Graph, node: str) -> str | None:
+def _name_fault(graph: QueuedGraph, node: str) -> str | None:
     name = graph.value(node, "name", NEWEST)
     return None if name is UNKNOWN else _take_fault(name)
 
@@ -205,13 +206,13 @@ class LongLiveBranchTake(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, take=None):  # one input, which is always there, see compat_prompt
+    def validate_inputs(cls, take=None):  # one input, which is always there, see compat.queued_prompt
         return judged("LongLiveBranchTake", _branch_fault)
 
     @classmethod
     @compat.cancellable()
     def execute(cls, take: TakeHandle, **widgets) -> io.NodeOutput:
-        at, chunks = bounds.settings(cls.define_schema().inputs, widgets).values()
+        at, chunks = widget_values.settings(cls.define_schema().inputs, widgets).values()
         check_branch_point(at)
         take = checked_take(take)
         manifest = take.store().read_manifest(take.id)
@@ -220,7 +221,7 @@ class LongLiveBranchTake(io.ComfyNode):
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
 
 
-def _branch_fault(graph: Graph, node: str) -> str | None:
+def _branch_fault(graph: QueuedGraph, node: str) -> str | None:
     fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs)
     at = graph.value(node, "at", FIRST_PLACE)
     return fault or (None if at is UNKNOWN else _place_fault(at))

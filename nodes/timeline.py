@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..longlive_core.cancelling import cancellable
 from ..longlive_core.timeline import Plan, Script, parse, timeline_report
-from . import bounds, compat, compat_text
-from .checks import TIMELINE, timeline_fault
+from . import compat
 from .inputs import CHUNKS, ENDLESS, TimelineType, seconds_asked, timeline_inputs
-from .queueing import judged
 from .search_words import WORDS
+from .validation import widget_values
+from .validation.film import TIMELINE, timeline_fault
+from .validation.queued import judged
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,20 @@ class LongLivePromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None):  # one input, see compat_prompt
+    def validate_inputs(cls, text=None):  # one input, see compat.queued_prompt
         return judged(TIMELINE, timeline_fault, alone=_text_fault(text))
 
     @classmethod
     @compat.cancellable()
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_missing(CLIP=clip)
-        given = bounds.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
+        given = widget_values.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
         script, fps = parse(given["text"], continues=True), given["fps"]  # a take may lie before it; the sampler knows
         seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
-        contexts = {prompt: compat_text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
+        contexts = {prompt: compat.text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
         timeline = Timeline(given["text"], script, seconds, fps, contexts, clip, endless)
-        cuts = [cut for prompt in cancellable(plan.texts) if (cut := compat_text.text_cut(clip, prompt))]
+        cuts = [cut for prompt in cancellable(plan.texts) if (cut := compat.text.text_cut(clip, prompt))]
         return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, endless, cuts)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PLACE = Path(__file__).resolve().parents[1] / "nodes" / "callers.py"
+PLACE = Path(__file__).resolve().parents[1] / "nodes" / "routes" / "access.py"
 MACHINE = "studio-3"
 US, PAGE = "127.0.0.1:8188", "http://127.0.0.1:8188"
 FILMS = "https://films.example"
@@ -15,7 +15,7 @@ FILMS = "https://films.example"
 
 @pytest.fixture(scope="module")
 def callers():
-    """nodes/callers.py alone, without ComfyUI, on a machine of that name."""
+    """nodes/routes/access.py alone, without ComfyUI, on a machine of that name."""
     spec = importlib.util.spec_from_file_location("longlive_callers", PLACE)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

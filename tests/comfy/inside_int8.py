@@ -98,7 +98,7 @@ def loaded(model, memory: int = 0, unload: int = 0) -> torch.Tensor:
             model.partially_unload(CPU, unload)
         layers = [layer for layer in model.model.modules() if hasattr(layer, "prev_comfy_cast_weights")]
         assert bool(layers) is bool(memory or unload), "ComfyUI did not offload anything, or not nothing"
-        if memory and not compat.knows_int8():
+        if memory and not compat.int8.knows_int8():
             patched = any(layer.weight_function for layer in layers if hasattr(layer, "weight_scale"))
             assert patched is bool(model.patches), "offloaded INT8 layers lack their LoRA, or have one"
         return latents(model.model.diffusion_model)
@@ -216,7 +216,7 @@ def refusals(model) -> dict:
         "injection": lambda: compat.quantise_model(injected),
         "compiled": lambda: compat.quantise_model(compiled),
     }
-    if not compat.knows_int8():
+    if not compat.int8.knows_int8():
         cases["scheduled LoRA"] = lambda: layer.set_weight(torch.zeros(256, 256), inplace_update=True)
     return {name: refusal(action) for name, action in cases.items()}
 
@@ -235,7 +235,7 @@ def main() -> None:
     with torch.inference_mode():
         model = compat.model_of_weights(weights(), torch.float32)
         facts = {
-            "own layers": not compat.knows_int8(),
+            "own layers": not compat.int8.knows_int8(),
             "plain": plain_facts(model),
             "lora": lora_facts(model),
             "file": file_facts(),

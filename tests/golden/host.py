@@ -120,7 +120,7 @@ class Nodes:
                 act()
             before()
 
-        management = self.nodes.compat.management
+        management = self.nodes.compat.running.management
         management.throw_exception_if_processing_interrupted = check
         try:
             yield
@@ -134,7 +134,7 @@ class Nodes:
     @property
     def live(self):
         """The film that is rendered now, to be steered."""
-        return self.nodes.live.find("").live
+        return self.nodes.routes.live.find("").live
 
     def schemas(self) -> dict[str, Any]:
         """The inputs of every node, as workflows and the API know them: order, kinds, defaults, ranges, choices."""

@@ -234,7 +234,7 @@ def _fps(record: Record, nodes: Nodes) -> None:
 
 def _begins_with_latents(record: Record, nodes: Nodes) -> None:
     name = "from latents"
-    formats = nodes.nodes.compat.comfy.latent_formats
+    formats = nodes.nodes.compat.latents.comfy.latent_formats
     formats.Wan21 = lambda: SimpleNamespace(process_in=lambda latents: latents, process_out=lambda latents: latents)
     samples = numbers("start", (1, 16, 6, 4, 6))
     made = nodes.render(name, Film(SHORT, 2.0), start_latent={"samples": samples})

@@ -230,7 +230,7 @@ def seen(events: list[Event]) -> list[tuple[str, str, int]]:
     found = Counter()
     for event in events:
         phase = next((part for part in PHASES if part in event.within), None)
-        layers = "unpinned" in event.operation and "compat_int8.py" in event.place  # fetch weights as ComfyUI's do
+        layers = "unpinned" in event.operation and "compat/int8.py" in event.place  # fetch weights as ComfyUI's do
         if event.own and not layers and (phase is not None or event.kind == "float64"):
             found[phase or "elsewhere", str(event)] += 1
     return [(*key, count) for key, count in found.items()]

@@ -54,7 +54,7 @@ from pack.longlive_core.quant import canonical, is_block_linear, quantise_state_
 from pack.longlive_core.run.identity import text_identity, weights_identity  # noqa: E402
 from pack.longlive_core.vae import WanVAE  # noqa: E402
 from pack.nodes import compat  # noqa: E402
-from pack.nodes.compat_identity import clip_identity, film_origin, model_identity, vae_identity  # noqa: E402
+from pack.nodes.compat.identity import clip_identity, film_origin, model_identity, vae_identity  # noqa: E402
 from pack.nodes.pocket_clip import load_pocket_clip  # noqa: E402
 
 torch.set_num_threads(1)
@@ -140,7 +140,7 @@ def while_loaded(model) -> list[str]:
 
 def afresh(model) -> str:
     """Named as if it had not been before."""
-    sys.modules["pack.nodes.compat_identity"]._names.clear()
+    sys.modules["pack.nodes.compat.identity"]._names.clear()
     return named(model)
 
 
@@ -252,7 +252,7 @@ def int8_facts() -> dict:
     facts["LoRA on it"] = one(while_loaded(with_lora(model))) and named(with_lora(model)) != named(model)
     node, _ = compat.quantise_model(compat.load_model(file("fp32"), None, "fp32"))
     facts["made by the node"] = named(node) == of_core(quantised, compat.causal_model(node).dtype)
-    if compat.knows_int8():  # others' files, which ComfyUI's own loader reads
+    if compat.int8.knows_int8():  # others' files, which ComfyUI's own loader reads
         rough = {n: t.amax().reshape(()) if n.endswith(".weight_scale") else t for n, t in quantised.items()}
         model = comfy.sd.load_diffusion_model_state_dict(dict(rough))
         facts["one scale a weight"] = named(model) == of_core(canonical(rough), compat.causal_model(model).dtype)
@@ -321,7 +321,7 @@ def dynamic_origins(kept, native: str, asked=None):
     made = [origin_of(model)]
     model._load_list(for_dynamic=True, default_device=CPU)
     assert held is kept and bare.dtype is not kept, "nothing was cast, so nothing is shown"
-    sys.modules["pack.nodes.compat_identity"]._names.clear()
+    sys.modules["pack.nodes.compat.identity"]._names.clear()
     return [*made, origin_of(model)], of_core(weights(kept), dtype)
 
 

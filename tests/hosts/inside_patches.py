@@ -43,7 +43,7 @@ from pack.longlive_core.engine.noise import AddressedNoise  # noqa: E402
 from pack.longlive_core.engine.rollout import rollout  # noqa: E402
 from pack.longlive_core.engine.shot import PromptSpan  # noqa: E402
 from pack.longlive_core.model import WanModel  # noqa: E402
-from pack.nodes import compat, compat_forward, compat_patches, pocket_clip  # noqa: E402
+from pack.nodes import compat, pocket_clip  # noqa: E402
 
 CONFIG = ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2)
 LAYERS = range(CONFIG.num_layers)
@@ -72,14 +72,14 @@ def film(model) -> torch.Tensor:
     management.load_models_gpu([model], memory_required=0)
     spans = [PromptSpan(0, random(1, 7, 4096)), PromptSpan(2, random(1, 7, 4096, seed=1))]
     stream = StreamConfig(denoising_steps=(1000, 500))
-    with torch.inference_mode(), compat_forward.sampling(model):
+    with torch.inference_mode(), compat.forward.sampling(model):
         made = rollout(compat.causal_model(model), spans, 3, (4, 4), stream, AddressedNoise(0))
         return torch.cat([chunk.latents for chunk in made], 2)
 
 
 def loaded_effects(model, vae=VAE, clip=CLIP):
     management.load_models_gpu([model], memory_required=0)
-    return compat_patches.effects(model, vae, clip)
+    return compat.patches.effects(model, vae, clip)
 
 
 def apart(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -328,9 +328,9 @@ def guided() -> dict:
     other = forwards(_CrossAttnPatch(), "self_attn")
     facts["self"] = {"film": apart(film(other), PLAIN), "without": loaded_effects(other).without}
     facts["parts"] = {
-        "guided": sorted(compat_patches.parts_with_effect(model)),
-        "relay": sorted(compat_patches.parts_with_effect(relay)),
-        "compiled": sorted(compat_patches.parts_with_effect(compiled_parts("eager"))),
+        "guided": sorted(compat.patches.parts_with_effect(model)),
+        "relay": sorted(compat.patches.parts_with_effect(relay)),
+        "compiled": sorted(compat.patches.parts_with_effect(compiled_parts("eager"))),
     }
     facts["gone"] = loaded_effects(MODEL).without
     block = MODEL.model.diffusion_model.blocks[0]
@@ -397,10 +397,10 @@ def on_clip_and_vae() -> dict:
     vae.first_stage_model.decoder = torch.compile(vae.first_stage_model.decoder, backend="eager")
     compat.streaming_decoder(vae)
     return {
-        "hooks": compat_patches.effects(MODEL, VAE, hooked).without,
-        "last": compat_patches.effects(MODEL, VAE, last).without,
-        "plain": compat_patches.effects(MODEL, VAE, CLIP).without,
-        "vae": compat_patches.effects(MODEL, vae, CLIP).without,
+        "hooks": compat.patches.effects(MODEL, VAE, hooked).without,
+        "last": compat.patches.effects(MODEL, VAE, last).without,
+        "plain": compat.patches.effects(MODEL, VAE, CLIP).without,
+        "vae": compat.patches.effects(MODEL, vae, CLIP).without,
     }
 
 
@@ -411,18 +411,18 @@ def refused() -> dict:
     layer.add_object_patch("diffusion_model.blocks.1.ffn.0", torch.nn.Linear(CONFIG.dim, CONFIG.ffn_dim))
     vae = compat.load_vae(str(weights_folder() / VAE_FILE), "fp32")
     names = ("decoder.conv1", "decoder.middle.0", "decoder.head.0")
-    facts = {"layer": compat_patches.effects(layer, VAE, CLIP).without}
+    facts = {"layer": compat.patches.effects(layer, VAE, CLIP).without}
     for name in names:
         vae.patcher.object_patches = {name: torch.nn.Identity()}
-        facts[name] = reason(lambda: compat_patches.effects(MODEL, vae, CLIP))
+        facts[name] = reason(lambda: compat.patches.effects(MODEL, vae, CLIP))
     vae.patcher.object_patches = {"decoder.middle.0.forward": print, "decoder.head.0": torch.nn.Identity()}
     facts["vae told"] = loaded_effects(MODEL, vae).without
-    facts["block"] = reason(lambda: compat_patches.effects(block, VAE, CLIP))
+    facts["block"] = reason(lambda: compat.patches.effects(block, VAE, CLIP))
     prefers = MODEL.clone()
     prefers.add_object_patch("diffusion_model.blocks.0.self_attn.comfy_attention", "sage")
     facts["quantised"] = list(compat.quantise_model(prefers)[0].object_patches)
     facts["quantised compiled"] = reason(lambda: compat.quantise_model(compiled_parts("eager")))
-    facts["prefers"] = compat_patches.effects(prefers, VAE, CLIP).without
+    facts["prefers"] = compat.patches.effects(prefers, VAE, CLIP).without
     facts["none"] = reason(lambda: compat.refuse_missing(MODEL=MODEL, VAE=None, CLIP=None))
     return facts
 

@@ -49,7 +49,7 @@ import folder_paths  # noqa: E402
 import nodes  # noqa: E402
 
 import_pack("pack")
-compat_prompt = importlib.import_module("pack.nodes").compat_prompt
+queued_prompt = importlib.import_module("pack.nodes").compat.queued_prompt
 
 
 async def load_nodes() -> None:
@@ -62,7 +62,7 @@ async def load_nodes() -> None:
 
 async def queued(body: dict) -> dict:
     """As ComfyUI's server answers a request."""
-    body = compat_prompt.remember(body)
+    body = queued_prompt.remember(body)
     valid = await execution.validate_prompt("id", body["prompt"], body.get("partial_execution_targets"))
     errors = [[node, error["type"], error["details"]] for node, found in valid[3].items() for error in found["errors"]]
     return {"accepted": valid[0], "errors": errors}

@@ -72,8 +72,12 @@ class Serving:
     """
 
     def __init__(self, package):
-        self.nodes, self.bodies, self.core = package.nodes.live, package.nodes.request_body, package.longlive_core
-        self.arguments = package.nodes.compat_server.cli_args.args
+        self.nodes, self.bodies, self.core = (
+            package.nodes.routes.live,
+            package.nodes.routes.request_body,
+            package.longlive_core,
+        )
+        self.arguments = package.nodes.compat.server.cli_args.args
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.runners: list[web.AppRunner] = []

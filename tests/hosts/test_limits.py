@@ -91,5 +91,5 @@ def test_takes_are_loaded_from_a_disk_that_cannot_be_written(tmp_path, monkeypat
             assert handle.id == made.id
         (branch,), _ = nodes.LongLiveBranchTake.execute(handle, at="4c")
         assert branch.chunks == 4 and branch.store().read_manifest(branch.id).id == handle.id
-        (listed,) = json.loads(package.nodes.live._all_takes())["takes"]
+        (listed,) = json.loads(package.nodes.routes.live._all_takes())["takes"]
         assert listed["take"] == made.id

@@ -42,9 +42,9 @@ def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch): 
             asked.append(memory_required)
             held.append(film.offloader.allocated)
 
-        monkeypatch.setattr(compat.management, "load_models_gpu", load)
+        monkeypatch.setattr(compat.running.management, "load_models_gpu", load)
         embedding = torch.randn(1, 5, SHAPE.text_dim)
-        monkeypatch.setattr(package.nodes.compat_text, "encode_text", lambda clip, text: embedding)
+        monkeypatch.setattr(package.nodes.compat.text, "encode_text", lambda clip, text: embedding)
         film.live.prompt("a prompt that nobody knew", at="4c")
         film.run(keep_partial=True)
     assert asked == [film.need.run - bytes_held for bytes_held in held]
@@ -57,13 +57,15 @@ def test_prompts_of_a_take_are_encoded_before_the_model_is_loaded(host, parts, m
     with host.pack() as package:
         film, compat = filming(package, parts), package.nodes.compat
         film.timeline.contexts.clear()
-        monkeypatch.setattr(compat.management, "load_models_gpu", lambda models, memory_required: order.append("load"))
+        monkeypatch.setattr(
+            compat.running.management, "load_models_gpu", lambda models, memory_required: order.append("load")
+        )
 
         def encode(clip, text):
             order.append(text)
             return torch.randn(1, 5, SHAPE.text_dim)
 
-        monkeypatch.setattr(package.nodes.compat_text, "encode_text", encode)
+        monkeypatch.setattr(package.nodes.compat.text, "encode_text", encode)
         film.run(keep_partial=True)
     assert order == ["one", "two", "three", "load"]
 
@@ -82,9 +84,9 @@ def test_a_text_encoder_that_would_push_the_model_out_stays_on_the_cpu(host, mon
     """10 GB, a tenth more for its loading, 1 GB that ComfyUI keeps, and 1 GB that the film will still take."""
     with host.pack() as package:
         compat = package.nodes.compat
-        monkeypatch.setattr(compat.management, "is_device_cpu", lambda device: device.type == "cpu")
-        monkeypatch.setattr(compat.management, "get_free_memory", lambda device: free, raising=False)
-        monkeypatch.setattr(compat.management, "minimum_inference_memory", lambda: 1e9, raising=False)
+        monkeypatch.setattr(compat.running.management, "is_device_cpu", lambda device: device.type == "cpu")
+        monkeypatch.setattr(compat.running.management, "get_free_memory", lambda device: free, raising=False)
+        monkeypatch.setattr(compat.running.management, "minimum_inference_memory", lambda: 1e9, raising=False)
         clip = Encoder(**kind)
         chosen = compat.clip_beside(clip, reserve=int(1e9))
     assert clip.patcher.load_device == GPU, "the user's CLIP stays as it is"

@@ -31,7 +31,7 @@ PART, GUIDED = "diffusion_model.blocks.0.ffn.forward", "diffusion_model.blocks.0
 def names(tmp_path, parts):  # noqa: F811 - the fixture
     """(the names' module, a MODEL)."""
     with fakes.Host(fakes.OLD, tmp_path).pack() as package:
-        yield package.nodes.compat_identity, parts[0]
+        yield package.nodes.compat.identity, parts[0]
 
 
 def film_of(package, parts):  # noqa: F811
@@ -104,7 +104,7 @@ def test_a_store_of_the_version_before_renders_nothing_again(host, parts):  # no
     with host.pack() as package:
         film = film_of(package, parts)
         film.store.remove(film.take.id)
-        old, old_vae = film.origin.aliases[0], package.nodes.compat_identity.vae_identity(parts[1], 4).aliases[0]
+        old, old_vae = film.origin.aliases[0], package.nodes.compat.identity.vae_identity(parts[1], 4).aliases[0]
         plan = package.longlive_core.takes.plan_take
         take = plan(film.store, TEXT, film.plan, old, film.take.encoding, old_vae)
         film.store.write_manifest(take.manifest)

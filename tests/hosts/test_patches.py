@@ -203,7 +203,7 @@ def test_the_report_names_what_has_no_effect(new_host, parts):  # noqa: F811
 def test_rules_know_the_layers_that_are_called():
     """Forbids a table that drifts from the forward: every module of a block is either called or a container."""
     with fakes.Host(fakes.NEW, Path()).pack() as package:
-        patches, core = package.nodes.compat_patches, package.longlive_core
+        patches, core = package.nodes.compat.patches, package.longlive_core
         module = core.model.WanModel(core.config.ModelConfig(dim=12, ffn_dim=8, num_heads=2, num_layers=1, text_dim=4))
         containers = {"", "blocks", "blocks.0", "blocks.0.self_attn", "blocks.0.cross_attn", "head"}
         for name, _ in module.named_modules():

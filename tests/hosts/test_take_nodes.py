@@ -50,7 +50,7 @@ def schema_choices(package) -> list[str]:
 def test_choices(host, store):
     """Forbids a list that is built once, stops at a damaged take, or has the oldest on top."""
     with host.pack() as package:
-        choices = package.nodes.choices.choices
+        choices = package.nodes.take_choices.choices
         second, first, damaged = choices()
         assert damaged == f"cannot be read [{DAMAGED}]"
         assert second.endswith(f" · 2.1 of 4.3 s · 128x80 · A star [{SECOND.id}]")
@@ -65,20 +65,20 @@ def test_choices(host, store):
 def test_no_takes_yet(host):
     """Forbids a list that fails in a new installation, and a folder that looking makes."""
     with host.pack() as package:
-        assert package.nodes.choices.choices() == []
+        assert package.nodes.take_choices.choices() == []
         assert not Path(f"{host.temp}_output").exists()
 
 
 def answer(package) -> tuple[int, dict]:
     """Of the route."""
-    response = asyncio.run(package.nodes.choices.list_choices(None))
+    response = asyncio.run(package.nodes.take_choices.list_choices(None))
     return response.status, json.loads(response.text)
 
 
 def test_the_list_over_http(host, store):
     """Forbids a list that the front end cannot read, and one that is empty without a reason."""
     with host.pack() as package:
-        assert answer(package) == (200, {"choices": package.nodes.choices.choices()})
+        assert answer(package) == (200, {"choices": package.nodes.take_choices.choices()})
         shutil.rmtree(store.folder)
         assert answer(package) == (200, {"choices": []})
 
@@ -115,7 +115,7 @@ def test_no_schema_depends_on_what_is_stored(host, store, watched):
             node.define_schema()
         assert schema_choices(package) == ["newest"]
         assert watched.seen == []
-        package.nodes.choices.choices()
+        package.nodes.take_choices.choices()
         assert watched.seen  # the hook sees what it should
 
 
@@ -149,7 +149,7 @@ def test_the_pack_is_imported_whatever_lies_in_the_store(host, kind):
             assert len({node.define_schema().node_id for node in nodes}) == 7
             status, said = answer(package)
             assert status == 200 or said["error"]
-            listed = package.nodes.live._all_takes() if status == 200 else []
+            listed = package.nodes.routes.live._all_takes() if status == 200 else []
             named = [take["take"] for take in (json.loads(listed)["takes"] if isinstance(listed, str) else listed)]
             assert sorted(named) == sorted(choice[-13:-1] for choice in said.get("choices", []))
     finally:
@@ -243,7 +243,7 @@ def test_branch(host, store):
 def test_branch_is_checked_when_it_is_queued(host):
     """Forbids a place that is none being found out after the film before it."""
     with host.pack() as package:
-        graph = package.nodes.prompt_graph.Graph
+        graph = package.nodes.validation.graph.QueuedGraph
         fault = package.nodes.takes._branch_fault
 
         def check(**inputs):

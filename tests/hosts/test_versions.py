@@ -20,7 +20,11 @@ pytestmark = pytest.mark.slow
 
 SHAPE = ModelConfig(dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=20, freq_dim=16)
 SIZE = (48, 32)  # pixels
-PUBLIC = {"comfy_api.latest", "comfy.utils", "folder_paths"}  # of ComfyUI, for nodes; the rest is for compat.py alone
+PUBLIC = {
+    "comfy_api.latest",
+    "comfy.utils",
+    "folder_paths",
+}  # of ComfyUI, for nodes; the rest is for nodes/compat alone
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "execution", "folder_paths", "latent_preview", "nodes", "server")
 TEXT = "0s one\n2.25s two\n3.75s three {cut}"
 CHUNKS = 8  # of 5.0 s: five before the cut, three after it
@@ -96,7 +100,7 @@ def test_every_node_is_defined(host):
 def test_a_misspelt_argument_is_an_error(host):
     """Forbids that a slip of the pen passes for an argument that this version lacks, and a tooltip goes missing."""
     with host.pack() as package:
-        compat, widgets = package.nodes.compat, package.nodes.compat.io
+        compat, widgets = package.nodes.compat, package.nodes.compat.node_schema.io
         with pytest.raises(TypeError, match="tooltp"):
             compat.widget(widgets.Int, "steps", default=4, tooltp="Denoising steps.")
 
@@ -127,8 +131,8 @@ def test_a_client_that_stops_reading(host, parts, monkeypatch, waiting, pictures
     told, bars = [], []
     with host.pack() as package:
         film = filming(package, parts)
-        monkeypatch.setattr(package.nodes.compat_server, "send", lambda *message: told.append(message))
-        monkeypatch.setattr(package.nodes.compat_server, "waiting", lambda: waiting)
+        monkeypatch.setattr(package.nodes.compat.server, "send", lambda *message: told.append(message))
+        monkeypatch.setattr(package.nodes.compat.server, "waiting", lambda: waiting)
         bar = type("Bar", (), {"update_absolute": lambda self, *said: bars.append(said)})
         monkeypatch.setattr(package.nodes.filming.comfy.utils, "ProgressBar", lambda total: bar())
         assert film.run(keep_partial=True).as_asked
@@ -142,7 +146,7 @@ def test_growing_film_is_told_by_its_name(host, parts, monkeypatch):
     with host.pack() as package:
         film = filming(package, parts)
         film.take.growing_path.write_bytes(b"held")
-        monkeypatch.setattr(package.nodes.compat_server, "send", lambda kind, data, client: told.append(data["file"]))
+        monkeypatch.setattr(package.nodes.compat.server, "send", lambda kind, data, client: told.append(data["file"]))
         with holding(monkeypatch, film.take.growing_path):
             film.run(keep_partial=True)
     assert {file["filename"] for file in told} == {"growing.1.mp4"} and len(told) == CHUNKS
@@ -154,7 +158,7 @@ def test_patches_in_place_do_not_change_what_a_model_is(host, parts):
 
     kept, name = namedtuple("Kept", ["weight"]), "diffusion_model.blocks.0.self_attn.q.weight"
     with host.pack() as package:
-        identity, (model, _) = partial(package.nodes.compat_identity.model_identity, dtype=torch.float32), parts
+        identity, (model, _) = partial(package.nodes.compat.identity.model_identity, dtype=torch.float32), parts
         plain = identity(model)
         weight = model.model.state_dict()[name]
         model.patches = {name: [(1.0, ("diff", (torch.ones_like(weight),)), 1.0, None, None)]}
@@ -253,7 +257,7 @@ def test_int8_keeps_the_attention_that_a_file_asks_for(tmp_path, parts):
     model.get_key_patches = lambda prefix: keys
     model.injections, model.hook_patches, model.wrappers = {}, {}, {}
     with fakes.Host(fakes.NEWEST, tmp_path).pack() as package:
-        inside = package.nodes.compat_int8
+        inside = package.nodes.compat.int8
         inside.management.cast_to_device = lambda weight, device, dtype, copy: weight.to(device, dtype, copy=copy)
         inside.comfy.lora.calculate_weight = lambda patches, weight, key: weight
         weights = inside.int8_weights(model)
@@ -273,15 +277,26 @@ def test_the_oldest_host_is_not_asked_for_what_it_lacks(tmp_path):
 
 def test_private_access_stays_in_one_place():
     """Forbids that a change of ComfyUI's insides has to be looked for in every node."""
-    found = {}
-    for path in sorted((fakes.ROOT / "nodes").glob("*.py")):
+    found, nodes = {}, fakes.ROOT / "nodes"
+    for path in sorted(nodes.rglob("*.py")):
         names = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add(node.module)
-        found[path.name] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
-    private = [found.pop(f"compat{part}.py") for part in ("", "_forward", "_int8", "_prompt", "_server")]
-    assert all(private)
-    assert {name: imports for name, imports in found.items() if imports} == {}
+        place = path.relative_to(nodes).as_posix()
+        found[place] = {name for name in names - PUBLIC if name.split(".")[0] in COMFYUI}
+    private = {place for place, imports in found.items() if imports}
+    assert {place for place in private if not place.startswith("compat/")} == set()
+    assert {
+        f"compat/{name}.py" for name in ("forward", "int8", "loading", "queued_prompt", "running", "server")
+    } <= private
+
+
+def test_the_list_of_what_adapts_comfyui_is_whole():
+    """Forbids a module in nodes/compat that its table of contents does not name."""
+    folder = fakes.ROOT / "nodes" / "compat"
+    contents = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    named = {line.split()[0] for line in contents.splitlines() if line.startswith("    ") and line[4] != " "}
+    assert named == {path.stem for path in folder.glob("*.py")} - {"__init__"}

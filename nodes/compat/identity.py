@@ -3,7 +3,7 @@
 `longlive_core/run/identity.py` says what counts. A MODEL without patches has the command line's name; with some, a name
 of its weights and of them. The weights are named once, and the name stays with them, whatever loading does.
 
-Films of earlier versions lie in stores under other names, which `compat_identity_earlier` still makes.
+Films of earlier versions lie in stores under other names, which `identity_earlier` still makes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..longlive_core.config import StreamConfig
-from ..longlive_core.run.identity import Sample, identity, text_identity, weights_identity
-from ..longlive_core.takes import Origin, VaeIdentity
-from . import compat_identity_earlier as earlier
-from .compat_patches import parts_with_effect
-from .compat_weights import weights_of
+from ...longlive_core.config import StreamConfig
+from ...longlive_core.run.identity import Sample, identity, text_identity, weights_identity
+from ...longlive_core.takes import Origin, VaeIdentity
+from . import identity_earlier as earlier
+from .patches import parts_with_effect
+from .weights import weights_of
 
 PREFIX = "diffusion_model."
 TRANSFORMER = "transformer."  # after a text encoder's own name, before Hugging Face's names

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..longlive_core.words.visible import make_visible
+from ...longlive_core.words.visible import make_visible
 
 UNKNOWN = object()  # a value that only running tells
 
@@ -23,7 +23,7 @@ _CONSTANTS = {
 
 
 @dataclass(frozen=True)
-class Graph:
+class QueuedGraph:
     """nodes: the prompt. outputs: the nodes for whose sake it runs. given: inputs by node as they came, before ComfyUI
     made numbers of texts; where they are not kept, those of `nodes` count."""
 

@@ -1,4 +1,4 @@
-"""What INT8 needs of ComfyUI's insides; the rest is in `compat`. Written against ComfyUI 0.3.75.
+"""What INT8 needs of ComfyUI's insides. Written against ComfyUI 0.3.75.
 
 ComfyUI loads and computes the `int8_tensorwise` layout itself from 0.27 on. For older versions there is a linear layer
 here that ComfyUI's model patcher loads, offloads and patches like its own ones.
@@ -14,11 +14,11 @@ import comfy.quant_ops
 import torch
 from torch import Tensor
 
-from ..longlive_core.checkpoints.errors import sample
-from ..longlive_core.checkpoints.names import QUANTISED
-from ..longlive_core.checkpoints.preferences import PREFERENCE as IN_FILES
-from ..longlive_core.config import ModelConfig
-from ..longlive_core.quant import (
+from ...longlive_core.checkpoints.errors import sample
+from ...longlive_core.checkpoints.names import QUANTISED
+from ...longlive_core.checkpoints.preferences import PREFERENCE as IN_FILES
+from ...longlive_core.config import ModelConfig
+from ...longlive_core.quant import (
     dequantise,
     int8_layers,
     int8_linear,
@@ -26,8 +26,8 @@ from ..longlive_core.quant import (
     quantise_rows,
     quantise_state_dict,
 )
-from ..longlive_core.quant.layout import FORMAT, mark
-from .compat_forward import compiler_of
+from ...longlive_core.quant.layout import FORMAT, mark
+from .forward import compiler_of
 
 PREFERENCE = ".comfy_attention"
 PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model

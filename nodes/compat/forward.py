@@ -1,4 +1,4 @@
-"""The causal forward over a MODEL with what users' nodes hang on it; `compat_patches` says which of it has an effect.
+"""The causal forward over a MODEL with what users' nodes hang on it; `patches` says which of it has an effect.
 
 Written against ComfyUI 0.3.75. Packs: KJNodes' compile, attention and NAG nodes, as they were in August 2026.
 """
@@ -15,11 +15,11 @@ import comfy.ldm.modules.attention as comfy_attention
 import torch
 from torch import Tensor
 
-from ..longlive_core.config import ModelConfig
-from ..longlive_core.model import CausalWan
-from ..longlive_core.model.compiled import compile_blocks
-from ..longlive_core.model.guidance import Guidance
-from ..longlive_core.quant.int8 import settle_in_graphs
+from ...longlive_core.config import ModelConfig
+from ...longlive_core.model import CausalWan
+from ...longlive_core.model.compiled import compile_blocks
+from ...longlive_core.model.guidance import Guidance
+from ...longlive_core.quant.int8 import settle_in_graphs
 
 COMPILE_KEY = "torch.compile"  # of the wrapper that puts compiled modules in the place of the model's
 COMPILE_OPTIONS = "torch_compile_kwargs"  # what the user chose, in a MODEL's options
@@ -29,6 +29,11 @@ CROSS_ATTENTION = "diffusion_model.blocks.{}.cross_attn.forward"
 def original(module: Any) -> Any:
     """A module, or the one that torch.compile wraps."""
     return getattr(module, "_orig_mod", module)
+
+
+def compute_dtype(model) -> torch.dtype:
+    """Return the dtype a MODEL computes in."""
+    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
 
 
 class HostAttention:

@@ -1,11 +1,11 @@
-"""Prompts through ComfyUI's CLIP, as the command line's text encoder takes them. A part of `compat`."""
+"""Prompts through ComfyUI's CLIP, as the command line's text encoder takes them."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ..longlive_core.checkpoints.text_encoder import clean, told_cut
-from ..longlive_core.config import TEXT_LENGTH
+from ...longlive_core.checkpoints.text_encoder import clean, told_cut
+from ...longlive_core.config import TEXT_LENGTH
 
 UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..longlive_core.checkpoints.modules import unwrap
-from ..longlive_core.quant.layout import MARK, SCALE, WEIGHT, mark
-from ..longlive_core.run.identity import Sample
+from ...longlive_core.checkpoints.modules import unwrap
+from ...longlive_core.quant.layout import MARK, SCALE, WEIGHT, mark
+from ...longlive_core.run.identity import Sample
 
 INT8_LAYOUT = "TensorWiseINT8Layout"  # of ComfyUI's own INT8 layers, with nothing else set
 PLAIN_GGUF = ("F32", "F16")  # kinds of GGUF tensors that are ordinary tensors

@@ -1,4 +1,4 @@
-"""ComfyUI's server as nodes see it: who queued what, and messages to them. A part of `compat`."""
+"""ComfyUI's server as nodes see it: who queued what, and messages to them."""
 
 from __future__ import annotations
 

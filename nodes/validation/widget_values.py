@@ -10,8 +10,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..longlive_core.timeline.limits import digits
-from . import compat
+from ...longlive_core.timeline.limits import digits
+from .. import compat
 
 
 class WrongKind(ValueError):

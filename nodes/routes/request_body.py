@@ -10,7 +10,7 @@ from collections import Counter
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .callers import Refused
+from .access import Refused
 
 MAX_BODY = 64 * 1024  # bytes, as sent and as unpacked
 BODY_SECONDS = 30.0  # in which it must be here

@@ -1,4 +1,4 @@
-"""The whole prompt while ComfyUI checks it; `validate_inputs` itself is given one node's values. A part of `compat`.
+"""The whole prompt while ComfyUI checks it; `validate_inputs` itself is given one node's values.
 
 A message of `validate_inputs` is listed once for every input that the function takes. So each node's takes one, under
 which whatever is wrong with the node is said once; ComfyUI looks at the least and the most of all other numbers itself,
@@ -18,8 +18,8 @@ from typing import Any
 
 from comfy_execution.utils import get_executing_context
 
-from .compat_server import server
-from .prompt_graph import Graph
+from ..validation.graph import QueuedGraph
+from .server import server
 
 OURS = "LongLive"  # what the types of this pack's nodes begin with
 
@@ -58,7 +58,7 @@ def remember(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def being_checked(kind: str) -> tuple[Graph, str] | None:
+def being_checked(kind: str) -> tuple[QueuedGraph, str] | None:
     """The prompt that is being checked, and the node whose turn it is; None where nobody knows.
 
     kind: the node's type.
@@ -69,7 +69,9 @@ def being_checked(kind: str) -> tuple[Graph, str] | None:
     prompt = queued.body.get("prompt")
     if not isinstance(prompt, dict) or (prompt.get(context.node_id) or {}).get("class_type") != kind:
         return None  # of another request, which did not come through the handlers
-    return Graph(prompt, _outputs(prompt, queued.body.get("partial_execution_targets")), queued.given), context.node_id
+    return QueuedGraph(
+        prompt, _outputs(prompt, queued.body.get("partial_execution_targets")), queued.given
+    ), context.node_id
 
 
 def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:

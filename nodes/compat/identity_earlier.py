@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..longlive_core.quant.layout import SCALE
-from ..longlive_core.run.identity import Sample, identity
+from ...longlive_core.quant.layout import SCALE
+from ...longlive_core.run.identity import Sample, identity
 
 PREFIX = "diffusion_model."
 

@@ -2,7 +2,7 @@
 
 The film is made by a causal forward of our own, which calls the model's layers one by one, and by no sampler of
 ComfyUI's. So what changes a layer works, and what is hung on ComfyUI's sampler or around the model's own forward does
-not; `compat_forward` honours some of that all the same. Everything found is judged by one table, `RULES`; what it does
+not; `forward` honours some of that all the same. Everything found is judged by one table, `RULES`; what it does
 not know is named as having no effect.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from .compat_forward import COMPILE_KEY, COMPILE_OPTIONS, as_guidance, compiler_of, original
+from .forward import COMPILE_KEY, COMPILE_OPTIONS, as_guidance, compiler_of, original
 
 PREFIX = "diffusion_model."
 

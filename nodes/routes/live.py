@@ -1,13 +1,13 @@
 """Films that are being rendered now, as the front end and other programs see and steer them over HTTP.
 
     GET  /longlive/takes                 what the store holds
-    GET  /longlive/takes/choices         Load Take's list, see `choices.py`
+    GET  /longlive/takes/choices         Load Take's list, see `take_choices.py`
     GET  /longlive/live/<id>/status      id: of the take, or of the node that renders it
     POST /longlive/live/<id>/prompt      {"text": ..., "at": "now" or a time, "transition": ...}
     POST /longlive/live/<id>/finish      end the film after the chunk that is being made
 
 A request only reads and writes a `Live`, never a model; no name that a client sends is ever opened as a file. Answers
-are JSON; mistakes are {"error": ...} with status 400, 403 (may not call, see `callers.py`), 404 (not known here), 409
+are JSON; mistakes are {"error": ...} with status 400, 403 (may not call, see `access.py`), 404 (not known here), 409
 (nothing can be changed any more), 429 (too often), or one of the body's (`request_body.py`). What reads files or plans
 does so in a thread of its own: everything else that ComfyUI's server does waits for the thread that answers.
 """
@@ -27,12 +27,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ..longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooFast, TooLate
-from . import callers, compat_server
-from .callers import Refused
-from .choices import list_choices
+from ...longlive_core.takes import Live, Manifest, TakeError, TakeStore, TooFast, TooLate
+from .. import compat
+from ..stores import film_file, reading_store, store_folder
+from ..take_choices import list_choices
+from . import access
+from .access import Refused
 from .request_body import end_unread, read_object
-from .stores import film_file, reading_store, store_folder
 
 REMEMBERED = 100  # finished films that still answer
 FIELDS = {"text", "at", "transition"}
@@ -94,7 +95,7 @@ def _answered(handler: Handler, changes: bool) -> Handler:
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.Response:
         try:
-            callers.check(_call(request, changes), _allowed(), compat_server.cors_header())
+            access.check(_call(request, changes), _allowed(), compat.server.cors_header())
             return await handler(request)
         except Refused as refusal:
             return await end_unread(request, _refusal(refusal.status, str(refusal)))
@@ -106,22 +107,22 @@ def _answered(handler: Handler, changes: bool) -> Handler:
     return route
 
 
-def _call(request: web.Request, changes: bool) -> callers.Call:
+def _call(request: web.Request, changes: bool) -> access.Call:
     headers, target = request.headers, request.raw_path
     absolute = "" if target.startswith("/") else "/".join(target.split("/", 3)[:3])
     secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
     names = ("Host", "Origin", "Sec-Fetch-Site")
-    return callers.Call(*(tuple(headers.getall(name, ())) for name in names), absolute, changes, secure)
+    return access.Call(*(tuple(headers.getall(name, ())) for name in names), absolute, changes, secure)
 
 
-def _allowed() -> tuple[callers.Place, ...]:
+def _allowed() -> tuple[access.Place, ...]:
     try:
-        return _read_allowed(os.environ.get(callers.ALLOWED, ""))
+        return _read_allowed(os.environ.get(access.ALLOWED, ""))
     except ValueError as error:
-        raise Refused(500, f"the environment variable {callers.ALLOWED}: {error}") from error
+        raise Refused(500, f"the environment variable {access.ALLOWED}: {error}") from error
 
 
-_read_allowed = functools.lru_cache(maxsize=1)(callers.read_allowed)
+_read_allowed = functools.lru_cache(maxsize=1)(access.read_allowed)
 
 
 async def list_takes(request: web.Request) -> web.Response:

@@ -12,14 +12,14 @@ from typing import Any
 
 import folder_paths
 
-from ..longlive_core.checkpoints.built_in import is_pocket_file
-from ..longlive_core.config import PRESETS, StreamConfig
-from ..longlive_core.sizes import check_choice
-from ..longlive_core.timeline import Script, check_first, parse
-from .inputs import AUTO, ENDLESS, sampler_inputs, seconds_asked, timeline_inputs
-from .load import POCKET
-from .prompt_graph import UNKNOWN, Graph
-from .queueing import known_values, widgets_fault
+from ...longlive_core.checkpoints.built_in import is_pocket_file
+from ...longlive_core.config import PRESETS, StreamConfig
+from ...longlive_core.sizes import check_choice
+from ...longlive_core.timeline import Script, check_first, parse
+from ..inputs import AUTO, ENDLESS, sampler_inputs, seconds_asked, timeline_inputs
+from ..load import POCKET
+from .graph import UNKNOWN, QueuedGraph
+from .queued import known_values, widgets_fault
 
 TIMELINE, SAMPLER = "LongLivePromptTimeline", "LongLiveStreamSampler"
 BEGINNINGS = ("start_image", "start_latent", "take")
@@ -27,7 +27,7 @@ MODEL_FILES = {"LongLiveLoad": "model", "UNETLoader": "unet_name"}  # loaders, b
 LARGE = 1e9  # bytes: no file of a model below Wan's 1.3B, in whatever numbers, is as large
 
 
-def timeline_fault(graph: Graph, node: str) -> str | None:
+def timeline_fault(graph: QueuedGraph, node: str) -> str | None:
     """What is wrong with a Prompt Timeline, for itself or for a sampler that takes it; None where nothing is known."""
     wrong, all_right = widgets_fault(graph, node, timeline_inputs(), taken="text")
     if not all_right:
@@ -45,7 +45,7 @@ def timeline_fault(graph: Graph, node: str) -> str | None:
     return next(filter(None, (_first_fault(graph, script, sampler) for sampler in samplers)), None)
 
 
-def sampler_fault(graph: Graph, node: str) -> str | None:
+def sampler_fault(graph: QueuedGraph, node: str) -> str | None:
     """What is wrong with a Stream Sampler, but for its timeline; None where nothing is known."""
     wrong, all_right = widgets_fault(graph, node, sampler_inputs())
     if not all_right:
@@ -70,7 +70,7 @@ def check_beginning(connected: list[str]) -> None:
         raise ValueError(f"a film begins with one thing, but {' and '.join(connected)} are connected: keep one of them")
 
 
-def _check_plans(graph: Graph, script: Script, values: dict[str, Any], samplers: list[str]) -> None:
+def _check_plans(graph: QueuedGraph, script: Script, values: dict[str, Any], samplers: list[str]) -> None:
     """Raise ValueError where the timeline cannot be planned in the chunks of a sampler that takes it."""
     chunks = {known_values(graph, sampler, sampler_inputs())["chunk"]: sampler for sampler in reversed(samplers)}
     for chunk, sampler in (chunks or {3: None}).items():
@@ -83,7 +83,7 @@ def _check_plans(graph: Graph, script: Script, values: dict[str, Any], samplers:
             raise ValueError(f"{error}{where}") from error
 
 
-def _first_fault(graph: Graph, script: Script, sampler: str) -> str | None:
+def _first_fault(graph: QueuedGraph, script: Script, sampler: str) -> str | None:
     """What the first prompt must not say in a film that goes on after nothing."""
     if graph.link(sampler, "take") is not None:
         return None
@@ -102,7 +102,7 @@ def _stream(values: dict[str, Any], preset: str | None) -> StreamConfig | None:
     return None if UNKNOWN in settings.values() else StreamConfig(**settings)
 
 
-def _check_length(graph: Graph, node: str, stream: StreamConfig, endless_only: bool) -> None:
+def _check_length(graph: QueuedGraph, node: str, stream: StreamConfig, endless_only: bool) -> None:
     """Raise ValueError where the timeline is longer than the settings allow. What is wrong with it is said there.
 
     endless_only: the positions are not known.
@@ -124,7 +124,7 @@ def _check_length(graph: Graph, node: str, stream: StreamConfig, endless_only: b
     stream.check_length(plan.longest_shot)
 
 
-def _preset(graph: Graph, node: str) -> str | None:
+def _preset(graph: QueuedGraph, node: str) -> str | None:
     """What the MODEL of a sampler was made for, as far as its file tells; see `compat.preset_of`.
 
     What lies between loader and sampler, such as LoRA loaders, takes the MODEL as `model`.
