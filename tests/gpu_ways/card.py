@@ -397,7 +397,8 @@ def _place() -> tuple[str, tuple[str, ...], bool]:
         if not _is_torch(path):
             name = frame.f_code.co_name
             if nearest == "the test":
-                nearest, own = f"{Path(path).name}:{frame.f_lineno} {name}", path.startswith(PACK)
+                place = "/".join(Path(path).parts[-2:])
+                nearest, own = f"{place}:{frame.f_lineno} {name}", path.startswith(PACK)
             if path.startswith(PACK):
                 owner = frame.f_locals.get("self")
                 chain.append(name if owner is None else f"{type(owner).__name__}.{name}")
