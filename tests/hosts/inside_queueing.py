@@ -84,7 +84,7 @@ def executed(kind: str, inputs: dict, cancelled: bool) -> dict:
 
 
 def widgets() -> dict:
-    bounds, found = importlib.import_module("pack.nodes").bounds, {}
+    widget_values, found = importlib.import_module("pack.nodes.validation.widget_values"), {}
     for kind, node in nodes.NODE_CLASS_MAPPINGS.items():
         if kind.startswith("LongLive"):
             found[kind] = {
@@ -92,7 +92,7 @@ def widgets() -> dict:
                     "kind": widget.io_type,
                     **{key: getattr(widget, key, None) for key in ("min", "max", "options", "default", "force_input")},
                 }
-                for name, widget in bounds.widgets_of(node.define_schema().inputs).items()
+                for name, widget in widget_values.widgets_of(node.define_schema().inputs).items()
             }
     return found
 
