@@ -28,8 +28,8 @@ from .key_plans import ORIGIN, STREAM
 # --- chunks
 
 TOO_MANY = {
-    "a rate": (lambda: parse("0s a").plan(86400, 1000.0), "would have 7200001 chunks at 1000 frames a second;"),
-    "single frames": (lambda: parse("0s a").plan(86400, 24, 1), "would have 518401 chunks at 24 frames a second"),
+    "a rate": (lambda: parse("0s a").plan(86400, 1000.0), "would have 7200001 chunks at 1000 frames per second;"),
+    "single frames": (lambda: parse("0s a").plan(86400, 24, 1), "would have 518401 chunks at 24 frames per second"),
     "exact chunks": (lambda: parse("0s a").plan(None, chunks=MAX_CHUNKS + 1), f"would have {MAX_CHUNKS + 1} chunks"),
     "more digits than Python writes": (lambda: parse("0s a").plan(None, chunks=10**5000), r"about 10\^5000 chunks"),
     "a range's end": (lambda: parse("[0c-9000000c: a]").plan(None), "would have 9000000 chunks"),
@@ -63,7 +63,7 @@ RATES = [1e9, 1e308, MAX_FPS * 1.01, 0, -16, float("nan"), float("inf"), True, "
 @pytest.mark.parametrize("fps", RATES, ids=range(len(RATES)))
 def test_rates_have_a_most(fps):
     """Forbids a rate at which a second has more chunks than a film may."""
-    with pytest.raises(ValueError, match="it is a number above 0, 1000 at most"):
+    with pytest.raises(ValueError, match="it must be a number above 0, 1000 at most"):
         parse("0s a").plan(1.0, fps)
 
 
@@ -101,7 +101,7 @@ def test_a_timeline_has_a_number_of_prompts(text):
 @pytest.mark.parametrize("text", ["0s " + "a" * MAX_TEXT, "[" * MAX_TEXT + "aaa", " " * MAX_TEXT + "a"], ids=range(3))
 def test_a_text_has_a_length(monkeypatch, text):
     """Forbids reading what is longer than any timeline."""
-    monkeypatch.setattr(sys.modules["longlive_core.timeline.parse"], "clean", None)
+    monkeypatch.setattr(sys.modules["longlive_core.timeline.parse"], "strip_document", None)
     with pytest.raises(TimelineError, match=f"characters; the most is {MAX_TEXT}"):
         parse(text)
 

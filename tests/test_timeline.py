@@ -288,19 +288,19 @@ MISTAKES = [
     ("[5s-5s: a]", None, 1, 5, "ends at 5s, but starts at 5s"),
     ("[0s-5s: a][4s-9s: b]", None, 1, 11, "overlaps"),
     ("[0s-5s: a]\n[6s-9s: b]", None, 2, 1, "gap"),
-    ("[0s-5s: a][7c-9c: b]", None, 1, 11, "both in seconds or both in chunks"),
+    ("[0s-5s: a][7c-9c: b]", None, 1, 11, "both in seconds, both in chunks or both in frames"),
     ('{"prompts": ["a",}', None, 1, 18, "not valid JSON"),
     ('{\n"prompts": [a]}', None, 2, 13, "not valid JSON"),
     ("{red} panda", None, 1, 2, "not valid JSON"),
     ('{"prompts": []}', None, 1, 2, "empty"),
-    ('{"prompts": "a"}', None, 1, 2, "a list of texts, not a text"),
+    ('{"prompts": "a"}', None, 1, 2, "must be a list of texts, not a text"),
     ('{"prompt": ["a"]}', None, 1, 1, 'no "prompts"'),
     ('{"prompts": ["a", " "]}', None, 1, 20, "no text"),
     ('{"prompts": ["a", 5]}', None, 1, 2, "entry 2"),
     ('{"prompts": ["a", {"text": "b"}]}', None, 1, 20, "entry 2"),
     ('{"prompts": [{"text": "b"}, "a"]}', None, 1, 29, "entry 2"),
     ('{"prompts": ["a"], "seed": 5}', None, 1, 20, 'unknown key "seed"'),
-    ('{"prompts": ["a"], "prompts": ["b"]}', None, 1, 1, "stands twice"),
+    ('{"prompts": ["a"], "prompts": ["b"]}', None, 1, 1, "appears twice"),
     ('{"prompts": ["a"]}\n{"prompts": ["b"]}', None, 2, 1, "second film"),
     ('{"prompts": ["\\ud800"]}', None, 1, 14, "surrogate"),
     ("* \ud800\n0s a", None, 1, 1, "surrogate"),
@@ -310,7 +310,7 @@ MISTAKES = [
     ('{"prompts": ' + "[" * 900 + "]" * 900 + "}", None, 1, None, ""),
     ('{"prompts": [{"startTime": 0, "prompts": [{"text": "a"}]}]}', None, 1, 15, '"endTime" of entry 1 is missing'),
     ('{"prompts": [{"startTime": NaN, "endTime": 5, "text": "a"}]}', None, 1, 15, '"startTime"'),
-    ('{"prompts": [{"startTime": -1, "endTime": 5, "text": "a"}]}', None, 1, 15, "not negative"),
+    ('{"prompts": [{"startTime": -1, "endTime": 5, "text": "a"}]}', None, 1, 15, "cannot be negative"),
     ('{"prompts": [{"startTime": 0, "endTime": 0, "text": "a"}]}', None, 1, 15, "ends at 0 s"),
     ('{"prompts": [{"startTime": 0, "endTime": 5}]}', None, 1, 15, 'no "prompts"'),
     ('{"prompts": [{"startTime": 0, "endTime": 5, "prompts": [{"text": "a", "weight": 0}]}]}', None, 1, 15, "weight"),
@@ -372,17 +372,17 @@ def test_hint_for_a_segment_that_repeats_nothing():
 def test_other_hints():
     """Forbids silence about what will surprise: too short, held over, and syntax that was read as text."""
     assert "line 2: the segment lasts 1 chunk;" in hints("0s a cat\n5s a cat runs\n5.8s a cat sits", 20)[0]
-    assert "held to 20.06 s" in hints("[0s-5s: a cat]", 20)[0]
+    assert "lasts until 20.06 s" in hints("[0s-5s: a cat]", 20)[0]
     assert "the range ends at 5c" in hints("[0c-5c: a cat]", 20)[0]
     assert "read as text" in hints("0s a cat | a dog")[0]
-    assert "{cut} stands inside the prompt" in hints("0s a cat\n5s a cat {cut}.")[0]
+    assert "{cut} is inside the prompt" in hints("0s a cat\n5s a cat {cut}.")[0]
 
 
 def test_description_shows_what_will_happen():
     """Forbids rendering for an hour before the user learns the snapped times and the true length."""
     shown = parse("0s A panda walks\n12s Night falls {keep}").plan(20).describe()
     assert "27 chunks, 321 frames, 20.06 s at 16 fps" in shown
-    assert "11.81 s" in shown and "frame   189 keep" in shown and "(asked 12.00 s)" in shown
+    assert "11.81 s" in shown and "frame   189 keep" in shown and "(requested 12.00 s)" in shown
     assert "hint: line 2" in shown
     anchored = parse("* " + "A panda in snow. " * 9 + "\n0s It walks\n12s It sits").plan(20).describe()
     assert "  It walks" in anchored and "  It sits" in anchored

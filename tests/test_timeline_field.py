@@ -220,29 +220,29 @@ REFUSED = [
     ("[0-5: a]", 1, 1, "has no unit"),
     ("Scene 1 (0-5): a", 1, 9, "has no unit"),
     ("0s a\n5 b", 2, 1, "'5' has no unit; write 5s"),
-    ("0s a\n3 pandas walk", 2, 1, "has a time before it: '0s 3 ...'"),
-    ("0s a\n+5s b", 2, 1, "count from its start"),
+    ("0s a\n3 pandas walk", 2, 1, "write a time before it: '0s 3 ...'"),
+    ("0s a\n+5s b", 2, 1, "count from the film's start"),
     ("0s a\n5 seconds later b", 2, 1, "counts from another moment"),
     ("0s a\n0:5 b", 2, 1, "'0:5' is not a time"),
     ("0:0-0:5 a", 1, 1, "'0:0' is not a time"),
     ("0s a\n0:05,5 b", 2, 1, "is not a time"),
     ("0s a\n1,000s b", 2, 1, "write 1000s or 1.000s"),
-    ("00:00:00:12 a", 1, 1, "counts frames of another rate"),
-    ("0:00:00;12 a", 1, 1, "counts frames of another rate"),
+    ("00:00:00:12 a", 1, 1, "counts frames at another frame rate"),
+    ("0:00:00;12 a", 1, 1, "counts frames at another frame rate"),
     ("0sA ball", 1, 1, "put a space between"),
-    ("0s-text", 1, 1, "put a space between: '0s text'"),
-    ("0s a\n80s-style neon", 2, 1, "touch; put a space between"),
+    ("0s-text", 1, 1, "no space between '0s' and its prompt; write '0s text'"),
+    ("0s a\n80s-style neon", 2, 1, "no space between '80s' and its prompt"),
     ("PT0S a", 1, 1, "is not a time"),
-    ("(5s) a\n(5s) b", 1, 1, "times are places in it, not lengths"),
-    ("A panda stands [5s: it waves]", 1, 16, "stands inside a prompt"),
-    ("0s a [5s-9s: b]", 1, 6, "stands inside a prompt"),
+    ("(5s) a\n(5s) b", 1, 1, "times are positions in it, not lengths"),
+    ("A panda stands [5s: it waves]", 1, 16, "is inside a prompt"),
+    ("0s a [5s-9s: b]", 1, 6, "is inside a prompt"),
     ("0s a\n0s-5s b", 2, 1, "is a range with start and end, but line 1 starts with a time"),
     ("0s-5s a\nb", 2, 1, "this line has no time, but line 1 is a range"),
     ("0s a\n5s", 2, 3, "has no text"),
     ("prompts:\n  - a", 1, 1, "YAML"),
     ("- time: 0\n  prompt: a", 1, 1, "YAML"),
     ("Dialogue: 0,0:00:00.00,0:00:05.00,Default,,0,0,0,,a", 1, 1, "subtitle file"),
-    ("| 0s | a | notes |", 1, 1, "a row of a table has a time and a prompt"),
+    ("| 0s | a | notes |", 1, 1, "a table row has a time and a prompt"),
     ("**Scene 1**\n0s a", 1, 1, "Markdown's bold"),
 ]
 
@@ -326,7 +326,7 @@ def test_full_width_braces_around_other_words_are_text():
 def test_options_in_other_signs_are_refused(written):
     """Forbids a cut that is rendered as a word."""
     error = fail(f"0s a\n5s b {written}")
-    assert "is no option; write {" in str(error) and (error.line, error.column) == (2, 6)
+    assert "is not an option; write {" in str(error) and (error.line, error.column) == (2, 6)
     assert parse(f"0s a\n5s b {written}.").segments[1].text == f"b {written}."
 
 

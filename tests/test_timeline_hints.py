@@ -5,28 +5,31 @@ import pytest
 from longlive_core.timeline import parse
 
 SYNTAX = [
-    ("A (red:1.3) panda", "'(red:1.3)' is no weight"),
-    ("A (red panda: 1.2) in snow", "is no weight"),
-    ("A ((red)) panda", "'((red))' is no weight"),
-    ("A red++ panda", "'red++' is no weight"),
+    ("A (red:1.3) panda", "'(red:1.3)' is not a weight"),
+    ("A (red panda: 1.2) in snow", "is not a weight"),
+    ("A ((red)) panda", "'((red))' is not a weight"),
+    ("A red++ panda", "'red++' is not a weight"),
     ("A [red] panda", "'[red]' is read with its brackets"),
     ("A [[red]] panda", "is read with its brackets"),
     ("A [red:blue:0.5] panda", "changes nothing over time"),
     ("A [panda:0.5]", "changes nothing over time"),
-    ("A <lora:name:0.8> panda", "'<lora:name:0.8>' loads no LoRA"),
-    ("A panda <lyco:x:1>", "loads no LoRA"),
-    ("A panda, embedding:bad", "loads no embedding"),
-    ("A panda BREAK snow", "'BREAK' divides nothing"),
-    ("A panda AND a fox", "'AND' divides nothing"),
-    ("A __animal__ walks", "'__animal__' is no wildcard"),
-    ("A __colors/warm__ panda", "is no wildcard"),
-    ("A panda --ar 16:9", "'--ar 16:9' sets nothing"),
-    ("A panda --no snow --v 6", "sets nothing"),
+    ("A <lora:name:0.8> panda", "'<lora:name:0.8>' does not load a LoRA"),
+    ("A panda <lyco:x:1>", "does not load a LoRA"),
+    ("A panda, embedding:bad", "does not load an embedding"),
+    ("A panda BREAK snow", "'BREAK' does not separate anything"),
+    ("A panda AND a fox", "'AND' does not separate anything"),
+    ("A __animal__ walks", "'__animal__' is not a wildcard"),
+    ("A __colors/warm__ panda", "is not a wildcard"),
+    ("A panda --ar 16:9", "'--ar 16:9' has no effect"),
+    ("A panda --no snow --v 6", "has no effect"),
     ("A panda. Negative prompt: blur", "there is no negative prompt"),
     ("Negative prompt: blur", "there is no negative prompt"),
     ("negative_prompt: blur", "there is no negative prompt"),
-    ("Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x512", "sets nothing and is read as prompt"),
-    ("A panda, cfg=7", "sets nothing"),
+    (
+        "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x512",
+        "has no effect and is read as part of the prompt",
+    ),
+    ("A panda, cfg=7", "has no effect"),
     ("1. A panda", "'1.' is part of the prompt; remove the list's numbers"),
     ("1) A panda", "remove the list's numbers"),
     ("(2) A panda", "remove the list's numbers"),
@@ -38,9 +41,9 @@ SYNTAX = [
     ("Scene 3", "'Scene 3' is part of the prompt"),
     ("Prompt: A panda", "'Prompt:' is part of the prompt"),
     ("Multi-shot Prompt 1: A panda", "is part of the prompt"),
-    ("// A panda", "is no comment"),
-    ("A panda // the first", "is no comment"),
-    ("<!-- x --> A panda", "is no comment"),
+    ("// A panda", "is not a comment"),
+    ("A panda // the first", "is not a comment"),
+    ("<!-- x --> A panda", "is not a comment"),
     ("A panda<br>walks", "'<br>' is part of the prompt; remove the markup"),
     ("A <i>red</i> panda", "remove the markup"),
     ("A panda (5s)", "'(5s)' is read as text"),
@@ -48,9 +51,9 @@ SYNTAX = [
     ("A panda walks. 5s It sits", "'5s' is read as text"),
     ("A panda [0:05] sits", "'[0:05]' is read as text"),
     ('"A panda walks"', "is read with its quotes"),
-    ("A panda. CUT TO: a fox", "a segment with {cut}"),
+    ("A panda. CUT TO: a fox", "write {cut} at the end of its segment"),
     ("A panda sits. cut", "'cut' is read as text"),
-    ("A panda\\nA fox", "is written out and no new line"),
+    ("A panda\\nA fox", "is not a line break, but two characters"),
     ("A panda\uff5ca fox", "this bar is read as text"),
 ]
 
@@ -71,15 +74,15 @@ def test_other_tools_syntax_gets_a_hint(text, words):
 
 def test_syntax_with_a_bar():
     """Forbids silence about a choice that is split, and about one that is not made."""
-    assert any("'{red|blue}' makes no choice" in hint for hint in parse("0s A {red|blue} panda").hints)
-    assert any("'[panda|fox]' is split by its bar" in hint for hint in parse("A [panda|fox] walks").hints)
+    assert any("'{red|blue}' is not a choice" in hint for hint in parse("0s A {red|blue} panda").hints)
+    assert any("'[panda|fox]' is split at its bar" in hint for hint in parse("A [panda|fox] walks").hints)
 
 
 def test_bullets_get_a_hint():
     """Forbids silence about list signs that become text."""
     for sign in "-\u2022+>":
         (hint,) = parse(f"{sign} A panda\n{sign} A fox").hints
-        assert hint.startswith("line 1 (and 1 more)") and "remove the list's signs" in hint
+        assert hint.startswith("line 1 (and 1 more)") and "remove the list's bullets" in hint
 
 
 def test_one_hint_for_each_kind():

@@ -103,8 +103,8 @@ MISTAKES = [
     ("0s a {cut}", 1, 1, "nothing before it"),
     ("0s a\n5s b {seed}", 2, 7, "{seed} has no value; write {seed=7}"),
     ("0s a\n5s b {keep, seed=}", 2, 13, "has no value"),
-    ("0s a\n5s b {seed=x}", 2, 7, "no whole number"),
-    ("0s a\n5s b {seed=1.5}", 2, 7, "no whole number"),
+    ("0s a\n5s b {seed=x}", 2, 7, "not a whole number"),
+    ("0s a\n5s b {seed=1.5}", 2, 7, "not a whole number"),
     ("0s a\n5s b {seed=1,000}", 2, 14, "unknown option {000}"),
     ("0s a\n5s b {seed=-1}", 2, 7, "out of range; seeds go from 0 to 18446744073709551615"),
     ("0s a\n5s b {seed=18446744073709551616}", 2, 7, "out of range"),
@@ -121,7 +121,7 @@ MISTAKES = [
     ("0s a\n5s b {keep, blend=1s}", 2, 13, "{keep} and {blend=1s} contradict each other"),
     ("0s a\n5s b {blend=1s} {cut}", 2, 18, "{cut} and {blend=1s} contradict each other"),
     ("0s a {blend=1s}\n5s b", 1, 1, "nothing before it, so {blend=1s} has no meaning there"),
-    ('{"prompts": ["a", "b {seed=x}"]}', 1, 22, "no whole number"),
+    ('{"prompts": ["a", "b {seed=x}"]}', 1, 22, "not a whole number"),
     ("0s a\n5c b {blend=3c}\n8c c", 2, 1, "the blend lasts 3 chunks, but its segment only 3 chunks"),
     ("0s a\n20s b {blend=1:00}\n24s c", 2, 1, "the blend lasts 80 chunks, but its segment only 5 chunks"),
     ("0s a\n20s b {blend=15s}", 2, 1, "the blend lasts 20 chunks, but its segment only 14 chunks"),
@@ -141,7 +141,7 @@ def test_options_inside_the_text_get_a_note():
     """Forbids silence about an option that is read as text because a full stop stands behind it."""
     for option in ("{cut}", "{ seed = 7 }", "{blend=2s}"):
         (hint,) = parse(f"0s a cat\n5s a cat {option}.").plan(10).hints
-        assert f"{option} stands inside the prompt" in hint
+        assert f"{option} is inside the prompt" in hint
     assert not parse("0s a {seed} and {a blend} of {cuts}.").plan(10).hints
 
 
@@ -149,7 +149,7 @@ def test_description_shows_seed_and_blend():
     """Forbids a plan that hides what was asked for."""
     shown = parse("0s a {seed=3}\n12s a b {blend=2s, seed=4}").plan(20).describe().splitlines()
     assert "(seed 3)" in shown[1] and "blend" not in shown[1]
-    assert "(asked 12.00 s) (seed 4) (blend of 3 chunks)" in shown[2]
+    assert "(requested 12.00 s) (seed 4) (blend of 3 chunks)" in shown[2]
 
 
 # --- What the rollout meets
@@ -212,7 +212,7 @@ def test_duration_and_chunks_exclude_each_other():
         ("0s a\n5s b", 5, "the segment starts with chunk 7"),
         ("[0c-9c: a]", 8, "the range ends at 9c"),
         ("a | b | c", 2, "and so does the one in line 1"),
-        ("a", 10**400, "about 10\\^400 chunks at 16 frames a second; the most is 350000"),
+        ("a", 10**400, "about 10\\^400 chunks at 16 frames per second; the most is 350000"),
         ("a", 350_001, "would have 350001 chunks"),
         ("a", 200_000, "24 hours"),
         ("[0c-99999999c: a]", None, "would have 99999999 chunks"),
@@ -334,6 +334,6 @@ def test_hints_of_a_changed_plan():
     for chunk, text, expected in (
         (5, "It sits", "line 2: the segment repeats neither"),
         (19, "A panda sits", "line 2: the segment lasts 1 chunk"),
-        (5, "A panda {cut} sits", "line 2: {cut} stands inside"),
+        (5, "A panda {cut} sits", "line 2: {cut} is inside"),
     ):
         assert any(expected in hint for hint in with_segment(plan, NewSegment(chunk, text)).hints)

@@ -1,11 +1,18 @@
-"""The timeline: prompts over time, as text -> a script -> a plan in chunks and frames.
+"""The timeline: prompts over time, from text to a plan in chunks and frames.
 
     script = parse("0s A panda walks\\n12s The panda sits {keep}")
     plan = script.plan(duration=20.0)
     print(plan.describe())
 
-The language is described in docs/timeline.md. Everything a user can get wrong raises `TimelineError` (a `ValueError`)
-that names line and column; nothing is ignored and nothing falls back silently.
+    parse.py    text -> Script; notations/ has a file for each way to write a timeline
+    options.py  `{keep, seed=7}` at the end of a prompt: add an option or a transition here
+    snap.py     Script -> Plan: times become chunks
+    plan.py     the plan that a rollout follows
+    write.py    Script or Plan -> text
+    edit.py     new segments in a plan
+
+The language is described in docs/timeline.md. Every error of the user raises `TimelineError` (a `ValueError`) that
+names line and column; nothing is ignored and nothing falls back silently.
 """
 
 from .edit import NewSegment, with_segment, with_segments

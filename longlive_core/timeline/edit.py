@@ -1,4 +1,4 @@
-"""New segments put into a plan: prompts that are typed while a film renders, and films that continue a take."""
+"""New segments in an existing plan: for prompts typed while a film renders, and for films that extend a take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .write import exact_script, exact_segment, first_line
 
 @dataclass(frozen=True)
 class NewSegment:
-    """A segment to be put into a plan.
+    """A segment to add to a plan.
 
     chunk: of the film, where it starts. text: one line, without the anchor, possibly with options in braces at its
     end. blend: in chunks.
@@ -34,10 +34,10 @@ class NewSegment:
 
 
 def with_segment(plan: Plan, new: NewSegment) -> Plan:
-    """Return the plan with one more segment; it replaces one that starts at the same chunk.
+    """Return the plan with one more segment, which replaces one that starts at the same chunk.
 
-    Everything is checked as if the segment stood in the timeline, so faults are TimelineErrors. Other segments keep
-    their chunks; lines, hints and places of errors are those of the new plan's text (`plan_text`) in lines.
+    Everything is checked as if the segment were written in the timeline; errors are TimelineErrors. Other segments
+    keep their chunks. Lines, hints and places of errors are those of the new plan's text (`plan_text`), in lines.
     """
     changed = with_segments(plan, [new])
     script = exact_script(changed)
@@ -47,33 +47,33 @@ def with_segment(plan: Plan, new: NewSegment) -> Plan:
 
 
 def with_segments(plan: Plan, new: Sequence[NewSegment]) -> Plan:
-    """As `with_segment` for several, in the order of their chunks; the plan has no hints then.
+    """Return the plan with several new segments, sorted by chunk; see `with_segment`. It has no hints.
 
-    It takes little time, however many segments there are: for films that get prompts while they are rendered. What
-    lies before the first of them is taken over as it is.
+    This is fast for any number of segments, so prompts can be added while a film renders. Segments before the first
+    new one are kept as they are.
     """
     if not new:
         return plan
     index = bisect_left(plan.segments, new[0].chunk, key=lambda segment: segment.start_chunk)
     first = first_line(plan)
     before = [_numbered(segment, line) for line, segment in enumerate(plan.segments[:index], first)]
-    taken = {segment.chunk for segment in new}
-    after = [segment for segment in plan.segments[index:] if segment.start_chunk not in taken]
-    behind = sorted([*new, *after], key=_chunk_of)
-    check_segments(len(before) + len(behind))
-    ends = [*map(_chunk_of, behind), plan.chunks]
+    new_chunks = {segment.chunk for segment in new}
+    after = [segment for segment in plan.segments[index:] if segment.start_chunk not in new_chunks]
+    following = sorted([*new, *after], key=_chunk_of)
+    check_segments(len(before) + len(following))
+    ends = [*map(_chunk_of, following), plan.chunks]
     if before:
         before[-1] = _lasting(before[-1], ends[0])
     shot = next((segment for segment in reversed(before) if segment.transition == "cut"), None)
-    placed = _Placed(plan, *((0, 0) if shot is None else (shot.start_chunk, shot.start_frame)))
-    lines = range(first + len(before), first + len(before) + len(behind))
-    segments = before + [placed.place(*part) for part in zip(behind, ends[1:], lines, strict=True)]
+    placer = _Placer(plan, *((0, 0) if shot is None else (shot.start_chunk, shot.start_frame)))
+    lines = range(first + len(before), first + len(before) + len(following))
+    segments = before + [placer.place(*part) for part in zip(following, ends[1:], lines, strict=True)]
     check_first(exact_segment(segments[0], segments[0].text, first))
     for segment in segments[max(0, len(before) - 1) :]:
-        # A film that was shortened may end inside its last blend, a new one may not.
-        if segment.start_chunk in taken or segment is not segments[-1]:
+        # A shortened film may end inside its last blend; a new segment may not.
+        if segment.start_chunk in new_chunks or segment is not segments[-1]:
             check_blend(segment, 1)
-    return replace(plan, segments=tuple(segments), frames=placed.frames(), hints=())
+    return replace(plan, segments=tuple(segments), frames=placer.frames(), hints=())
 
 
 def _chunk_of(segment: NewSegment | PlannedSegment) -> int:
@@ -81,20 +81,20 @@ def _chunk_of(segment: NewSegment | PlannedSegment) -> int:
 
 
 def _numbered(segment: PlannedSegment, line: int) -> PlannedSegment:
-    """The segment in that line of the plan's text, which says its exact chunk."""
+    """Return the segment with that line of the plan's text, in which its time is an exact chunk."""
     if segment.line == line and segment.requested_seconds == segment.start_seconds:
         return segment
     return replace(segment, line=line, requested_seconds=segment.start_seconds)
 
 
 def _lasting(segment: PlannedSegment, end: int) -> PlannedSegment:
-    """The segment up to chunk `end`."""
+    """Return the segment with its end at chunk `end`."""
     chunks = end - segment.start_chunk
     return segment if segment.chunks == chunks else replace(segment, chunks=chunks)
 
 
-class _Placed:
-    """Puts segments into a plan one after the other, from one that lies in the shot that begins at this chunk."""
+class _Placer:
+    """Places segments in a plan one after the other; the first is in the shot that starts at shot_chunk."""
 
     def __init__(self, plan: Plan, shot_chunk: int, shot_frame: int):
         self.plan, self.shot_chunk, self.shot_frame = plan, shot_chunk, shot_frame
@@ -135,7 +135,7 @@ class _Placed:
         )
 
     def frames(self) -> int:
-        """Of the whole film."""
+        """Return the frames of the whole film."""
         frames = self.shot_frame + shot_boundary(self.plan.chunks - self.shot_chunk, self.plan.chunk)
         check_frames(frames, self.plan.fps, self.plan.chunk)
         return frames

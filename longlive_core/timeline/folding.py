@@ -1,7 +1,7 @@
-"""What text looks like against what it is: invisible characters, full-width forms, and the many ways to end a line.
+"""Folding: invisible characters, full-width forms and the many line ends, reduced to the ASCII they look like.
 
-Syntax is matched on a folded copy of a line, in which nothing is invisible and every digit, bracket and dash is the
-ASCII one; prompts are cut from the line itself, so their text never changes.
+Syntax is matched on a folded copy of a line, in which no character is invisible and every digit, bracket and dash is
+the ASCII one. Prompts are cut from the line itself, so their text never changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from ..words.visible import is_invisible
 
-# CR LF, LF, CR, and what word processors and other systems write: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
+# CR LF, LF, CR, and those of word processors and other systems: VT, FF, NEL, LINE and PARAGRAPH SEPARATOR.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 _SAME = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2e3a\u2e3b\ufe58", "-"),
@@ -36,14 +36,14 @@ _SAME = {
     "\u204e": "*",
     "\u2044": "/",
 }
-# Selectors and joiners that letters and emoji are made with; in a prompt they are part of a word.
+# Selectors and joiners that are part of letters and emoji; in a prompt they belong to a word.
 _ENDS_WORDS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\U000e0020-\U000e007f]")
 _PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")
 
 
 @lru_cache(maxsize=4096)
 def folded(char: str) -> str:
-    """One character as it looks: "" where nothing is seen."""
+    """Return the character that one looks like, or "" if it is invisible."""
     if is_invisible(char):
         return ""
     if char.isascii():
@@ -61,17 +61,18 @@ def folded(char: str) -> str:
 
 @dataclass(frozen=True)
 class Folded:
-    """A line as it looks, with the place of each character: text[i] is written at line[at[i]]; at[-1] is its end."""
+    """A folded line with the place of each character: text[i] comes from line[at[i]]; at[-1] is the line's end."""
 
     text: str
     at: Sequence[int]
 
 
-# A line is folded by every step that looks at it; a text of many lines once, and none of those is kept.
+# Several steps fold the same line, so lines are remembered; longer ones are folded once and not kept.
 _REMEMBERED = 1000
 
 
 def fold(line: str) -> Folded:
+    """Return the folded line."""
     return _fold_again(line) if len(line) <= _REMEMBERED else _fold(line)
 
 
@@ -86,7 +87,7 @@ _fold_again = lru_cache(maxsize=16384)(_fold)
 
 
 def lstrip(text: str) -> str:
-    """Without the spaces and invisible characters in front."""
+    """Remove the spaces and invisible characters at the start."""
     start = 0
     while start < len(text) and (text[start].isspace() or is_invisible(text[start])):
         start += 1
@@ -94,7 +95,7 @@ def lstrip(text: str) -> str:
 
 
 def rstrip(text: str) -> str:
-    """Without the spaces and invisible characters at the end; those that make up an emoji stay."""
+    """Remove the spaces and invisible characters at the end, but not those that are part of an emoji."""
     end = len(text)
     while end and (text[end - 1].isspace() or (is_invisible(text[end - 1]) and not _ENDS_WORDS.match(text[end - 1]))):
         end -= 1
@@ -102,11 +103,12 @@ def rstrip(text: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
+    """Split a text at any of the line ends."""
     return _LINE_END.split(text)
 
 
 def one_line(text: str) -> str:
-    """A prompt is one line of text; line breaks inside become spaces."""
+    """Return a prompt as one line of text; line breaks inside become spaces."""
     first, *more = re.split("[\r\n]+", text)
     if not more:
         return text
@@ -114,8 +116,8 @@ def one_line(text: str) -> str:
     return " ".join([first.rstrip(), *filter(None, map(str.strip, between)), last.lstrip()])
 
 
-def named_inside(text: str) -> list[str]:
-    """The invisible characters inside a prompt that no word is made with, as 'U+200B'."""
+def invisible_inside(text: str) -> list[str]:
+    """Return the invisible characters in a prompt that are not part of a word, as 'U+200B'."""
     if text.isascii() and text.isprintable():
         return []
     odd = (char for char in text if is_invisible(char) and not _PART_OF_WORDS.match(char))

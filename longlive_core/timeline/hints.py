@@ -1,4 +1,4 @@
-"""Hints: what will probably surprise the user of a plan, and does not stop it."""
+"""Hints about a plan: what will probably surprise the user, but does not stop the film."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def plan_hints(
     fps: float,
     chunk: int,
 ) -> list[str]:
+    """Return hints about ranges that end early, short segments, and prompts that do not repeat their subject."""
     hints = []
     end = segments[-1].end
     early = end is not None and (
@@ -28,7 +29,7 @@ def plan_hints(
         else end.seconds < (frames - 4 * chunk) / fps
     )
     if early:
-        hints.append(f"line {planned[-1].line}: the range ends at {end}; its prompt is held to {frames / fps:.2f} s")
+        hints.append(f"line {planned[-1].line}: the range ends at {end}; its prompt lasts until {frames / fps:.2f} s")
     for segment in planned:
         if segment.chunks < _SHORT_CHUNKS:
             hints.append(
@@ -46,7 +47,7 @@ def plan_hints(
 
 
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+")
-# Words that any two prompts share without sharing a subject or a setting.
+# Words that prompts share without sharing a subject or a setting.
 _COMMON_WORDS = (
     "a an and are as at by camera close for from has her high his in into is it its light medium my of off on onto "
     "or our out over quality realistic scene she he shot shows slowly style that the their them then there they this "
@@ -56,12 +57,12 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 
 def _stems(text: str) -> set[str]:
-    """Content words without their commonest English endings, so that 'pandas' and 'panda' meet."""
+    """Return the content words without common English endings, so that 'pandas' and 'panda' are equal."""
     words = (word for word in _WORDS.findall(text.lower()) if word not in _COMMON)
     return {re.sub(r"(?:'s|ing|ed|es|s)$", "", word) if len(word) > 4 else word for word in words}
 
 
 def _related(before: str, after: str) -> bool:
     first, second = _stems(before), _stems(after)
-    # Without any content word there is nothing to judge.
+    # Without content words there is nothing to compare.
     return not first or not second or not first.isdisjoint(second)

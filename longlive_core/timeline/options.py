@@ -1,6 +1,7 @@
-"""Options in braces at the end of a prompt: the transition, `{seed=7}` and `{blend=2s}`; and the segments they make.
+"""Options in braces at the end of a prompt: the transition, `{seed=7}` and `{blend=2s}`; and how segments are built.
 
-`OPTIONS` is the one table of what exists; an option that is not in it is an error, never ignored.
+`OPTIONS` is the one table of options; an option that is not in it is an error and is never ignored. How to add one is
+described at the end of docs/timeline.md.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from .limits import check_prompt
 from .syntax import TRANSITIONS, Segment, Time, TimelineError
 from .times import parse_time
 
-# As longlive_core.engine.noise.MAX_SEED, whose file needs torch; a test compares them.
+# Equal to longlive_core.engine.noise.MAX_SEED, whose module needs torch; a test compares them.
 MAX_SEED = 2**64 - 1
-# Name -> how it is written.
+# Name -> example of how it is written.
 OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "blend": "{blend=2s}"}
 _ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
-# A longer run of digits is out of range; converting it would take Python time or fail with an error of its own.
+# A longer run of digits is out of range; converting it would take long or raise an error of Python's own.
 _LONGEST_OPTION = 60
 _LONGEST_SEED = len(str(MAX_SEED))
 _OPENING = "{\uff5b\ufe5b"
@@ -35,10 +36,10 @@ _LOOKALIKE = re.compile(
 
 
 def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any]]:
-    """Take the options in braces off the end of a prompt.
+    """Split the options in braces from the end of a prompt.
 
-    text: the prompt, whose first character stands at `column`. Returns the prompt without them and those written, by
-    the names of Segment's fields. Braces inside the prompt are text.
+    text: the prompt; its first character is at `column`. Returns the prompt without options, and the options by the
+    names of Segment's fields. Braces inside the prompt are text.
     """
     body, options = rstrip(text), []
     _refuse_lookalikes(body, line, column)
@@ -48,7 +49,7 @@ def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any
     unclosed = body.rfind("{")
     if unclosed > body.rfind("}"):
         raise TimelineError(
-            f"'{body[unclosed:][:20]}' has no closing brace; options stand at the end, as {{keep}}",
+            f"'{body[unclosed:][:20]}' has no closing brace; options are at the end of a prompt, as in {{keep}}",
             line,
             column + unclosed,
         )
@@ -56,7 +57,7 @@ def split_options(text: str, line: int, column: int) -> tuple[str, dict[str, Any
 
 
 def _last_braces(body: str, line: int, column: int) -> int | None:
-    """Where the braces open that end the text. Full-width ones count where an option is inside."""
+    """Return the index of the brace that opens the last options; full-width ones count if an option is inside."""
     if not body or fold(body[-1]).text != "}":
         return None
     start = max(body.rfind(brace) for brace in _OPENING)
@@ -68,27 +69,27 @@ def _last_braces(body: str, line: int, column: int) -> int | None:
 
 
 def _refuse_lookalikes(body: str, line: int, column: int) -> None:
-    """Raise TimelineError for `(cut)`, `[keep]`, `--cut` and the like at the end: an option in other signs."""
+    """Raise TimelineError for an option in other signs at the end: `(cut)`, `[keep]`, `--cut` and the like."""
     folded = fold(body)
     if match := _LOOKALIKE.search(folded.text, max(0, len(folded.text) - _LONGEST_OPTION)):
         option = next(part for part in match.groups() if part is not None)
         raise TimelineError(
-            f"'{match[0].strip()}' is no option; write {{{option.strip().lower()}}} (if it is text, put a full stop "
-            "behind it)",
+            f"'{match[0].strip()}' is not an option; write {{{option.strip().lower()}}} (if it is text, put a "
+            "full stop after it)",
             line,
             column + folded.at[match.start()],
         )
 
 
 def _options_between(body: str, start: int, line: int, column: int) -> list[tuple[str, int]]:
-    """The comma-separated options of the brace that opens at body[start], each with its column."""
-    inner, found, at = fold(body[start + 1 : -1]), [], 0
+    """Return the comma-separated options of the brace that opens at body[start], each with its column."""
+    inner, options, at = fold(body[start + 1 : -1]), [], 0
     for part in re.split("[,;]", inner.text):
-        found.append((part.strip(), column + start + 1 + inner.at[at + len(part) - len(part.lstrip())]))
+        options.append((part.strip(), column + start + 1 + inner.at[at + len(part) - len(part.lstrip())]))
         at += len(part) + 1
-    if not any(name for name, _ in found):
+    if not any(name for name, _ in options):
         raise TimelineError(f"empty braces; options are {_ALL_OPTIONS}", line, column + start)
-    return found
+    return options
 
 
 def _read_options(options: list[tuple[str, int]], line: int) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _read_options(options: list[tuple[str, int]], line: int) -> dict[str, Any]:
 
 
 def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:
-    """The field an option sets and its value."""
+    """Return the field of Segment that an option sets, and its value."""
     name, has_value, value = (part.strip() for part in option.partition("="))
     lowered = name.lower()
     if lowered not in OPTIONS:
@@ -135,7 +136,7 @@ def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:
 
 def _read_seed(value: str, line: int, column: int) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", value):
-        raise TimelineError(f"the seed '{_quoted(value)}' is no whole number; write {{seed=7}}", line, column)
+        raise TimelineError(f"the seed '{_quoted(value)}' is not a whole number; write {{seed=7}}", line, column)
     digits = value.lstrip("+-").lstrip("0") or "0"
     if value.startswith("-") or len(digits) > _LONGEST_SEED or int(digits) > MAX_SEED:
         raise TimelineError(f"the seed {_quoted(value)} is out of range; seeds go from 0 to {MAX_SEED}", line, column)
@@ -147,7 +148,7 @@ def _read_blend(value: str, line: int, column: int) -> Time:
         time = parse_time(value, line, column)
     except TimelineError:
         time = Time(chunk=0)
-    if time.is_zero:  # parse_time's own messages speak of a place in the film, not of a length
+    if time.is_zero:  # parse_time's own messages are about a position in the film, not a length
         raise TimelineError(
             f"a blend cannot last '{_quoted(value)}'; write a time above 0, as {{blend=2s}} or {{blend=3c}}",
             line,
@@ -165,7 +166,7 @@ def _quoted(written: str) -> str:
 
 
 def write_options(transition: str, seed: int | None, blend: Time | None) -> str:
-    """The options that differ from the defaults, with a space in front; the inverse of split_options."""
+    """Return the options that differ from the defaults, after a space: the inverse of split_options."""
     written = [] if transition == "recache" else [transition]
     if seed is not None:
         written.append(f"seed={seed}")
@@ -179,7 +180,7 @@ def make_segment(
 ) -> Segment:
     """Build a segment from a prompt with its options.
 
-    column: the place of raw[0]. start: the place where the segment begins, if that is not its text.
+    column: that of raw[0]. start: the column where the segment starts, if that is not its text.
     """
     stripped = lstrip(raw)
     column += len(raw) - len(stripped)
@@ -193,11 +194,12 @@ def make_segment(
 
 
 def check_characters(text: str, line: int, column: int) -> None:
-    """Raise TimelineError for what no tokenizer reads and no film can be tagged with, and for more than a prompt."""
+    """Raise TimelineError for a text too long for a prompt, or one that no tokenizer or film's tags can hold."""
     check_prompt(text, line, column)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise TimelineError("the text has half of a surrogate pair, which is no character", line, column) from error
+        what = "the text has half of a surrogate pair, which is not a character; remove it"
+        raise TimelineError(what, line, column) from error
     if "\0" in text:  # a film's tags would end there
         raise TimelineError("the text has a NUL character; remove it", line, column)

@@ -1,7 +1,4 @@
-"""Timeline text -> Script.
-
-Which notation a text is in is decided here; each is read by its file in notations/.
-"""
+"""Timeline text -> Script: decides which notation a text is in. Each notation is read by a file in notations/."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from functools import lru_cache
 from .folding import fold, split_lines
 from .limits import check_segments, check_text
 from .notations.anchor import take_anchor
-from .notations.files import clean
+from .notations.documents import strip_document
 from .notations.json_shapes import is_json, parse_json
 from .notations.lines import read_lines
 from .script import Script, check_order
@@ -19,16 +16,16 @@ from .syntax_hints import text_hints
 
 
 def parse(text: str, continues: bool = False) -> Script:
-    """Read a timeline in any of its forms (docs/timeline.md). Raises TimelineError with line and column.
+    """Read a timeline in any notation (docs/timeline.md). Raises TimelineError with line and column.
 
-    continues: it follows a film that is there, so its first prompt, too, has something to change from.
+    continues: the timeline extends an existing film, so its first prompt may have a transition or a blend, too.
     """
     if not isinstance(text, str):
         raise TypeError(f"a timeline is text, not {type(text).__name__}")
     return _parse(text, continues)
 
 
-@lru_cache(maxsize=8)  # a host asks for the same one several times for each film
+@lru_cache(maxsize=8)  # a host parses the same text several times for each film
 def _parse(text: str, continues: bool) -> Script:
     segments, anchor, notation, hints = read(text)
     check_segments(len(segments))
@@ -37,9 +34,9 @@ def _parse(text: str, continues: bool) -> Script:
 
 
 def read(text: str) -> tuple[list[Segment], str | None, str, list[str]]:
-    """Segments, anchor, notation and the reader's hints, before segments are held against each other."""
+    """Return segments, anchor, notation and hints; the segments are not yet checked against each other."""
     check_text(text)
-    anchor, lines = take_anchor(clean(split_lines(text)))
+    anchor, lines = take_anchor(strip_document(split_lines(text)))
     content = [(number, line) for number, line in enumerate(lines, 1) if fold(line).text.strip()]
     if not content:
         what = "the timeline is empty" if anchor is None else "the timeline has an anchor but no prompt"

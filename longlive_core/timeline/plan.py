@@ -1,7 +1,7 @@
-"""The plan: a timeline in chunks and frames, which is what a rollout meets and what is shown before rendering.
+"""The plan: a timeline in chunks and frames, which is shown before rendering and which the rollout follows.
 
-The clock: latent frame 0 of a shot is 1 pixel frame, every other one 4. With C latent frames a chunk, chunk i of a
-shot begins at pixel frame 0 (i = 0) or 4 C i - 3, and a shot of n chunks has 4 C n - 3 frames. A cut starts a new
+The clock: latent frame 0 of a shot is 1 pixel frame, every other one 4. With C latent frames per chunk, chunk i of a
+shot starts at pixel frame 0 (i = 0) or 4 C i - 3, and a shot of n chunks has 4 C n - 3 frames. A cut starts a new
 shot, so the boundaries after it count from there.
 """
 
@@ -18,7 +18,7 @@ from ..words.visible import make_visible
 from ..words.wording import count, truncate
 from .limits import MAX_CHUNKS, check_chunks, check_frames, most_frames
 
-# Float noise in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
+# Rounding errors in seconds * fps must not add a chunk: 0.1 * 3 is 0.30000000000000004.
 NOISE = 1e-6
 
 
@@ -27,9 +27,9 @@ class PlannedSegment:
     """One prompt in the film.
 
     text: with the anchor in front. start_chunk, chunks: in chunks of the film. start_frame: pixel frame of the film.
-    start_seconds: the snapped time; requested_seconds: the time asked for. line: where it is written.
-    seed: of this segment's noise, None for the film's. blend: chunks over which the prompt before turns into this
-    one, 0 for none; only the last segment's may reach to the film's end or past it (Plan.resized).
+    start_seconds: the snapped time; requested_seconds: the time as written. line: where it is written.
+    seed: of this segment's noise, or None for the film's. blend: chunks over which the previous prompt blends into
+    this one, 0 for none; only the last segment's may reach the film's end or exceed it (Plan.resized).
     """
 
     text: str
@@ -45,15 +45,15 @@ class PlannedSegment:
 
     @cached_property
     def prompt(self) -> PlannedPrompt:
-        """What the rollout meets behind its blend."""
+        """The prompt that the rollout uses after the blend."""
         return PlannedPrompt(self.start_chunk + self.blend, ((self.text, 1.0),), self.transition, self.seed)
 
 
 @dataclass(frozen=True)
 class PlannedPrompt:
-    """What the rollout meets from start_chunk on: texts with their weights, which add up to 1.
+    """What the rollout uses from start_chunk on: texts with their weights, which add up to 1.
 
-    seed: of the noise from here on, None for the film's.
+    seed: of the noise from here on, or None for the film's.
     """
 
     start_chunk: int
@@ -85,10 +85,10 @@ class Plan:
 
     @cached_property
     def prompts(self) -> tuple[PlannedPrompt, ...]:
-        """What the rollout meets, in order: one entry a segment, and one more for each chunk of its blend."""
+        """What the rollout uses, in order: one entry per segment, and one more for each chunk of its blend."""
         prompts = []
         for index, segment in enumerate(self.segments):
-            # Weights come from the whole blend, also where the film ends inside it: going on later changes nothing.
+            # The weights of the whole blend, even if the film ends inside it: extending the film later changes nothing.
             for step in range(min(segment.blend, segment.chunks)):
                 weight = (step + 1) / (segment.blend + 1)
                 mix = ((self.segments[index - 1].text, 1 - weight), (segment.text, weight))
@@ -105,29 +105,29 @@ class Plan:
 
     @cached_property
     def most_chunks(self) -> int:
-        """How many chunks the film can have with the last segment longer; `resized` takes no more."""
+        """The most chunks that the film can have with a longer last segment; `resized` accepts no more."""
         shot = self._last_shot(self.segments)
         frames = math.floor(most_frames(self.fps, self.chunk)) - shot.start_frame
         return min(MAX_CHUNKS, shot.start_chunk + max(1, (frames + 3) // (4 * self.chunk)))
 
     @staticmethod
     def _last_shot(segments: Sequence[PlannedSegment]) -> PlannedSegment:
-        """The segment that the last shot begins with."""
+        """Return the first segment of the last shot."""
         return next((segment for segment in reversed(segments) if segment.transition == "cut"), segments[0])
 
     def segment_at(self, chunk: int) -> PlannedSegment:
-        """The segment in force at a chunk of the film."""
+        """Return the segment that a chunk of the film belongs to."""
         return self.segments[bisect_right(self.segments, chunk, key=lambda segment: segment.start_chunk) - 1]
 
     def chunk_at(self, seconds: float) -> int:
-        """The chunk of the film whose start is nearest to a time; the last segment lasts for ever."""
+        """Return the chunk of the film that starts nearest to a time; the last segment has no end here."""
         frame = seconds * self.fps
         shots = [segment for segment in self.segments if segment.start_chunk == 0 or segment.transition == "cut"]
         shot = max((s for s in shots if s.start_frame <= max(0, frame)), key=lambda s: s.start_frame)
         return shot.start_chunk + nearest_chunk(frame - shot.start_frame, self.chunk)
 
     def describe(self) -> str:
-        """The plan for people: length, then one line a segment with its snapped time, then the hints."""
+        """Return the plan as text: length, one line per segment with its snapped time, and the hints."""
         length = f"{count(self.chunks, 'chunk')}, {count(self.frames, 'frame')}"
         lines = [f"{length}, {self.seconds:.2f} s at {self.fps:g} fps"]
         skip = 0
@@ -143,9 +143,9 @@ class Plan:
         return make_visible("\n".join(lines + [f"hint: {hint}" for hint in self.hints]), lines=True)
 
     def resized(self, chunks: int) -> Plan:
-        """The same plan with that many chunks: the last segment longer, or what starts past the new end dropped.
+        """Return the plan with that many chunks: a longer last segment, or without segments past the new end.
 
-        A shortened plan may end inside a blend; its weights stay, so what is rendered stays valid. Hints are kept.
+        A shortened plan may end inside a blend; its weights stay, so rendered chunks stay valid. Hints are kept.
         """
         check_chunks(chunks, self.fps)
         kept = list(self.segments[: bisect_left(self.segments, chunks, key=lambda segment: segment.start_chunk)])
@@ -157,10 +157,10 @@ class Plan:
 
 
 def _remarks(segment: PlannedSegment) -> str:
-    """What describe() shows of a segment only where there is something to show."""
+    """Return what describe() adds for a segment that snapped elsewhere or has a seed or a blend."""
     remarks = []
     if abs(segment.requested_seconds - segment.start_seconds) > 0.005:
-        remarks.append(f" (asked {segment.requested_seconds:.2f} s)")
+        remarks.append(f" (requested {segment.requested_seconds:.2f} s)")
     if segment.seed is not None:
         remarks.append(f" (seed {segment.seed})")
     if segment.blend:
@@ -169,12 +169,12 @@ def _remarks(segment: PlannedSegment) -> str:
 
 
 def shot_boundary(index: int, chunk: int) -> int:
-    """Pixel frame, from the shot's start, at which chunk `index` begins; also the length of a shot of that many."""
+    """Return the pixel frame of its shot at which chunk `index` starts; also the length of a shot of `index` chunks."""
     return 0 if index == 0 else 4 * chunk * index - 3
 
 
 def nearest_chunk(frame: float, chunk: int) -> int:
-    """The chunk whose start is nearest to a pixel frame of its shot; a tie goes to the later one."""
+    """Return the chunk that starts nearest to a pixel frame of its shot; a tie goes to the later one."""
     below = max(0, math.floor((frame + 3) / (4 * chunk)))
     to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
     return below + 1 if to_above <= to_below + NOISE else below

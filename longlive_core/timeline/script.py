@@ -1,4 +1,4 @@
-"""A parsed timeline: what was written, before any duration or frame rate is known."""
+"""A parsed timeline, before a duration or frame rate is known; and the rules that its segments keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .plan import Plan
 from .snap import make_plan
 from .syntax import Segment, TimelineError
 
-# Ranges that miss each other by less than a frame meet: exports round their times.
+# Ranges closer than this meet: it is less than a frame, and exports round their times.
 MEETING_SECONDS = 0.05
 
 
@@ -19,9 +19,9 @@ class Script:
     """A timeline as written.
 
     segments: in order of time; the first starts at 0.
-    anchor: text put before every prompt, or None.
-    notation: lines | ranges | untimed | json | entries | scope, the way it was written.
-    hints: remarks of the parser; they come first among a plan's hints.
+    anchor: the text put before every prompt, or None.
+    notation: how it was written: lines | ranges | untimed | json | entries | scope.
+    hints: those of the parser; they come first among a plan's hints.
     """
 
     segments: tuple[Segment, ...]
@@ -36,19 +36,22 @@ class Script:
             time, else 10 s for each prompt.
         fps: frames per second. chunk: latent frames per chunk (4 pixel frames each; a shot's first one is 1).
         chunks: the film's exact number of chunks, instead of a duration. Such a film may end inside its last blend,
-            since it may be the beginning of a longer one.
-        Raises TimelineError where a segment does not fit.
+            since it may be the start of a longer one.
+        Raises TimelineError if a segment does not fit.
         """
         plan = make_plan(self.segments, self.anchor, duration, fps, chunk, chunks)
         return replace(plan, hints=self.hints + plan.hints)
 
 
 def check_order(segments: Sequence[Segment], continues: bool = False) -> None:
-    """The first segment starts at 0 and has nothing to change from, unless it goes on; times rise; ranges meet."""
+    """Check that the first segment starts at 0, times increase and ranges meet.
+
+    continues: the film extends another one, so the first segment may have a transition or a blend.
+    """
     first = segments[0]
     if first.time is not None and not first.time.is_zero:
         raise TimelineError(
-            f"the first segment starts at {first.time}, but the film starts at 0s, and times are places in it, not "
+            f"the first segment starts at {first.time}, but the film starts at 0s; times are positions in it, not "
             f"lengths (if '{first.time}' belongs to the prompt, write a time before it: '0s {first.time} ...')",
             first.line,
             first.column,
@@ -60,7 +63,7 @@ def check_order(segments: Sequence[Segment], continues: bool = False) -> None:
             how = "the same time as" if after.time.compare(before.time) == 0 else "before"
             raise TimelineError(
                 f"the segment starts at {after.time}, {how} the one in line {before.line} ({before.time}); "
-                "times must rise",
+                "times must increase",
                 after.line,
                 after.column,
             )
@@ -69,7 +72,7 @@ def check_order(segments: Sequence[Segment], continues: bool = False) -> None:
 
 
 def check_first(first: Segment) -> None:
-    """Raise TimelineError where a film's first prompt says how it takes over."""
+    """Raise TimelineError if the first prompt of a film that extends no other has a transition or a blend."""
     if first.transition != "recache" or first.blend is not None:
         option = first.transition if first.blend is None else f"blend={first.blend}"
         raise TimelineError(
@@ -83,8 +86,8 @@ def _check_meeting(before: Segment, after: Segment) -> None:
     order = after.time.compare(before.end)
     if order is None:
         raise TimelineError(
-            f"the range starts at {after.time}, the one in line {before.line} ends at {before.end}; write both in "
-            "seconds or both in chunks, or both in frames",
+            f"the range starts at {after.time}, but the one in line {before.line} ends at {before.end}; write both in "
+            "seconds, both in chunks or both in frames",
             after.line,
             after.column,
         )

@@ -1,4 +1,4 @@
-"""Script -> Plan: seconds become chunks and frames. The clock is described in plan.py."""
+"""Segments -> Plan: times snap to chunks and frames. The clock is described in plan.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_SEGMENT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class _Spot:
-    """A segment's place: chunk and pixel frame of the film, and those of the shot it belongs to."""
+    """Where a segment starts: chunk and pixel frame of the film, and those where its shot starts."""
 
     chunk: int
     frame: int
@@ -62,7 +62,7 @@ def make_plan(
         )
         for index, (segment, start, spot) in enumerate(zip(segments, starts, spots, strict=True))
     )
-    # A film of so many chunks may be the beginning of a longer one, so it may end inside a blend.
+    # A film with an exact number of chunks may be the start of a longer one, so it may end inside a blend.
     for segment, written in zip(planned[:-1] if exact else planned, segments, strict=False):
         check_blend(segment, written.column)
     hints = tuple(plan_hints(segments, anchor, planned, frames, fps, chunk))
@@ -70,13 +70,13 @@ def make_plan(
 
 
 def _at_rate(segment: Segment, fps: float) -> Segment:
-    """The segment with the frames among its times as seconds."""
+    """Return the segment with its times in frames converted to seconds."""
     times = {name: time.at_rate(fps) for name in ("time", "end") if (time := getattr(segment, name)) is not None}
     return segment if all(getattr(segment, name) is time for name, time in times.items()) else replace(segment, **times)
 
 
 def blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
-    """The chunks nearest to a blend's length, at least one; a tie goes to the longer, as for places."""
+    """Return the number of chunks nearest to a blend's length, at least one; a tie is rounded up, as for times."""
     if blend is None:
         return 0
     blend = blend.at_rate(fps)
@@ -86,17 +86,18 @@ def blend_chunks(blend: Time | None, fps: float, chunk: int) -> int:
 
 
 def check_blend(segment: PlannedSegment, column: int) -> None:
+    """Raise TimelineError for a blend that does not end before its segment does."""
     if segment.blend >= segment.chunks:
         raise TimelineError(
             f"the blend lasts {count(segment.blend, 'chunk')}, but its segment only {count(segment.chunks, 'chunk')}; "
-            "a blend ends before its segment does, so blend for a shorter time or make the segment longer",
+            "a blend must end before its segment does, so blend for a shorter time or make the segment longer",
             segment.line,
             column,
         )
 
 
 def _chunks_of(segments: tuple[Segment, ...], last: _Spot, duration: float | None, fps: float, chunk: int) -> int:
-    """Chunks of a film of that duration, or of the script's own length."""
+    """Return the chunks of a film of that duration, or of the timeline's own length."""
     end = segments[-1].end
     if end is not None and end.chunk is not None and duration is None:
         return end.chunk
@@ -107,7 +108,7 @@ def _chunks_of(segments: tuple[Segment, ...], last: _Spot, duration: float | Non
 
 def _check_clock(duration: float | None, fps: float, chunk: int, chunks: int | None) -> None:
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk is {chunk!r}; it is a whole number of latent frames from 1")
+        raise ValueError(f"chunk is {chunk!r}; it must be a whole number of latent frames from 1")
     check_fps(fps)
     if chunks is not None:
         if duration is not None:
@@ -121,7 +122,7 @@ def _check_clock(duration: float | None, fps: float, chunk: int, chunks: int | N
 
 
 def _starts(segments: tuple[Segment, ...], duration: float | None, chunks: int | None) -> list[Time]:
-    """The time of each segment; those without are split evenly."""
+    """Return the time of each segment; segments without times are split evenly."""
     if segments[0].time is not None:
         return [segment.time for segment in segments]
     if chunks is not None:
@@ -133,7 +134,7 @@ def _starts(segments: tuple[Segment, ...], duration: float | None, chunks: int |
 
 
 def _own_duration(segments: tuple[Segment, ...], last: _Spot, fps: float) -> float:
-    """Seconds of a film whose length nobody gave."""
+    """Return the seconds of a film without a given length."""
     segment = segments[-1]
     if segment.end is not None:
         seconds = segment.end.seconds
@@ -151,14 +152,14 @@ def _check_before(segments: tuple[Segment, ...], starts: list[Time], duration: f
         if start.seconds is not None and start.seconds >= duration:
             raise TimelineError(
                 f"the segment starts at {start.brief()}, past the end of the film at {Time(seconds=duration).brief()}; "
-                "make the film longer or start it earlier",
+                "make the film longer or start the segment earlier",
                 segment.line,
                 segment.column,
             )
 
 
 def _place(segments: tuple[Segment, ...], starts: list[Time], fps: float, chunk: int) -> list[_Spot]:
-    """Snap every start to the nearest chunk boundary of the shot that runs when it comes."""
+    """Snap every start to the nearest chunk boundary of the shot that it falls into."""
     spots: list[_Spot] = []
     shot_chunk = shot_frame = 0
     for index, (segment, start) in enumerate(zip(segments, starts, strict=True)):
@@ -178,16 +179,19 @@ def _place(segments: tuple[Segment, ...], starts: list[Time], fps: float, chunk:
 
 
 def _collision(
-    before: Segment, segment: Segment, before_start: Time, start: Time, spot: _Spot, found: int
+    before: Segment, segment: Segment, before_start: Time, start: Time, spot: _Spot, chunk: int
 ) -> TimelineError:
-    """The error for a segment that would not start after the one before it."""
+    """Return the error for a segment that would not start after the one before it.
+
+    spot: where the one before starts. chunk: where this one would.
+    """
     where = f"line {before.line}"
     if before.line == segment.line:
         where += f", column {before.column}"
-    if found < spot.chunk:
+    if chunk < spot.chunk:
         what = (
-            f"the segment starts at {start.brief()} (chunk {found}), before the one in {where}, which starts at "
-            f"{before_start.brief()} (chunk {spot.chunk}); times must rise"
+            f"the segment starts at {start.brief()} (chunk {chunk}), before the one in {where}, which starts at "
+            f"{before_start.brief()} (chunk {spot.chunk}); times must increase"
         )
     else:
         what = (
@@ -202,14 +206,14 @@ def check_begins(segment: Segment, chunk: int, frame: int, chunks: int, fps: flo
     if chunk >= chunks:
         raise TimelineError(
             f"the segment starts with chunk {chunk} ({frame / fps:.2f} s), past the end of the film, whose last chunk "
-            f"is {chunks - 1}; make the film longer or start it earlier",
+            f"is {chunks - 1}; make the film longer or start the segment earlier",
             segment.line,
             segment.column,
         )
 
 
 def _check_inside(last: Segment, spot: _Spot, chunks: int, frames: int, fps: float) -> None:
-    """The last segment has at least one chunk, and a range does not reach past the film."""
+    """Check that the last segment has at least one chunk, and that its range ends inside the film."""
     check_begins(last, spot.chunk, spot.frame, chunks, fps)
     end = last.end
     if end is None:

@@ -1,4 +1,4 @@
-"""The smallest parts of a timeline: times, segments, and the error that points at them.
+"""The basic parts of a timeline: times, segments, and the error that names their place.
 
 Lines and columns count from 1, columns in characters.
 """
@@ -16,24 +16,24 @@ RANGE_FORM = "[0s-5s: text]"
 
 
 class TimelineError(ValueError):
-    """Something in the timeline is wrong; the message says what, where, and what to write instead.
+    """An error in a timeline; the message says what is wrong, where, and what to write instead.
 
-    line, column: 1-based place in the text, or None when the fault is not in the text (such as the duration).
+    line, column: the place in the text, or None if the error is not in the text (but in the duration, for example).
     """
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None):
-        message = make_visible(message, lines=True)  # it quotes the text
+        message = make_visible(message, lines=True)  # the message quotes the timeline
         self.what, self.line, self.column = message, line, column
         super().__init__(message if line is None else f"line {line}, column {column}: {message}")
 
     def moved(self, columns: int) -> TimelineError:
-        """The same in a text that begins so many columns later in its line."""
+        """Return the same error with its column moved to the right."""
         return self if self.column is None else TimelineError(self.what, self.line, self.column + columns)
 
 
 @dataclass(frozen=True)
 class Time:
-    """A point in the film: seconds or a pixel frame, snapped to a chunk boundary later, or an exact chunk."""
+    """A time in the film: in seconds or pixel frames, which snap to a chunk boundary later, or an exact chunk."""
 
     seconds: float | None = None
     chunk: int | None = None
@@ -42,12 +42,12 @@ class Time:
     def __str__(self) -> str:
         if self.seconds is None:
             return self.brief()
-        # Shortest decimal that reads back as the same float, never in exponent form.
+        # The shortest decimal that reads back as the same float, never in exponent form.
         digits = f"{Decimal(repr(float(self.seconds))):f}"
         return f"{digits.removesuffix('.0')}s"
 
     def brief(self) -> str:
-        """For messages: at most milliseconds."""
+        """Return the time for messages, rounded to milliseconds."""
         if self.chunk is not None:
             return f"{self.chunk}c"
         if self.frame is not None:
@@ -63,24 +63,24 @@ class Time:
         return self.seconds, self.chunk, self.frame
 
     def compare(self, other: Time) -> int | None:
-        """-1, 0 or 1 as self is before, at or after other; None where their units differ (only a plan can tell)."""
+        """Return -1, 0 or 1 if self is before, at or after other; None if the units differ (then only a plan knows)."""
         for mine, theirs in zip(self._parts, other._parts, strict=True):
             if mine is not None and theirs is not None:
                 return (mine > theirs) - (mine < theirs)
         return None
 
     def at_rate(self, fps: float) -> Time:
-        """Frames as seconds; others as they are."""
+        """Return the time with frames converted to seconds."""
         return self if self.frame is None else Time(seconds=self.frame / fps)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One prompt as written: its text without the anchor, where it starts, and how the film gets there.
+    """One prompt as written: its text without the anchor, where it starts, and the transition to it.
 
-    time is None where prompts are split evenly; end is set only by forms that give one (ranges, Scope's export).
-    line, column: where the segment begins, with its time if it has one.
-    seed: of this segment's noise, None for the film's. blend: how long the prompt before turns into this one.
+    time is None if prompts are split evenly; end is set only by notations that have one (ranges, Scope's export).
+    line, column: where the segment starts, including its time.
+    seed: of this segment's noise, or None for the film's. blend: how long the previous prompt blends into this one.
     """
 
     text: str

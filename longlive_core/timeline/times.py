@@ -1,6 +1,6 @@
 r"""Times as people write them: 12s, 12.5 sec, 1m30s, 0:12, 00:00:12,500, 16c (chunks), 80f (frames).
 
-Patterns are for folded lines (invisible.py): `TIME` for one written time, `NUMBER` for one without its unit.
+The patterns match folded lines (folding.py): `TIME` one written time, `NUMBER` one without its unit.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from .folding import fold
 from .syntax import TIME_FORMS, Time, TimelineError
 
-# Bounded, so that a page of digits costs no time.
+# Bounded, so that a page of digits does not take long.
 NUMBER = r"(?:[0-9]{1,40}(?:[.,][0-9]{0,40})?|\.[0-9]{1,40})"
-# Not the rest of a word: `5st` and `8mm` are no times, `5s` with a Chinese word behind it is one.
+# Not inside a word: `5st` and `8mm` are not times, but `5s` before a Chinese word is.
 _ENDS = r"(?![A-Za-z\u00c0-\u024f\u0400-\u04ff0-9])"
-# Unit: its letter, which stands right behind the number, its words, and those of scripts without spaces.
+# Unit: its letter, which directly follows the number, its words, and those of scripts without spaces.
 _UNITS = {
     "h": ("h", "hrs?|hours?|stunden?", "\u5c0f\u65f6|\u6642\u9593|\uc2dc\uac04"),
     "m": ("m", "mins?|minutes?|minuten?", "\u5206[\u949f\u9418\u9593]?|\ubd84"),
@@ -72,23 +72,23 @@ _THOUSANDS = re.compile(r"[0-9]{1,3},[0-9]{3}(?![0-9])(?!\s*ms)", re.I)
 _SIGNED = r"[+-]?[0-9.][0-9.,:]*"
 _ANY_UNIT = r"(?:s|secs?|seconds?|c|chunks?|ms|m|mins?|minutes?|h|hours?|f|frames?)"
 _TIME_LIKE = re.compile(rf"{_SIGNED}{_ANY_UNIT}(?:[0-9.]+{_ANY_UNIT})?[:,]?|[+-]?[0-9.,]*[0-9]:[0-9.,:]*[,]?", re.I)
-# The digits beyond these are no film; without a limit Python spends its time on million-digit integers.
+# More digits are longer than any film; without a limit Python would convert million-digit integers.
 _LONGEST = 32
 
 
 def looks_like_time(token: str) -> bool:
-    """Whether a word at the start of a line is meant as a time, well written or not."""
+    """Return whether a word at the start of a line is meant as a time, valid or not."""
     return _TIME_LIKE.fullmatch(token) is not None
 
 
 def parse_time(token: str, line: int, column: int) -> Time:
-    """Read a time in any of its forms; anything else is a TimelineError at that place."""
+    """Read a time in any of its forms. Raises TimelineError with this line and column for anything else."""
     folded = fold(token.strip()).text.strip()
     if len(folded) > _LONGEST:
         raise TimelineError(f"the time '{token[:12]}...' has too many digits", line, column)
     if _THOUSANDS.match(folded):
         raise TimelineError(
-            f"'{token}' is not a time that is certain: write {folded.replace(',', '')} or {folded.replace(',', '.')}",
+            f"'{token}' is ambiguous: write {folded.replace(',', '')} or {folded.replace(',', '.')}",
             line,
             column,
         )
@@ -99,7 +99,7 @@ def parse_time(token: str, line: int, column: int) -> Time:
 
 
 def read_time(token: str) -> Time | None:
-    """The time that `TIME` matched, or None where its numbers are none of a clock or of whole chunks."""
+    """Return the time that `TIME` matched, or None if it is not a valid clock time or whole number of chunks."""
     if match := _COUNTED.fullmatch(token):
         if not match[1].isdigit():
             return None
@@ -128,7 +128,7 @@ def _read_united(token: str) -> Time:
 
 
 def with_unit(number: str, unit: str) -> Time | None:
-    """A number whose unit stands elsewhere: before it (`frame 16`), at the other end of its range (`0-5s`)."""
+    """Return the time of a number whose unit is elsewhere: before it (`frame 16`), at the range's end (`0-5s`)."""
     value = float(number.replace(",", "."))
     if unit in "cf":
         if not value.is_integer():
@@ -138,7 +138,7 @@ def with_unit(number: str, unit: str) -> Time | None:
 
 
 def unit_of(token: str) -> str | None:
-    """The one unit of a written time, to be that of a number beside it; None for 0:05 and 1m30s."""
+    """Return the single unit of a written time, which a number beside it shares; None for 0:05 and 1m30s."""
     for unit in _UNITS:
         if re.fullmatch(_part(unit), token, re.I):
             return unit
@@ -149,9 +149,11 @@ def _what_is_wrong(token: str) -> str:
     if token.startswith("-"):
         return f"the time '{token}' is negative; the film starts at 0s"
     if token.startswith("+"):
-        return f"'{token}' is not a time of the film: times count from its start; write them without the '+'"
+        return f"'{token}' is not a time: times count from the film's start, so write them without '+'"
     if re.fullmatch(_TIMECODE, token):
-        return f"'{token}' is not a time: its last part counts frames of another rate; write 0:12.5 or 16f (frames)"
+        return (
+            f"'{token}' is not a time: its last part counts frames at another frame rate; write 0:12.5 or 16f (frames)"
+        )
     return (
         f"'{token}' is not a time; write {TIME_FORMS} (if it belongs to the prompt, write a time before it: "
         f"'0s {token} ...')"

@@ -1,4 +1,4 @@
-"""Scripts and plans written as text; and the text of a stored take read again."""
+"""Scripts and plans as text, and the text of a stored take read back."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _SIGN = re.compile(r"[^\w\s\"'(\[<{]")
 
 
 def script_text(script: Script) -> str:
-    """Return the timeline as text that parses to an equal script (places and hints apart).
+    """Return the timeline as text that parses to an equal script, apart from lines, columns and hints.
 
-    A prompt that its notation cannot hold ("- 5s" behind a time) makes it a list of objects in JSON.
+    If a prompt cannot be written in the script's notation ("- 5s" after a time), the text is JSON, a list of objects.
     """
-    forms = ("lines", "parted") if script.notation == "lines" else (script.notation,)
+    forms = ("lines", "colon_lines") if script.notation == "lines" else (script.notation,)
     return _first_that_reads_back(script, forms) or _written(script, "entries")
 
 
-@lru_cache(maxsize=4)  # a host requests that of the running film several times
+@lru_cache(maxsize=4)  # a host requests the text of a running film several times
 def plan_text(plan: Plan) -> str:
-    """Return the plan as a timeline in exact chunks, a line `16c text {keep, seed=7}` for each segment.
+    """Return the plan as a timeline in exact chunks, with a line `16c text {keep, seed=7}` for each segment.
 
     `parse(plan_text(plan)).plan(None, plan.fps, plan.chunk, chunks=plan.chunks)` is this plan again, apart from
-    requested_seconds, line and hints. One prompt cannot stand in a line with a time: one with a time behind a
-    bar ("wide shot | 16:9"), which other forms allow. A film that has one is written as Scope's JSON, with the
-    exact seconds of its chunks; that holds any text, so there is no plan that cannot be written.
+    requested_seconds, line and hints. A prompt with a time after a bar ("wide shot | 16:9"), which other notations
+    allow, cannot be written in a line with a time. A film that has one is written as Scope's JSON, with the exact
+    seconds of its chunks; JSON can hold any text, so every plan can be written.
     """
-    for notation in ("lines", "parted"):
+    for notation in ("lines", "colon_lines"):
         if (text := _text_in(plan, notation)) is not None:
             return text
     script = exact_script(plan)
@@ -49,19 +49,19 @@ def plan_text(plan: Plan) -> str:
         for segment, start, end in zip(script.segments, starts, ends, strict=True)
     ]
     scope = replace(script, segments=tuple(placed), notation="scope")
-    # The last is for `read_exact` alone: what no notation of today can hold, an earlier version made.
+    # The last is only for `read_exact`: a prompt of an earlier version that no notation can hold today.
     return _first_that_reads_back(scope, ("scope",)) or _written(script, "lines")
 
 
 def _text_in(plan: Plan, notation: str) -> str | None:
-    """The plan in a notation with a line for each segment; None where one of them would not read back as it is.
+    """Return the plan with a line for each segment, or None if a line would not read back as it is.
 
-    Behind the first, a line `16c text` is read by itself, so each is looked at once, however often the plan changes.
+    After the first, each line `16c text` is checked by itself and remembered, so a changed plan checks only new lines.
     """
     lines = []
     for segment in cancellable(plan.segments, 500):
         text = _bare(plan, segment.text)
-        write = _line_again if len(text) <= _REMEMBERED else _line
+        write = _remembered_line if len(text) <= _REMEMBERED else _line
         line = write(notation, segment.start_chunk, text, segment.transition, segment.seed, segment.blend)
         if line is None:
             return None
@@ -72,26 +72,26 @@ def _text_in(plan: Plan, notation: str) -> str | None:
     return None if written is None else "\n".join([*written.split("\n"), *lines[1:]])
 
 
-_REMEMBERED = 1000  # characters
+_REMEMBERED = 1000  # characters of the longest prompt whose line is remembered
 
 
 def _line(notation: str, chunk: int, text: str, transition: str, seed: int | None, blend: int) -> str | None:
     segment = Segment(text, Time(chunk=chunk), transition, 1, 1, None, seed, Time(chunk=blend) if blend else None)
     line = _written(Script((segment,), None, notation), notation)
     try:
-        again = read_timed_lines(line)
+        segments = read_timed_lines(line)
     except TimelineError:
         return None
-    return line if [replace(found, line=1, column=1) for found in again] == [segment] else None
+    return line if [replace(read, line=1, column=1) for read in segments] == [segment] else None
 
 
-_line_again = lru_cache(maxsize=2 * MAX_SEGMENTS)(_line)
+_remembered_line = lru_cache(maxsize=2 * MAX_SEGMENTS)(_line)
 
 
 def read_exact(text: str) -> Script:
-    """A plan's text as `plan_text` writes it, and as earlier versions did: prompts are taken as they stand.
+    """Read a plan's text as `plan_text` and earlier versions write it. Prompts are not interpreted.
 
-    The language may learn to read more; what a stored take was made from stays what it was.
+    So a stored take keeps its prompts even if the timeline language reads more one day.
     """
     first, _, rest = text.partition("\n")
     anchor = first[2:] if first.startswith("* ") else None
@@ -108,24 +108,26 @@ _LINE = re.compile(r"([0-9]+)c(?: |: )(.*?)(?: \{([a-z0-9=, ]+)\})?", re.DOTALL)
 def _read_line(line: str, number: int) -> Segment:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise TimelineError(f"'{line[:20]}' is no line of a stored take", number, 1)
+        raise TimelineError(f"'{line[:20]}' is not a line of a stored take", number, 1)
     _, options = split_options("" if match[3] is None else f"{{{match[3]}}}", number, 1)
     return Segment(match[2], Time(chunk=int(match[1])), options.pop("transition", "recache"), number, 1, **options)
 
 
 def exact_script(plan: Plan) -> Script:
-    """The plan as a script with a line for each segment, behind the anchor's."""
+    """Return the plan as a script with a line for each segment, after that of the anchor."""
     numbered = enumerate(plan.segments, first_line(plan))
     segments = tuple(exact_segment(segment, _bare(plan, segment.text), line) for line, segment in numbered)
     return Script(segments, plan.anchor, "lines")
 
 
 def exact_segment(segment: PlannedSegment, text: str, line: int) -> Segment:
+    """Return a planned segment as a written one, in exact chunks."""
     blend = Time(chunk=segment.blend) if segment.blend else None
     return Segment(text, Time(chunk=segment.start_chunk), segment.transition, line, 1, None, segment.seed, blend)
 
 
 def first_line(plan: Plan) -> int:
+    """Return the line of the first segment in the plan's text."""
     return 1 if plan.anchor is None else 2
 
 
@@ -161,12 +163,12 @@ def _prompt(segment: Segment) -> str:
 
 
 def _lines(segments: tuple[Segment, ...]) -> list[str]:
-    """A sign that could be read as one between time and prompt gets a colon in front."""
+    """Write `5s text`, and `5s: - text` if the prompt starts with a sign, which would be read as a separator."""
     return [f"{segment.time}{':' if _SIGN.match(segment.text) else ''} {_prompt(segment)}" for segment in segments]
 
 
-def _parted(segments: tuple[Segment, ...]) -> list[str]:
-    """Behind a colon everything is the prompt's, a dash too."""
+def _colon_lines(segments: tuple[Segment, ...]) -> list[str]:
+    """Write `5s: text`: after a colon, a dash too belongs to the prompt."""
     return [f"{segment.time}: {_prompt(segment)}" for segment in segments]
 
 
@@ -206,7 +208,7 @@ def _entries(segments: tuple[Segment, ...]) -> list[str]:
 
 _WRITERS = {
     "lines": _lines,
-    "parted": _parted,
+    "colon_lines": _colon_lines,
     "ranges": _ranges,
     "untimed": _untimed,
     "json": _json,

@@ -1,4 +1,4 @@
-"""The anchor: the line `* text`, put before every prompt; and bulleted lists, whose lines also begin with a star."""
+"""The anchor, a line `* text` that is put before every prompt; and bulleted lists, which start with a star, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .heads import Head, find_head
 
 
 def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
-    """The anchor's text, and the lines with the anchor's line blanked, so that line numbers stay."""
+    """Return the anchor's text (or None), and the lines with the anchor blanked, so that line numbers stay."""
     starred = [index for index, line in enumerate(lines) if fold(line).text.lstrip().startswith("*")]
     bullets = set(_bullets(lines, starred))
     anchor, anchor_line, rest = None, 0, list(lines)
@@ -19,8 +19,8 @@ def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
         body, number, column = _body(lines[index], index + 1)
         if anchor is not None:
             raise TimelineError(
-                f"a second anchor; the first is in line {anchor_line} (a list of prompts has a time in front of each, "
-                "or no star)",
+                f"this is a second anchor; the first is in line {anchor_line} (in a list of prompts, each has a "
+                "time, or no star)",
                 number,
                 column,
             )
@@ -29,12 +29,12 @@ def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _body(line: str, number: int) -> tuple[str, int, int]:
-    """The text of an anchor line, with its place."""
+    """Return the text of an anchor line, its line and column."""
     folded = fold(line)
     start = len(folded.text) - len(folded.text.lstrip())
     column, body = folded.at[start] + 1, line[folded.at[start] + 1 :]
     if fold(body).text and not fold(body).text[0].isspace():
-        bold = " (two stars are Markdown's bold, which is not read)" if fold(body).text[0] == "*" else ""
+        bold = " (two stars are Markdown's bold, which is not supported)" if fold(body).text[0] == "*" else ""
         raise TimelineError(f"an anchor is written '* text', with a space after the star{bold}", number, column)
     text = rstrip(lstrip(body))
     if not text:
@@ -46,7 +46,7 @@ def _body(line: str, number: int) -> tuple[str, int, int]:
 
 
 def _bullets(lines: list[str], starred: list[int]) -> list[int]:
-    """The starred lines that are segments: with a time behind the star, and not just an anchor that names one."""
+    """Return the starred lines that are segments: a time follows the star, and it is not part of an anchor's text."""
     heads = {index: head for index in starred if (head := _timed(lines[index], index + 1)) is not None}
     stars = set(starred)
     others = [index for index, line in enumerate(lines) if index not in stars and fold(line).text.strip()]

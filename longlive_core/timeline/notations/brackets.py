@@ -1,4 +1,4 @@
-"""Times in square brackets: `[0s-5s: text] [5s-10s: text {keep}]`, `[1s: text]`, `[0s] text [5s] text`."""
+"""Ranges and times in square brackets: `[0s-5s: text] [5s-10s: text {keep}]`, `[1s: text]`, `[0s] text [5s] text`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..times import TIME
 from .heads import Head, find_head
 
 _PAIRS = {"[": "]", "\uff3b": "\uff3d", "\u3010": "\u3011", "\u3014": "\u3015", "\u3016": "\u3017", "\u300c": "\u300d"}
-_OPTIONS_BEHIND = re.compile(r"(?:\s*[{\uff5b][^{}\uff5b\uff5d\[\]]*[}\uff5d])*")
+_OPTIONS_AFTER = re.compile(r"(?:\s*[{\uff5b][^{}\uff5b\uff5d\[\]]*[}\uff5d])*")
 _BETWEEN = re.compile(r"\s*[,;|\uff0c\uff1b\u3001\uff5c]?\s*")
 _MARKER = re.compile(rf"\[\s*{TIME}(?:\s*(?:-+>?|~|to)\s*{TIME})?\s*:?\s*\]", re.IGNORECASE)
 INLINE = re.compile(rf"\[\s*{TIME}(?:\s*(?:-+>?|~|to)\s*{TIME})?\s*:(?!\s*\])", re.IGNORECASE)
 
 
 def read_open(line: str, number: int, check: Callable[[Head], None]) -> list[Segment]:
-    """One or more `[start-end: text]` or `[start: text]`, each with its options inside or right behind the bracket."""
+    """Read one or more `[start-end: text]` or `[start: text]`, each with its options inside or after the bracket."""
     segments, at = [], 0
     while (at := _next_seen(line, at)) < len(line):
         with moved(at):
-            # The head of a range is short; a line of many ranges is not to be copied for each.
+            # A range's head is short: do not copy a line of many ranges for each of them.
             head = _open_head(line[at : at + _HEAD], number, check)
         segment, at = _read_range(line, at, head, number)
         segments.append(segment)
@@ -35,7 +35,7 @@ _HEAD = 1000  # characters
 
 
 def _next_seen(line: str, at: int) -> int:
-    """Where the next character stands that is seen."""
+    """Return the index of the next visible character."""
     while at < len(line) and not fold(line[at]).text.strip():
         at += 1
     return at
@@ -43,7 +43,7 @@ def _next_seen(line: str, at: int) -> int:
 
 @contextlib.contextmanager
 def moved(columns: int) -> Iterator[None]:
-    """Errors inside count their columns from that many behind the line's beginning."""
+    """Add `columns` to the column of every TimelineError raised inside."""
     try:
         yield
     except TimelineError as error:
@@ -51,7 +51,7 @@ def moved(columns: int) -> Iterator[None]:
 
 
 def _open_head(line: str, number: int, check: Callable[[Head], None]) -> Head:
-    """The head of the range that a line begins with."""
+    """Return the head of the range at the start of a line."""
     head = find_head(line, number)
     if head is None or not head.open or head.bare:
         what = "a range is written" if fold(line).text.lstrip().startswith("[") else "text outside the brackets; write"
@@ -62,17 +62,17 @@ def _open_head(line: str, number: int, check: Callable[[Head], None]) -> Head:
 
 
 def _read_range(line: str, at: int, head: Head, number: int) -> tuple[Segment, int]:
-    """The segment of a range whose head was found at line[at], and where the next may begin."""
+    """Return the segment of the range whose head is at line[at], and the index where the next range may start."""
     close = _closing(line, at + head.column - 1, number)
-    behind = _OPTIONS_BEHIND.match(line, close + 1).end()
-    # The bracket becomes a space, so that options behind it keep their columns.
-    raw = line[at + head.text_at : close] + " " + line[close + 1 : behind]
+    after = _OPTIONS_AFTER.match(line, close + 1).end()
+    # The bracket becomes a space, so that options after it keep their columns.
+    raw = line[at + head.text_at : close] + " " + line[close + 1 : after]
     place = at + head.text_at + 1, head.start, head.end, at + head.column
-    return make_segment(raw, number, *place), _BETWEEN.match(line, behind).end()
+    return make_segment(raw, number, *place), _BETWEEN.match(line, after).end()
 
 
 def _closing(line: str, start: int, number: int) -> int:
-    """Index of the bracket that closes line[start]; brackets inside the text count in pairs."""
+    """Return the index of the bracket that closes line[start]; brackets inside the text come in pairs."""
     opening, depth = line[start], 0
     closing = _PAIRS.get(opening, "]")
     for index in range(start, len(line)):
@@ -83,7 +83,7 @@ def _closing(line: str, start: int, number: int) -> int:
 
 
 def split_markers(line: str, head: Head) -> list[tuple[int, str]]:
-    """`[0s] a [5s] b` as texts of one segment each, with their places in the line."""
+    """Split `[0s] a [5s] b` into one text per segment, each with its index in the line."""
     folded = fold(line)
     if folded.text[folded.at.index(head.column - 1)] != "[":
         return [(0, line)]

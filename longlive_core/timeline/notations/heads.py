@@ -1,10 +1,10 @@
-"""The head of a line: the time or range in front of a prompt, with what people put around it.
+"""The head of a line: the time or range in front of a prompt, with the signs and words that people put around it.
 
     0s text          0:00-0:05 text       - **0s:** text       Scene 1 (0s - 5s): text
     at 5s, text      from 0 to 5 s: text  [0:05] text          frame 16: text
 
-Where a head ends and its prompt begins is decided here; whether a weak head counts (`5 seconds of rain`) is the
-parser's to say, which sees the other lines.
+This file decides where a head ends and its prompt begins. Whether an uncertain head counts (`5 seconds of rain`) is
+decided in lines.py, which sees the other lines.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Head:
     """A time or a range in front of a prompt.
 
     Attributes:
-        line: the line itself. column: of the time, with its bracket, from 1. written: the time as written.
-        start, end: None where a number has no unit (start), where no range is written (end).
+        line: the whole line. column: of the time, with its bracket, from 1. written: the time as written.
+        start, end: start is None for a number without a unit, end is None without a range.
         text_at: index in `line` of the prompt; for an open bracket (`[0s-5s: text]`) of the prompt inside it.
-        open: the prompt stands inside the bracket. certain: it cannot be the beginning of a sentence.
-        zero: it starts at 0. glued: the prompt follows without a space. parted: a sign stands between.
-        closed: in a bracket of its own. colon: a colon stands between.
-        title: of a labelled scene, which is no prompt. bare: a number without a unit. ranged: it has two ends.
-        worded: a word (`at`) stands before it. unclosed: emphasis that opens before it and ends with the prompt.
+        open: the prompt is inside the bracket. certain: it cannot be the start of a sentence.
+        zero: it starts at 0. glued: the prompt follows without a space. separated: a sign is between time and prompt.
+        closed: it has a bracket of its own. colon: the sign between time and prompt has a colon.
+        title: of a labelled scene; not part of the prompt. bare: a number without a unit. ranged: it has two ends.
+        worded: a word (`at`) is in front of it. unclosed: emphasis that starts before it and ends with the prompt.
     """
 
     line: str
@@ -92,7 +92,7 @@ class Head:
     certain: bool = False
     zero: bool = False
     glued: bool = False
-    parted: bool = False
+    separated: bool = False
     closed: bool = False
     colon: bool = False
     title: str = ""
@@ -103,9 +103,9 @@ class Head:
 
     @property
     def number(self) -> str:
-        """What is written, without bracket and word."""
-        found = re.search(r"[0-9.].*", self.written)
-        return found[0] if found else self.written
+        """The time as written, without the bracket or word in front of it."""
+        match = re.search(r"[0-9.].*", self.written)
+        return match[0] if match else self.written
 
     @property
     def text(self) -> str:
@@ -113,12 +113,12 @@ class Head:
 
     @property
     def relative(self) -> bool:
-        """`5 seconds later`: of another time than the film's start."""
-        return not self.certain and not self.parted and _RELATIVE.match(self.text.lstrip()) is not None
+        """Whether the time counts from another moment than the film's start: `5 seconds later`."""
+        return not self.certain and not self.separated and _RELATIVE.match(self.text.lstrip()) is not None
 
 
 def find_head(line: str, number: int) -> Head | None:
-    """The head of a line, or None. Raises TimelineError for what can only be meant as a time and is none."""
+    """Return the head of a line, or None. Raises TimelineError for what looks like a time but is not one."""
     folded = fold(line)
     match = _match(folded.text, len(folded.text) - len(folded.text.lstrip()))
     if match is None or match["label"] and not _labelled(folded.text, match):
@@ -133,12 +133,12 @@ def find_head(line: str, number: int) -> Head | None:
         _refuse_near_times(folded, number)
         return None
     at = closing.end() if closing else at
-    at, parted, marks = _skip_separator(folded.text, at, match["mark"] or match["inner"])
-    return _build(folded, line, number, match, at, parted, inside, closing is not None, marks)
+    at, separated, marks = _skip_separator(folded.text, at, match["mark"] or match["inner"])
+    return _build(folded, line, number, match, at, separated, inside, closing is not None, marks)
 
 
 def _titled(line: str, folded: Folded, number: int) -> Head | None:
-    """`Intro (0-5s): text`, and the heading `# Intro (0-5s)` of a prompt beneath it."""
+    """Return the head of `Intro (0-5s): text`, or of the heading `# Intro (0-5s)` above its prompt."""
     match = _TITLED.match(folded.text)
     if match is None:
         return None
@@ -148,15 +148,15 @@ def _titled(line: str, folded: Folded, number: int) -> Head | None:
         head is None
         or not head.closed
         or head.bare
-        or not (head.parted or (match["mark"] and not head.text.strip(" *_")))
+        or not (head.separated or (match["mark"] and not head.text.strip(" *_")))
     ):
         return None
-    ends = {"text_at": len(line)} if not head.parted else {}
+    ends = {"text_at": len(line)} if not head.separated else {}
     return replace(head, title=match["title"].strip(" :,-"), **ends)
 
 
 def _match(text: str, at: int) -> re.Match | None:
-    """As a range where it is one: `0s - 3 pandas` is a time, a dash and a prompt."""
+    """Match a range or a single time; `0s - 3 pandas` is a time, a dash and a prompt."""
     match = _HEAD.match(text, at)
     if match is None or match["end"] is None:
         return match
@@ -168,21 +168,24 @@ def _match(text: str, at: int) -> re.Match | None:
 
 
 def _labelled(text: str, match: re.Match) -> bool:
-    """`Scene 1 (0s)` has a time, `Shot 1: 3 pandas` has none."""
+    """Return whether a labelled line has a time: `Scene 1 (0s)` does, `Shot 1: 3 pandas` does not."""
     return bool(re.fullmatch(TIME, match["start"], re.I) or match["open"] or match["end"])
 
 
 def _skip_separator(text: str, at: int, marks: str) -> tuple[int, bool, str]:
-    """Behind closing emphasis and one separating sign, in either order; and the emphasis that did not close."""
-    parted = False
+    """Skip closing emphasis and one separating sign, in either order.
+
+    Return the index after them, whether there was a sign, and the emphasis that did not close.
+    """
+    separated = False
     for _ in range(2):
         if marks and text.startswith(marks, at):
             at += len(marks)
             marks = ""
-        found = None if parted else _SEPARATOR.match(text, at) or _TAB.match(text, at)
-        if found:
-            at, parted = found.end(), True
-    return at, parted, marks
+        sign = None if separated else _SEPARATOR.match(text, at) or _TAB.match(text, at)
+        if sign:
+            at, separated = sign.end(), True
+    return at, separated, marks
 
 
 def _build(
@@ -191,7 +194,7 @@ def _build(
     number: int,
     match: re.Match,
     at: int,
-    parted: bool,
+    separated: bool,
     inside: bool,
     closed: bool,
     marks: str,
@@ -205,7 +208,7 @@ def _build(
     zero = start.is_zero if start is not None else float(match["start"].replace(",", ".")) == 0
     clock = first is not None and re.search("[:']", match["start"]) is not None
     following = folded.text[at : at + 1]
-    touching = at and following and not folded.text[at - 1].isspace() and not parted and not closed
+    touching = at and following and not folded.text[at - 1].isspace() and not separated and not closed
     return Head(
         line,
         place,
@@ -214,12 +217,12 @@ def _build(
         end,
         folded.at[at],
         open=inside,
-        certain=parted or closed or old or clock or (zero and start is not None) or bool(match["label"]),
+        certain=separated or closed or old or clock or (zero and start is not None) or bool(match["label"]),
         zero=zero,
         glued=bool(touching and _GLUED.match(following)),
-        parted=parted,
+        separated=separated,
         closed=closed,
-        colon=parted and ":" in folded.text[match.end() : at],
+        colon=separated and ":" in folded.text[match.end() : at],
         title=(match["title"] or "").strip(" :-,.|"),
         bare=start is None,
         ranged=bool(match["end"] or match["column"]),
@@ -229,7 +232,7 @@ def _build(
 
 
 def _times(match: re.Match, folded: Folded, number: int) -> tuple[Time | None, Time | None]:
-    """Start and end; a number without a unit has that of the other end, or of the word before it."""
+    """Return start and end. A number without a unit takes that of the other end, or of the word before it."""
     start, end = match["start"], match["end"] or match["column"]
     where = "end" if match["end"] else "column"
     united, end_united = (bool(token and re.fullmatch(TIME, token, re.I)) for token in (start, end))
@@ -248,7 +251,7 @@ def _times(match: re.Match, folded: Folded, number: int) -> tuple[Time | None, T
     last = _one(end, end_united, unit, last_at, number)
     if (first is None) != (last is None):
         bare, column = (start, folded.at[match.start("start")] + 1) if first is None else (end, last_at)
-        raise TimelineError(f"'{bare}' is not a time, it has no unit; write {bare}s", number, column)
+        raise TimelineError(f"'{bare}' is not a time, because it has no unit; write {bare}s", number, column)
     if first is not None and last.compare(first) in (-1, 0):
         raise TimelineError(f"the range ends at {last}, but starts at {first}", number, last_at)
     return first, last
@@ -264,7 +267,7 @@ def _one(token: str, united: bool, unit: str | None, column: int, number: int) -
 
 
 def _refuse_near_times(folded: Folded, number: int) -> None:
-    """Raise TimelineError for a first word that looks like a time and is none: `-5s`, `0:5`, `1.5c`."""
+    """Raise TimelineError for a first word that looks like a time but is not one: `-5s`, `0:5`, `1.5c`."""
     start = len(folded.text) - len(folded.text.lstrip())
     word = re.compile(r"[^\s{|]*").match(folded.text, start)
     if looks_like_time(word[0]):
@@ -284,17 +287,21 @@ def _refuse_near_times(folded: Folded, number: int) -> None:
 
 
 def check_glued(head: Head, number: int) -> None:
+    """Raise TimelineError if the prompt follows its time without a space."""
     if head.glued:
         raise TimelineError(
-            f"'{head.written}' and its prompt touch; put a space between: '{head.written} text'", number, head.column
+            f"there is no space between '{head.written}' and its prompt; write '{head.written} text'",
+            number,
+            head.column,
         )
 
 
 def check_relative(head: Head, number: int) -> None:
+    """Raise TimelineError if the time counts from another moment than the film's start."""
     if head.relative:
         raise TimelineError(
-            f"'{head.written} {head.text.split()[0]}' counts from another moment; write the time from the film's "
-            f"start, as '12s text' (if it is the prompt, write a time before it: '12s {head.written} ...')",
+            f"'{head.written} {head.text.split()[0]}' counts from another moment; times count from the film's start, "
+            f"as in '12s text' (if this belongs to the prompt, write a time before it: '12s {head.written} ...')",
             number,
             head.column,
         )

@@ -1,8 +1,8 @@
-"""Timelines as JSON, of LongLive and of other tools: which shape is which.
+"""Timelines in JSON, of LongLive and of other tools: decides which shape a text has.
 
 {"prompts": ["...", "..."]}    ["...", "..."]                          split evenly
 {"0": "...", "16": "..."}      "0": "...", "16": "..."                 schedules (schedules.py)
-[{"time": 0, "prompt": "..."}] {"shots": [{"duration": 5, ...}]}       objects (entries.py)
+[{"time": 0, "prompt": "..."}] {"shots": [{"duration": 5, ...}]}       objects (objects.py)
 {"prompts": [{"startTime": 0, "endTime": 5, "prompts": [...]}]}        Scope's export (scope.py)
 """
 
@@ -15,12 +15,12 @@ from ..folding import fold, one_line
 from ..options import make_segment
 from ..syntax import Segment, TimelineError
 from .json_values import kind_of, place_of, read_json
-from .objects import read_entries, timed
+from .objects import has_time, read_objects
 from .schedules import is_schedule, read_schedule
 from .scope import scope_hints, scope_segment
 
 _FORMS = '{"prompts": ["...", "..."]}, [{"time": "5s", "prompt": "..."}] or {"0": "...", "16": "..."} (frames)'
-# Where other tools keep their list; the first that is there counts.
+# Keys under which other tools keep their list; the first one found is used.
 _LISTS = (
     "prompt_map",
     "prompt_schedule",
@@ -70,7 +70,7 @@ def is_json(text: str) -> bool:
 
 
 def _start_of(text: str) -> tuple[int, str] | None:
-    """Where JSON begins and the bracket that is missing around it, or None for a text that is no JSON."""
+    """Return where the JSON starts and the bracket missing around it, or None for a text that is not JSON."""
     folded = fold(text)
     match = _BEGINS.match(folded.text)
     if match and not _FULL_WIDTH_TEXT.match(text, folded.at[match.start() + len(match[0]) - len(match[0].lstrip())]):
@@ -84,14 +84,15 @@ def _start_of(text: str) -> tuple[int, str] | None:
 
 
 def parse_json(text: str) -> tuple[list[Segment], str, list[str]]:
-    """Read a JSON timeline. Returns the segments, the notation (json, entries or scope) and hints for the user."""
+    """Read a timeline in JSON. Return the segments, the notation (json, entries or scope) and hints for the user."""
     values = read_json(text, *_start_of(text))
     if len(values) > 1:
-        if not (all(isinstance(value, dict) for value in values) and all(timed(value) for value in values)):
+        if not (all(isinstance(value, dict) for value in values) and all(has_time(value) for value in values)):
             raise TimelineError(
-                "a second film starts here (a .jsonl file has one a line); give one of them", *place_of_start(values[1])
+                "a second film starts here (a .jsonl file has one film per line); give only one",
+                *place_of_start(values[1]),
             )
-        return read_entries(values, (1, 1))
+        return read_objects(values, (1, 1))
     data = values[0]
     if isinstance(data, list):
         return _read_list(data, (1, 1), "the list")
@@ -99,7 +100,7 @@ def parse_json(text: str) -> tuple[list[Segment], str, list[str]]:
 
 
 def place_of_start(value: dict) -> tuple[int, int]:
-    """Where an object begins, as near as its first key tells."""
+    """Return line and column where an object starts, as near as its first key shows."""
     line, column = place_of(value)
     return line, max(1, column - 1)
 
@@ -109,8 +110,8 @@ def _read_object(data: dict) -> tuple[list[Segment], str, list[str]]:
         return _read_prompts(data)
     if is_schedule(data):
         return read_schedule(data)
-    if timed(data) or isinstance(data.get("prompt"), str):
-        return read_entries([data], place_of(data))
+    if has_time(data) or isinstance(data.get("prompt"), str):
+        return read_objects([data], place_of(data))
     named = next((key for name in _LISTS for key in data if key.lower() == name), None)
     if (
         named is None
@@ -123,19 +124,20 @@ def _read_object(data: dict) -> tuple[list[Segment], str, list[str]]:
         segments, notation, hints = read_schedule(data[named], place)
     else:
         segments, notation, hints = _read_list(data[named], place, f'"{named}"')
-    return segments, notation, [*hints, *_left(data, named)]
+    return segments, notation, [*hints, *_unused(data, named)]
 
 
 def _map(value: Any) -> bool:
     return isinstance(value, dict) and is_schedule(value)
 
 
-def _left(data: dict, taken: str) -> list[str]:
-    left = [key for key in data if key != taken and data[key] not in (None, "", [], {})]
-    if not left:
+def _unused(data: dict, used: str) -> list[str]:
+    unused = [key for key in data if key != used and data[key] not in (None, "", [], {})]
+    if not unused:
         return []
     return [
-        f"not taken over from the JSON: {', '.join(left)}; a text for all prompts is a line '* text' in front of it"
+        f"not used from the JSON: {', '.join(unused)}; to put a text before every prompt, write a line '* text' "
+        "before the JSON"
     ]
 
 
@@ -144,24 +146,26 @@ def _read_prompts(data: dict) -> tuple[list[Segment], str, list[str]]:
     place = place_of(data)
     if isinstance(prompts, dict):
         segments, notation, hints = read_schedule(prompts, place)
-        return segments, notation, [*hints, *_left(data, "prompts")]
+        return segments, notation, [*hints, *_unused(data, "prompts")]
     if not isinstance(prompts, list):
-        raise TimelineError(f'"prompts" is a list of texts, not {kind_of(prompts)}', *place)
+        raise TimelineError(f'"prompts" must be a list of texts, not {kind_of(prompts)}', *place)
     if not prompts:
         raise TimelineError('the timeline is empty: "prompts" has no entry', *place)
     if all(isinstance(prompt, str) for prompt in prompts):
         unknown = [key for key in data if key != "prompts"]
         if unknown:
             raise TimelineError(
-                f'unknown key "{unknown[0]}"; a list of texts has only "prompts"', unknown[0].line, unknown[0].column
+                f'unknown key "{unknown[0]}"; with a list of texts, "prompts" is the only key',
+                unknown[0].line,
+                unknown[0].column,
             )
         return _read_list(prompts, place, '"prompts"')
-    _check_all_alike(prompts, place, '"prompts"')
+    _check_same_kind(prompts, place, '"prompts"')
     if isinstance(prompts[0], dict) and any(_of_scope(entry) for entry in prompts):
         segments = [scope_segment(entry, index, place) for index, entry in enumerate(prompts, 1)]
         return segments, "scope", scope_hints(data, prompts)
     segments, notation, hints = _read_list(prompts, place, '"prompts"')
-    return segments, notation, [*hints, *_left(data, "prompts")]
+    return segments, notation, [*hints, *_unused(data, "prompts")]
 
 
 def _of_scope(entry: dict) -> bool:
@@ -171,18 +175,18 @@ def _of_scope(entry: dict) -> bool:
 def _read_list(values: list, place: tuple[int, int], name: str) -> tuple[list[Segment], str, list[str]]:
     if not values:
         raise TimelineError("the timeline is empty: the list has no entry", *place)
-    _check_all_alike(values, place, name)
+    _check_same_kind(values, place, name)
     if isinstance(values[0], str):
         return [make_segment(one_line(text), text.line, text.column) for text in values], "json", []
     if isinstance(values[0], dict):
-        return read_entries(values, place)
-    return read_entries([_pair(value, index, place) for index, value in enumerate(values, 1)], place)
+        return read_objects(values, place)
+    return read_objects([_pair(value, index, place) for index, value in enumerate(values, 1)], place)
 
 
 def _pair(value: list, index: int, place: tuple[int, int]) -> dict:
-    """`["5s", "text"]` or `["0s", "5s", "text"]` as an object."""
+    """Return `["5s", "text"]` or `["0s", "5s", "text"]` as an object."""
     if len(value) not in (2, 3) or not isinstance(value[-1], str) or any(isinstance(v, (list, dict)) for v in value):
-        raise TimelineError(f"entry {index} is a list that is no time with its prompt; write {_FORMS}", *place)
+        raise TimelineError(f"entry {index} is a list, but not of a time and its prompt; write {_FORMS}", *place)
     text = value[-1]
     if any(not isinstance(time, str) for time in value[:-1]):
         raise TimelineError(
@@ -199,8 +203,8 @@ def _pair(value: list, index: int, place: tuple[int, int]) -> dict:
     return dict(zip(keys, value, strict=True))
 
 
-def _check_all_alike(values: list, place: tuple[int, int], name: str) -> None:
-    """Names the first entry that differs in kind from the first."""
+def _check_same_kind(values: list, place: tuple[int, int], name: str) -> None:
+    """Raise TimelineError for the first entry of another kind than entry 1."""
     kind = next((kind for kind in (str, dict, list) if isinstance(values[0], kind)), dict)
     for index, value in enumerate(values, 1):
         if isinstance(value, kind):

@@ -1,6 +1,6 @@
-"""JSON as people have it: with trailing commas, comments, single or curly quotes, keys without quotes, a missing brace.
+"""A lenient JSON reader: trailing commas, comments, single or curly quotes, keys without quotes, a missing brace.
 
-What is JSON reads as json.loads reads it. Strings, keys too, remember where they stand.
+Valid JSON gives the same values as json.loads. Strings, including keys, remember their line and column.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CLOSING = {"{": "}", "[": "]", "(": ")"}
 
 
 class Placed(str):
-    """A string of the JSON text that remembers where it stands, both from 1."""
+    """A string of the JSON text with its place; line and column count from 1."""
 
     line: int
     column: int
@@ -55,10 +55,10 @@ class Placed(str):
 
 
 def read_json(text: str, start: int = 0, bracket: str = "") -> list[Any]:
-    """The values that stand in a text, one behind the other: one, or those of a .jsonl file.
+    """Return the values in a text, one after the other: one, or those of a .jsonl file.
 
-    start: where they begin. bracket: `{` or `[` where the text is the inside of one. Objects are dicts with `Placed`
-    keys; tuples are lists. Raises TimelineError.
+    start: index of the first. bracket: `{` or `[` if the text is what belongs inside one. Objects become dicts with
+    `Placed` keys, tuples become lists. Raises TimelineError.
     """
     reader = _Reader(text, start, unbraced=bool(bracket))
     if bracket:
@@ -85,12 +85,12 @@ class _Reader:
         return line, at - self.starts[line - 1] + 1
 
     def error(self, what: str, at: int) -> TimelineError:
-        how = "with '{'" if self.text.lstrip().startswith("{") else "so"
+        how = "with '{'" if self.text.lstrip().startswith("{") else "like this"
         hint = f"a text that starts {how} is read as JSON"
         return TimelineError(f"this is not valid JSON ({what}); {hint}", *self.place(at))
 
     def peek(self) -> str:
-        """The next character that counts, as it looks, or "" at the end."""
+        """Skip spaces and comments. Return the next character, folded, or "" at the end."""
         while self.at < len(self.text):
             char = self.text[self.at]
             if char.isspace() or is_invisible(char):
@@ -138,17 +138,17 @@ class _Reader:
         while not self.closed(closing, bool(found)):
             key = self.key()
             if self.peek() not in (":", "="):
-                raise self.error("Expecting ':' behind the key", self.at if key.quoted else self.at - len(key))
+                raise self.error("Expecting ':' after the key", self.at if key.quoted else self.at - len(key))
             self.at += 1
             if self.text.startswith(">", self.at):  # Ruby, PHP
                 self.at += 1
             if key in found:
-                raise TimelineError(f'the key "{key}" stands twice in one object', 1, 1)
+                raise TimelineError(f'the key "{key}" appears twice in one object', 1, 1)
             found[key] = self.value(depth)
         return found
 
     def closed(self, closing: str, comma_first: bool) -> bool:
-        """Past the closing bracket, or at the next member; a comma may stand before the bracket."""
+        """Move past the closing bracket (True) or to the next member (False); the last comma may be extra."""
         char = self.peek()
         if char in (closing, ""):
             return self._end(char, closing)
@@ -207,12 +207,13 @@ class _Reader:
 
 
 def place_of(entry: dict, default: tuple[int, int] = (1, 1)) -> tuple[int, int]:
-    """Where an object stands: at its first key."""
+    """Return line and column of an object: those of its first key."""
     key = next(iter(entry), None)
     return default if key is None else (key.line, key.column)
 
 
 def finite(value: float) -> bool:
+    """Return whether a number is finite, also as a float."""
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the floats
@@ -220,6 +221,7 @@ def finite(value: float) -> bool:
 
 
 def kind_of(value: Any) -> str:
+    """Return what a JSON value is, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):

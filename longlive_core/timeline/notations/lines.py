@@ -1,7 +1,7 @@
 """Lines of text: `0s A panda walks`, ranges `[0s-5s: A panda walks]`, and prompts without times.
 
 Text is literal, apart from the head in front (heads.py), the options in braces at the end and, in lines without times,
-`|`. All lines are of one kind; the first decides whether there are times.
+`|`. All lines are of the same kind; the first one decides whether there are times.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list
 
 
 def _begins_timed(head: Head, number: int, alone: bool) -> bool:
-    """Whether the first line's head makes this a timeline with times; a film starts at 0, and sentences rarely do."""
+    """Return whether the first line's head starts a timeline with times: films start at 0, sentences rarely do."""
     if head.bare:
         if not head.colon:
             sentence = head.worded or (head.ranged and alone)  # at 0 degrees, 0-60 mph
-            if not head.zero or head.glued or (sentence and not (head.parted or head.closed)):
+            if not head.zero or head.glued or (sentence and not (head.separated or head.closed)):
                 return False
         raise _no_unit(head, number)
     if not (head.zero or head.certain):
@@ -61,15 +61,15 @@ def _no_unit(head: Head, number: int) -> TimelineError:
     first = re.match(r"[0-9.,]+", head.number)[0]
     others = f" (or {first}f for frames, {first}c for chunks)" if first.isdigit() else ""
     return TimelineError(
-        f"the time '{first}' has no unit; write {first}s{others}; a prompt that starts with a number has a time before "
-        f"it: '0s {first} ...'",
+        f"the time '{first}' has no unit; write {first}s{others}; if the prompt starts with a number, write a time "
+        f"before it: '0s {first} ...'",
         number,
         head.column,
     )
 
 
 def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
-    """Lines with times, each with its prompt behind the time or in the lines below it."""
+    """Read lines with times; each prompt follows its time or is in the lines below it."""
     first_line, first = content[0]
     notation = "ranges" if find_head(first, first_line).end is not None else "lines"
     segments, hints = [], []
@@ -84,7 +84,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
         segments += _beneath(*waiting, beneath) if waiting is not None else []
         waiting, beneath = None, []
         if head.title:
-            hints.append(f"line {number}: '{head.title}' is the scene's name and no part of its prompt")
+            hints.append(f"line {number}: '{head.title}' is the scene's name and not part of its prompt")
         if not head.open and not fold(head.text).text.strip():
             waiting = head, number
         else:
@@ -96,12 +96,12 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
 
 
 def _is_sentence(head: Head, first: bool) -> bool:
-    """Whether a line below a time is its prompt, though it begins like a time: `3 pandas`, `80s-style neon`."""
-    return (head.bare and not head.parted) or (first and (head.glued or not head.certain))
+    """Return whether a line below a time is its prompt, although it starts like one: `3 pandas`, `80s-style neon`."""
+    return (head.bare and not head.separated) or (first and (head.glued or not head.certain))
 
 
 def _check_kind(head: Head | None, line: str, number: int, notation: str, first_line: int) -> None:
-    """Raise TimelineError where a line is of another kind than the first."""
+    """Raise TimelineError for a line of another kind than the first."""
     if head is not None:
         check_relative(head, number)
         check_glued(head, number)
@@ -120,17 +120,13 @@ def _check_kind(head: Head | None, line: str, number: int, notation: str, first_
 
 
 def _beneath(head: Head, number: int, lines: list[tuple[int, str]]) -> list[Segment]:
-    """The segment of a time that stands alone on its line, with the lines below as its prompt."""
+    """Return the segment of a time alone on its line; the lines below are its prompt."""
     if not lines:
         return [make_segment(head.text, number, head.text_at + 1, head.start, head.end, head.column)]
     text = lines[0][1] if len(lines) == 1 else " ".join(line.strip() for _, line in lines)
     _check_inside(text, lines[0][0])
     segment = make_segment(text, lines[0][0], 1, head.start, head.end, head.column)
-    return [_placed(segment, number)]
-
-
-def _placed(segment: Segment, line: int) -> Segment:
-    return replace(segment, line=line)
+    return [replace(segment, line=number)]
 
 
 def _read_headed(head: Head, line: str, number: int, notation: str, first_line: int) -> list[Segment]:
@@ -146,13 +142,13 @@ def _read_headed(head: Head, line: str, number: int, notation: str, first_line: 
 
 
 def read_timed_lines(text: str) -> list[Segment]:
-    """Lines `12s text`, as `read` reads them where nothing else stands around."""
+    """Read lines `12s text`; return nothing if they are ranges or need a hint."""
     segments, notation, hints = _read_heads(list(enumerate(text.split("\n"), 1)))
     return segments if notation == "lines" and not hints else []
 
 
 def read_timed(line: str, number: int) -> list[Segment]:
-    """`12s text`: one segment a line."""
+    """Read one line `12s text`."""
     head = find_head(line, number)
     if head is None or head.bare or head.open or head.end is not None:
         raise TimelineError(f"'{line.split()[0]}' is not a time; write '12s text'", number, 1)
@@ -163,7 +159,7 @@ def _read_one(head: Head, number: int) -> list[Segment]:
     text = head.text
     for part in text.split("|")[1:]:
         second = find_head(part, number)
-        timed = second is not None and second.certain and not second.bare and second.parted
+        timed = second is not None and second.certain and not second.bare and second.separated
         if timed or looks_like_time(_SECOND.match(fold(part).text)[1]):
             raise TimelineError(
                 f"'| {_SECOND.match(part)[1]}' looks like a second segment; write each segment on its own line",
@@ -171,7 +167,7 @@ def _read_one(head: Head, number: int) -> list[Segment]:
                 head.text_at + text.index("|") + 1,
             )
     _check_inside(text, number, head.text_at)
-    if head.parted:
+    if head.separated:
         text = _unquoted(text)
     if head.unclosed and text.rstrip().endswith(head.unclosed):
         text = text.rstrip().removesuffix(head.unclosed)
@@ -179,11 +175,11 @@ def _read_one(head: Head, number: int) -> list[Segment]:
 
 
 def _check_inside(text: str, number: int, at: int = 0) -> None:
-    """Raise TimelineError for `A panda walks [5s: it sits]`."""
+    """Raise TimelineError for a range inside a prompt: `A panda walks [5s: it sits]`."""
     folded = fold(text)
     if inside := INLINE.search(folded.text):
         raise TimelineError(
-            f"'{inside[0]} ...]' stands inside a prompt; give each its own line, the first from 0s: {RANGE_FORM}",
+            f"'{inside[0]} ...]' is inside a prompt; write each range on its own line, the first from 0s: {RANGE_FORM}",
             number,
             at + folded.at[inside.start()] + 1,
         )
@@ -193,23 +189,23 @@ _QUOTED = re.compile(r"""\s*(["'])((?:(?!\1).|\1\1)*)\1\s*,?\s*(\{[^{}]*\}\s*)*"
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes that delimit a prompt behind a sign (`0s: "text"`, CSV), every character in its place."""
+    """Remove the quotes around a prompt after a sign (`0s: "text"`, CSV), leaving every character in its place."""
     folded = fold(text)
     match = _QUOTED.fullmatch(folded.text)
     if match is None or not match[2].strip():
         return text
     start, end = folded.at[match.start(2)], folded.at[match.end(2)]
     quote = text[start - 1]
-    behind = (
+    after = (
         " " + text[folded.at[match.end(2)] + 1 :].replace(",", " ", 1)
         if match[3] is None
         else (" " + text[folded.at[match.end(2)] + 1 :])
     )
-    return " " * start + text[start:end].replace(quote * 2, quote) + behind
+    return " " * start + text[start:end].replace(quote * 2, quote) + after
 
 
 def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
-    """Prompts without times, one a line or several with bars between."""
+    """Read prompts without times, one per line or several separated by bars."""
     first_line = content[0][0]
     segments, hints = [], []
     for number, line in content:
@@ -225,17 +221,19 @@ def _read_untimed(content: list[tuple[int, str]]) -> tuple[list[Segment], str, l
                 "write all lines as '0s text'"
             )
         if (choice := _CHOICE.search(fold(line).text)) is not None:
-            hints.append(f"line {number}: '{choice[0]}' is split by its bar; prompts without times are divided by '|'")
+            hints.append(
+                f"line {number}: '{choice[0]}' is split at its bar; in lines without times, '|' separates prompts"
+            )
         segments += _read_bars(line, number)
         check_segments(len(segments))
     return segments, "untimed", hints
 
 
 def _refuse_json(line: str, number: int) -> None:
-    """Raise TimelineError for a line of JSON in a text that does not begin with it."""
+    """Raise TimelineError for a line of JSON in a text that does not start with JSON."""
     if _JSON_LINE.fullmatch(fold(line).text):
         raise TimelineError(
-            "this line is JSON, but the text does not start with it; remove what stands before the JSON, or write "
+            "this line is JSON, but the text does not start with it; remove what comes before the JSON, or write "
             "each prompt on a line as '0s text'",
             number,
             1,

@@ -1,7 +1,7 @@
-"""Lists of objects, one a prompt: `[{"time": 0, "prompt": "..."}]`, `{"shots": [{"duration": 5, "prompt": "..."}]}`.
+"""Lists of objects, one per prompt: `[{"time": 0, "prompt": "..."}]`, `{"shots": [{"duration": 5, "prompt": "..."}]}`.
 
-Times are places (`time`, `start`), ends or lengths (`duration`), as texts with a unit or as numbers, whose unit their
-key tells (`start_frame`, `time_ms`) or which are seconds; a hint says so.
+Times are starts (`time`, `start`), ends or lengths (`duration`). They are texts with a unit, or numbers whose unit is
+in the key (`start_frame`, `time_ms`); other numbers are seconds, and a hint says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TEXTS = (
 
 
 def _named(words: str, **units: str) -> dict[str, str]:
-    """Normalised key -> unit of its bare numbers; "?" where only the hint makes it certain: seconds."""
+    """Return normalised key -> unit of its bare numbers; "?" is a guess, seconds, that a hint reports."""
     return dict.fromkeys(words.split(), "?") | {word: unit for unit, words in units.items() for word in words.split()}
 
 
@@ -61,21 +61,25 @@ _LENGTHS = _named(
     f="numframes framecount nframes durationframes lengthframes durationinframes frames",
     c="numchunks chunks durationchunks",
 )
-_SECONDS = "seconds"  # a length, but where the first is 0
+_SECONDS = "seconds"  # a length; 0 is a start
 _OPTIONS = ("transition", "seed", "blend")
+_TIME_FORMS = 'it must be a number of seconds, or a text such as "5s"'
 _HINT = 'numbers without a unit ("{}": {}) are read as seconds; "16f" are frames, "16c" chunks'
 
 
-def timed(entry: dict) -> bool:
+def has_time(entry: dict) -> bool:
     return any(_plain(key) in _STARTS or _plain(key) in _LENGTHS or _plain(key) == _SECONDS for key in entry)
 
 
-def read_entries(entries: list[dict], place: tuple[int, int]) -> tuple[list[Segment], str, list[str]]:
-    """Returns the segments, their notation (entries, or json without times) and hints. place: where no key tells it."""
-    known = [_Entry(entry, index, place) for index, entry in enumerate(entries, 1)]
-    _check_alike(known)
+def read_objects(entries: list[dict], place: tuple[int, int]) -> tuple[list[Segment], str, list[str]]:
+    """Return the segments, their notation ("entries", or "json" without times) and hints.
+
+    place: line and column for messages about an object without keys.
+    """
+    read = [_Entry(entry, index, place) for index, entry in enumerate(entries, 1)]
+    _check_consistent(read)
     segments, at = [], None
-    for entry in known:
+    for entry in read:
         start = at if entry.start is None else entry.start
         end = entry.end
         if entry.length is not None:
@@ -85,15 +89,15 @@ def read_entries(entries: list[dict], place: tuple[int, int]) -> tuple[list[Segm
             raise entry.error(f"ends at {end.brief()}, but starts at {start.brief()}")
         segments.append(make_segment(one_line(entry.text), *entry.text_place, start, end))
         at = end
-    return segments, "json" if segments[0].time is None else "entries", _hints(known)
+    return segments, "json" if segments[0].time is None else "entries", _hints(read)
 
 
 class _Entry:
-    """One object: its text, its times and what of it is not used."""
+    """One object: its text, its times and the keys that are not used."""
 
     def __init__(self, data: dict, index: int, place: tuple[int, int]):
         self.index, self.place = index, place_of(data, place)
-        self.left: list[str] = []
+        self.unused: list[str] = []
         self.guessed: tuple[str, Any] | None = None
         self.start = self.end = self.length = None
         texts, options = {}, []
@@ -112,11 +116,11 @@ class _Entry:
             elif (option := _option(name, value)) is not None:
                 options.append(option)
             else:
-                self.left.append(key)
+                self.unused.append(key)
         if not texts:
             raise self.error('has no text; write it as "prompt"')
         name = next(name for name in _TEXTS if name in texts)
-        self.left += [other for other in texts if other != name and texts[other] != texts[name]]
+        self.unused += [other for other in texts if other != name and texts[other] != texts[name]]
         text = texts[name]
         self.text_place = (text.line, text.column)
         self.text = text + (f" {{{', '.join(options)}}}" if options else "")
@@ -139,26 +143,25 @@ class _Entry:
             return
         self.length = self._time(key, value, unit)
         if self.length.is_zero:
-            raise self.error(f'has the length "{key}" {value}; it is above 0')
+            raise self.error(f'has the length "{key}" {value}; it must be above 0')
 
     def _time(self, key: str, value: Any, unit: str) -> Time:
-        """A text with a unit, or a number with the unit of its key."""
+        """Return the time of a text with a unit, or of a number whose unit is in its key."""
         if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]+(?:\.[0-9]+)?\s*", value):
             return parse_time(value, value.line, value.column)
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise self.error(
-                f'has the time "{key}" {kind_of(value)}; it is a number of seconds, or a text such as "5s"'
-            )
+            raise self.error(f'has the time "{key}" {kind_of(value)}; {_TIME_FORMS}')
         number = float(value) if isinstance(value, str) or finite(value) else float("nan")
         if number != number or abs(number) > 1e9:
-            raise self.error(f'has the time "{key}" {value!s:.20}; it is a number of seconds, or a text such as "5s"')
+            raise self.error(f'has the time "{key}" {value!s:.20}; {_TIME_FORMS}')
         if number < 0:
-            raise self.error(f'has the time "{key}" {value}; times are not negative')
+            raise self.error(f'has the time "{key}" {value}; times cannot be negative')
         if unit == "?" and number and self.guessed is None:
             self.guessed = (key, value)
         time = with_unit(f"{number:.9f}".rstrip("0").rstrip("."), "s" if unit == "?" else unit)
         if time is None:
-            raise self.error(f'has the {"frame" if unit == "f" else "chunk"} "{key}" {value}; it is a whole number')
+            what = "frame" if unit == "f" else "chunk"
+            raise self.error(f'has the {what} "{key}" {value}; it must be a whole number')
         return time
 
 
@@ -167,7 +170,7 @@ def _plain(key: str) -> str:
 
 
 def _option(name: str, value: Any) -> str | None:
-    """`{cut}` and the like from a key, where it can be nothing else."""
+    """Return the option (`cut`, `seed=7`) that a key stands for, or None if it could mean something else."""
     if name == "transition" and isinstance(value, str) and value.strip().lower() in TRANSITIONS:
         return value.strip().lower()
     if name in TRANSITIONS and value is True:
@@ -179,24 +182,24 @@ def _option(name: str, value: Any) -> str | None:
     return None
 
 
-def _check_alike(entries: list[_Entry]) -> None:
-    """Places, lengths or neither, for all of them."""
+def _check_consistent(entries: list[_Entry]) -> None:
+    """Raise TimelineError unless all entries have a start, all have a length, or none has either."""
     first = entries[0]
     for entry in entries[1:]:
         if (entry.start is None) != (first.start is None) and (entry.length is None or first.length is None):
             raise entry.error(
                 f"has {'no' if entry.start is None else 'a'} start, but entry 1 has "
                 f"{'one' if first.start else 'none'}; "
-                'give each one its "time"'
+                'give every entry a "time"'
             )
         if entry.start is None and (entry.length is None) != (first.length is None):
             raise entry.error(
                 f"has {'no' if entry.length is None else 'a'} length, but entry 1 has "
-                f'{"one" if first.length else "none"}; give each one its "duration", or none'
+                f'{"one" if first.length else "none"}; give every entry a "duration", or none'
             )
     for entry in entries:
         if entry.start is None and entry.length is None and entry.end is not None:
-            raise entry.error('has an end, but no start; give each one its "start"')
+            raise entry.error('has an end, but no start; give every entry a "start"')
 
 
 def _zero_like(length: Time) -> Time:
@@ -217,7 +220,7 @@ def _added(start: Time, length: Time, entry: _Entry) -> Time:
 
 def _hints(entries: list[_Entry]) -> list[str]:
     hints = [_HINT.format(*entry.guessed) for entry in entries if entry.guessed][:1]
-    left = dict.fromkeys(key for entry in entries for key in entry.left)
-    if left:
-        hints.append(f"not taken over from the JSON's entries: {', '.join(left)}")
+    unused = dict.fromkeys(key for entry in entries for key in entry.unused)
+    if unused:
+        hints.append(f"not used from the JSON's entries: {', '.join(unused)}")
     return hints

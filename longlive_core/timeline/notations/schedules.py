@@ -1,6 +1,6 @@
 """Schedules: an object whose keys are times, `{"0": "...", "16": "..."}` (Deforum, FizzNodes, AnimateDiff).
 
-Numbers alone are frames there, in every tool that has such schedules.
+A number without a unit is a frame, as in every tool that has such schedules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def is_schedule(data: dict) -> bool:
 
 
 def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Segment], str, list[str]]:
-    """Returns the segments, their notation and hints. place: of the whole, for messages about it."""
+    """Return the segments, their notation and hints. place: line and column of the whole schedule, for messages."""
     if not data:
         raise TimelineError("the timeline is empty: the schedule has no entry", *place)
     heads = {key: _head(key) for key in data}
@@ -33,7 +33,7 @@ def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Seg
     united = [key for key, head in heads.items() if not head.bare]
     if united and any(not heads[key].zero for key in bare):
         raise TimelineError(
-            f'the time "{bare[-1]}" has no unit, but "{united[0]}" has one; write both alike',
+            f'the time "{bare[-1]}" has no unit, but "{united[0]}" has one; write both the same way',
             bare[-1].line,
             bare[-1].column,
         )
@@ -48,7 +48,7 @@ def _head(key: str) -> Head:
     head = find_head(key, key.line)
     if head is None or head.open or head.text.strip() or (head.bare and head.ranged):
         raise TimelineError(
-            f'"{key}" is no time; keys of a schedule are frames such as "16", or times such as "5s" and "0s-5s"',
+            f'"{key}" is not a time; the keys of a schedule are frames such as "16", or times such as "5s" and "0s-5s"',
             key.line,
             key.column,
         )
@@ -62,7 +62,8 @@ def _start(key: str, head: Head, united: bool) -> Time:
     if united:
         return Time(seconds=0.0)
     if not number.isdigit() or len(number) > 12:
-        raise TimelineError(f'"{key}" is no frame; frames are whole numbers such as "16"', key.line, key.column)
+        what = f'"{key}" is not a frame number; frames are whole numbers such as "16"'
+        raise TimelineError(what, key.line, key.column)
     return Time(frame=int(number))
 
 
@@ -72,5 +73,5 @@ def _segment(value: Any, key: str, start: Time, end: Time | None) -> Segment:
         text = next((value[name] for name in ("prompt", "text", "caption") if isinstance(value.get(name), str)), None)
     if not isinstance(text, str):
         what = kind_of(value) if text is value else 'an object without "prompt"'
-        raise TimelineError(f'"{key}" is {what}; it is the text of a prompt', *place_of({key: 0}))
+        raise TimelineError(f'"{key}" is {what}; it must be the text of a prompt', *place_of({key: 0}))
     return make_segment(one_line(text), text.line, text.column, start, end)

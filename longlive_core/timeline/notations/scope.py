@@ -1,7 +1,7 @@
 """The export of Daydream Scope's timeline.
 
 `{"prompts": [{"startTime", "endTime", "prompts": [{"text", "weight"}]}, ...], "settings", "version", "exportedAt"}`,
-times in seconds. Its settings describe another engine's run and are not taken over; a hint says so.
+times in seconds. The settings describe a run of another engine and are not used; a hint says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .json_values import finite, kind_of, place_of
 _HARMLESS_KEYS = {"prompts", "version", "exportedAt"}
 _ENTRY_KEYS = {"startTime", "endTime", "prompts", "text", "id", "color", "isLive"}
 _BLEND_KEYS = ("transitionSteps", "temporalInterpolationMethod")
-# An export's first segment may begin a rounding error after 0.
+# An export's first segment may start slightly after 0, by a rounding error.
 _START_SECONDS = 0.05
 
 
@@ -34,14 +34,14 @@ def _seconds(entry: dict, key: str, index: int, line: int, column: int) -> float
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not finite(value):
         got = "is missing" if key not in entry else f"is {kind_of(value)}"
-        raise TimelineError(f'"{key}" of entry {index} {got}; it is a number of seconds', line, column)
+        raise TimelineError(f'"{key}" of entry {index} {got}; it must be a number of seconds', line, column)
     if value < 0:
-        raise TimelineError(f'"{key}" of entry {index} is {value:g}; times are not negative', line, column)
+        raise TimelineError(f'"{key}" of entry {index} is {value:g}; times cannot be negative', line, column)
     return float(value)
 
 
 def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
-    """The one prompt of an entry that has all the weight."""
+    """Return the one prompt of an entry that has all the weight."""
     prompts = entry.get("prompts")
     if prompts is None and isinstance(entry.get("text"), str):
         return entry["text"]
@@ -53,14 +53,16 @@ def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
             raise TimelineError(f'a prompt of entry {index} has no "text"', line, column)
         weight = prompt.get("weight", 100)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not finite(weight) or weight < 0:
-            raise TimelineError(f'the "weight" of a prompt of entry {index} is not a number from 0', line, column)
+            what = f'the "weight" of a prompt of entry {index} must be a number from 0'
+            raise TimelineError(what, line, column)
         if weight > 0:
             weighted.append(prompt["text"])
     if not weighted:
         raise TimelineError(f"no prompt of entry {index} has a weight above 0", line, column)
     if len(weighted) > 1:
         raise TimelineError(
-            f"entry {index} blends {len(weighted)} prompts, which does not work yet; give one of them all the weight",
+            f"entry {index} blends {len(weighted)} prompts, which is not supported yet; give one of them all the "
+            "weight",
             weighted[1].line,
             weighted[1].column,
         )
@@ -69,15 +71,15 @@ def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
 
 def scope_hints(data: dict, entries: list[dict]) -> list[str]:
     hints = []
-    left = [key for key in data if key not in _HARMLESS_KEYS]
-    if left:
-        hints.append(f"not taken over from the export: {', '.join(left)}; set seed, size and steps here yourself")
+    unused = [key for key in data if key not in _HARMLESS_KEYS]
+    if unused:
+        hints.append(f"not used from the export: {', '.join(unused)}; set seed, size and steps here yourself")
     if any(entry.get("transitionSteps") for entry in entries):
         hints.append(
-            "the export's gradual transitions (transitionSteps) are not taken over, so prompts switch at once; for a "
-            "gradual one write {blend=2s} at the end of its text"
+            "the export's gradual transitions (transitionSteps) are not used, so prompts switch at once; for a "
+            "gradual transition write {blend=2s} at the end of the text"
         )
     unknown = {key: None for entry in entries for key in entry if key not in _ENTRY_KEYS and key not in _BLEND_KEYS}
     if unknown:
-        hints.append(f"not taken over from the export's entries: {', '.join(unknown)}")
+        hints.append(f"not used from the export's entries: {', '.join(unknown)}")
     return hints

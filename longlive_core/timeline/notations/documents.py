@@ -1,7 +1,7 @@
-"""What stands around the lines of a timeline in files of other kinds: code fences, subtitles, tables, CSV headers.
+"""Timelines inside other documents: code fences, SRT and VTT subtitles, tables, CSV headers.
 
-Each step blanks what is no prompt and leaves every other character in its place, so that lines and columns of errors
-stay those of the text.
+Each step blanks what is not part of a prompt and leaves every other character in its place, so that errors still name
+the line and column of the text as written.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _YAML = re.compile(
 )
 
 
-def clean(lines: list[str]) -> list[str]:
-    """The lines with everything blanked that only belongs to the kind of file."""
+def strip_document(lines: list[str]) -> list[str]:
+    """Return the lines with everything blanked that belongs to the document and not to the timeline in it."""
     lines = list(lines)
     for step in (_fences, _rulers, _refuse_subtitles, _refuse_yaml, _web_subtitles, _cue_names, _table, _header):
         step(lines)
@@ -48,14 +48,14 @@ def _content(lines: list[str]) -> list[int]:
 
 
 def _fences(lines: list[str]) -> None:
-    """A code block, as chat programs give one: its first and last line."""
+    """Blank the first and last line of a code block, as chat programs write one."""
     content = _content(lines)
     if len(content) > 2 and all(_FENCE.fullmatch(fold(lines[index]).text) for index in (content[0], content[-1])):
         lines[content[0]] = lines[content[-1]] = ""
 
 
 def _rulers(lines: list[str]) -> None:
-    """Lines drawn between others: `---`, `=====`."""
+    """Blank separator lines: `---`, `=====`."""
     for index in _content(lines):
         if re.fullmatch(r"\s*(?:-{3,}|={3,}|_{3,}|\*{3,}|~{3,}|\#{3,})\s*", fold(lines[index]).text):
             lines[index] = ""
@@ -65,7 +65,7 @@ def _refuse_subtitles(lines: list[str]) -> None:
     for index, line in enumerate(lines):
         if _SUBTITLES.match(fold(line).text):
             raise TimelineError(
-                "this is a subtitle file of a kind that is not read; save it as SRT or VTT, or write '0s text'",
+                "this kind of subtitle file is not supported; save it as SRT or VTT, or write '0s text'",
                 index + 1,
                 1,
             )
@@ -75,14 +75,15 @@ def _refuse_yaml(lines: list[str]) -> None:
     content = _content(lines)
     if content and _YAML.fullmatch(fold(lines[content[0]]).text):
         raise TimelineError(
-            "this looks like YAML, which is not read; write each prompt on a line with its time, '0s text', or JSON",
+            "this looks like YAML, which is not supported; write each prompt on a line with its time, '0s text', or "
+            "write JSON",
             content[0] + 1,
             1,
         )
 
 
 def _web_subtitles(lines: list[str]) -> None:
-    """WebVTT: its header, notes and styles, each up to the next empty line, and the settings behind a cue's times."""
+    """Blank WebVTT's header, notes and styles, each up to an empty line, and the settings after a cue's times."""
     content = _content(lines)
     if not content or not fold(lines[content[0]]).text.lstrip().startswith("WEBVTT"):
         return
@@ -99,7 +100,7 @@ def _web_subtitles(lines: list[str]) -> None:
 
 
 def _cue_names(lines: list[str]) -> None:
-    """The number (SRT) or name (WebVTT) of a cue: a line behind an empty one, before a line of its times."""
+    """Blank the number (SRT) or name (WebVTT) of a cue: a line after an empty one and before the cue's times."""
     for index in range(len(lines) - 1):
         follows = _CUE_LINE.fullmatch(fold(lines[index + 1]).text)
         name = fold(lines[index]).text.strip()
@@ -108,7 +109,7 @@ def _cue_names(lines: list[str]) -> None:
 
 
 def _table(lines: list[str]) -> None:
-    """Rows `| 0s | text |`: the bars around, a number in front, the header and the rule below it."""
+    """Blank the bars around rows `| 0s | text |`, numbers in front, the header and the rule below it."""
     rows = [index for index, line in enumerate(lines) if fold(line).text.lstrip().startswith("|")]
     timed = [index for index in rows if _row(lines[index], index + 1) is not None]
     if not timed:
@@ -121,7 +122,7 @@ def _table(lines: list[str]) -> None:
 
 
 def _row(line: str, number: int) -> str | None:
-    """The row as a line `0s | text`, every character in its place; None where no cell is a time."""
+    """Return the row as a line `0s | text`, every character in its place, or None if no cell is a time."""
     folded = fold(line)
     bars = [match.start() for match in re.finditer(r"(?<!\\)\|", folded.text)]
     ends = [*bars[1:], len(folded.text)]
@@ -138,14 +139,12 @@ def _row(line: str, number: int) -> str | None:
         else:  # a number, or the name of a scene
             for index in range(folded.at[bar], folded.at[end]):
                 chars[index] = " "
-    behind = [cell for cell in cells if cell[0] >= bar]
+    remaining = [cell for cell in cells if cell[0] >= bar]
     if not times or not cells:
         return None
-    if len(behind) != 1 or behind[0][0] == cells[times - 1][0] and times == len(cells):
-        raise TimelineError(
-            "a row of a table has a time and a prompt: '| 0s | text |'; leave other columns out", number, 1
-        )
-    if bars[-1] != behind[0][0] and not folded.text[bars[-1] + 1 :].strip():
+    if len(remaining) != 1 or remaining[0][0] == cells[times - 1][0] and times == len(cells):
+        raise TimelineError("a table row has a time and a prompt, '| 0s | text |'; remove the other columns", number, 1)
+    if bars[-1] != remaining[0][0] and not folded.text[bars[-1] + 1 :].strip():
         chars[folded.at[bars[-1]]] = " "
     return "".join(chars)
 
@@ -156,7 +155,7 @@ def _is_time(cell: str, number: int) -> bool:
 
 
 def _header(lines: list[str]) -> None:
-    """The first line of a CSV file, `time,prompt`, where a time stands in the next."""
+    """Blank the first line of a CSV file, `time,prompt`, if the next line starts with a time."""
     content = _content(lines)
     if len(content) < 2:
         return
