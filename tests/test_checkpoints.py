@@ -529,7 +529,7 @@ def test_a_failed_conversion_leaves_the_old_file(tmp_path, weights, monkeypatch)
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("longlive_core.checkpoints.files.save_file", fail)
+    monkeypatch.setattr("longlive_core.checkpoints.tensor_files.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         convert_model(tmp_path / "base.safetensors", target)
     assert target.read_bytes() == b"old"

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_lora, convert_model
 from longlive_core.checkpoints.built_in import DIT_FILE, weights_folder
-from longlive_core.checkpoints.findings import lora_findings, weight_findings
-from longlive_core.checkpoints.lora_parts import Difference, LoraLayer
+from longlive_core.checkpoints.lora.parts import Difference, LoraLayer
+from longlive_core.checkpoints.weight_checks import lora_problems, weight_problems
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.run import check as module
@@ -54,7 +54,7 @@ def test_a_sound_model_has_none(capsys, tmp_path, weights):
     """Forbids a check that warns of what is usual: biases of zero, norms of one."""
     sound = {**weights, "blocks.0.self_attn.q.bias": torch.zeros(128)}
     assert faults(capsys, saved(tmp_path / "model.safetensors", sound)) == (0, [])
-    assert weight_findings(sound, copies=True) == []
+    assert weight_problems(sound, copies=True) == []
 
 
 def test_a_file_whose_second_half_is_zeros(capsys, tmp_path, weights):
@@ -157,7 +157,7 @@ def test_a_sound_lora_has_none(capsys, tmp_path, weights):
     assert faults(capsys, model, lora) == (0, [])
     parts = {f"blocks.{block}.ffn.0": LoraLayer(torch.rand(2, 8), torch.rand(8, 2), 2.0) for block in (0, 2, 4, 6, 8)}
     parts["blocks.0.norm3"] = Difference(torch.zeros(8))
-    assert lora_findings(parts) == []
+    assert lora_problems(parts) == []
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_lora_of_which_a_block_is_lost(weights):
         for block in range(30)
         if block != 13
     }
-    assert lora_findings(parts) == [
+    assert lora_problems(parts) == [
         "lacks layers between others that it has: 1 (blocks.13.ffn.0); download the file again"
     ]
 
@@ -219,7 +219,7 @@ def test_a_conversion_that_wrote_something_else_leaves_nothing(tmp_path, weights
         name = sorted(tensors)[0]
         save_file({**tensors, name: tensors[name] + 1}, path, metadata)
 
-    monkeypatch.setattr("longlive_core.checkpoints.files.save_file", faulty)
+    monkeypatch.setattr("longlive_core.checkpoints.tensor_files.save_file", faulty)
     for convert, source in ((convert_model, model), (convert_lora, lora)):
         with pytest.raises(CheckpointError, match=r"the conversion failed: .* in 1 \("):
             convert(source, target)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
 from longlive_core.checkpoints import CheckpointError, convert_lora, load_lora, merge_lora
-from longlive_core.checkpoints.modules import BLOCK, OUTSIDE, flat, wan_module
+from longlive_core.checkpoints.key_table import BLOCK_MODULES, OUTER_MODULES, underscored, wan_module
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.run import check
@@ -104,8 +104,8 @@ def test_the_table_has_every_module_of_the_model(weights):
     """Forbids a layer of Wan that no LoRA could reach, and two spellings that mean different layers."""
     modules = {name if name.endswith("modulation") else name.rpartition(".")[0] for name in weights}
     assert {wan_module(name) for name in modules} == modules
-    for table in (BLOCK, OUTSIDE):
-        spellings = [flat(name) for ours, others in table.items() for name in {ours, *others}]
+    for table in (BLOCK_MODULES, OUTER_MODULES):
+        spellings = [underscored(name) for ours, others in table.items() for name in {ours, *others}]
         assert len(spellings) == len(set(spellings))
     for foreign in (
         "transformer_blocks.0.attn1.to_q",
@@ -211,11 +211,23 @@ COMFYUI, NOT_EITHER = "ComfyUI's LoRA loader nodes read it as it is", "do not re
         ({f"diffusion_model.{Q}.lora_B.bias": (128,)}, "a bias beside the LoRA", NOT_EITHER),
         ({f"base_model.model.{Q}.base_layer.weight": (128, 128)}, "the weights of the model itself", NOT_EITHER),
         ({f"diffusion_model.{Q}.strange": (1,)}, "entries that are not understood: 1", NOT_EITHER),
-        ({"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (2, 8)}, "entries of a text encoder", "Take"),
-        ({"text_encoder.layers.0.q.lora_A.weight": (2, 8)}, "entries of a text encoder", "Take"),
-        ({"diffusion_model.blocks.0.cross_attn.k_img.lora_A.weight": (2, 8)}, "entries of Wan image-to-video", "Take"),
-        ({"diffusion_model.vace_blocks.0.self_attn.q.lora_A.weight": (2, 8)}, "entries of Wan VACE", "Take"),
-        ({"transformer_2.blocks.0.attn1.to_q.lora_A.weight": (2, 8)}, "entries of the second model of Wan 2.2", "Take"),
+        (
+            {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (2, 8)},
+            "entries of a text encoder",
+            "Use LongLive's",
+        ),
+        ({"text_encoder.layers.0.q.lora_A.weight": (2, 8)}, "entries of a text encoder", "Use"),
+        (
+            {"diffusion_model.blocks.0.cross_attn.k_img.lora_A.weight": (2, 8)},
+            "entries of Wan image-to-video",
+            "Use LongLive's",
+        ),
+        ({"diffusion_model.vace_blocks.0.self_attn.q.lora_A.weight": (2, 8)}, "entries of Wan VACE", "Use"),
+        (
+            {"transformer_2.blocks.0.attn1.to_q.lora_A.weight": (2, 8)},
+            "entries of the second model of Wan 2.2",
+            "Use LongLive's",
+        ),
     ],
 )
 def test_entries_that_are_not_merged_are_named(tmp_path, entries, words, advice):

@@ -115,7 +115,7 @@ def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
         (tmp_path / name).write_bytes((folder / f"{source}.safetensors").read_bytes())
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     monkeypatch.setattr(module, "weights_folder", lambda: tmp_path)
-    monkeypatch.setattr("longlive_core.checkpoints.text_encoder.weights_folder", lambda: tmp_path)
+    monkeypatch.setattr("longlive_core.checkpoints.text_encoder.encoder.weights_folder", lambda: tmp_path)
     pipe = Pipeline.load()
     assert pipe.stream == PRESETS["pocket"] and pipe.default_size != (832, 480)
     assert pipe.text.model.dtype == torch.float32

@@ -12,7 +12,7 @@ from benchmarks.tables import rollouts, training
 from benchmarks.tables.__main__ import CONFIG, main
 from benchmarks.tables.common import Table, one_change, render, single_prompts
 from longlive_core.checkpoints.convert import write_lora
-from longlive_core.checkpoints.lora_parts import LoraLayer
+from longlive_core.checkpoints.lora.parts import LoraLayer
 from longlive_core.run import pipeline
 from longlive_core.run.pipeline import Pipeline, model_file
 from longlive_core.toybox import world

@@ -14,9 +14,9 @@ from longlive_core.checkpoints.text_encoder import (
     TextEncoder,
     build_encoder,
     clean,
+    describe_cut,
     encode_ids,
     hugging_face_names,
-    told_cut,
 )
 from longlive_core.engine.prompts import prompt_spans
 from longlive_core.timeline import parse
@@ -161,11 +161,13 @@ def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, 
 
 def test_the_cut_is_told_where_it_is(tmp_path):
     """Forbids a word that is still read, or one behind the first that is not."""
-    assert told_cut("one two three", lambda text: len(text.split()) + 1, 4) is None
-    assert "before word 3, 'three'" in told_cut("one two three", lambda text: len(text.split()) + 1, 3)
-    assert "before word 3, 'three'" in told_cut("one two three", lambda text: len(text) // 3 + 1, 4), "within the word"
+    assert describe_cut("one two three", lambda text: len(text.split()) + 1, 4) is None
+    assert "before word 3, 'three'" in describe_cut("one two three", lambda text: len(text.split()) + 1, 3)
+    assert "before word 3, 'three'" in describe_cut("one two three", lambda text: len(text) // 3 + 1, 4), (
+        "within the word"
+    )
     long = "\u96ea" * 100
-    told = told_cut(long, lambda text: len(text) + 1, 41)
+    told = describe_cut(long, lambda text: len(text) + 1, 41)
     assert f"has 101 tokens, of which the text encoder takes 41: it is cut before letter 41, '{long[:30]}...'" in told
 
 

@@ -55,7 +55,7 @@ def test_loras_that_do_not_fit(tmp_path, files, name):
 
     text = refusal(tmp_path, name, tensors, merge)
     assert words in text
-    assert "Take LongLive's lora.pt here" in text or "is not a LoRA" in text
+    assert "Use LongLive's lora.pt here" in text or "is not a LoRA" in text
 
 
 def test_live_modules_are_told_by_their_parts():

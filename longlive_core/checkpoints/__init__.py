@@ -2,11 +2,11 @@
 
 from .convert import convert_lora, convert_model
 from .errors import CheckpointError
-from .files import read_file
 from .lora import load_lora, merge_lora, parse_lora
-from .lora_parts import LoraLayer
+from .lora.parts import LoraLayer
+from .model_kinds import unsuitable
 from .models import build_model, check_fit, load_state_dict, load_vae, vae_tensors
-from .names import unsuitable
+from .tensor_files import read_file
 
 __all__ = [
     "CheckpointError",

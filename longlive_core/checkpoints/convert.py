@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ..quant import place, quantise_state_dict
+from .attention_settings import without_attention_settings
 from .errors import CheckpointError, sample
-from .files import files_of, fingerprint, read_file, write_safetensors
-from .findings import changed_findings, lora_findings, weight_findings
+from .key_table import wan_module
 from .lora import load_lora, merge_lora, parse_lora
-from .lora_parts import Part, factors
+from .lora.parts import LoraPart, factors
 from .models import build_model, load_state_dict
-from .modules import wan_module
-from .names import wan_names
-from .preferences import without_preferences
+from .tensor_files import files_of, fingerprint, read_file, write_safetensors
+from .wan_keys import to_wan_keys
+from .weight_checks import lora_problems, merge_problems, weight_problems
 
 COMFY_LORA_PREFIX = "diffusion_model."
 
@@ -53,15 +53,15 @@ def convert_model(
     """
     for given in (*files_of(source), lora):
         _different(given, target)
-    state_dict = load_state_dict(source, prefer_ema=prefer_ema, preferences=True)
-    build_model(without_preferences(state_dict), device="meta", path=source)  # strict: names and shapes
-    _require_sound(weight_findings(without_preferences(state_dict), copies=True), source)
+    state_dict = load_state_dict(source, prefer_ema=prefer_ema, keep_attention_settings=True)
+    build_model(without_attention_settings(state_dict), device="meta", path=source)  # strict: names and shapes
+    _require_sound(weight_problems(without_attention_settings(state_dict), copies=True), source)
     metadata = {"format": "pt", **_origin("source", source)}
     if lora is not None:
         parts = load_lora(lora, lora_alpha)
-        _require_sound(lora_findings(parts, strength), f"the LoRA {lora}")
+        _require_sound(lora_problems(parts, strength), f"the LoRA {lora}")
         merged = merge_lora(state_dict, parts, strength, path=lora)
-        _require_sound(changed_findings(state_dict, merged, parts), f"the LoRA {lora}")
+        _require_sound(merge_problems(state_dict, merged, parts), f"the LoRA {lora}")
         state_dict = merged
         alpha = "rank, unless the file says otherwise" if lora_alpha is None else f"{lora_alpha:g}"
         metadata |= {**_origin("lora", lora), "lora_strength": f"{strength:g}", "lora_alpha": alpha}
@@ -75,7 +75,7 @@ def _verify_model(part: Path, meant: Mapping[str, Tensor], target: str | os.Path
     """CheckpointError unless a written file is a Wan model under bare names with the numbers that were `meant`."""
     written, _ = read_file(part)
     _require_equal(written, meant, target)
-    named = without_preferences(wan_names(written, target, any_width=True))
+    named = without_attention_settings(to_wan_keys(written, target, any_width=True))
     if not named.keys() <= written.keys():
         raise CheckpointError(f"the conversion failed: {target} would not have Wan's names; nothing is written")
     build_model(named, device="meta", path=target)
@@ -112,11 +112,11 @@ def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha:
     for given in files_of(source):
         _different(given, target)
     parts = load_lora(source, alpha)
-    _require_sound(lora_findings(parts), f"the LoRA {source}")
+    _require_sound(lora_problems(parts), f"the LoRA {source}")
     return write_lora(target, parts, _origin("source", source))
 
 
-def write_lora(target: str | os.PathLike, lora: Mapping[str, Part], origin: Mapping[str, str]) -> Path:
+def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraPart], origin: Mapping[str, str]) -> Path:
     """Write a LoRA's parts with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
     tensors = {
         f"{COMFY_LORA_PREFIX}{key}{ending}": value
@@ -128,7 +128,9 @@ def write_lora(target: str | os.PathLike, lora: Mapping[str, Part], origin: Mapp
     )
 
 
-def _verify_lora(part: Path, meant: Mapping[str, Tensor], lora: Mapping[str, Part], target: str | os.PathLike) -> None:
+def _verify_lora(
+    part: Path, meant: Mapping[str, Tensor], lora: Mapping[str, LoraPart], target: str | os.PathLike
+) -> None:
     """CheckpointError unless a written file has ComfyUI's names for Wan's layers, and reads as the same LoRA."""
     written, _ = read_file(part)
     _require_equal(written, meant, target)

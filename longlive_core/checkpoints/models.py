@@ -13,18 +13,23 @@ from ..config import ModelConfig
 from ..model import WanModel
 from ..quant import insert_int8_linears, int8_layers, place
 from ..vae import WanVAE, channels_last
-from .containers import Chosen, choose
+from .attention_settings import drop_attention_settings
 from .errors import CheckpointError, sample
-from .files import read_file
-from .modules import unwrap
-from .names import recognise, require_fractions, wan_names
-from .preferences import leave_out_preferences
+from .key_table import strip_wrappers
+from .model_kinds import recognise
+from .tensor_files import read_file
+from .wan_keys import require_floating_point, to_wan_keys
+from .weight_sets import SelectedWeights, select_weights
 
 log = logging.getLogger(__name__)
 
 
 def load_state_dict(
-    path: str | os.PathLike, *, prefer_ema: bool | None = None, any_width: bool = False, preferences: bool = False
+    path: str | os.PathLike,
+    *,
+    prefer_ema: bool | None = None,
+    any_width: bool = False,
+    keep_attention_settings: bool = False,
 ) -> dict[str, Tensor]:
     """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
@@ -40,21 +45,21 @@ def load_state_dict(
     Raises:
         CheckpointError: the file is not one of these; the message says what it is and what to do.
     """
-    chosen = chosen_weights(path, prefer_ema)
+    chosen = select_from_file(path, prefer_ema)
     told = chosen.describe(path)
     if told is not None:  # a warning where nobody chose, so that the command line shows it too
         log.log(logging.WARNING if prefer_ema is None else logging.INFO, "%s (see `weights`)", told)
-    weights = wan_names(chosen.tensors, path, any_width)
-    return weights if preferences else leave_out_preferences(weights, path)
+    weights = to_wan_keys(chosen.tensors, path, any_width)
+    return weights if keep_attention_settings else drop_attention_settings(weights, path)
 
 
-def chosen_weights(path: str | os.PathLike, prefer_ema: bool | None = None) -> Chosen:
+def select_from_file(path: str | os.PathLike, prefer_ema: bool | None = None) -> SelectedWeights:
     """The set of weights that `load_state_dict` takes of a file, under the file's own names. Raises CheckpointError."""
     content, _ = read_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("generator_lora"), Mapping):
         kind = recognise(content["generator_lora"])
         raise CheckpointError(f"{path} is no diffusion model: it is {kind.what if kind else 'a LoRA'}")
-    return choose(content, prefer_ema, path)
+    return select_weights(content, prefer_ema, path)
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path) -> None:
@@ -121,7 +126,7 @@ VAE_ANCHOR = "decoder.middle.0.residual.0.gamma"  # every Wan 2.1 VAE has it
 
 def vae_tensors(content, path) -> dict[str, Tensor]:
     """A VAE's weights out of a file's content; CheckpointError where it is not Wan 2.1's, with what it is instead."""
-    tensors = {unwrap(str(name)): value for name, value in choose(content, None, path).tensors.items()}
+    tensors = {strip_wrappers(str(name)): value for name, value in select_weights(content, None, path).tensors.items()}
     kind = recognise(tensors)
     if kind is not None and kind.name == "vae":
         prefix = next(name for name in tensors if name.endswith(VAE_ANCHOR)).removesuffix(VAE_ANCHOR)
@@ -134,7 +139,7 @@ def vae_tensors(content, path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
-    require_fractions(tensors, path)
+    require_floating_point(tensors, path)
     return tensors
 
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import CheckpointError, build_model, load_lora, load_state_dict, load_vae, merge_lora
-from ..checkpoints.files import files_of
-from ..checkpoints.findings import WORDS, changed_findings, lora_findings, weight_findings
-from ..checkpoints.lora_parts import KINDS, LoraLayer, Part
-from ..checkpoints.models import chosen_weights
+from ..checkpoints.lora.parts import LORA_KINDS, LoraLayer, LoraPart
+from ..checkpoints.models import select_from_file
+from ..checkpoints.tensor_files import files_of
 from ..checkpoints.text_encoder import CONTEXT_WIDTH, TextEncoder
+from ..checkpoints.weight_checks import TEXT_ENCODER_LIMITS, lora_problems, merge_problems, weight_problems
 from ..config import ModelConfig, StreamConfig
 from ..device.precision import resolve_dtype
 from ..engine.noise import AddressedNoise
@@ -149,7 +149,7 @@ def _look_at_model(
         f"{_file(path)}: {what}; {_weights(weights)}; width {config.dim}, feed-forward {config.ffn_dim}, "
         f"{config.num_heads} heads, {config.num_layers} layers{_entries(path, prefer_ema)}",
     )
-    report.found("model", path, weight_findings(weights, copies=True))
+    report.found("model", path, weight_problems(weights, copies=True))
     whole = {shape[:2]: shape[2] for shape in SHAPES}.get((config.dim, config.ffn_dim), config.num_layers)
     if config.num_layers != whole:
         report.wrong(
@@ -167,7 +167,7 @@ def _look_at_model(
 
 def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:
     """The dictionaries of a training checkpoint, by which weights and moving average are told apart."""
-    chosen = chosen_weights(path, prefer_ema)
+    chosen = select_from_file(path, prefer_ema)
     if chosen.others:
         there = ", ".join((chosen.way[-1], *chosen.others) if not prefer_ema else (*chosen.others, chosen.way[-1]))
         return f"; the file holds {there}: {chosen.way[-1]} is taken (--weights)"
@@ -178,7 +178,7 @@ def _merged(
     report: _Report, weights: dict[str, Tensor] | None, path: str | os.PathLike, alpha: float | None, strength: float
 ) -> dict[str, Tensor] | None:
     layers = load_lora(path, alpha)
-    findings = lora_findings(layers, strength)
+    findings = lora_problems(layers, strength)
     report.found("LoRA", path, findings)
     what = f"{_file(path)}: {_lora_kinds(layers)}"
     if weights is None:
@@ -186,17 +186,17 @@ def _merged(
         return None
     merged = merge_lora(weights, layers, strength, path=path)
     if not findings:
-        report.found("LoRA", path, changed_findings(weights, merged, layers))
+        report.found("LoRA", path, merge_problems(weights, merged, layers))
     report.line("LoRA", f"{what}; merged into {len(layers)} of {len(weights)} tensors at strength {strength:g}")
     return merged
 
 
-def _lora_kinds(parts: Mapping[str, Part]) -> str:
+def _lora_kinds(parts: Mapping[str, LoraPart]) -> str:
     """`LoRA of 10 layers, rank 4, alpha 4`, and how many layers are of another kind."""
     ranked = [part for part in parts.values() if part.rank]
     ranks, alphas = (sorted({getattr(part, name) for part in ranked}) for name in ("rank", "alpha"))
     told = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
-    others = Counter(KINDS[type(part)] for part in parts.values() if not isinstance(part, LoraLayer))
+    others = Counter(LORA_KINDS[type(part)] for part in parts.values() if not isinstance(part, LoraLayer))
     return told + "".join(f", {count} as {name}" for name, count in sorted(others.items()))
 
 
@@ -210,7 +210,7 @@ def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | 
         f"{_given(path)}: UMT5; {_weights(weights)}; width {config.d_model}, {config.num_layers} layers, "
         f"{config.vocab_size} tokens known, its tokenizer found",
     )
-    report.found("text encoder", path or POCKET, weight_findings(weights, limits=WORDS))
+    report.found("text encoder", path or POCKET, weight_problems(weights, limits=TEXT_ENCODER_LIMITS))
 
 
 def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:
@@ -219,7 +219,7 @@ def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, o
         return
     weights = vae.state_dict()
     report.line("VAE", f"{_given(path)}: Wan 2.1 VAE; {_weights(weights)}; width {vae.dim}, {vae.z_dim} channels")
-    report.found("VAE", path or POCKET, weight_findings(weights))
+    report.found("VAE", path or POCKET, weight_problems(weights))
 
 
 def _assemble(model, weights, text, vae, stream, device, dtype) -> Pipeline:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints.convert import write_lora
-from ..checkpoints.files import write_safetensors
+from ..checkpoints.tensor_files import write_safetensors
 from .config import Config, from_dict, to_dict
 from .lora import lora_layers
 from .optimiser import submodule

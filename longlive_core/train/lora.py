@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.lora import parse_lora
-from ..checkpoints.lora_parts import Part
+from ..checkpoints.lora.parts import LoraPart
 from .packages import needed
 from .settings import LoraSettings
 
@@ -35,6 +35,6 @@ def add_lora(module: nn.Module, settings: LoraSettings, seed: int) -> None:
             parameter.requires_grad_(True)
 
 
-def lora_layers(weights: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, Part]:
+def lora_layers(weights: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, LoraPart]:
     """The trained pairs, from weights under PEFT's names (`blocks.0.self_attn.q.lora_A.default.weight`)."""
     return parse_lora({name: value for name, value in weights.items() if "lora_" in name}, settings.alpha)

@@ -14,9 +14,9 @@ import comfy.quant_ops
 import torch
 from torch import Tensor
 
+from ...longlive_core.checkpoints.attention_settings import ATTENTION_SETTING as IN_FILES
 from ...longlive_core.checkpoints.errors import sample
-from ...longlive_core.checkpoints.names import QUANTISED
-from ...longlive_core.checkpoints.preferences import PREFERENCE as IN_FILES
+from ...longlive_core.checkpoints.wan_keys import QUANTISED
 from ...longlive_core.config import ModelConfig
 from ...longlive_core.quant import (
     dequantise,

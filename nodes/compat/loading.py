@@ -18,8 +18,8 @@ from ...longlive_core.checkpoints import (
     read_file,
     vae_tensors,
 )
-from ...longlive_core.checkpoints.files import files_of
-from ...longlive_core.checkpoints.names import recognise
+from ...longlive_core.checkpoints.model_kinds import recognise
+from ...longlive_core.checkpoints.tensor_files import files_of
 from ...longlive_core.config import WEIGHT_SETS
 from ...longlive_core.device.precision import cpu_computes_bf16
 from ...longlive_core.quant import int8_layers
@@ -44,7 +44,7 @@ def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto"
     weights_of: of a file with two sets of weights, see `WEIGHT_SETS`. `disable_dynamic` is how newer versions ask a
     loader to do its work again.
     """
-    weights = load_state_dict(path, prefer_ema=WEIGHT_SETS[weights_of], preferences=knows_preferences())
+    weights = load_state_dict(path, prefer_ema=WEIGHT_SETS[weights_of], keep_attention_settings=knows_preferences())
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
     wanted = _weight_dtype(dtype)

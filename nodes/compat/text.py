@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...longlive_core.checkpoints.text_encoder import clean, told_cut
+from ...longlive_core.checkpoints.text_encoder import clean, describe_cut
 from ...longlive_core.config import TEXT_LENGTH
 
 UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
@@ -21,12 +21,12 @@ def encode_text(clip, text: str) -> Tensor:
 
 
 def text_cut(clip, text: str) -> str | None:
-    """What is said of a prompt that is too long for the text encoder, see `told_cut`; None where it is not."""
+    """What is said of a prompt that is too long for the text encoder, see `describe_cut`; None where it is not."""
 
     def count(part: str) -> int:
         return max(len(_filled(row)) for rows in _tokens(clip, part).values() for row in rows)
 
-    return told_cut(text, count, _text_limit(clip))
+    return describe_cut(text, count, _text_limit(clip))
 
 
 def cut_row(row: list, limit: int) -> list:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...longlive_core.checkpoints.modules import unwrap
+from ...longlive_core.checkpoints.key_table import strip_wrappers
 from ...longlive_core.quant.layout import MARK, SCALE, WEIGHT, mark
 from ...longlive_core.run.identity import Sample
 
@@ -32,7 +32,7 @@ def weights_of(patcher, module: nn.Module, prefix: str, what: str) -> dict[str, 
             full = f"{place}.{name}" if place else name
             kept = patcher.backup.get(prefix + full)
             try:
-                found |= _described(unwrap(full), tensor if kept is None else kept.weight, _kept_in(part, name))
+                found |= _described(strip_wrappers(full), tensor if kept is None else kept.weight, _kept_in(part, name))
             except (ValueError, NotImplementedError) as error:
                 raise ValueError(
                     f"the {what} cannot be named, so no film of it could be found again: {error} ({full}, "

@@ -38,7 +38,7 @@ import torch  # noqa: E402
 
 import_pack("pack")
 from pack.longlive_core.checkpoints import LoraLayer, build_model, load_state_dict, merge_lora  # noqa: E402
-from pack.longlive_core.checkpoints.files import write_safetensors  # noqa: E402
+from pack.longlive_core.checkpoints.tensor_files import write_safetensors  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
 from pack.longlive_core.engine.noise import AddressedNoise  # noqa: E402
 from pack.longlive_core.engine.rollout import rollout  # noqa: E402

@@ -46,7 +46,7 @@ import torch  # noqa: E402
 
 import_pack("pack")
 from pack.longlive_core.checkpoints import build_model, load_lora, load_vae, merge_lora  # noqa: E402
-from pack.longlive_core.checkpoints.files import write_safetensors  # noqa: E402
+from pack.longlive_core.checkpoints.tensor_files import write_safetensors  # noqa: E402
 from pack.longlive_core.checkpoints.text_encoder import TextEncoder, build_encoder  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
 from pack.longlive_core.model import WanModel  # noqa: E402

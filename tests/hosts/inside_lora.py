@@ -38,8 +38,8 @@ import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from longlive_core.checkpoints import convert_lora, load_lora, merge_lora  # noqa: E402
-from longlive_core.checkpoints.files import write_safetensors  # noqa: E402
-from longlive_core.checkpoints.lora_names import comfyui_reads, read_entry  # noqa: E402
+from longlive_core.checkpoints.lora.keys import comfyui_reads, parse_key  # noqa: E402
+from longlive_core.checkpoints.tensor_files import write_safetensors  # noqa: E402
 from longlive_core.config import ModelConfig  # noqa: E402
 from longlive_core.model import WanModel  # noqa: E402
 
@@ -160,7 +160,7 @@ for layer in (
         claims += [(name, comfyui_reads(name), name not in unread) for name in names]
 facts["false claims"] = [name for name, claimed, true in claims if claimed and not true]
 facts["claims"] = sum(claimed for _, claimed, _ in claims)
-facts["known"] = sum(read_entry(name) is not None for name, _, _ in claims)
+facts["known"] = sum(parse_key(name) is not None for name, _, _ in claims)
 
 kinds = {
     **{

@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, names
+from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, model_kinds
 from longlive_core.checkpoints.built_in import weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
@@ -304,7 +304,7 @@ def test_teacher_of_another_kind_is_refused(tmp_path):
 
 def test_a_teacher_and_a_critic_may_be_14b(tmp_path, monkeypatch):
     """Forbids the one teacher that the paper's recipe has, and a student that no rollout would load."""
-    monkeypatch.setattr(names, "WAN_14B_WIDTH", 128)
+    monkeypatch.setattr(model_kinds, "WAN_14B_WIDTH", 128)
     large = wan_file(tmp_path / "large.safetensors")
     made = build(with_models(teacher=large, critic=large), draw, Ranks())
     assert made.scores.real.config.dim == made.scores.fake.config.dim == 128 != made.student.model.config.dim

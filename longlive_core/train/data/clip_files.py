@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...checkpoints.files import write_safetensors
+from ...checkpoints.tensor_files import write_safetensors
 from ...film.start_inputs import empty_frames
 from .shuffling import Epochs, first_place
 

@@ -13,32 +13,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..quant import dequantise, quantise_rows
-from .containers import WEIGHTS
-from .errors import CheckpointError, sample
-from .files import read_file
-from .lora_alpha import hint_of_alpha, stated_alpha, stated_config
-from .lora_names import TAKE, describe_unread, has_lora_ending, read_entry
-from .lora_parts import LoraLayer, Part, factors, make_part
-from .modules import is_parameter
-from .names import recognise, require_fractions
-from .preferences import leave_out_preferences
+from ..attention_settings import drop_attention_settings
+from ..errors import CheckpointError, sample
+from ..model_kinds import recognise
+from ..tensor_files import read_file
+from ..wan_keys import require_floating_point
+from ..weight_sets import WEIGHT_NAMES
+from .alpha import stated_alpha, stated_config, warn_about_alpha
+from .keys import USE_INSTEAD, describe_unread, has_lora_ending, parse_key
+from .parts import LoraPart, factors, make_part
+from .width import WIDTHS, model_width
 
-WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B"}
 _FOREIGN_WIDTHS = (3072, 5120)
-# Where the model's width stands in the shape of a layer.
-_WIDTH_AT = (
-    *((f"attn.{letter}{ending}", 0) for letter in "qkvo" for ending in ("", ".bias")),
-    ("ffn.0", 1),
-    ("ffn.2", 0),
-    ("norm3", 0),
-    ("norm_q", 0),
-    ("norm_k", 0),
-    ("modulation", -1),
-)
 
 
-def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, Part]:
+def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, LoraPart]:
     """A LoRA's parts by the Wan tensor they change, without `.weight` (`blocks.0.self_attn.q`).
 
     Args:
@@ -65,11 +54,12 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
     tensors, config = _entries(content), stated_config(content, metadata, path)
     parts = parse_lora(tensors, alpha, path, config)
     if alpha is None and not config and not any(name.endswith("alpha") for name in tensors):
-        hint_of_alpha(path, metadata, parts)
+        warn_about_alpha(path, metadata, parts)
     width = model_width(parts)
     if width in _FOREIGN_WIDTHS:
         raise CheckpointError(
-            f"the LoRA {path} was made for {WIDTHS[width]} (width {width}), not for the 1.3B model (width 1536). {TAKE}"
+            f"the LoRA {path} was made for {WIDTHS[width]} (width {width}), not for the 1.3B model (width 1536). "
+            f"{USE_INSTEAD}"
         )
     return parts
 
@@ -78,7 +68,7 @@ def _opened(content):
     """The dictionary of a LoRA's entries, out of those that training code puts around it."""
     while isinstance(content, Mapping):
         inside = next(
-            (name for name in ("generator_lora", "lora", *WEIGHTS) if isinstance(content.get(name), Mapping)), None
+            (name for name in ("generator_lora", "lora", *WEIGHT_NAMES) if isinstance(content.get(name), Mapping)), None
         )
         if inside is None:
             return content
@@ -99,13 +89,13 @@ def _entries(content: Mapping) -> dict[str, Tensor]:
 
 def parse_lora(
     tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA", config: Mapping | None = None
-) -> dict[str, Part]:
+) -> dict[str, LoraPart]:
     """`load_lora` on tensors already read; `path` is for messages only. config: PEFT's `lora_alpha`, `use_rslora`."""
-    tensors = leave_out_preferences(tensors, path)
+    tensors = drop_attention_settings(tensors, path)
     found: dict[str, dict[str, Tensor]] = {}
     unread, adapters, twice = [], set(), []
     for name, tensor in tensors.items():
-        entry = read_entry(name)
+        entry = parse_key(name)
         if entry is None:
             unread.append(name)
             continue
@@ -123,7 +113,7 @@ def parse_lora(
         raise CheckpointError(f"{path} holds several LoRAs (adapters: {shown}): save the one you want by itself")
     if twice:
         raise CheckpointError(f"the LoRA {path} names the same thing twice: {sample(twice)}")
-    return _made(found, alpha, path, config or {})
+    return _build_parts(found, alpha, path, config or {})
 
 
 def _instead(tensors: Mapping[str, Tensor]) -> str:
@@ -133,7 +123,9 @@ def _instead(tensors: Mapping[str, Tensor]) -> str:
     return f"it is {kind.what}" if kind else f"it holds {sample(tensors)}"
 
 
-def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, config: Mapping) -> dict[str, Part]:
+def _build_parts(
+    found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, config: Mapping
+) -> dict[str, LoraPart]:
     parts, incomplete = {}, {}
     for key, roles in found.items():
         stated = stated_alpha(key, roles, path, config)
@@ -151,88 +143,8 @@ def _made(found: Mapping[str, dict[str, Tensor]], alpha: float | None, path, con
     if incomplete:
         told = "; ".join(f"{what} for {sample(keys)} layers" for what, keys in incomplete.items())
         raise CheckpointError(f"the LoRA {path} is incomplete: {told}")
-    require_fractions(
+    require_floating_point(
         {f"{key}.{name}": tensor for key, part in parts.items() for name, tensor in factors(part).items()},
         f"the LoRA {path}",
     )
     return parts
-
-
-def model_width(parts: Mapping[str, Part]) -> int | None:
-    """The width of the model that a LoRA was made for, as far as its attention layers tell."""
-    widths = (part.size[axis] for key, part in parts.items() for ending, axis in _WIDTH_AT if key.endswith(ending))
-    return next(widths, None)
-
-
-def tensor_of(key: str) -> str:
-    """The name of the tensor that a part changes."""
-    return key if key.endswith(".bias") or is_parameter(key) else f"{key}.weight"
-
-
-def merge_lora(
-    state_dict: Mapping[str, Tensor], lora: Mapping[str, Part], strength: float = 1.0, *, path="of this run"
-) -> dict[str, Tensor]:
-    """A new state dictionary with the LoRA (`path`, in messages) added in float32, stored in each weight's dtype.
-
-    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is. INT8 layers get new
-    integers and new scales; merging before quantising loses less.
-    Raises CheckpointError unless every part of the LoRA has its weight, in the right shape.
-    """
-    if not math.isfinite(strength):
-        raise CheckpointError(f"the strength of the LoRA {path} is {strength}; it must be a number, such as 1")
-    _check_fit(state_dict, lora, path)
-    merged = dict(state_dict)
-    for key, part in lora.items():
-        name, scale = tensor_of(key), f"{key}.weight_scale"
-        weight = state_dict[name]
-        delta = part.delta().to(weight.device).reshape(weight.shape)
-        if scale in state_dict:
-            exact = dequantise(weight, state_dict[scale])
-            merged[name], merged[scale] = quantise_rows(exact.add_(delta, alpha=strength))
-        else:
-            merged[name] = torch.add(weight.float(), delta, alpha=strength).to(weight.dtype)
-    return merged
-
-
-def _check_fit(state_dict: Mapping[str, Tensor], lora: Mapping[str, Part], path) -> None:
-    present = {key: part for key, part in lora.items() if tensor_of(key) in state_dict}
-    misfits = [
-        f"{key} {part.size} instead of {list(state_dict[tensor_of(key)].shape)}"
-        for key, part in present.items()
-        if _trimmed(part.size) != _trimmed(list(state_dict[tensor_of(key)].shape))
-    ]
-    if misfits:
-        if all(_is_transposed(part, state_dict[tensor_of(key)]) for key, part in present.items()):
-            raise CheckpointError(
-                f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged when "
-                "it was converted: take the original file"
-            )
-        width = model_width(lora)
-        model = f" ({WIDTHS[width]}, width {width})" if width in WIDTHS else ""
-        raise CheckpointError(
-            f"the LoRA {path} was made for a model of another size{model}; layers that differ: {sample(misfits)}. "
-            f"{TAKE}"
-        )
-    if len(present) == len(lora):
-        return
-    orphans = lora.keys() - present.keys()
-    if present:
-        raise CheckpointError(
-            f"the LoRA {path} fits this model only in part: {len(orphans)} of its {len(lora)} layers have no weight in "
-            f"it: {sample(orphans)}; nothing is merged. {TAKE}"
-        )
-    raise CheckpointError(
-        f"the LoRA {path} belongs to another model: none of its {len(lora)} layers is in this one: {sample(orphans)}. "
-        f"{TAKE}"
-    )
-
-
-def _is_transposed(part: Part, weight: Tensor) -> bool:
-    return isinstance(part, LoraLayer) and [part.up.shape[1], part.down.shape[0]] == list(weight.shape)
-
-
-def _trimmed(shape: list[int]) -> list[int]:
-    """A shape without axes of length 1 at its end: some trainers write linear layers as convolutions."""
-    while len(shape) > 1 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape

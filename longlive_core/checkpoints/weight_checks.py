@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .errors import sample
-from .lora import tensor_of
-from .lora_parts import Difference, LohaLayer, LoraLayer, Part, factors
+from .lora.merge import tensor_of
+from .lora.parts import Difference, LohaLayer, LoraLayer, LoraPart, factors
 
 AGAIN = "download the file again"
 _EMBEDDINGS = ("shared.weight", "embed_tokens.weight", "token_embedding.weight")  # rows of words that nobody uses
@@ -32,12 +32,14 @@ class Limits(NamedTuple):
     largest: float
 
 
-WEIGHTS = Limits(1e-5, 1e3)  # of transformer and VAE
-WORDS = Limits(1e-12, 1e5)  # of text encoders, whose embeddings are larger
-FACTORS = Limits(1e-12, 1e4)  # of LoRAs, which are multiplied
+WEIGHT_LIMITS = Limits(1e-5, 1e3)  # of transformer and VAE
+TEXT_ENCODER_LIMITS = Limits(1e-12, 1e5)  # of text encoders, whose embeddings are larger
+LORA_LIMITS = Limits(1e-12, 1e4)  # of LoRAs, which are multiplied
 
 
-def weight_findings(tensors: Mapping[str, Tensor], *, copies: bool = False, limits: Limits = WEIGHTS) -> list[str]:
+def weight_problems(
+    tensors: Mapping[str, Tensor], *, copies: bool = False, limits: Limits = WEIGHT_LIMITS
+) -> list[str]:
     """Half sentences such as `holds only zeros in 2 (a, b): download the file again`; empty: nothing is wrong.
 
     copies: also look for matrices that are equal to each other, of which a transformer has none.
@@ -129,13 +131,13 @@ def _is_copy(one: str, other: str, pairs: Iterable[tuple[str, str]], tensors: Ma
 # LoRA
 
 
-def lora_findings(parts: Mapping[str, Part], strength: float = 1.0) -> list[str]:
+def lora_problems(parts: Mapping[str, LoraPart], strength: float = 1.0) -> list[str]:
     """The same of a LoRA: numbers that cannot be, and all that makes it, or a part of it, have no effect."""
     found: dict[str, list[str]] = defaultdict(list)
     for key, part in parts.items():
         for name, tensor in factors(part).items():
             subject = key if isinstance(part, Difference) else name
-            kind = _wrong(subject, tensor, FACTORS) if tensor.numel() else "no numbers"
+            kind = _wrong(subject, tensor, LORA_LIMITS) if tensor.numel() else "no numbers"
             if kind is not None and not _harmless(kind, part, tensor):
                 found[kind].append(f"{key}.{name}")
     zeros = found.pop("only zeros", [])
@@ -143,7 +145,7 @@ def lora_findings(parts: Mapping[str, Part], strength: float = 1.0) -> list[str]
     return told + _no_effect(parts, zeros, strength) + _lost_blocks(parts) + _equal_parts(parts)
 
 
-def _harmless(kind: str, part: Part, tensor: Tensor) -> bool:
+def _harmless(kind: str, part: LoraPart, tensor: Tensor) -> bool:
     """What may be in a LoRA, other than in a model: zero rows, small constant factors (LoKr's), and differences of any
     kind, where something did not change."""
     if kind == "zeros where numbers should be":
@@ -153,7 +155,7 @@ def _harmless(kind: str, part: Part, tensor: Tensor) -> bool:
     return kind == "one and the same number" and tensor.numel() < 16
 
 
-def _no_effect(parts: Mapping[str, Part], zeros: list[str], strength: float) -> list[str]:
+def _no_effect(parts: Mapping[str, LoraPart], zeros: list[str], strength: float) -> list[str]:
     told = []
     if strength == 0:
         told.append("has no effect at strength 0: leave it out, or give another strength")
@@ -175,7 +177,7 @@ def _no_effect(parts: Mapping[str, Part], zeros: list[str], strength: float) -> 
     return told
 
 
-def _lost_blocks(parts: Mapping[str, Part]) -> list[str]:
+def _lost_blocks(parts: Mapping[str, LoraPart]) -> list[str]:
     """Blocks that a LoRA leaves out though it has the same layer of those around them."""
     by_layer: dict[str, set[int]] = defaultdict(set)
     for key in parts:
@@ -190,7 +192,7 @@ def _lost_blocks(parts: Mapping[str, Part]) -> list[str]:
     return [f"lacks layers between others that it has: {sample(lost)}; {AGAIN}"] if lost else []
 
 
-def _equal_parts(parts: Mapping[str, Part]) -> list[str]:
+def _equal_parts(parts: Mapping[str, LoraPart]) -> list[str]:
     ups = {
         key: part.up if isinstance(part, LoraLayer) else part.w1_a if isinstance(part, LohaLayer) else part.diff
         for key, part in parts.items()
@@ -199,7 +201,9 @@ def _equal_parts(parts: Mapping[str, Part]) -> list[str]:
     return _copies({f"{key}.up": up for key, up in ups.items() if up.ndim >= 2 and bool(up.any())})
 
 
-def changed_findings(before: Mapping[str, Tensor], after: Mapping[str, Tensor], parts: Mapping[str, Part]) -> list[str]:
+def merge_problems(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], parts: Mapping[str, LoraPart]
+) -> list[str]:
     """What merging shows: weights that stay as they are, or that nothing is left of."""
     names = [tensor_of(key) for key in parts]
     same = [name for name in names if _stays(name, before, after) and _stays(f"{name}_scale", before, after)]

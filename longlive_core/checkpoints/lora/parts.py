@@ -165,21 +165,21 @@ class Difference(NamedTuple):
         return None
 
 
-Part = LoraLayer | LohaLayer | LokrLayer | Difference
-KINDS = {LoraLayer: "LoRA", LohaLayer: "LoHa", LokrLayer: "LoKr", Difference: "differences"}
+LoraPart = LoraLayer | LohaLayer | LokrLayer | Difference
+LORA_KINDS = {LoraLayer: "LoRA", LohaLayer: "LoHa", LokrLayer: "LoKr", Difference: "differences"}
 
 
 def _product(factor: tuple[Tensor, ...]) -> Tensor:
     return factor[0].float() if len(factor) == 1 else factor[0].float() @ factor[1].float()
 
 
-def factors(part: Part) -> dict[str, Tensor]:
+def factors(part: LoraPart) -> dict[str, Tensor]:
     """A part's tensors without alpha, by short names (`lora_A`, `hada_w1_a`, `diff`)."""
     named = {name.strip(".").removesuffix(".weight"): value for name, value in part.tensors().items()}
     return {name: value for name, value in named.items() if name != "alpha"}
 
 
-def make_part(given: Mapping[str, Tensor], alpha: float | None) -> Part | str:
+def make_part(given: Mapping[str, Tensor], alpha: float | None) -> LoraPart | str:
     """The part that the entries of one weight make (`down`, `up`, `hada_w1_a`, `lokr_w1`, `diff`, ...).
 
     alpha: None: the rank, which is ComfyUI's reading too. -> what is missing, where the entries are not a whole.
@@ -203,7 +203,7 @@ def make_part(given: Mapping[str, Tensor], alpha: float | None) -> Part | str:
     return f"{', '.join(sorted(names))} stand for one weight, and only one kind can"
 
 
-def _lokr(given: Mapping[str, Tensor], alpha: float | None) -> Part | str:
+def _lokr(given: Mapping[str, Tensor], alpha: float | None) -> LoraPart | str:
     found = []
     for side in ("lokr_w1", "lokr_w2"):
         names = [name for name in given if name.startswith(side)]

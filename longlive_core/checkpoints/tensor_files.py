@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..files import in_use
 from .errors import CheckpointError, sample
-from .lookalikes import BEGINNING, not_weights
+from .file_signatures import BEGINNING, describe_not_weights
 from .shards import add_shard, shards_of
 
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
@@ -65,7 +65,7 @@ def _read_one(path: Path) -> tuple[Any, dict[str, str]]:
         return _read_zip(path), {}
     if start[:1] == b"\x80":
         return _load_pickle(path, mmap=False), {}
-    raise CheckpointError(f"{path} {not_weights(start, path.stat().st_size)}")
+    raise CheckpointError(f"{path} {describe_not_weights(start, path.stat().st_size)}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

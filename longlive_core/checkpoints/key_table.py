@@ -1,8 +1,9 @@
-"""The one table of modules: how other programs spell the parts of Wan's transformer, and Wan 2.1's own names.
+"""The table of key names: how other programs name the parts of Wan's transformer, and Wan 2.1's own names for them.
 
-A name is taken apart into what programs put before it (`PREFIXES`) and the module (`BLOCK`, `OUTSIDE`). Programs that
-write a LoRA's layers with underscores (kohya, lycoris) are read by the same table: dots and underscores count as one,
-which is certain because Wan has few modules, whose names stay distinct that way.
+A key is split into prefixes that programs put before it (`PREFIXES`) and the module (`BLOCK_MODULES`, `OUTER_MODULES`).
+To support a new naming, add its prefix or its names here. Programs that write a LoRA's layers with underscores (kohya,
+lycoris) are read by the same table: dots and underscores count as equal. This is unambiguous because Wan has few
+modules, whose names stay distinct that way.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _ATTENTION = {
 }
 
 # Wan's module of a block <- how others call it.
-BLOCK = {
+BLOCK_MODULES = {
     "ffn.0": ("ffn.net.0.proj",),
     "ffn.2": ("ffn.net.2",),
     "norm3": ("norm2",),  # the only norm of a block with weights, in both
@@ -59,11 +60,11 @@ BLOCK = {
     **{f"cross_attn.{ours}": () for ours in ("q", "k", "v", "o", "norm_q", "norm_k")},
 }
 for _theirs, _ours in _ATTENTION.items():
-    BLOCK[f"self_attn.{_ours}"] += (f"attn1.{_theirs}",)
-    BLOCK[f"cross_attn.{_ours}"] += (f"attn2.{_theirs}",)
+    BLOCK_MODULES[f"self_attn.{_ours}"] += (f"attn1.{_theirs}",)
+    BLOCK_MODULES[f"cross_attn.{_ours}"] += (f"attn2.{_theirs}",)
 
 # The same outside of the blocks.
-OUTSIDE = {
+OUTER_MODULES = {
     "patch_embedding": (),
     "text_embedding.0": ("condition_embedder.text_embedder.linear_1",),
     "text_embedding.2": ("condition_embedder.text_embedder.linear_2",),
@@ -77,26 +78,26 @@ OUTSIDE = {
 DIFFUSERS = "condition_embedder.time_embedder.linear_1.weight"  # every Wan model in diffusers' names has it
 
 
-def flat(name: str) -> str:
+def underscored(name: str) -> str:
     """A name with dots and underscores as single underscores."""
     return re.sub(r"[._]+", "_", name).strip("_")
 
 
-_BLOCK = {flat(spelling): ours for ours, others in BLOCK.items() for spelling in (ours, *others)}
-_OUTSIDE = {flat(spelling): ours for ours, others in OUTSIDE.items() for spelling in (ours, *others)}
+_BLOCK = {underscored(spelling): ours for ours, others in BLOCK_MODULES.items() for spelling in (ours, *others)}
+_OUTSIDE = {underscored(spelling): ours for ours, others in OUTER_MODULES.items() for spelling in (ours, *others)}
 _IN_BLOCK = re.compile(r"blocks_(\d+)_(.+)")
 
 
-def unwrap(name: str) -> str:
+def strip_wrappers(name: str) -> str:
     """A name without what training wrappers put into it."""
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, "")
     return name
 
 
-def bare(name: str) -> str:
+def strip_prefixes(name: str) -> str:
     """A name without wrappers and prefixes; the module's part stays as it is spelled."""
-    name = unwrap(name.replace("$$", ".")).replace("_orig_mod_", "")  # $$: dots of AI-Toolkit's
+    name = strip_wrappers(name.replace("$$", ".")).replace("_orig_mod_", "")  # $$: dots of AI-Toolkit's
     while (prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)) is not None:
         name = name.removeprefix(prefix)
     return name
@@ -104,7 +105,7 @@ def bare(name: str) -> str:
 
 def wan_module(name: str) -> str | None:
     """Wan 2.1's own name of a module or modulation (`blocks.0.self_attn.q`), however spelled; None: it is not Wan's."""
-    spelled = flat(bare(name).replace("processor.", ""))
+    spelled = underscored(strip_prefixes(name).replace("processor.", ""))
     if found := _IN_BLOCK.fullmatch(spelled):
         part = _BLOCK.get(found[2])
         return part and f"blocks.{found[1]}.{part}"

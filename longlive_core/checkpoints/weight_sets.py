@@ -15,7 +15,7 @@ from ..config import GENERATOR, GENERATOR_EMA
 from .errors import CheckpointError, sample
 
 # Names of the weights, and of their moving average, the first that is there counts.
-WEIGHTS = (
+WEIGHT_NAMES = (
     GENERATOR,
     "model",
     "state_dict",
@@ -32,11 +32,11 @@ WEIGHTS = (
     "shadow",
     "shadow_params",
 )
-AVERAGES = (GENERATOR_EMA, "ema", "model_ema", "ema_model", "ema_state_dict", "params_ema")
+EMA_NAMES = (GENERATOR_EMA, "ema", "model_ema", "ema_model", "ema_state_dict", "params_ema")
 
 
-class Chosen(NamedTuple):
-    """Tensors by name, the `way` of entries to them (`generator`), and the `others` that were there to choose from."""
+class SelectedWeights(NamedTuple):
+    """Tensors by name, the `way` of entries to them (`generator`), and the `others` that could be chosen too."""
 
     tensors: dict[str, Tensor]
     way: tuple[str, ...]
@@ -49,7 +49,7 @@ class Chosen(NamedTuple):
         return f"{path} holds {self.way[-1]} and {' and '.join(self.others)}; {self.way[-1]} is taken"
 
 
-def choose(content: Any, prefer_ema: bool | None, path) -> Chosen:
+def select_weights(content: Any, prefer_ema: bool | None, path) -> SelectedWeights:
     """The weights of all that a file holds.
 
     prefer_ema: None: the weights, or their average where only that is there. True, False: the average, the weights.
@@ -61,14 +61,14 @@ def choose(content: Any, prefer_ema: bool | None, path) -> Chosen:
     while True:
         content = _nested(content)
         inner = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-        weights, averages = ([name for name in names if name in inner] for names in (WEIGHTS, AVERAGES))
+        weights, averages = ([name for name in names if name in inner] for names in (WEIGHT_NAMES, EMA_NAMES))
         order = {None: weights + averages, True: averages + weights, False: weights}[wanted]
         if not order:
             break
         way.append(order[0])
         if weights and averages:
             others += [name for name in (weights[0], averages[0]) if name != order[0]]
-        if wanted and order[0] in AVERAGES:
+        if wanted and order[0] in EMA_NAMES:
             wanted = None
         content = inner[order[0]]
     if wanted:
@@ -78,10 +78,10 @@ def choose(content: Any, prefer_ema: bool | None, path) -> Chosen:
     tensors = {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(
-            f"{path} holds no weights under a name that is known ({', '.join(WEIGHTS[:4])}, ...); "
+            f"{path} holds no weights under a name that is known ({', '.join(WEIGHT_NAMES[:4])}, ...); "
             f"its entries are {sample(map(str, content))}"
         )
-    return Chosen(tensors, tuple(way), tuple(others))
+    return SelectedWeights(tensors, tuple(way), tuple(others))
 
 
 def _absent(content: Mapping, wanted: str, prefer_ema: bool, path) -> str:
@@ -93,12 +93,12 @@ def _absent(content: Mapping, wanted: str, prefer_ema: bool, path) -> str:
 def _nested(content: Mapping) -> Mapping:
     """A flat file of weights and their average (`generator.blocks...`, `generator_ema.blocks...`) as dictionaries."""
     heads = {str(name).partition(".")[0] for name, value in content.items() if isinstance(value, Tensor)}
-    if not heads & set(AVERAGES):
+    if not heads & set(EMA_NAMES):
         return content
     groups: dict[str, Any] = {}
     for name, value in content.items():
         head, dot, rest = str(name).partition(".")
-        if isinstance(value, Tensor) and dot and head in {*WEIGHTS, *AVERAGES}:
+        if isinstance(value, Tensor) and dot and head in {*WEIGHT_NAMES, *EMA_NAMES}:
             groups.setdefault(head, {})[rest] = value
         else:
             groups[name] = value

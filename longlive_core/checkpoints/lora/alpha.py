@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import CheckpointError
-from .lora_parts import Part
+from ..errors import CheckpointError
+from .parts import LoraPart
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
     return config
 
 
-def hint_of_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: Mapping[str, Part]) -> None:
+def warn_about_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: Mapping[str, LoraPart]) -> None:
     """A warning where only a trainer's notes speak of alpha. They are no statement: converters that multiply the
     scale into the weights leave them as they were.
     """

@@ -28,7 +28,7 @@ _MAGIC = (
 )
 
 
-def not_weights(start: bytes, size: int) -> str:
+def describe_not_weights(start: bytes, size: int) -> str:
     """What a file is and what to do, after its name. start: its first BEGINNING bytes. size: of the whole, in bytes."""
     if size == 0:
         return "is empty (0 bytes): the download did not begin, or the disk was full; download it again"

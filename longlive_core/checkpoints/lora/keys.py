@@ -10,16 +10,18 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .errors import sample
-from .modules import flat, is_parameter, wan_module
+from ..errors import sample
+from ..key_table import is_parameter, underscored, wan_module
 
 # <layer>.lora_A[.ADAPTER].weight and its spellings; `lora.down` and `_lora.down` are older diffusers'.
 _PAIR = re.compile(
     r"(?P<layer>.+?)[._]lora(?:_linear_layer)?[._](?P<side>A|B|down|up)"
     r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?(?:\.weight)?"
 )
+
 _SIDES = {"A": "down", "down": "down", "B": "up", "up": "up"}
 _OTHER = re.compile(r"(?P<layer>.+)\.(?P<ending>alpha|diff|diff_b|w_norm|b_norm|hada_w[12]_[ab]|lokr_w[12](?:_[ab])?)")
+
 # Differences of a weight and of a bias; w_norm and b_norm are lycoris' names of them.
 _ROLES = {"diff": "diff", "w_norm": "diff", "diff_b": "diff", "b_norm": "diff"}
 _OF_BIAS = {"diff_b", "b_norm"}
@@ -69,7 +71,7 @@ _COMFY_ENDINGS = re.compile(
 )
 
 
-class Entry(NamedTuple):
+class LoraKey(NamedTuple):
     """`key`: the tensor it changes, without `.weight` (`blocks.0.self_attn.q`, `blocks.0.self_attn.q.bias`,
     `blocks.0.modulation`). `role`: what it is of the change (`down`, `up`, `alpha`, `diff`, `hada_w1_a`, ...).
     `adapter`: of PEFT, where several may lie in one file.
@@ -80,7 +82,7 @@ class Entry(NamedTuple):
     adapter: str
 
 
-def read_entry(name: str) -> Entry | None:
+def parse_key(name: str) -> LoraKey | None:
     """What an entry is; None where it is none that can be merged."""
     match, adapter = _PAIR.fullmatch(name), ""
     if match is not None:
@@ -92,7 +94,7 @@ def read_entry(name: str) -> Entry | None:
         return None
     of_bias = ending in _OF_BIAS or layer.endswith(".bias")
     module = wan_module(layer.removesuffix(".bias").removesuffix(".weight"))
-    return None if module is None else Entry(f"{module}.bias" if of_bias else module, role, adapter)
+    return None if module is None else LoraKey(f"{module}.bias" if of_bias else module, role, adapter)
 
 
 def has_lora_ending(name: str) -> bool:
@@ -108,7 +110,7 @@ def comfyui_reads(name: str) -> bool:
             module = wan_module(layer)
             if module is None or is_parameter(module):
                 return layer == f"diffusion_model.{module}"
-            return layer in (f"diffusion_model.{module}", f"lora_unet_{flat(module)}")
+            return layer in (f"diffusion_model.{module}", f"lora_unet_{underscored(module)}")
     return False
 
 
@@ -117,19 +119,20 @@ def describe_unread(unread: Iterable[str], names: Iterable[str]) -> str:
     unread, names = list(unread), list(names)
     foreign = next((what for pattern, what in FOREIGN if any(re.search(pattern, name) for name in unread)), None)
     usual = all(_PAIR.fullmatch(name) or _OTHER.fullmatch(name) for name in unread)
-    if not any(read_entry(name) for name in names) and (foreign is not None or usual):
+    if not any(parse_key(name) for name in names) and (foreign is not None or usual):
         return (
             f"belongs to another model: none of its {len(names)} entries is of Wan 2.1"
-            f"{f', but of {foreign}' if foreign else ''}: {sample(unread)}. {TAKE}"
+            f"{f', but of {foreign}' if foreign else ''}: {sample(unread)}. {USE_INSTEAD}"
         )
     if foreign is not None or usual:
-        return f"has {f'entries of {foreign}' if foreign else 'layers that Wan 2.1 has not'}: {sample(unread)}. {TAKE}"
+        what = f"entries of {foreign}" if foreign else "layers that Wan 2.1 does not have"
+        return f"has {what}: {sample(unread)}. {USE_INSTEAD}"
     kinds = ", ".join(sorted({kind for name in unread if (kind := _kind(name))}))
     what = f"{kinds}, which is not merged here" if kinds else "entries that are not understood"
     return f"has {what}: {sample(unread)}. {_advice(names)}"
 
 
-TAKE = "Take LongLive's lora.pt here, or a LoRA that was trained on Wan 2.1 T2V 1.3B"
+USE_INSTEAD = "Use LongLive's lora.pt here, or a LoRA that was trained on Wan 2.1 T2V 1.3B"
 
 
 def _advice(names: list[str]) -> str:

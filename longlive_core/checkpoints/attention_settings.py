@@ -13,19 +13,19 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-PREFERENCE = ".comfy_attention.config"
+ATTENTION_SETTING = ".comfy_attention.config"
 
 log = logging.getLogger(__name__)
 
 
-def without_preferences(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_attention_settings(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights alone."""
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(PREFERENCE)}
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(ATTENTION_SETTING)}
 
 
-def leave_out_preferences(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Tensor]:
+def drop_attention_settings(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Tensor]:
     """The weights alone; a warning names what `path` asks for besides."""
-    asked = [tensor for name, tensor in tensors.items() if name.endswith(PREFERENCE)]
+    asked = [tensor for name, tensor in tensors.items() if name.endswith(ATTENTION_SETTING)]
     if asked:
         methods = ", ".join(sorted({_method(tensor) for tensor in asked}))
         log.warning(
@@ -35,7 +35,7 @@ def leave_out_preferences(tensors: Mapping[str, Tensor], path: str | os.PathLike
             len(asked),
             methods,
         )
-    return without_preferences(tensors)
+    return without_attention_settings(tensors)
 
 
 def _method(tensor: Tensor) -> str:
