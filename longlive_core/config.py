@@ -6,9 +6,10 @@ Units: `window`, `sink` and `chunk` count latent frames (4 pixel frames each, bu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SinkPolicy = Literal["held", "refreshed"]
 Positions = Literal["absolute", "relative"]

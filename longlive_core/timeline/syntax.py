@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from ..config import TRANSITIONS
 from ..words.visible import make_visible
 
-TRANSITIONS = ("recache", "keep", "cut")
+__all__ = ["RANGE_FORM", "TIME_FORMS", "TRANSITIONS", "Segment", "Time", "TimelineError"]
+
 TIME_FORMS = "12s, 12.5s, 0:12, 1:02.5, exact chunks such as 16c, or frames such as 80f"
 RANGE_FORM = "[0s-5s: text]"
 
