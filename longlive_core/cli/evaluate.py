@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command; torch is imported when it runs."""
+    """Add the command's arguments; torch is imported only when the command runs."""
     add = parser.add_argument
-    add("films", nargs="+", metavar="FILM", help="films of LongLive's, or others with --timeline")
+    add("films", nargs="+", metavar="FILM", help="films rendered by LongLive, or others with --timeline")
     add(
         "--out",
         required=True,
         metavar="FOLDER",
-        help="for results.json, CSV tables and plots; it is made if it is "
-        "not there, and files of the same names are replaced",
+        help="for results.json, CSV tables and plots; created if missing, existing files of the same names are "
+        "replaced",
     )
-    add("--timeline", metavar="TIMELINE", help="a file or the text, in the place of what the films' tags say")
-    add("--chunk", type=positive, metavar="N", help="latent frames a chunk, for --timeline (default: 3)")
-    add("--toybox", action="store_true", help="films of the pocket model: its judge reads them")
-    add("--clip", metavar="MODEL", help="a CLIP model of yours (folder, or name on the Hugging Face hub)")
-    add("--dino", metavar="MODEL", help="a DINO model of yours, likewise")
-    add("--device", default="auto", help="of CLIP and DINO: auto, cpu, cuda, ... (default: auto)")
+    add("--timeline", metavar="TIMELINE", help="a file or the text; used instead of the films' tags")
+    add("--chunk", type=positive, metavar="N", help="latent frames per chunk, for --timeline (default: 3)")
+    add("--toybox", action="store_true", help="measure with the toybox's judge (films of the pocket model)")
+    add("--clip", metavar="MODEL", help="a CLIP model (folder, or name on the Hugging Face hub)")
+    add("--dino", metavar="MODEL", help="a DINO model (folder, or name on the Hugging Face hub)")
+    add("--device", default="auto", help="device of CLIP and DINO: auto, cpu, cuda, ... (default: auto)")
     add(
         "--stride",
         type=int,
         metavar="N",
-        help="frames between those that are looked at (default: 4 for the judge, 8 for CLIP and DINO)",
+        help="measure every Nth frame (default: 4 for the judge, 8 for CLIP and DINO)",
     )
-    add("--no-plots", action="store_true", help="no PNG files; matplotlib is not needed then")
+    add("--no-plots", action="store_true", help="write no PNG files; matplotlib is not needed")
     parser.set_defaults(run=_eval)
 
 
@@ -52,9 +52,9 @@ def _eval(options: argparse.Namespace) -> None:
     settings = _settings(options)
     timeline = None if options.timeline is None else read_timeline(options.timeline)
     if options.chunk is not None and timeline is None:
-        raise ValueError(f"--chunk {options.chunk} is for --timeline; a film's tags have their own")
+        raise ValueError(f"--chunk {options.chunk} needs --timeline; a film's tags have their own chunk")
     films = [open_film(path, timeline, options.chunk or 3) for path in options.films]
-    for film in films:  # mistakes answer before minutes of work
+    for film in films:  # report errors before minutes of work
         check_film(film, settings)
     folder = check_folder(options.out)
     if not options.no_plots:
@@ -67,7 +67,7 @@ def _eval(options: argparse.Namespace) -> None:
     print(_describe_summary(reports), end="")
     if not (options.toybox or options.clip or options.dino):
         print(
-            "note: only drift and continuity in pixels were measured; --toybox (films of the pocket model) or --clip "
+            "note: only drift and pixel continuity were measured; --toybox (films of the pocket model) or --clip "
             "and --dino measure adherence and consistency"
         )
     print(f"wrote {', '.join(path.name for path in written)} into {folder}")
@@ -78,7 +78,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
     strides = {}
     if options.stride is not None and not (options.toybox or options.clip or options.dino):
-        raise ValueError(f"--stride {options.stride} is for --toybox, --clip and --dino; drift looks at every frame")
+        raise ValueError(f"--stride {options.stride} is for --toybox, --clip and --dino; drift uses every frame")
     if options.stride is not None and options.toybox:
         strides["judge_stride"] = options.stride
     if options.stride is not None and (options.clip or options.dino):
@@ -110,7 +110,7 @@ def _measure(films: Sequence[Film], settings: Settings, options: argparse.Namesp
 
 
 def _names(films: Sequence[Film]) -> list[str]:
-    """A name for each film's rows and plots: its file's, with a number where two are equal."""
+    """Return a name for each film's rows and plots: its file's name, numbered where names are equal."""
     names: list[str] = []
     for film in films:
         stem, number = Path(film.path).stem, 1
@@ -127,7 +127,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _describe(report: FilmReport) -> str:
-    """A film for people: a line for each measure, then one a segment and one a switch."""
+    """Format a film's results: a line per measure, then one per segment and one per switch."""
     from ..eval.report import film_row, segment_rows, switch_rows
 
     row = film_row(report)
@@ -136,7 +136,7 @@ def _describe(report: FilmReport) -> str:
     if report.film.given:
         lines.append(
             f"  its first {report.film.given} frames were given (a picture, a clip, another take); they are "
-            "measured with the rest"
+            "measured too"
         )
     if report.toybox is not None:
         shares = ", ".join(f"{name} {_number(share)}" for name, share in report.toybox.fields.items())

@@ -1,4 +1,4 @@
-"""`python -m longlive_core follow-ups`: an instruction model writes what the training's prompts go on with."""
+"""`python -m longlive_core follow-ups`: an instruction model writes the follow-ups of training prompts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FAULT = 1
 
 
 def add_follow_ups(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command; torch is imported when it runs."""
+    """Add the command's arguments; torch is imported only when the command runs."""
     add = parser.add_argument
-    add("prompts", metavar="PROMPTS", help="a .txt with one prompt a line, or a .jsonl (docs/training-data.md)")
+    add("prompts", metavar="PROMPTS", help="a .txt with one prompt per line, or a .jsonl (docs/training-data.md)")
     add(
         "--model",
         required=True,
@@ -28,19 +28,25 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
         help="an instruction model that transformers can load, or its name on the Hugging Face hub",
     )
     add("--out", required=True, metavar="PAIRS.jsonl")
-    add("--resume", action="store_true", help="go on with a file that is there; what is in it stays")
+    add("--resume", action="store_true", help="continue an existing file; its pairs are kept")
     add("--limit", type=positive, metavar="N", help="only the first N prompts")
-    add("--batch", type=positive, default=8, metavar="N", help="prompts asked together (default 8)")
+    add("--batch", type=positive, default=8, metavar="N", help="prompts per batch (default 8)")
     add(
         "--attempts",
         type=positive,
         default=4,
         metavar="N",
-        help="times a prompt is asked, each with another seed (default 4)",
+        help="attempts per prompt, each with another seed (default 4)",
     )
-    add("--max-tokens", type=positive, default=512, metavar="N", help="of one answer, thoughts included (default 512)")
+    add(
+        "--max-tokens",
+        type=positive,
+        default=512,
+        metavar="N",
+        help="tokens per answer, including thoughts (default 512)",
+    )
     add("--seed", type=_seed, default=0, metavar="N")
-    add("--plain", action="store_true", help="ask in plain text: for a model without a chat template")
+    add("--plain", action="store_true", help="prompt in plain text, for a model without a chat template")
     add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
     parser.set_defaults(run=_follow_ups)
@@ -48,7 +54,7 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"'{text}' is no seed; allowed are 0 to {2**32 - 1}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a seed; allowed are 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -58,22 +64,22 @@ def _follow_ups(options: argparse.Namespace) -> int:
     from ..train.data.prompt_files import read_prompts
 
     check_device(options.device)
-    every = read_prompts(options.prompts)
+    prompts = read_prompts(options.prompts)
     file = PairFile(options.out, options.resume)
-    places = [place for place in missing_prompts(every, file) if place < (options.limit or len(every))]
+    places = [place for place in missing_prompts(prompts, file) if place < (options.limit or len(prompts))]
     kept = len(file.pairs)
     if kept:
-        sys.stderr.write(f"{options.out}: {kept} pairs are there already\n")
+        sys.stderr.write(f"{options.out}: {kept} pairs are already written\n")
     with file:
         if file.torn is not None:
             sys.stderr.write(f"{options.out}: dropped the last line, which was cut off: {file.torn[:60]!r}\n")
-        failures = _write(options, every, places, file) if places else []
+        failures = _write(options, prompts, places, file) if places else []
     for failure in failures:
         sys.stderr.write(f"prompt {failure.number}, {failure.prompt[:60]!r}: {failure.reason}\n")
     written, failed = count(len(file.pairs) - kept, "pair"), count(len(failures), "prompt")
     sys.stdout.write(f"{options.out}: {written} written, {failed} failed\n")
     if failures:
-        sys.stderr.write("run the command again with --resume and another --seed to ask for those that failed\n")
+        sys.stderr.write("run the command again with --resume and another --seed to retry those that failed\n")
     return FAULT if failures else 0
 
 
@@ -84,7 +90,7 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
     from ..train.data.follow_ups import write_follow_ups
 
     failures: list[Failure] = []
-    ask = _load(options) if any(pairs[place].follow_up is None for place in places) else _nobody
+    ask = _load(options) if any(pairs[place].follow_up is None for place in places) else _no_model
     batches = write_follow_ups(
         pairs, places, file, ask, seed=options.seed, batch=options.batch, attempts=options.attempts
     )
@@ -96,12 +102,12 @@ def _write(options: argparse.Namespace, pairs: list[PromptPair], places: list[in
                 bar.update(done)
     except OutOfMemoryError as error:
         raise ValueError(
-            f"not enough memory to ask {count(options.batch, 'prompt')} together ({error}); lower "
+            f"not enough memory for a batch of {count(options.batch, 'prompt')} ({error}); lower "
             "--batch and add "
-            f"--resume: the {len(file.pairs)} pairs written stay"
+            f"--resume: the {len(file.pairs)} written pairs are kept"
         ) from error
     except KeyboardInterrupt:
-        sys.stderr.write(f"{options.out} holds {len(file.pairs)} pairs; --resume goes on\n")
+        sys.stderr.write(f"{options.out} holds {len(file.pairs)} pairs; continue with --resume\n")
         raise
     return failures
 
@@ -117,6 +123,7 @@ def _load(options: argparse.Namespace) -> Ask:
     )
 
 
-def _nobody(instructions, seed):
+def _no_model(instructions, seed):
+    """Stand in for the model when every prompt has a follow-up."""
     assert not instructions, "every prompt has a follow-up"
     return []

@@ -1,4 +1,4 @@
-"""`python -m longlive_core train`: a training from a configuration; started by torchrun it runs on many ranks."""
+"""`python -m longlive_core train`: train from a configuration file; under torchrun, on many ranks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command; torch is imported when it runs."""
+    """Add the command's arguments; torch is imported only when the command runs."""
     add = parser.add_argument
     add(
         "config",
         metavar="CONFIG.yaml",
-        help="a file, or the name of one of the package's: debug, longlive-init, "
+        help="a file, or the name of a configuration in the package: debug, longlive-init, "
         "longlive-causal, longlive-long, ... (docs/training.md)",
     )
     add(
@@ -29,7 +29,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="checkpoints, TensorBoard events and sample films; a run that is there goes on",
+        help="folder of checkpoints, TensorBoard events and sample films; an existing run is resumed",
     )
     add(
         "--set",
@@ -67,28 +67,31 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def find_config(name: str) -> Path:
-    """A configuration's file: as given, or one of the package's."""
+    """Return a configuration's file: the given path, or one of the package."""
     folder = Path(__file__).parents[1] / "train" / "configs"
     for path in (Path(name), folder / f"{name}.yaml"):
         if path.is_file():
             return path
     known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise ValueError(f"there is no configuration {name}: give a file, or one of {known}")
+    raise ValueError(f"there is no configuration {name}: pass a file, or one of {known}")
 
 
 def changes(given: list[str]) -> dict[str, Any]:
-    """Settings from `NAME=VALUE`. ValueError for what is not of this form."""
-    found = {}
+    """Parse settings given as `NAME=VALUE`. ValueError for any other form."""
+    parsed = {}
     for change in given:
         name, equals, value = change.partition("=")
         if not equals or not name:
             raise ValueError(f"--set {change}: it must be NAME=VALUE, such as --set steps=100")
-        found[name] = value
-    return found
+        parsed[name] = value
+    return parsed
 
 
 def prompts_of(config: Config) -> Callable:
-    """Where the run's prompts come from: a file, or the toybox's grammar. ValueError: none, or no follow-ups."""
+    """Return the function that draws the run's prompts, from a file or from the toybox's grammar.
+
+    ValueError: no prompts are configured, or follow-ups are missing.
+    """
     from ..train.config import CAUSAL, TOYBOX
     from ..train.data.prompt_files import PromptStream, read_prompts, require_follow_ups
 
@@ -99,7 +102,7 @@ def prompts_of(config: Config) -> Callable:
 
         if config.follow_ups is not None:
             raise ValueError(
-                f"follow_ups {config.follow_ups}: the toybox has its own; leave it out, or give a file as prompts"
+                f"follow_ups {config.follow_ups}: the toybox has its own; remove it, or set prompts to a file"
             )
         return ToyboxPrompts(config.seed).draw
     pairs = read_prompts(config.prompts, config.follow_ups)

@@ -1,7 +1,7 @@
-"""`python -m longlive_core train-clips`: the teacher's own clips, for the causal start to train on.
+"""`python -m longlive_core train-clips`: sample clips of the teacher as training data of the causal start.
 
-A clip follows from the configuration and its own number, so a folder can be filled in several goes, by several
-processes (torchrun: each makes shards of its own), and added to later.
+A clip is determined by the configuration and its number, so a folder can be filled in several runs, by several
+processes (under torchrun each writes its own shards), and extended later.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from ..train.config import Config
     from ..train.parallel import Ranks
 
-CLIPS_OF_A_SHARD = 8  # what an interruption costs a rank at most; 34 MB at 832x480
-PATIENCE = timedelta(days=7)  # ranks meet at the end only, and a shard of a large teacher takes most of an hour
-ORIGIN = "origin"  # what a shard was made with, in its metadata
+CLIPS_OF_A_SHARD = 8  # an interruption costs a rank at most these; 34 MB at 832x480
+PATIENCE = timedelta(days=7)  # ranks synchronise only at the end, and a shard of a large teacher takes most of an hour
+ORIGIN = "origin"  # metadata key: the settings that a shard was sampled with
 
 
 def add_train_clips(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command; torch is imported when it runs."""
+    """Add the command's arguments; torch is imported only when the command runs."""
     add = parser.add_argument
     add(
         "config",
         metavar="CONFIG.yaml",
-        help="a file, or the name of one of the package's: its prompts, size, "
+        help="a file, or the name of a configuration in the package; its prompts, size, "
         "lengths.clip, models.teacher (or, without one, models.student) and seed are used",
     )
-    add("--out", required=True, type=Path, metavar="FOLDER", help="what is there stays, and is added to")
-    add("--count", required=True, type=positive, metavar="N", help="clips in all")
-    add("--steps", type=positive, default=50, metavar="N", help="of the sampler (default 50)")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="existing clips are kept, new ones are added")
+    add("--count", required=True, type=positive, metavar="N", help="total number of clips")
+    add("--steps", type=positive, default=50, metavar="N", help="sampling steps (default 50)")
     add(
         "--guidance",
         type=float,
@@ -54,27 +54,29 @@ def add_train_clips(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """What is to be made. origin: all that a clip follows from beside its number."""
+    """The clips to sample. origin: everything that determines a clip besides its number."""
 
     folder: Path
     count: int
     origin: dict
 
     def shards(self) -> Iterator[tuple[Path, range]]:
-        """Files and the numbers of their clips."""
+        """Yield each shard's file and the numbers of its clips."""
         for index, first in enumerate(range(0, self.count, CLIPS_OF_A_SHARD)):
             path = self.folder / f"clips-{index:06d}.safetensors"
             yield path, range(first, min(first + CLIPS_OF_A_SHARD, self.count))
 
     def missing(self, rank: int, ranks: int) -> list[tuple[Path, range]]:
-        """A rank's shards that are not there, or hold fewer clips than are asked for now. ValueError: made otherwise.
+        """Return a rank's shards that do not exist or have too few clips. ValueError: sampled with other settings.
 
-        The ranks share all shards, not the missing ones: a fast rank makes one while a slow one still counts.
+        All shards are divided among the ranks, not only the missing ones: a fast rank writes one while a slow one still
+        counts.
         """
         mine = list(self.shards())[rank::ranks]
-        return [(path, numbers) for path, numbers in mine if self._there(path) < len(numbers)]
+        return [(path, numbers) for path, numbers in mine if self._existing(path) < len(numbers)]
 
-    def _there(self, path: Path) -> int:
+    def _existing(self, path: Path) -> int:
+        """Return the number of clips in a shard's file."""
         from ..train.data.clip_files import read_shard
 
         if not path.exists():
@@ -83,9 +85,9 @@ class ClipRequest:
         before = json.loads(shard.metadata.get(ORIGIN, "{}"))
         differing = [name for name, value in self.origin.items() if before.get(name) != value]
         if differing:
-            told = ", ".join(f"{name} was {before.get(name)!r} and is {self.origin[name]!r}" for name in differing)
+            changed = ", ".join(f"{name} was {before.get(name)!r} and is {self.origin[name]!r}" for name in differing)
             raise ValueError(
-                f"{path} holds clips that were made otherwise: {told}. Change it back, or take another folder"
+                f"{path} holds clips of other settings: {changed}. Change them back, or use another folder"
             )
         return len(shard.prompts)
 
@@ -128,7 +130,7 @@ def _origin(config: Config, steps: int, guidance: float) -> dict:
 
 
 def _make(request: ClipRequest, config: Config, draw: Callable, steps: int, guidance: float, ranks: Ranks) -> None:
-    """Make this rank's shards; the models are loaded only if there is one to make."""
+    """Sample this rank's missing shards; the models are loaded only if there are any."""
     from tqdm import tqdm
 
     from ..train.data.clip_files import write_shard

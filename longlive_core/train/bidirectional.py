@@ -1,7 +1,7 @@
-"""A Wan transformer used on a whole clip at once: the teacher (real score) and the critic (fake score).
+"""A Wan transformer applied to a whole clip at once: the teacher (real score) and the critic (fake score).
 
-Every token sees every other one, at the positions 0 to T - 1, as Wan 2.1 was trained. It is the causal forward with
-another `attend`, so the student's weights and the teacher's go through one function.
+Every token attends to every other one, at positions 0 to T - 1, as Wan 2.1 was trained. This is the causal forward with
+another `attend` callback, so student and teacher run through the same function.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size, L tokens, N heads, D head dim.
 """
@@ -19,7 +19,7 @@ from ..model.rotary import apply as rotate
 
 
 def full_attention(model: CausalWan, latents: Tensor) -> Attend:
-    """Joins every token of a clip [B, C, T, h, w] with every other one."""
+    """Return an `attend` callback with full attention over a clip [B, C, T, h, w]."""
     _, ph, pw = model.config.patch_size
     frames, height, width = latents.shape[2:]
     table = Rotary(model.config.head_dim, (height // ph, width // pw), model.device).table(range(frames))
@@ -31,7 +31,7 @@ def full_attention(model: CausalWan, latents: Tensor) -> Attend:
 
 
 def velocity(model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptKeys) -> Tensor:
-    """The velocity of clips, all of whose frames share a timestep.
+    """Return the velocity of clips whose frames all share a timestep.
 
     Args:
         noisy: [B, C, T, h, w].
@@ -52,10 +52,10 @@ def clean_clip(
     unconditional: PromptKeys | None = None,
     guidance: float = 0.0,
 ) -> Tensor:
-    """The clean clip that a model sees in a noisy one; with guidance, away from what it sees without the prompt.
+    """Predict the clean clip from a noisy one, optionally with classifier-free guidance.
 
-    Guidance g gives conditional + g (conditional - unconditional), the reading of LongLive's and Self-Forcing's
-    `guidance_scale: 3.0`; in Ho and Salimans' classifier-free guidance (2022) that is a weight of 1 + g.
+    Guidance g gives conditional + g (conditional - unconditional), as LongLive and Self-Forcing define
+    `guidance_scale: 3.0`; in Ho and Salimans' notation (2022) that is a weight of 1 + g.
 
     Returns:
         [B, C, T, h, w], float32.
@@ -64,7 +64,7 @@ def clean_clip(
     flow = velocity(model, noisy, timesteps, prompt)
     if guidance:
         if unconditional is None:
-            raise ValueError(f"guidance {guidance:g} needs the model's view without a prompt; give `unconditional`")
+            raise ValueError(f"guidance {guidance:g} needs a prediction without the prompt; pass `unconditional`")
         flow = flow + guidance * (flow - velocity(model, noisy, timesteps, unconditional))
     return noisy.float() - sigma * flow
 
@@ -79,7 +79,7 @@ def sample(
     steps: int = 32,
     shift: float = 5.0,
 ) -> Tensor:
-    """Clips from noise [B, C, T, h, w]: Euler steps of the flow on the shifted schedule (for looking at a teacher)."""
+    """Sample clips from noise [B, C, T, h, w] with Euler steps of the flow on the shifted schedule."""
     levels = [warp(TRAIN_TIMESTEPS * (steps - i) / steps, shift) for i in range(steps)] + [0.0]
     latents = noise.float()
     for now, after in zip(levels, levels[1:], strict=False):

@@ -1,7 +1,7 @@
-"""A run's checkpoints: the student's weights as any user can load them, and each rank's state to go on from.
+"""Checkpoints of a run: the student's weights in a form that users can load, and each rank's state for resuming.
 
-A checkpoint is a folder `step-000100` that is written under another name and renamed when it is whole, so the newest
-one is always good.
+A checkpoint is a folder `step-000100`. It is written under another name and renamed when complete, so the newest one is
+always good.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 STUDENT_FILE, LORA_FILE, CONFIG_FILE = "student.safetensors", "student_lora.safetensors", "config.yaml"
 _NAME = re.compile(r"step-(\d{6,})")
-# What may differ between a run and its continuation: how long it goes on, what it tells, and the rates, which are to
-# be lowered after a loss that was not finite.
+# Settings that may change when a run is resumed: its length, what it reports, and the rates, which are lowered after a
+# loss that was not finite.
 _FREE = (
     "steps",
     "causal.consistency_steps",
@@ -44,18 +44,18 @@ _FREE = (
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+    """List the complete checkpoints of a run, oldest first."""
     found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """Steps done at a checkpoint."""
+    """Return the number of steps done at a checkpoint."""
     return int(_NAME.fullmatch(checkpoint.name)[1])
 
 
 def save(stage: Stage, folder: Path, steps: int) -> Path:
-    """Write a checkpoint after `steps` steps; every rank calls this. Old ones beyond `keep` are removed."""
+    """Write a checkpoint after `steps` steps; every rank must call this. Old ones beyond `keep` are removed."""
     target = folder / f"step-{steps:06d}"
     part = folder / f".{target.name}.part"
     ranks = stage.ranks
@@ -92,35 +92,35 @@ def write_config(config: Config, path: Path) -> None:
 
 
 def resume(stage: Stage, folder: Path) -> int:
-    """Go on from a run's newest checkpoint, if there is one; returns the steps done. ConfigError: another run's."""
-    found = checkpoints(folder)
-    if not found:
+    """Resume from the newest checkpoint, if any, and return the steps done. ConfigError: it belongs to another run."""
+    existing = checkpoints(folder)
+    if not existing:
         return 0
-    newest = found[-1]
+    newest = existing[-1]
     _check_same(stage.config, newest)
     ranks = stage.ranks
     states = sorted(newest.glob("state-*.pt"))
     if len(states) != ranks.count:
         raise ConfigError(
-            f"{newest} was made by {len(states)} ranks and cannot go on with {ranks.count}: start the same "
-            "number (torchrun --nproc-per-node), or begin a new run in another folder"
+            f"{newest} was written by {len(states)} ranks and cannot be resumed with {ranks.count}: start the same "
+            "number (torchrun --nproc-per-node), or start a new run in another folder"
         )
     stage.load_state_dict(torch.load(newest / f"state-{ranks.rank}.pt", weights_only=True, map_location=ranks.device))
-    log.info("going on from %s", newest)
+    log.info("resuming from %s", newest)
     return step_of(newest)
 
 
 def _check_same(config: Config, checkpoint: Path) -> None:
     yaml = needed("yaml")
     stored = yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
-    # Read as a configuration, so that a setting which is newer than the checkpoint has its default there.
+    # Parsed as a configuration, so that a setting newer than the checkpoint gets its default.
     before, now = (_flat(to_dict(one)) for one in (from_dict(stored), config))
     names = (before.keys() | now.keys()) - set(_FREE)
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
-        told = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:4])
+        changed = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:4])
         raise ConfigError(
-            f"{checkpoint} belongs to another configuration: {told}. Change it back, or begin a new run "
+            f"{checkpoint} belongs to another configuration: {changed}. Change it back, or start a new run "
             "in another folder"
         )
 

@@ -1,7 +1,7 @@
-"""A training's configuration: one YAML file, frozen dataclasses that check themselves.
+"""A training's configuration: one YAML file, read into frozen dataclasses that check themselves.
 
-Defaults are the paper's (LongLive's published training configurations). Names that are not known, and values that
-contradict each other, are errors before anything is loaded.
+Defaults are the paper's (LongLive's published training configurations). Unknown names and contradictory values are
+errors before anything is loaded.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ class Config:
     """A training: the causal start, or a distillation, short (films of one clip) or long (streaming long tuning).
 
     Attributes:
-        stage: "distil" or "causal". causal: settings of the causal start alone.
-        stream: window, sink and so on, as the student will be used; sink policy is the one it is trained with.
-        lengths: clips and films, latent frames.
-        size: (width, height) of the pictures.
-        prompts: a file (.txt, .jsonl), or "toybox"; the causal start on clips that are there needs none. follow_ups: a
-            second text file beside a .txt.
+        stage: "distil" or "causal".
+        causal: settings of the causal start; only with `stage: causal`.
+        stream: window, sink and so on, as the student will be used; the sink policy is the one it is trained with.
+        lengths: lengths of clips and films in latent frames.
+        size: (width, height) of the video in pixels.
+        prompts: a file (.txt, .jsonl), or "toybox"; the causal start on existing clips needs none.
+        follow_ups: a second text file beside a .txt.
         switches: whether the prompt changes once in a film of more than one clip.
-        first_latent: what the scores see first in a clip out of a film. "image": the latent of its first picture, as
-            LongLive has it, since a teacher of short clips knows no other; "film": the film's own, of four pictures.
-        critic_updates: critic steps for one of the student.
-        guidance: of the real score; of the autoregressive teacher in the causal start.
-        score_shift: of the timesteps that the scores are asked at and the critic learns at; 1: all of them alike.
+        first_latent: first latent frame of a clip cut out of a film, as the scores see it. "image": re-encoded from its
+            first picture alone, as in LongLive, since a teacher of short clips knows no other; "film": the film's own,
+            of four pictures.
+        critic_updates: critic steps per student step.
+        guidance: guidance of the real score; in the causal start, of the autoregressive teacher.
+        score_shift: shift of the timesteps of scores and critic; 1: uniform.
         negative_prompt: the text of the unconditional score.
-        batch: films, or clips, on each rank.
-        steps: critic steps in all; of the causal start: those of both halves, and may be left out.
-        dtype: of weights in use; the optimiser's copies are float32. auto: bf16 where the device computes in it, else
-            fp32.
-        save_every, keep: steps between checkpoints, and how many of them stay.
+        batch: films, or clips, per rank.
+        steps: number of critic steps; in the causal start, the steps of both halves (may be left out).
+        dtype: dtype of the weights in use; the optimiser's copies are float32. auto: bf16 where the device computes in
+            it, else fp32.
+        save_every, keep: steps between checkpoints, and number of checkpoints kept.
         sample_every: steps between sample films; 0: none.
     """
 
@@ -103,9 +105,9 @@ class Config:
 
     def _check_distil(self) -> None:
         if not self.score_shift > 0:
-            raise ConfigError(f"score_shift {self.score_shift}: it must be above 0 (LongLive: 5; 1: evenly)")
+            raise ConfigError(f"score_shift {self.score_shift}: it must be above 0 (LongLive: 5; uniform: 1)")
         if self.causal is not None:
-            raise ConfigError("`causal` holds settings of the causal start: add `stage: causal`, or leave it out")
+            raise ConfigError("`causal` holds settings of the causal start: add `stage: causal`, or remove `causal`")
         needed = {"models.teacher": self.models.teacher, "models.critic": self.models.critic, "prompts": self.prompts}
         missing = [name for name, value in needed.items() if value is None]
         if missing:
@@ -114,15 +116,14 @@ class Config:
     def _check_causal(self) -> None:
         if self.causal is None:
             raise ConfigError(
-                "missing setting causal.clips: a folder of clips, which `python -m longlive_core train-clips` makes"
+                "missing setting causal.clips: a folder of clips, which `python -m longlive_core train-clips` creates"
             )
         if self.lora is not None:
-            raise ConfigError("the causal start trains all weights; leave `lora` out")
+            raise ConfigError("the causal start trains all weights; remove `lora`")
         if self.steps != self.causal.steps:
             raise ConfigError(
-                f"steps {self.steps}: the causal start does {self.causal.steps}, as many as "
-                "causal.autoregressive_steps and causal.consistency_steps together; change those, and "
-                "leave `steps` out"
+                f"steps {self.steps}: the causal start runs {self.causal.steps} steps, the sum of "
+                "causal.autoregressive_steps and causal.consistency_steps; change those, and remove `steps`"
             )
         check_window(self.stream)
         if self.causal.consistency_steps:
@@ -135,18 +136,18 @@ class Config:
 
     @property
     def student_clips(self) -> set[int]:
-        """Which clips of a film the student ever learns from: one of `critic_updates` + 1 that are filmed in a row."""
+        """Indices of the clips of a film that the student learns from: one of `critic_updates` + 1 consecutive ones."""
         count = self.lengths.clips
         return {number * (self.critic_updates + 1) % count for number in range(count)}
 
     @property
     def needs_pictures(self) -> bool:
-        """Whether a clip's first latent is made anew, which takes the VAE."""
+        """Whether a clip's first latent frame is re-encoded, which needs the VAE."""
         return self.first_latent == IMAGE and self.lengths.clips > 1 and self.lengths.new < self.lengths.clip
 
     @property
     def sample_chunks(self) -> int:
-        """Length of a sample film; two at least, for a change of prompt."""
+        """Length of a sample film in chunks; at least two, for a prompt switch."""
         return max(2, -(-int(self.sample_seconds * SAMPLE_FPS + 3) // (4 * self.stream.chunk)))
 
     @property
@@ -155,7 +156,7 @@ class Config:
 
 
 def load_config(path: str | os.PathLike, changes: dict[str, Any] | None = None) -> Config:
-    """Read a YAML file; `changes` (dotted names) take precedence. ConfigError names the file and the place."""
+    """Read a YAML file; `changes` (by dotted name) take precedence. ConfigError names the file and the setting."""
     yaml = needed("yaml")
 
     try:
@@ -173,7 +174,7 @@ def load_config(path: str | os.PathLike, changes: dict[str, Any] | None = None) 
 
 
 def _change(content: dict[str, Any], name: str, value: Any) -> None:
-    """Set one value by its dotted name; tables on the way may be missing."""
+    """Set one value by its dotted name; missing tables on the way are created."""
     table, (*parents, last) = content, name.split(".")
     for parent in parents:
         table[parent] = {} if table.get(parent) is None else table[parent]
@@ -184,7 +185,7 @@ def _change(content: dict[str, Any], name: str, value: Any) -> None:
 
 
 def from_dict(content: dict[str, Any]) -> Config:
-    """A configuration from plain tables, as YAML gives them."""
+    """Create a configuration from plain tables, as YAML gives them."""
     content = dict(content)
     preset = content.pop("preset", "longlive-1.3b")
     if preset not in PRESETS:
@@ -233,7 +234,7 @@ def _part(kind: type, values: Any, where: str) -> Any:
 
 
 def _value(kind: str, value: Any, name: str) -> Any:
-    """A setting's value as its field wants it. YAML reads 1e-5 as a text and 1.0e-5 as a number; both are meant so."""
+    """Convert a setting's value to the type of its field. YAML reads 1e-5 as text and 1.0e-5 as a number; both work."""
     optional = kind.endswith(" | None")
     kind = kind.removesuffix(" | None")
     try:
@@ -256,7 +257,7 @@ def _value(kind: str, value: Any, name: str) -> Any:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain tables again, for a run's folder."""
+    """Convert back to plain tables, for the run's folder."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

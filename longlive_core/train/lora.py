@@ -1,7 +1,7 @@
-"""LoRA tuning with PEFT: what LongLive's long tuning trains (section 3.3; appendix, Table A: rank 256).
+"""LoRA tuning with PEFT, as in LongLive's long tuning (section 3.3; appendix, Table A: rank 256).
 
-All linear layers of the blocks get a low-rank pair; everything else stays as it is. What is written is a LoRA file that
-`--lora`, Load LongLive and ComfyUI's LoRA loaders read.
+All linear layers of the blocks get a pair of low-rank matrices; all other weights are frozen. The result is a LoRA file
+that `--lora`, Load LongLive and ComfyUI's LoRA loaders read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .settings import LoraSettings
 
 
 def add_lora(module: nn.Module, settings: LoraSettings, seed: int) -> None:
-    """Put the pairs into a model's blocks, in place; only they require gradients afterwards."""
+    """Add LoRA matrices to a model's blocks, in place; afterwards only they require gradients."""
     peft = needed("peft")
     dtype = next(module.parameters()).dtype
     layers = [
@@ -26,7 +26,7 @@ def add_lora(module: nn.Module, settings: LoraSettings, seed: int) -> None:
     ]
     module.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the down matrices start at random, the same on every rank
+        torch.manual_seed(seed)  # the down matrices start random, identical on every rank
         pairs = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=layers)
         peft.inject_adapter_in_model(pairs, module)
     for name, parameter in module.named_parameters():
@@ -36,5 +36,5 @@ def add_lora(module: nn.Module, settings: LoraSettings, seed: int) -> None:
 
 
 def lora_layers(weights: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, LoraPart]:
-    """The trained pairs, from weights under PEFT's names (`blocks.0.self_attn.q.lora_A.default.weight`)."""
+    """Extract the trained LoRA from weights under PEFT's names (`blocks.0.self_attn.q.lora_A.default.weight`)."""
     return parse_lora({name: value for name, value in weights.items() if "lora_" in name}, settings.alpha)

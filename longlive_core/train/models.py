@@ -1,4 +1,4 @@
-"""From a configuration to a stage of the training: load, check that the models fit together, add LoRA, shard, wrap."""
+"""Build a training stage from a configuration: load models, check that they fit together, add LoRA, shard."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .trainable import TrainableWan
 
 
 def build(config: Config, draw: Callable | None, ranks: Ranks) -> Stage:
-    """Load all that the configured stage needs onto this rank. draw: see `run.run`.
+    """Load everything that the configured stage needs onto this rank. draw: see `run.run`.
 
     Raises:
-        ConfigError: a file is missing or no diffusion model, or teacher and student do not speak of the same latents.
-        ValueError: the clips of the causal start are not as they should be.
+        ConfigError: a file is missing or not a diffusion model, or teacher and student have different latents.
+        ValueError: the clips of the causal start are invalid.
     """
     return _causal_start(config, ranks) if config.stage == CAUSAL else _distillation(config, draw, ranks)
 
 
 def _causal_start(config: Config, ranks: Ranks) -> CausalStage:
     clips = ClipStream(ClipFolder(config.causal.clips), config.seed)
-    clips.clips.check(config.latent_size, config.stream.chunk)  # before minutes of loading
+    clips.clips.check(config.latent_size, config.stream.chunk)  # fail before minutes of loading
     encode = encoder(config, ranks)
     models = []
     for _ in range(3):
@@ -49,7 +49,7 @@ def _causal_start(config: Config, ranks: Ranks) -> CausalStage:
 
 
 def _distillation(config: Config, draw: Callable, ranks: Ranks) -> DistilStage:
-    """One model after another is loaded and sharded, so no rank holds more than one of them whole."""
+    """Load and shard one model after another, so that no rank holds more than one of them unsharded."""
     encode = encoder(config, ranks)
     as_image = image_latents(vae_of(config, ranks)) if config.needs_pictures else None
     models: dict[str, TrainableWan] = {}
@@ -67,21 +67,21 @@ def _distillation(config: Config, draw: Callable, ranks: Ranks) -> DistilStage:
 
 
 def load_model(role: str, path: str, config: Config, ranks: Ranks) -> TrainableWan:
-    """A model of a file, ready to be trained, on this rank's device. ConfigError that names its role.
+    """Load a model for training onto this rank's device. ConfigError that names its role.
 
-    Teacher and critic see whole clips and may be of any width; the student is a LongLive, which is a 1.3B model.
+    Teacher and critic see whole clips and may have any width; the student is a LongLive, which is a 1.3B model.
     """
     dtype = training_dtype(config, ranks)
     try:
         weights = load_state_dict(model_file(path), prefer_ema=_set_of(role, config), any_width=role != "student")
         if quantised := int8_layers(weights):
             raise CheckpointError(
-                f"{path} is INT8 ({len(quantised)} layers), which training does not take; give the bf16 or fp16 file"
+                f"{path} is INT8 ({len(quantised)} layers), which training does not take; use the bf16 or fp16 file"
             )
         module: WanModel = build_model(weights, ranks.device, dtype, path=path)
     except (CheckpointError, OSError) as error:
         raise ConfigError(f"models.{role}: {error}") from None
-    if ranks.device.type == "cpu":  # there, weights share the file's memory map; training writes into its own
+    if ranks.device.type == "cpu":  # there, weights share the file's memory map; training needs its own copy
         module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
     return TrainableWan(module.requires_grad_(True), checkpointing=config.checkpointing)
 
@@ -91,27 +91,27 @@ def _set_of(role: str, config: Config) -> bool | None:
 
 
 def training_dtype(config: Config, ranks: Ranks) -> torch.dtype:
-    """The configured dtype. Gradients do not fit into float16, so auto is float32 where a film would be in that."""
+    """Return the configured dtype; where `auto` would give float16, too narrow for gradients, it gives float32."""
     dtype = resolve_dtype(config.dtype, ranks.device)
     return torch.float32 if config.dtype == "auto" and dtype is torch.float16 else dtype
 
 
 def _check_fit(config: Config, role: str, other: ModelConfig, student: ModelConfig) -> None:
-    """What all three must share: latents, patches and the text encoder's width. Width and depth are their own."""
+    """Check what all three models must share: latents, patches and the text encoder's width."""
     for name in ("in_dim", "out_dim", "patch_size", "text_dim"):
         mine, theirs = getattr(student, name), getattr(other, name)
         if mine != theirs:
             raise ConfigError(
                 f"models.{role} ({getattr(config.models, role)}) does not fit the student "
-                f"({config.models.student}): {name} is {theirs}, the student's is {mine}; take a text-to-video "
-                "model of the same VAE and text encoder, such as Wan2.1-T2V-14B"
+                f"({config.models.student}): {name} is {theirs}, the student's is {mine}; use a text-to-video "
+                "model with the same VAE and text encoder, such as Wan2.1-T2V-14B"
             )
 
 
 def encoder(config: Config, ranks: Ranks) -> Encode:
-    """Texts -> embeddings on this rank's device, by the configured text encoder; the pocket model brings its own.
+    """Load the configured text encoder onto this rank's device; the pocket model brings its own.
 
-    ConfigError where the student is another model and none is given: its prompts would be read by the toybox's.
+    ConfigError if none is configured and the student is another model: the toybox's encoder would read its prompts.
     """
     path = config.models.text_encoder
     _check_given("text_encoder", path, config)
@@ -128,7 +128,7 @@ def encoder(config: Config, ranks: Ranks) -> Encode:
 
 
 def vae_of(config: Config, ranks: Ranks) -> WanVAE:
-    """The configured VAE. ConfigError, as of `encoder`."""
+    """Load the configured VAE. ConfigError as in `encoder`."""
     path = config.models.vae
     _check_given("vae", path, config)
     try:
@@ -142,5 +142,5 @@ def _check_given(role: str, path: str | None, config: Config) -> None:
     if path is None and Path(student).exists() and not is_pocket(student):
         raise ConfigError(
             f"missing setting models.{role}: only the pocket model brings its own, and the student is "
-            f"{student}. Give {WANTED[role]}"
+            f"{student}. Set it to {WANTED[role]}"
         )

@@ -1,8 +1,8 @@
 """Training in bfloat16 with float32 master weights: twice the speed on a CPU that multiplies bfloat16, and no drift.
 
-The module holds bfloat16 weights and computes with them; Adam moves float32 copies, which are rounded back after each
-step. An exponential average of the master weights is kept for the export. Weights that FSDP2 has sharded are moved
-shard by shard, each rank its own; only the gradients' norm is a matter of all.
+The module computes with bfloat16 weights; Adam updates float32 copies, which are rounded back after each step. An
+exponential moving average (EMA) of the master weights is kept for the export. Of weights sharded by FSDP2, each rank
+updates its own shards; only the gradient norm is computed over all ranks.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Learning rate at `step` of `steps`: linear warm-up to `peak`, then a cosine down to 2 % of it."""
+    """Return the learning rate at `step` of `steps`: linear warm-up to `peak`, then a cosine down to 2 % of it."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
@@ -24,7 +24,8 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """The nearest matrices with singular values of about one, [N, rows, columns] (Newton-Schulz, five rounds; Muon)."""
+    """Return the nearest matrices with singular values of about one, [N, rows, columns] (Muon: five Newton-Schulz
+    iterations)."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.to(torch.bfloat16)
     x = x.transpose(1, 2) if tall else x
@@ -36,24 +37,24 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor; the tensor itself if it is not sharded."""
+    """Return this rank's part of a sharded tensor, or the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class MasterAdam:
     """AdamW over float32 copies of bfloat16 parameters, and Muon over those chosen by `matrix`.
 
-    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal one; a short training of a
-    transformer gets further with it than with Adam in the same number of steps.
+    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix; in a short training of a
+    transformer it gets further than Adam in the same number of steps.
 
     Args:
-        modules: what is trained, by name: their parameters that require gradients.
+        modules: modules to train, by name; their parameters that require gradients are trained.
         betas: of AdamW.
-        matrix: whether the parameter of this name is a matrix that Muon moves.
-        average: how much of the exponential average stays at each step (0: no averaging, `averaged` is the newest).
-        average_from: the step from which on it is kept; before, `averaged` is the newest.
-        ramp: let the average begin short and grow to `average` in about 9 / (1 - average) steps.
-        clip: largest norm of all gradients together.
+        matrix: parameter name -> whether Muon updates it.
+        average: decay of the EMA (0: no averaging, `averaged` returns the newest weights).
+        average_from: first step of the EMA; before it, `averaged` returns the newest weights.
+        ramp: let the decay grow from small values to `average` in about 9 / (1 - average) steps.
+        clip: maximum norm of all gradients together.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class MasterAdam:
         self.names = [name for name, _ in named]
         self.params = [p for _, p in named]
         self.sharded = any(isinstance(p, DTensor) for p in self.params)
-        # Plain contiguous copies: the fused step walks memory, so weight and gradient must lie alike.
+        # Contiguous copies: the fused step walks memory, so weight and gradient need the same layout.
         self.master = [local(p.detach()).float().clone(memory_format=torch.contiguous_format) for p in self.params]
         self.ema = [m.clone() for m in self.master]
         self.average, self.average_from, self.ramp = average, average_from, ramp
@@ -93,9 +94,9 @@ class MasterAdam:
         self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=betas, eps=1e-8, fused=True)
 
     def step(self, rate: float, matrix_rate: float = 0.0) -> float:
-        """Apply the gradients that lie on the parameters, clear them, and return their norm.
+        """Apply the parameters' gradients, clear them, and return their norm.
 
-        A norm that is not finite moves nothing: the weights stay as they were, and the caller decides.
+        With a norm that is not finite the weights stay unchanged; the caller decides what to do.
         """
         for master, p in zip(self.master, self.params, strict=True):
             master.grad = torch.zeros_like(master) if p.grad is None else local(p.grad).float().contiguous()
@@ -114,7 +115,7 @@ class MasterAdam:
         return norm
 
     def _kept(self) -> float:
-        """How much of the average stays at this step."""
+        """Return the EMA's decay at this step."""
         counted = self.steps - self.average_from
         if counted <= 0:
             return 0.0
@@ -136,7 +137,7 @@ class MasterAdam:
             torch._foreach_add_(group, list(update.view_as(gradient).unbind(0)), alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later steps depend on (this rank's shards)."""
+        """Return everything that later steps depend on (this rank's shards)."""
         moments = {
             number: dict(self.adam.state[master])
             for number, master in enumerate(self.master)
@@ -153,12 +154,12 @@ class MasterAdam:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state, the parameters included. ValueError where it is of other parameters."""
+        """Resume from a saved state, including the parameters. ValueError if it belongs to other parameters."""
         shapes = [tuple(m.shape) for m in self.master]
         if state["names"] != self.names or [tuple(m.shape) for m in state["master"]] != shapes:
             raise ValueError(
-                f"the saved optimiser is of {len(state['names'])} other parameters than these "
-                f"{len(self.names)}; go on with its own configuration and number of ranks"
+                f"the saved optimiser has {len(state['names'])} parameters that differ from these "
+                f"{len(self.names)}; resume with its own configuration and number of ranks"
             )
         torch._foreach_copy_(
             [*self.master, *self.ema, *self.momentum.values()], [*state["master"], *state["ema"], *state["momentum"]]
@@ -169,16 +170,16 @@ class MasterAdam:
         self.steps = state["steps"]
 
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights, float32, by `module.parameter` name; whole (so every rank must ask)."""
+        """Return the averaged weights, float32, unsharded, by `module.parameter` name. Every rank must call this."""
         return {name: _whole(value, p) for name, value, p in zip(self.names, self.ema, self.params, strict=True)}
 
     def newest(self) -> dict[str, Tensor]:
-        """The master weights themselves, float32, by `module.parameter` name; whole (so every rank must ask)."""
+        """Return the master weights, float32, unsharded, by `module.parameter` name. Every rank must call this."""
         return {name: _whole(value, p) for name, value, p in zip(self.names, self.master, self.params, strict=True)}
 
 
 def _whole(part: Tensor, like: Tensor) -> Tensor:
-    """A copy of the tensor of which this is the rank's part."""
+    """Return a copy of the whole tensor of which `part` is this rank's shard."""
     if not isinstance(like, DTensor):
         return part.clone()
     spread = DTensor.from_local(part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
@@ -186,5 +187,5 @@ def _whole(part: Tensor, like: Tensor) -> Tensor:
 
 
 def submodule(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights under `name.`, without that prefix."""
+    """Return the weights under `name.`, without that prefix."""
     return {key[len(name) + 1 :]: value for key, value in weights.items() if key.startswith(name + ".")}

@@ -1,4 +1,4 @@
-"""Packages that only training needs; what is missing is told with the command that installs it."""
+"""Import packages that only training needs; a missing one is reported with the command that installs it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ INSTALL = "pip install peft pyyaml tensorboard"
 
 
 def needed(name: str) -> ModuleType:
-    """The module `name`. ValueError, with what to do, where it is not installed."""
+    """Import the module `name`. ValueError with the install command if it cannot be imported."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"training needs the package of the module {name}, which cannot be imported ({error}): {INSTALL}"
+            f"training needs the module {name}, which cannot be imported ({error}); run: {INSTALL}"
         ) from None

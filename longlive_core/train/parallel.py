@@ -1,7 +1,7 @@
-"""Ranks: what `torchrun` starts, and FSDP2 over all of them. One process without torchrun is one rank without FSDP2.
+"""Ranks, the processes that `torchrun` starts, and FSDP2 over all of them. Without torchrun: one rank, unsharded.
 
-Each block is a group of its own, gathered for its part of the forward and freed after it; everything else of a model
-is one more group. Gradients are averaged over ranks, so a rank's loss is a mean over its own items.
+Each block is an FSDP group, gathered for its part of the forward and freed afterwards; the rest of a model is one more
+group. Gradients are averaged over ranks, so a rank's loss is a mean over its own items.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .trainable import callable_parts
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of them."""
+    """This process's rank, the number of ranks, and its device."""
 
     rank: int = 0
     count: int = 1
@@ -37,7 +37,7 @@ class Ranks:
         return self.count > 1
 
     def items(self, batch: int) -> range:
-        """Numbers of this rank's items in a batch of `batch` items a rank."""
+        """Return the indices of this rank's items in the global batch of `batch` items per rank."""
         return range(self.rank * batch, (self.rank + 1) * batch)
 
     def barrier(self) -> None:
@@ -45,7 +45,7 @@ class Ranks:
             dist.barrier()
 
     def mean_gradients(self, params: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients of whole (not sharded) weights by their means over all ranks, one message for all."""
+        """Replace gradients of unsharded weights by their means over all ranks, in one all-reduce."""
         if not self.many:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
@@ -56,7 +56,7 @@ class Ranks:
             p.grad = mean.view_as(p).to(p.dtype)
 
     def mean(self, value: float) -> float:
-        """The mean of a number over all ranks."""
+        """Return the mean of a number over all ranks."""
         if not self.many:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -66,9 +66,9 @@ class Ranks:
 
 @contextmanager
 def launched_ranks(device: str | None = None, patience: timedelta | None = None) -> Iterator[Ranks]:
-    """The ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or the one there is.
+    """Join the ranks that torchrun started (NCCL on CUDA, gloo on the CPU), or yield the only one.
 
-    patience: how long one waits for the others before it gives up; None: the backend's own, minutes.
+    patience: timeout of collective operations; None: the backend's default, a few minutes.
     """
     cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
     if "RANK" not in os.environ:
@@ -81,13 +81,13 @@ def launched_ranks(device: str | None = None, patience: timedelta | None = None)
     try:
         ranks = Ranks(dist.get_rank(), dist.get_world_size(), place)
         yield ranks
-        ranks.barrier()  # a rank that leaves early takes its connections along, which others may still use
+        ranks.barrier()  # a rank that exits early closes connections that others may still use
     finally:
         dist.destroy_process_group()
 
 
 def shard(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """Spread a model's weights over all ranks (in place). Gradients are summed up in float32."""
+    """Shard a model's weights over all ranks, in place. Gradients are reduced in float32."""
     if not ranks.many:
         return module
     callable_parts(module)

@@ -1,4 +1,4 @@
-"""The loop of every stage: steps, TensorBoard scalars, sample films, checkpoints, and an end in good order."""
+"""The training loop of every stage: steps, TensorBoard scalars, sample films and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, folder: Path, draw: Callable | None, ranks: Ranks) -> Path:
-    """Train until `config.steps`, from the newest checkpoint in `folder` or from the start; returns the last one.
+    """Train until `config.steps`, resuming from the newest checkpoint in `folder`, and return the last checkpoint.
 
     Args:
-        draw: prompts, see `distil.DistilStage`; the causal start needs none, its clips have theirs.
+        draw: draws prompts, see `distil_stage.DistilStage`; None for the causal start, whose clips have prompts.
 
     Raises:
-        ConfigError: what is asked cannot be. NotFiniteError: the loss is; the last checkpoint is good.
+        ConfigError: invalid configuration.
+        NotFiniteError: a loss is not finite; the last checkpoint is good.
     """
-    vae = vae_of(config, ranks) if config.sample_every and ranks.first else None  # before hours of training
+    vae = vae_of(config, ranks) if config.sample_every and ranks.first else None  # fail before hours of training
     stage = build(config, draw, ranks)
     done = checkpoint.resume(stage, folder)
     if done > config.steps:
-        raise ConfigError(f"{folder} holds {done} steps already, more than the {config.steps} asked for")
-    told: dict[str, float] = {}  # the newest of each scalar: not every step tells all of them
-    with TrainingLog(folder if ranks.first else None) as journal:
+        raise ConfigError(f"{folder} already holds {done} steps, more than the configured {config.steps}")
+    scalars: dict[str, float] = {}  # the newest value of each scalar: not every step reports all of them
+    with TrainingLog(folder if ranks.first else None) as training_log:
         for step in range(done, config.steps):
-            told |= stage.step(step)
+            scalars |= stage.step(step)
             if (step + 1) % config.log_every == 0:
-                journal.note(step + 1, config.steps, told)
-                told = {}
+                training_log.write(step + 1, config.steps, scalars)
+                scalars = {}
             last = step + 1 == config.steps
             if last or (step + 1) % config.save_every == 0:
                 checkpoint.save(stage, folder, step + 1)
             if config.sample_every and (last or (step + 1) % config.sample_every == 0):
-                sample_film(stage, vae, folder / "samples" / f"step-{step + 1:06d}.mp4", journal, step + 1)
+                sample_film(stage, vae, folder / "samples" / f"step-{step + 1:06d}.mp4", training_log, step + 1)
     return checkpoint.checkpoints(folder)[-1]
 
 
 class TrainingLog:
-    """Scalars to TensorBoard and the log; nothing on ranks but the first (folder None)."""
+    """Writes scalars and pictures to TensorBoard and the log; does nothing on ranks but the first (folder None)."""
 
     def __init__(self, folder: Path | None):
         self.writer, self.started = None, time.monotonic()
@@ -71,13 +72,13 @@ class TrainingLog:
         if self.writer:
             self.writer.close()
 
-    def note(self, step: int, steps: int, told: dict[str, float]) -> None:
+    def write(self, step: int, steps: int, scalars: dict[str, float]) -> None:
         if not self.writer:
             return
-        for name, value in told.items():
+        for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         self.writer.add_scalar("seconds", time.monotonic() - self.started, step)
-        log.info("step %d of %d: %s", step, steps, ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        log.info("step %d of %d: %s", step, steps, ", ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
 
     def picture(self, name: str, image, step: int) -> None:
         """image: uint8 [H, W, 3]."""
@@ -86,9 +87,11 @@ class TrainingLog:
 
 
 @torch.no_grad()
-def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: TrainingLog, step: int) -> None:
-    """Film the stage's prompts with a recache between them, as at use; every rank calls this, the first, which has the
-    VAE, writes."""
+def sample_film(stage: Stage, vae: WanVAE | None, path: Path, training_log: TrainingLog, step: int) -> None:
+    """Render the stage's prompts with a recache between them, as at inference.
+
+    Every rank must call this; the first one, which has the VAE, writes the file.
+    """
     config, pair = stage.config, stage.sample_prompts()
     stream, chunks = config.stream, config.sample_chunks
     spans = [PromptSpan(0, stage.encode([pair.prompt]))]
@@ -108,4 +111,4 @@ def sample_film(stage: Stage, vae: WanVAE | None, path: Path, journal: TrainingL
             film.write(frames)
     except FilmInUse as error:
         log.warning("%s", error)
-    journal.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)
+    training_log.picture("film", np.concatenate(frames[:: max(1, len(frames) // 8)], axis=1), step)

@@ -9,7 +9,7 @@ from ..config import WEIGHT_SETS
 
 
 class ConfigError(ValueError):
-    """A configuration says something that cannot be."""
+    """The configuration is invalid."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class ModelFiles:
     """Files of the models; "pocket" is the built-in one.
 
     Attributes:
-        student: what is trained; for the causal start the bidirectional weights that it starts from.
-        teacher: the real score, bidirectional; another width and depth than the student's are fine. It also makes the
-            causal start's clips (`train-clips`), unless it is left out: then what the student starts from does.
-        critic: what the fake score starts from; the causal start has none.
-        text_encoder: of all of them.
+        student: the model to train; for the causal start, its bidirectional initial weights.
+        teacher: the real score, bidirectional; it may differ from the student in width and depth. It also samples the
+            causal start's clips (`train-clips`); if it is left out, the student's initial weights do.
+        critic: initial weights of the fake score; the causal start has none.
+        text_encoder: shared by all models.
         vae: for sample films, and for `first_latent: image` in films of several clips.
-        student_weights, teacher_weights, critic_weights: of a file that holds the weights and their moving average:
-            `generator`, `generator_ema`, or `auto`, the weights (docs/checkpoints.md).
+        student_weights, teacher_weights, critic_weights: which weights to take from a file that holds both the weights
+            and their moving average: `generator`, `generator_ema`, or `auto`, the weights (docs/checkpoints.md).
     """
 
     student: str
@@ -45,15 +45,15 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW; betas and rates as LongLive's long tuning has them.
+    """AdamW; defaults of betas and rates are those of LongLive's long tuning.
 
     Attributes:
-        average: how much of the exponential average of the weights (EMA) stays at a step; 0: none.
-        average_from: the step from which on it is kept. Steps are this optimiser's own: the student's 40 are 200 of the
+        average: decay of the exponential moving average of the weights (EMA); 0: no averaging.
+        average_from: first step of the EMA, counted in this optimiser's own steps: the student's 40 are 200 of the
             critic's, LongLive's `ema_start_step`.
-        clip: largest norm of the gradients.
+        clip: maximum norm of the gradients.
 
-    ConfigError for what would train nothing, or blow up, without a word.
+    ConfigError for values that would silently train nothing, or diverge.
     """
 
     rate: float = 1e-5
@@ -84,8 +84,8 @@ class LoraSettings:
     """Low-rank tuning of all linear layers of the blocks (PEFT).
 
     Attributes:
-        alpha: the update is scaled by alpha / rank; left out, it is as large as the rank.
-        critic: the critic too, not only the student.
+        alpha: the update is scaled by alpha / rank; the default is the rank.
+        critic: whether the critic gets a LoRA too, not only the student.
     """
 
     rank: int = 256
@@ -96,22 +96,22 @@ class LoraSettings:
         if self.alpha is None:
             object.__setattr__(self, "alpha", float(self.rank))
         if self.rank < 1:
-            raise ConfigError(f"LoRA rank {self.rank}: it must be at least 1; leave `lora` out for full tuning")
+            raise ConfigError(f"LoRA rank {self.rank}: it must be at least 1; remove `lora` to tune all weights")
         if not 0 < self.alpha < math.inf:
-            raise ConfigError(f"LoRA alpha {self.alpha}: it must be above 0; as large as the rank is usual")
+            raise ConfigError(f"LoRA alpha {self.alpha}: it must be above 0; usually it equals the rank")
 
 
 @dataclass(frozen=True)
 class CausalSettings:
-    """The causal start (`causal_start.py`); clips, steps and levels as Causal Forcing has them.
+    """The causal start (`causal_start/`); the defaults of steps and levels are Causal Forcing's.
 
     Attributes:
-        clips: a folder of clips (`clip_files.py`).
-        autoregressive_steps: of the first half, flow matching by teacher forcing. 0: the student is causal already.
-        consistency_steps: of the second half, whose teacher is the first half's result.
-        levels: of the teacher's sampler; the few denoising steps must be among them.
-        target_average: how much of the target, the student's moving average, stays at each step of the second half.
-            The student that is written is this average.
+        clips: a folder of clips (`data/clip_files.py`).
+        autoregressive_steps: steps of the first half, flow matching by teacher forcing. 0: the student is causal.
+        consistency_steps: steps of the second half, whose teacher is the first half's result.
+        levels: levels of the teacher's sampler; the denoising steps must be among them.
+        target_average: decay of the target, the student's moving average, in the second half. Checkpoints hold this
+            average as the student.
         prompt_left_out: share of clips that the first half shows without their prompt, for the second half's guidance.
     """
 

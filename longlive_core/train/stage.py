@@ -1,6 +1,6 @@
-"""What the stages of a training share: the protocol that loop, checkpoints and journal know, and the guards of a step.
+"""What all training stages share: the protocol that the loop and the checkpoints use, and the guards of a step.
 
-A stage is the short or long distillation (`distil.py`) or the causal start (`causal_stage.py`).
+A stage is the short or long distillation (`distil_stage.py`) or the causal start (`causal_stage.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .settings import OptimiserSettings
 from .trainable import TrainableWan
 
 Encode = Callable[[Sequence[str]], Tensor]
-"""Texts -> embeddings [N, text tokens, text_dim]."""
+"""Encode N texts as embeddings [N, text tokens, text_dim]."""
 
 
 class NotFiniteError(ValueError):
-    """The loss is NaN or infinite; says at which step and in what."""
+    """A loss or gradient is NaN or infinite; the message names the step and the quantity."""
 
 
 @dataclass
@@ -35,17 +35,17 @@ class Trainee:
     optimiser: MasterAdam
 
     def move(self, settings: OptimiserSettings, count: int) -> float:
-        """Apply the gradients, as the `count`-th time; returns their norm. One that is not finite moves nothing."""
+        """Apply the gradients of update number `count` and return their norm. A non-finite norm changes no weight."""
         warm = min(1.0, (count + 1) / settings.warmup) if settings.warmup else 1.0
         return self.optimiser.step(settings.rate * warm)
 
 
 class Stage(Protocol):
-    """A training between two steps. All that later steps depend on is in the step's number and in `state_dict`.
+    """A training between two steps. Later steps depend only on the step number and on `state_dict`.
 
     Attributes:
-        student: what is trained; a checkpoint holds its averaged weights, sample films are made with its newest ones.
-        encode: texts to embeddings.
+        student: the model being trained; checkpoints hold its averaged weights, sample films use its newest ones.
+        encode: text encoder.
     """
 
     config: Config
@@ -54,20 +54,20 @@ class Stage(Protocol):
     encode: Encode
 
     def step(self, step: int) -> dict[str, float]:
-        """Do step `step`; returns scalars for the log. Raises NotFiniteError before any weight is spoilt."""
+        """Run step `step` and return scalars for the log. Raises NotFiniteError before any weight is corrupted."""
 
     def state_dict(self) -> dict:
-        """This rank's part of the state: tensors, numbers, lists and tables of them."""
+        """Return this rank's part of the state: tensors, numbers, and lists and dicts of them."""
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a saved state. ValueError: it is of another training."""
+        """Resume from a saved state. ValueError: the state belongs to another training."""
 
     def sample_prompts(self) -> PromptPair:
-        """What sample films show."""
+        """Return the prompts of sample films."""
 
 
 def optimiser_of(name: str, model: TrainableWan, settings: OptimiserSettings) -> MasterAdam:
-    """The optimiser of one model; its weights are called `name.parameter`."""
+    """Create the optimiser of one model; its weights are named `name.parameter`."""
     return MasterAdam(
         {name: model.module},
         betas=settings.betas,
@@ -78,12 +78,12 @@ def optimiser_of(name: str, model: TrainableWan, settings: OptimiserSettings) ->
     )
 
 
-def finite(ranks: Ranks, value: float, step: int, what: str, look_at: str) -> float:
-    """The mean of a number over all ranks, so that all stop together. NotFiniteError, with the step, if it is none."""
+def finite(ranks: Ranks, value: float, step: int, what: str, culprit: str) -> float:
+    """Return the mean of a number over all ranks, so that all stop together. NotFiniteError if it is not finite."""
     value = ranks.mean(value)
     if not math.isfinite(value):
         raise NotFiniteError(
-            f"step {step}: the {what} is {value}; no weight was moved by it, and the last checkpoint "
-            f"is good: go on from there with a lower rate, or look at {look_at}"
+            f"step {step}: the {what} is {value}; no weight was updated with it, and the last checkpoint "
+            f"is good: resume from there with a lower rate, or check {culprit}"
         )
     return value

@@ -1,4 +1,4 @@
-"""The teacher's own clips: what the causal start trains on where there are no videos.
+"""Clips sampled by the teacher: training data of the causal start when there are no videos.
 
 Shapes: N clips, C channels, T latent frames, h, w latent size.
 """
@@ -22,11 +22,11 @@ from .trainable import TrainableWan
 
 @dataclass(frozen=True)
 class ClipSampler:
-    """Clips of a bidirectional model. A clip follows from these and its number; its prompt is the draw's of it.
+    """Samples clips of a bidirectional model. A clip is determined by these attributes and its number.
 
     Attributes:
-        config: its seed, size, `lengths.clip`, shift, negative prompt; `batch` clips are made together.
-        draw: see `prompts.PromptStream.draw`.
+        config: its seed, size, `lengths.clip`, shift and negative prompt; `batch` clips are sampled together.
+        draw: clip number -> prompt, see `prompt_files.PromptStream.draw`.
         steps, guidance: see `bidirectional.sample`.
     """
 
@@ -39,20 +39,23 @@ class ClipSampler:
 
     @classmethod
     def load(cls, config: Config, draw: Callable, steps: int, guidance: float, ranks: Ranks) -> ClipSampler:
-        """With the configuration's teacher (without one, with what its student starts from), whole on this rank."""
+        """Load the configuration's teacher (or, without one, the student's start), unsharded on this rank."""
         role = "student" if config.models.teacher is None else "teacher"
         encode = encoder(config, ranks)
         model = load_model(role, getattr(config.models, role), config, ranks)
         return cls(config, model, encode, draw, steps, guidance)
 
-    def clips(self, numbers: Sequence[int], made: Callable[[int], object]) -> tuple[Tensor, list[str]]:
-        """The clips [N, C, T, h, w], bfloat16 on the CPU, and prompts of these numbers; `made` is told how many."""
+    def clips(self, numbers: Sequence[int], on_batch: Callable[[int], object]) -> tuple[Tensor, list[str]]:
+        """Sample the clips of these numbers: latents [N, C, T, h, w], bfloat16 on the CPU, and their prompts.
+
+        on_batch: called with the number of clips after each batch.
+        """
         prompts = [self.draw(number, 1)[0].prompt for number in numbers]
         parts = []
         for first in range(0, len(numbers), self.config.batch):
             part = slice(first, first + self.config.batch)
             parts.append(self._batch(numbers[part], prompts[part]).to(torch.bfloat16).cpu())
-            made(len(parts[-1]))
+            on_batch(len(parts[-1]))
         return torch.cat(parts), prompts
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
-"""The causal forward in training: activation checkpointing and FSDP2, put on from outside.
+"""The causal forward in training: activation checkpointing and FSDP2, applied from outside the model.
 
 `CausalWan` calls a model's submodules one by one and never the model itself, so hooks on a module's forward would not
-run. Here every part of the forward goes through the module whose weights it uses: FSDP2 gathers and frees those
-weights there, and checkpointing drops a block's activations and computes them again in the backward pass.
+run. Here every part of the forward is called through the module whose weights it uses: FSDP2 gathers and frees the
+weights there, and checkpointing drops a block's activations and recomputes them in the backward pass.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class TrainableWan(CausalWan):
 
     Args:
         checkpointing: keep only each block's input for the backward pass. The recomputation reads the key/value cache
-            again, so a chunk's backward must come before the next chunk is made (`self_forcing.py` does).
+            again, so a chunk's backward must run before the next chunk is rendered (`self_forcing.py` does this).
 
-    The others are `CausalWan`'s.
+    The other arguments are `CausalWan`'s.
     """
 
     def __init__(self, module: Any, *given, checkpointing: bool = False, **named):
@@ -39,7 +39,7 @@ class TrainableWan(CausalWan):
 
 
 def callable_parts(module: nn.Module) -> None:
-    """Give the model and its blocks the forward that `TrainableWan` calls, before FSDP2 hooks onto it."""
+    """Replace the forward of the model and its blocks by the one that `TrainableWan` calls; do it before FSDP2."""
     for part in (module, *module.blocks):
         part.forward = _run
 

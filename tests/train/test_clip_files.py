@@ -76,11 +76,11 @@ def save(path, latents, metadata):
         ),
         (
             lambda f: save(f / "c.safetensors", clips(1), {}),
-            "c.safetensors: there are no 'prompts' in the metadata; needed is a JSON list of 1 texts",
+            "c.safetensors: there are no 'prompts' in the metadata; expected a JSON list of 1 texts",
         ),
         (
             lambda f: save(f / "c.safetensors", clips(1), {"prompts": "a ball"}),
-            "c.safetensors: 'prompts' .* is no JSON",
+            "c.safetensors: 'prompts' .* is not JSON",
         ),
         (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '{"a": 1}'}), "is not a list of texts"),
         (lambda f: save(f / "c.safetensors", clips(1), {"prompts": '[" "]'}), "is not a list of texts"),
@@ -115,8 +115,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     [
         (clips(2), texts(1), r"clips of shape \[2, 16, 6, 4, 4\] with 1 prompts"),
         (clips(1)[0], texts(16), r"clips of shape \[16, 6, 4, 4\]"),
-        (clips(1) / 0, texts(1), "hold NaN or infinite numbers"),
-        (torch.cat([clips(1), clips(1) * 0]), texts(2), "of the numbers 1 have latent frames that are empty"),
+        (clips(1) / 0, texts(1), "contain NaN or infinite numbers"),
+        (torch.cat([clips(1), clips(1) * 0]), texts(2), "number 1 have empty latent frames"),
     ],
 )
 def test_bad_clips_are_not_written(tmp_path, latents, prompts, words):

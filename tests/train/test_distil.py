@@ -163,7 +163,7 @@ def test_resume_with_another_number_of_ranks_is_refused(tmp_path):
     first.step(0)
     made = checkpoint.save(first, tmp_path, 1)
     (made / "state-1.pt").write_bytes((made / "state-0.pt").read_bytes())
-    with pytest.raises(ConfigError, match="made by 2 ranks and cannot go on with 1"):
+    with pytest.raises(ConfigError, match="written by 2 ranks and cannot be resumed with 1"):
         checkpoint.resume(distiller(), tmp_path)
 
 

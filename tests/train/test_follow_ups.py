@@ -239,10 +239,10 @@ def test_a_prompt_that_fails_is_listed_and_leaves_no_line(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (to_line(PromptPair("c", "b")), "holds 1 pairs whose prompts are not among those given, such as 'c'"),
+        (to_line(PromptPair("c", "b")), "holds 1 pairs whose prompts are not among the given ones, such as 'c'"),
         (to_line(PROMPTS[0]), "line 1: a prompt without a follow-up"),
-        ("not JSON\n" + to_line(PromptPair("a", "b")), "line 1: no JSON"),
-        ("[1]", "line 1: a list where an object is needed"),
+        ("not JSON\n" + to_line(PromptPair("a", "b")), "line 1: not JSON"),
+        ("[1]", "line 1: a list where an object is expected"),
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path, content, words):

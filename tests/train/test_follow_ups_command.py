@@ -49,10 +49,10 @@ def test_from_prompts_to_pairs(capsys, tmp_path, prompts, model_folder):
     with out.open("a") as file:
         file.write('{"prompt": "An old m')
     code, _, err = run(capsys, prompts, *options)
-    assert code == 2 and "is there already; add --resume" in err
+    assert code == 2 and "exists already; add --resume" in err
     state = torch.random.get_rng_state()
     code, said, err = run(capsys, prompts, *options, "--resume")
-    assert code == 0 and "1 pair written" in said and "2 pairs are there already" in err
+    assert code == 0 and "1 pair written" in said and "2 pairs are already written" in err
     assert 'dropped the last line, which was cut off: \'{"prompt": "An old m\'' in err
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
         {"prompt": prompt, "follow_up": follow_up} for prompt, follow_up in STORIES.items()

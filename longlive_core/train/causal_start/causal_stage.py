@@ -1,10 +1,9 @@
-"""One step of the causal start: first the autoregressive model, then the few-step student of it.
+"""One step of the causal start: first an autoregressive model, then a few-step student distilled from it.
 
-The first half trains by `causal_start.autoregressive_loss`, every chunk at a timestep of its own and some clips without
-their prompt. At the border its result (the averaged weights, if averaging is on) is frozen as the teacher, and the
-student and its moving average go on from there with a new optimiser; the second half trains by
-`causal_start.Consistency`. What is written as the student is in the second half the moving average, Causal Forcing's
-result.
+The first half trains with `losses.autoregressive_loss`; each chunk has its own timestep, and some clips are shown
+without their prompt. Between the halves the result (the averaged weights, if averaging is on) is frozen as the teacher,
+and the student and its moving average continue from it with a new optimiser. The second half trains with
+`losses.Consistency`; its checkpoints hold the moving average, which is the result in Causal Forcing.
 
 Shapes: B clips of this rank, C channels, T latent frames, h, w latent size, N chunks.
 """
@@ -31,12 +30,12 @@ from .losses import Consistency, ForcedClips, autoregressive_loss
 
 
 class CausalStage:
-    """The state of a causal start between two steps, and the step; a `stage.Stage`.
+    """The causal start as a `stage.Stage`: its state between two steps, and the step.
 
     Args:
-        student: what is trained; holds the bidirectional weights at the start.
-        teacher, target: two more models of its shape, for the second half; their weights do not matter yet.
-        clips: what is trained on.
+        student: the model to train; at the start it holds the bidirectional weights.
+        teacher, target: two more models of the same shape, for the second half; their initial weights are not used.
+        clips: the training clips.
 
     Raises:
         ValueError: the clips do not fit the student, `size` or the chunk.
@@ -64,7 +63,7 @@ class CausalStage:
         self.second_half = False
 
     def step(self, step: int) -> dict[str, float]:
-        """Do step `step`; returns scalars for the log. Raises NotFiniteError before any weight is spoilt."""
+        """Run step `step` and return scalars for the log. Raises NotFiniteError before any weight is corrupted."""
         if step < self.settings.autoregressive_steps:
             return self._autoregressive_step(step)
         if not self.second_half:
@@ -73,8 +72,8 @@ class CausalStage:
 
     def _autoregressive_step(self, step: int) -> dict[str, float]:
         forced, prompts, noise = self._draw(step)
-        even = uniform(self.items, self.config.seed, "causal", "timestep", step, shape=[self._chunks(forced)])
-        timesteps = timesteps_of(even, self.config.stream.shift, 0, TRAIN_TIMESTEPS)
+        draws = uniform(self.items, self.config.seed, "causal", "timestep", step, shape=[self._chunks(forced)])
+        timesteps = timesteps_of(draws, self.config.stream.shift, 0, TRAIN_TIMESTEPS)
         left_out = uniform(self.items, self.config.seed, "causal", "prompt", step) < self.settings.prompt_left_out
         texts = ["" if out else prompt for out, prompt in zip(left_out, prompts, strict=True)]
         keys = self.student.model.prompt_keys(self.encode(texts))
@@ -83,7 +82,7 @@ class CausalStage:
 
     def _consistency_step(self, step: int) -> dict[str, float]:
         forced, prompts, noise = self._draw(step)
-        even = uniform(self.items, self.config.seed, "causal", "level", step, shape=[self._chunks(forced)])
+        draws = uniform(self.items, self.config.seed, "causal", "level", step, shape=[self._chunks(forced)])
         consistency = Consistency(
             self.teacher, self.target, self.config.stream, self.settings.levels, self.config.guidance
         )
@@ -91,13 +90,13 @@ class CausalStage:
             self.student.model,
             forced,
             noise,
-            (even * self.settings.levels).long(),
+            (draws * self.settings.levels).long(),
             self.encode(prompts),
             self.unconditional,
         )
-        told = self._learn(loss, step, step - self.settings.autoregressive_steps, "consistency")
+        scalars = self._learn(loss, step, step - self.settings.autoregressive_steps, "consistency")
         _put(self.target, self.student.optimiser.ema)
-        return told
+        return scalars
 
     def _learn(self, loss: Tensor, step: int, count: int, name: str) -> dict[str, float]:
         value = finite(self.ranks, float(loss.detach()), step, f"{name} loss", "the clips")
@@ -107,7 +106,7 @@ class CausalStage:
         return {f"{name}/loss": value, f"{name}/gradient_norm": norm}
 
     def _draw(self, step: int) -> tuple[ForcedClips, Sequence[str], Tensor]:
-        """Clips, their prompts, and noise [B, C, T, h, w]."""
+        """Draw clips, their prompts, and noise [B, C, T, h, w]."""
         ranks = self.ranks
         drawn = self.clips.draw(step, self.config.batch, ranks.rank, ranks.count)
         noise = normal(drawn.latents.shape[1:], self.items, self.config.seed, "causal", "noise", step)
@@ -118,14 +117,17 @@ class CausalStage:
         return forced.clean.shape[2] // forced.stream.chunk
 
     def _begin_consistency(self) -> None:
-        """Freeze the autoregressive model as the teacher, and let student and target go on from it."""
+        """Freeze the autoregressive model as the teacher; student and target continue from it."""
         result = self.student.optimiser.ema
         for model in (self.teacher, self.target, self.student.model):
             _put(model, result)
         self._second_optimiser(result)
 
     def _second_optimiser(self, weights: Sequence[Tensor]) -> None:
-        """A new optimiser, whose average is the target; float32 `weights`, because the module's are rounded."""
+        """Create the second half's optimiser, whose average is the target.
+
+        weights: float32; the module's own are rounded to bfloat16.
+        """
         settings = replace(self.config.student_optimiser, average=self.settings.target_average, average_from=0)
         optimiser: MasterAdam = optimiser_of("student", self.student.model, settings)
         torch._foreach_copy_([*optimiser.master, *optimiser.ema], [*weights, *weights])
@@ -133,11 +135,11 @@ class CausalStage:
         self.second_half = True
 
     def sample_prompts(self) -> PromptPair:
-        """A clip's prompt, without a follow-up."""
+        """Return a clip's prompt, without a follow-up."""
         return PromptPair(self.clips.draw(0, 1).prompts[0])
 
     def state_dict(self) -> dict:
-        """All that later steps depend on, of this rank; in the second half the frozen teacher too."""
+        """Return everything of this rank that later steps depend on; in the second half also the frozen teacher."""
         teacher = [weight.clone() for weight in _weights(self.teacher)] if self.second_half else None
         return {
             "student": self.student.optimiser.state_dict(),
@@ -146,11 +148,11 @@ class CausalStage:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a saved state, before any step. ValueError: it is of other clips, or of other weights."""
+        """Resume from a saved state, before any step. ValueError: it belongs to other clips or other weights."""
         if state["clips"] != self.clips.clips.fingerprint():
             raise ValueError(
                 f"the clips in '{self.settings.clips}' are not those that this run began with: names, "
-                "shapes or prompts differ; put them back, or begin a new run elsewhere"
+                "shapes or prompts differ; restore them, or start a new run in another folder"
             )
         if state["teacher"] is not None:
             _put(self.teacher, state["teacher"])
@@ -161,9 +163,10 @@ class CausalStage:
 
 
 def _weights(model: TrainableWan) -> list[Tensor]:
-    """This rank's parts of a model's weights."""
+    """Return this rank's shards of a model's weights."""
     return [local(weight.detach()) for weight in model.module.parameters()]
 
 
 def _put(model: TrainableWan, values: Sequence[Tensor]) -> None:
+    """Copy values into this rank's shards of a model's weights."""
     torch._foreach_copy_(_weights(model), list(values))

@@ -1,16 +1,15 @@
-"""The causal start: from a bidirectional teacher to a student that films chunk by chunk in a few passes.
+"""The losses of the causal start: from a bidirectional teacher to a causal student of few denoising steps.
 
-Two steps, both by teacher forcing (clean true chunks as context, noisy chunks trained in parallel):
+Two stages, both by teacher forcing (clean ground-truth chunks as context, noisy chunks trained in parallel):
 
-1. an autoregressive diffusion model: the teacher's weights under the causal mask, flow matching at any timestep;
-2. causal consistency distillation: the student's clean prediction at one level is to be that at the next lower level,
-   which one Euler step of the first model, with guidance, leads to.
+1. An autoregressive diffusion model: the teacher's weights under the causal mask, flow matching at all timesteps.
+2. Causal consistency distillation: the student's clean prediction at one noise level must match its prediction at the
+   next lower level, which is reached by one guided Euler step of the first model.
 
 Self-Forcing and LongLive start from ODE trajectories of the bidirectional teacher instead. Causal Forcing (Zhu et al.
-2026) shows what is wrong with that: a chunk of such a trajectory depends on chunks that the student cannot see yet, so
-the student learns a mean of several answers; trajectories of an autoregressive model have no such fault. Causal
-Forcing++ (2026) finds that consistency distillation learns the same map without storing trajectories. That is what
-stands here.
+2026) shows the flaw: a chunk of such a trajectory depends on chunks that the student cannot see yet, so the student
+learns the mean of several answers. Trajectories of an autoregressive model do not have this flaw. Causal Forcing++
+(2026) finds that consistency distillation learns the same map without stored trajectories; this is implemented here.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size, N chunks with noise.
 """
@@ -29,30 +28,31 @@ from .teacher_forcing import LAST_SLOT, ForcingAttention, ForcingLayout
 
 
 def levels(steps: int, shift: float) -> tuple[float, ...]:
-    """`steps` + 1 timesteps from 1000 down to 0, evenly spaced before the shift."""
+    """Return `steps` + 1 timesteps from 1000 down to 0, evenly spaced before the shift."""
     return tuple(warp(TRAIN_TIMESTEPS * (steps - i) / steps, shift) for i in range(steps)) + (0.0,)
 
 
 def check_levels(steps: int, stream: StreamConfig) -> None:
-    """ValueError unless the student's few denoising steps are among `steps` levels."""
+    """Raise ValueError unless the student's denoising steps are among `steps` levels."""
     if steps < 1:
         raise ValueError(f"{steps} levels of the teacher's sampler: at least 1 is needed, such as 48")
     grid = levels(steps, stream.shift)
     for step in stream.denoising_steps:
         if not any(abs(warp(step, stream.shift) - level) < 1e-6 for level in grid):
             raise ValueError(
-                f"denoising step {step} is none of {steps} even steps; take a multiple of {len(stream.denoising_steps)}"
+                f"denoising step {step} is none of {steps} even steps; choose a multiple of "
+                f"{len(stream.denoising_steps)}"
             )
 
 
 def check_window(stream: StreamConfig) -> None:
-    """ValueError unless teacher forcing's window (`teacher_forcing.visible_chunks`) is the stream's."""
+    """Raise ValueError unless the stream has the window of teacher forcing (`teacher_forcing.visible_chunks`)."""
     chunk = stream.chunk
     window, sink = (LAST_SLOT + 1) * chunk, chunk
     if (stream.window, stream.sink) != (window, sink):
         raise ValueError(
             f"window {stream.window} and sink {stream.sink} (latent frames): teacher forcing trains the "
-            f"window of LongLive, four chunks with the first as sink; with chunk {chunk} take window "
+            f"window of LongLive, four chunks with the first as sink; with chunk {chunk} set window "
             f"{window} and sink {sink}"
         )
     if stream.context_noise:
@@ -61,7 +61,7 @@ def check_window(stream: StreamConfig) -> None:
 
 @dataclass(frozen=True)
 class ForcedClips:
-    """True clips, laid out for teacher forcing.
+    """Ground-truth clips, laid out for teacher forcing.
 
     Attributes:
         clean: [B, C, T, h, w]; all chunks but the last are context.
@@ -76,11 +76,14 @@ class ForcedClips:
         return ForcingLayout(self.clean.shape[2] // self.stream.chunk, 1)
 
     def spread(self, per_chunk: Tensor) -> Tensor:
-        """[B, N] -> [B, 1, T, 1, 1], on the clips' device."""
+        """Expand one value per chunk [B, N] to [B, 1, T, 1, 1], on the clips' device."""
         return per_chunk.to(self.clean.device).repeat_interleave(self.stream.chunk, dim=1)[:, None, :, None, None]
 
     def velocity(self, model: CausalWan, noisy: Tensor, timesteps: Tensor, prompt: PromptKeys) -> Tensor:
-        """The velocity of every chunk [B, C, T, h, w], each at its own timestep [B, N], given the true ones before."""
+        """Return the velocity [B, C, T, h, w] of all chunks, given the ground truth before each.
+
+        timesteps: [B, N], one per chunk.
+        """
         chunk, (_, ph, pw) = self.stream.chunk, model.config.patch_size
         context = self.clean[:, :, :-chunk]
         grid = (noisy.shape[-2] // ph, noisy.shape[-1] // pw)
@@ -94,7 +97,10 @@ class ForcedClips:
 def autoregressive_loss(
     model: CausalWan, clips: ForcedClips, noise: Tensor, timesteps: Tensor, prompt: PromptKeys
 ) -> Tensor:
-    """Flow matching of every chunk given the true ones before it. noise: as the clips; timesteps: [B, N]."""
+    """Return the flow-matching loss of every chunk given the ground-truth chunks before it.
+
+    noise: shaped like the clips. timesteps: [B, N].
+    """
     sigma = clips.spread(timesteps / TRAIN_TIMESTEPS)
     noisy = (1 - sigma) * clips.clean + sigma * noise
     return (clips.velocity(model, noisy, timesteps, prompt) - (noise - clips.clean)).square().mean()
@@ -105,10 +111,10 @@ class Consistency:
     """Causal consistency distillation.
 
     Attributes:
-        teacher: the autoregressive diffusion model; fixed.
-        target: the student's moving average (or itself); gets no gradient.
-        steps: levels of the teacher's sampler. The student's few denoising steps must be among them.
-        guidance: as `bidirectional.clean_clip` counts it.
+        teacher: the autoregressive diffusion model; frozen.
+        target: the student's moving average (or the student itself); gets no gradient.
+        steps: number of levels of the teacher's sampler. The student's denoising steps must be among them.
+        guidance: scale as in `bidirectional.clean_clip`.
     """
 
     teacher: CausalWan
@@ -129,10 +135,10 @@ class Consistency:
         context: Tensor,
         unconditional: Tensor,
     ) -> Tensor:
-        """Mean squared distance of the student's clean prediction from that one level below.
+        """Return the mean squared distance between the student's clean prediction and the target's one level below.
 
         Args:
-            noise: as the clips.
+            noise: shaped like the clips.
             places: [B, N] int64 in [0, steps): each chunk's level.
             context, unconditional: text embeddings [B, text tokens, text_dim].
         """

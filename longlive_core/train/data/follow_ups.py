@@ -1,8 +1,8 @@
-"""Follow-ups written by an instruction model: what it is asked, how its answer is read and checked, and asked again.
+"""Follow-ups written by an instruction model: the instruction, parsing and checking of answers, and retries.
 
-LongLive's long tuning switches from a prompt to a follow-up in the middle of a film, and the paper lets a language
-model write those follow-ups, under constraints: subject, setting and camera stay, one thing is new. The wording here is
-our own. The model itself is behind a function (`Ask`); `instruction_model` makes one from transformers.
+LongLive's long tuning switches from a prompt to a follow-up in the middle of a film. In the paper a language model
+writes these follow-ups under constraints: subject, setting and camera stay, one thing is new. The wording here is our
+own. The model is behind a function (`Ask`); `instruction_model` implements it with transformers.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ answer with the description only.
 
 Description: {prompt}"""
 
-LONGEST = 2.0  # times the prompt's length
-SHORT = 10  # words; of a shorter prompt, twice the length would leave no room for a new action
+LONGEST = 2.0  # maximum length, relative to the prompt
+SHORT = 10  # words; for a shorter prompt, twice its length would be too short for a new action
 UNFINISHED = "the answer did not end within its tokens (raise --max-tokens if the model thinks for long)"
-SHARED = 0.3  # of the prompt's content words; low, for models that reword: it catches other scenes, not small drifts
+SHARED = 0.3  # minimum share of the prompt's content words; low, to allow rewording: it rejects other scenes only
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote; finished: it ended by itself, not at the limit of tokens."""
+    """A model's answer. finished: it ended by itself, not at the token limit."""
 
     text: str
     finished: bool = True
 
 
 Ask = Callable[[Sequence[str], int], Sequence[Answer]]
-"""(instructions, seed) -> one answer each; the same arguments give the same answers."""
+"""(instructions, seed) -> one answer per instruction; the same arguments give the same answers."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A prompt that has no follow-up after all attempts: its number in the file, from 1, and the last fault."""
+    """A prompt without a valid follow-up after all attempts: its number in the file, from 1, and the last fault."""
 
     number: int
     prompt: str
     reason: str
 
 
-# --- asking and reading
+# --- instructions and answers
 
 
 def instruction_for(prompt: str) -> str:
-    """What the model is asked for one prompt."""
+    """Return the instruction for one prompt."""
     return INSTRUCTION.format(words=len(words_of(prompt)), prompt=prompt)
 
 
@@ -86,12 +86,12 @@ _QUOTES = (
 
 
 def read_answer(text: str) -> str:
-    """The follow-up in an answer: without thoughts, labels, quotes, emphasis; its lines as one. Empty: there is none.
+    """Extract the follow-up from an answer: without thoughts, labels, quotes and emphasis, lines joined; may be empty.
 
-    Paragraphs stay apart (a blank line), but an announcement that ends in a colon is dropped.
+    Paragraphs stay separated by a blank line, but a first paragraph that ends in a colon is dropped.
     """
     text = _THOUGHT.sub("", text)
-    text = _THOUGHT_END.sub("", text).strip()  # a template may have opened the thought already
+    text = _THOUGHT_END.sub("", text).strip()  # the chat template may have opened the thought
     text = _FENCE.sub(r"\1", text)
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
     if len(paragraphs) > 1 and paragraphs[0].rstrip("*_ ").endswith(":"):
@@ -112,7 +112,7 @@ def _unquoted(text: str) -> str:
 
 # --- checking
 
-# A character of Chinese or Japanese is a word: those texts have no spaces, and Wan reads them.
+# A Chinese or Japanese character counts as a word: those texts have no spaces, and Wan supports them.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|\w+")
 _FILLERS = frozenset(
     [
@@ -172,17 +172,17 @@ _FILLERS = frozenset(
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words; a Chinese or Japanese character is one of its own."""
+    """Split into lower-case words; each Chinese or Japanese character is a word."""
     return _WORD.findall(text.casefold())
 
 
 def content_words(text: str) -> set[str]:
-    """What a text is about: its words without the small ones, cut to five letters so that walks is walking."""
+    """Return a text's words without fillers, cut to five letters so that "walks" equals "walking"."""
     return {word[:5] for word in words_of(text) if word not in _FILLERS and (len(word) > 2 or not word.isascii())}
 
 
 def fault_of(prompt: str, follow_up: str) -> str | None:
-    """Why a text cannot be a prompt's follow-up; None: nothing is seen that speaks against it."""
+    """Return why a text cannot be a prompt's follow-up; None if no fault is found."""
     old, new = words_of(prompt), words_of(follow_up)
     if not new:
         return "the answer is empty"
@@ -199,32 +199,32 @@ def fault_of(prompt: str, follow_up: str) -> str | None:
     return None
 
 
-# --- asking again
+# --- retries
 
 
 def write_batch(prompts: Sequence[str], ask: Ask, seeds: Sequence[int]) -> tuple[list[str | None], list[str]]:
-    """One follow-up for each prompt, asked for with one seed after the other until all are good.
+    """Write one follow-up per prompt, trying one seed after the other until all are valid.
 
     Returns:
-        the follow-ups (None where no attempt was good) and the last fault of each prompt ("" where there is none left).
+        the follow-ups (None if no attempt was valid) and the last fault of each prompt ("" if it has a follow-up).
     """
-    found: list[str | None] = [None] * len(prompts)
+    follow_ups: list[str | None] = [None] * len(prompts)
     faults = [""] * len(prompts)
     for seed in seeds:
-        open_ones = [place for place, text in enumerate(found) if text is None]
-        if not open_ones:
+        remaining = [place for place, text in enumerate(follow_ups) if text is None]
+        if not remaining:
             break
-        answers = ask([instruction_for(prompts[place]) for place in open_ones], seed)
-        for place, answer in zip(open_ones, answers, strict=True):
+        answers = ask([instruction_for(prompts[place]) for place in remaining], seed)
+        for place, answer in zip(remaining, answers, strict=True):
             text = read_answer(answer.text)
             fault = fault_of(prompts[place], text) if answer.finished else UNFINISHED
             faults[place] = fault or ""
-            found[place] = None if fault else text
-    return found, faults
+            follow_ups[place] = None if fault else text
+    return follow_ups, faults
 
 
 def attempt_seeds(seed: int, number: int, attempts: int) -> list[int]:
-    """Seeds of their own for a batch whose first prompt is the number-th of its file."""
+    """Return the seeds of a batch whose first prompt has this number in its file."""
     return [int(np.random.SeedSequence((seed, number, attempt)).generate_state(1)[0]) for attempt in range(attempts)]
 
 
@@ -238,24 +238,24 @@ def write_follow_ups(
     batch: int,
     attempts: int,
 ) -> Iterator[tuple[int, list[Failure]]]:
-    """Write the pairs at `places` to the file; after each batch, yield its number of prompts and those that failed.
+    """Write the pairs at `places` to the file; after each batch, yield its number of prompts and the failures.
 
-    A pair that has a follow-up already keeps it, and the model is not asked.
+    A pair that already has a follow-up keeps it.
     """
     for start in range(0, len(places), batch):
         group = places[start : start + batch]
-        asked = [place for place in group if pairs[place].follow_up is None]
-        found, faults = write_batch(
-            [pairs[place].prompt for place in asked], ask, attempt_seeds(seed, group[0], attempts)
+        missing = [place for place in group if pairs[place].follow_up is None]
+        follow_ups, faults = write_batch(
+            [pairs[place].prompt for place in missing], ask, attempt_seeds(seed, group[0], attempts)
         )
-        answers = dict(zip(asked, found, strict=True))
+        answers = dict(zip(missing, follow_ups, strict=True))
         done = [PromptPair(pairs[place].prompt, pairs[place].follow_up or answers[place]) for place in group]
         file.add([pair for pair in done if pair.follow_up is not None])
         yield (
             len(group),
             [
                 Failure(place + 1, pairs[place].prompt, fault)
-                for place, fault in zip(asked, faults, strict=True)
+                for place, fault in zip(missing, faults, strict=True)
                 if fault
             ],
         )

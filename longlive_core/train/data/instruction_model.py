@@ -1,4 +1,4 @@
-"""A local instruction model behind the function that `follow_ups` asks: transformers' tokenizer, template, generate."""
+"""A local instruction model for `follow_ups`, with the tokenizer, chat template and `generate` of transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .follow_ups import Answer
 
-TEMPERATURE, TOP_P = 0.7, 0.9  # warm enough that another seed gives another answer
+TEMPERATURE, TOP_P = 0.7, 0.9  # high enough that another seed gives another answer
 THOUGHT_BEGINS = "<think>"
 
 
@@ -21,30 +21,30 @@ class InstructionModel:
 
     Attributes:
         model, tokenizer: transformers' own.
-        plain: ask in plain text, without the tokenizer's chat template, and take the first line of the answer.
-        max_tokens: of one answer, thoughts included.
+        plain: prompt in plain text, without the tokenizer's chat template, and use the first line of the answer.
+        max_tokens: maximum length of one answer, including thoughts.
     """
 
     def __init__(self, model, tokenizer, plain: bool = False, max_tokens: int = 512):
         if not plain and not tokenizer.chat_template:
             raise ValueError(
                 f"the model '{tokenizer.name_or_path}' has no chat template, so it was probably not "
-                "trained to follow instructions; choose an instruction model, or add --plain to ask it in "
+                "trained to follow instructions; choose an instruction model, or add --plain to prompt it in "
                 "plain text"
             )
         self.model, self.tokenizer, self.plain, self.max_tokens = model, tokenizer, plain, max_tokens
         self.ends = _end_tokens(model, tokenizer)
         pad, known = tokenizer.pad_token_id, model.get_input_embeddings().num_embeddings
-        if pad is None or pad >= known:  # some tokenizers have one that the model was never given; the mask hides it
+        if pad is None or pad >= known:  # unknown to the model with some tokenizers; the mask hides it
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self.ends[0])
 
     @classmethod
     def load(
         cls, name: str, device: torch.device, dtype: torch.dtype, plain: bool = False, max_tokens: int = 512
     ) -> InstructionModel:
-        """From a folder, or a name on the Hugging Face hub (then it may be downloaded); no code of the model's is run.
+        """Load from a folder, or by name from the Hugging Face hub (may download); no code of the model is executed.
 
-        ValueError where there is no such model, it is of another kind, or it has no chat template and plain is off.
+        ValueError if there is no such model, it is of another kind, or it has no chat template and `plain` is off.
         """
         import transformers
 
@@ -58,10 +58,10 @@ class InstructionModel:
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
-                f"cannot load the instruction model '{name}': {reason} (needed is a folder, or a hub "
+                f"cannot load the instruction model '{name}': {reason} (expected a folder, or a hub "
                 "name, with config.json, weights and tokenizer of a causal language model)"
             ) from error
-        if missing := sorted(info["missing_keys"]):  # transformers puts random numbers in their place
+        if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers
             raise ValueError(
                 f"the instruction model '{name}' lacks {len(missing)} of its weights, such as "
                 f"'{missing[0]}'; download it again"
@@ -69,14 +69,14 @@ class InstructionModel:
         return cls(model.to(device).eval(), tokenizer, plain, max_tokens)
 
     def __call__(self, instructions: Sequence[str], seed: int) -> list[Answer]:
-        """One answer for each instruction."""
+        """Return one answer per instruction."""
         texts = [self._text(instruction) for instruction in instructions]
-        self.tokenizer.padding_side = "left"  # answers begin where all instructions end
+        self.tokenizer.padding_side = "left"  # all answers begin at the same position
         given = self.tokenizer(
             texts, return_tensors="pt", padding=True, add_special_tokens=self.plain, return_token_type_ids=False
         ).to(self.model.device)
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # generate draws from torch's own generators, which are the caller's too
+        with torch.random.fork_rng(devices):  # generate uses torch's global generators, which belong to the caller
             torch.manual_seed(seed)
             out = self.model.generate(
                 **given,
@@ -93,19 +93,19 @@ class InstructionModel:
     def _text(self, instruction: str) -> str:
         if self.plain:
             return f"{instruction}\n\nNext description:"
-        # One user message, since some templates refuse a system's; templates without enable_thinking ignore it.
+        # A single user message: some templates reject a system message. Templates without enable_thinking ignore it.
         message = [{"role": "user", "content": instruction}]
         return self.tokenizer.apply_chat_template(
             message, tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
 
-    def _answer(self, row: Tensor, asked: str) -> Answer:
+    def _answer(self, row: Tensor, prompt: str) -> Answer:
         finished = any(int(token) in self.ends for token in row)
         text = self.tokenizer.decode(row, skip_special_tokens=True)
-        if self.plain:  # a model of this kind goes on with more descriptions until its tokens end
+        if self.plain:  # such a model continues with more descriptions up to the token limit
             line, rest, _ = text.lstrip().partition("\n")
             return Answer(line, finished or bool(rest))
-        if asked.rstrip().endswith(THOUGHT_BEGINS):  # the template opened the thought; let it be seen as one
+        if prompt.rstrip().endswith(THOUGHT_BEGINS):  # the template opened the thought; restore its opening tag
             text = THOUGHT_BEGINS + text
         return Answer(text, finished)
 
@@ -117,16 +117,16 @@ def _end_tokens(model, tokenizer) -> list[int]:
         ends.append(tokenizer.eos_token_id)
     if not ends:
         raise ValueError(
-            f"the model '{tokenizer.name_or_path}' names no token that ends a text (eos_token_id), so no "
-            "answer would ever be whole; set it in generation_config.json"
+            f"the model '{tokenizer.name_or_path}' defines no end-of-text token (eos_token_id), so no "
+            "answer would ever be complete; set it in generation_config.json"
         )
     return ends
 
 
 def _check_name(name: str) -> None:
-    """A folder that is missing would be looked for on the hub, whose answer speaks of repositories."""
+    """Reject a missing folder here; the hub would be searched for it and report a missing repository."""
     if not Path(name).is_dir() and (name.startswith((".", "/", "~", "\\")) or name.count("/") > 1 or "\\" in name):
         raise ValueError(
-            f"there is no folder '{name}'; give one with an instruction model, or a name on the hub such "
+            f"there is no folder '{name}'; pass a folder with an instruction model, or a name on the hub such "
             "as Qwen/Qwen2.5-7B-Instruct"
         )

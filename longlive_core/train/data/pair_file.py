@@ -1,4 +1,4 @@
-"""A file of prompts with their follow-ups that is written bit by bit, and gone on with after an interruption."""
+"""A file of prompts with their follow-ups that is written incrementally and can be resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from .prompt_files import PromptPair, decode, parse_line, to_line
 
 
 class PairFile:
-    """A `.jsonl` of pairs that grows line by line and may be gone on with. Reads when made, writes inside a `with`.
+    """A `.jsonl` of pairs that grows line by line and can be resumed. Reads when created, writes inside a `with`.
 
     Attributes:
-        pairs: those that are in it.
-        torn: the beginning of a last line that an interruption left behind, which is dropped on entering; else None.
+        pairs: the pairs in the file.
+        torn: an incomplete last line that an interruption left behind, which `__enter__` removes; else None.
     """
 
     def __init__(self, path: str | os.PathLike, resume: bool = False):
-        """ValueError for a file that is there without `resume`, that cannot be read, or is no file of pairs."""
+        """ValueError if the file exists and `resume` is off, cannot be read, or is not a file of pairs."""
         self.path, self.pairs, self.torn = Path(path), [], None
         if self.path.suffix.lower() != ".jsonl":
             raise ValueError(f"the pairs are JSON lines, so '{path}' must end in .jsonl")
         if self.path.exists() and not resume:
-            raise ValueError(f"'{path}' is there already; add --resume to go on with it, or choose another --out")
+            raise ValueError(f"'{path}' exists already; add --resume to continue it, or choose another --out")
         if self.path.exists():
-            self._take_up()
+            self._read()
 
-    def _take_up(self) -> None:
+    def _read(self) -> None:
         try:
             data = self.path.read_bytes()
         except OSError as error:
             raise ValueError(f"cannot read the pairs '{self.path}': {error.strerror}") from error
         lines = data.split(b"\n")
-        if lines[-1] and not _is_json(lines[-1]):  # no beginning of an object is JSON, so only whole lines pass
+        if lines[-1] and not _is_json(lines[-1]):  # the beginning of an object is not JSON, so only whole lines pass
             self.torn = lines.pop().decode("utf-8", "replace")
         for number, line in enumerate(decode(b"\n".join(lines), self.path).split("\n"), 1):
             if line.strip():
@@ -51,13 +51,13 @@ class PairFile:
         return pair
 
     def add(self, pairs: Sequence[PromptPair]) -> None:
-        """Write pairs to the end and hand them to the system at once, so that a killed program loses none."""
+        """Append pairs and flush them at once, so that a killed program loses none."""
         self._file.write("".join(map(to_line, pairs)))
         self._file.flush()
         self.pairs.extend(pairs)
 
     def __enter__(self) -> PairFile:
-        """Open for writing. ValueError where that cannot be."""
+        """Open for writing. ValueError if that fails."""
         try:
             if self.torn is not None:
                 os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
@@ -70,7 +70,7 @@ class PairFile:
 
     def __exit__(self, *_) -> None:
         self._file.close()
-        if not self.path.stat().st_size:  # nothing came of it; an empty file would only stand in the way of the next
+        if not self.path.stat().st_size:  # an empty file would only block the next run
             self.path.unlink()
 
 
@@ -83,21 +83,21 @@ def _is_json(line: bytes) -> bool:
 
 
 def missing_prompts(pairs: Sequence[PromptPair], file: PairFile) -> list[int]:
-    """Places of the pairs that are not yet in the file. ValueError where the file holds pairs of other prompts.
+    """Return the places of the pairs that are not yet in the file. ValueError if the file holds other prompts.
 
-    A prompt that stands twice in the source is to stand twice in the file.
+    A prompt that occurs twice in the source must occur twice in the file.
     """
-    there = Counter(pair.prompt for pair in file.pairs)
-    strangers = there - Counter(pair.prompt for pair in pairs)
-    if strangers:
+    written = Counter(pair.prompt for pair in file.pairs)
+    unknown = written - Counter(pair.prompt for pair in pairs)
+    if unknown:
         raise ValueError(
-            f"'{file.path}' holds {strangers.total()} pairs whose prompts are not among those given, such "
-            f"as {next(iter(strangers))[:60]!r}; choose another --out"
+            f"'{file.path}' holds {unknown.total()} pairs whose prompts are not among the given ones, such "
+            f"as {next(iter(unknown))[:60]!r}; choose another --out"
         )
     missing = []
     for place, pair in enumerate(pairs):
-        if there[pair.prompt] > 0:
-            there[pair.prompt] -= 1
+        if written[pair.prompt] > 0:
+            written[pair.prompt] -= 1
         else:
             missing.append(place)
     return missing

@@ -1,7 +1,7 @@
-"""The prompts of the training: files of them, and an endless draw that needs no state to resume.
+"""Training prompts: their files, and an endless draw that needs no state to resume.
 
-A prompt may have a follow-up: what the film goes on with after a switch. The short distillation needs prompts alone,
-the streaming long tuning needs pairs. Forms of files: docs/training-data.md.
+A prompt may have a follow-up: what the film shows after the prompt switch. The short distillation needs only prompts,
+streaming long tuning needs pairs. File formats: docs/training-data.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from .shuffling import Epochs, first_place
 
 PROMPT, FOLLOW_UP = "prompt", "follow_up"
-LONGLIVE_FOLLOW_UP, LONGLIVE_SEGMENTS = "switch_prompt", "prompts"  # LongLive's names of the same things
+LONGLIVE_FOLLOW_UP, LONGLIVE_SEGMENTS = "switch_prompt", "prompts"  # LongLive's keys for the same
 KEYS = (PROMPT, FOLLOW_UP, LONGLIVE_FOLLOW_UP, LONGLIVE_SEGMENTS)
 COMMENT = "#"
 TEXT, JSON_LINES = ".txt", ".jsonl"
@@ -23,7 +23,7 @@ TEXT, JSON_LINES = ".txt", ".jsonl"
 
 @dataclass(frozen=True)
 class PromptPair:
-    """What a film shows, and what it shows after the switch (None: not known)."""
+    """A film's prompt, and its prompt after the switch (None: not known)."""
 
     prompt: str
     follow_up: str | None = None
@@ -33,16 +33,16 @@ class PromptPair:
 
 
 def read_prompts(path: str | os.PathLike, follow_ups: str | os.PathLike | None = None) -> list[PromptPair]:
-    """The prompts of a file, in its order.
+    """Read the prompts of a file, in order.
 
     Args:
-        path: `.txt`, one prompt a line (blank lines and lines that start with `#` are skipped), or `.jsonl`, one object
-            a line: `{"prompt": ..., "follow_up": ...}`, the follow-up optional.
-        follow_ups: a second `.txt`; line n of it is the follow-up of line n of the first (as LongLive's training reads
+        path: `.txt`, one prompt per line (blank lines and lines that start with `#` are skipped), or `.jsonl`, one
+            object per line: `{"prompt": ..., "follow_up": ...}`, the follow-up optional.
+        follow_ups: a second `.txt` whose line n is the follow-up of line n of the first (as LongLive's training reads
             its two files, `data_path` and `switch_prompt_path`).
 
     Raises:
-        ValueError: with file and line, for whatever is not so; also where a file holds no prompt.
+        ValueError: with file and line, if the file is invalid or holds no prompt.
     """
     path = Path(path)
     if follow_ups is not None:
@@ -54,51 +54,51 @@ def read_prompts(path: str | os.PathLike, follow_ups: str | os.PathLike | None =
             parse_line(line, f"{path}, line {number}") for number, line in enumerate(_lines(path), 1) if line.strip()
         ]
     if not pairs:
-        raise ValueError(f"'{path}' holds no prompts; write one a line")
+        raise ValueError(f"'{path}' holds no prompts; write one per line")
     return pairs
 
 
 def parse_line(line: str, where: str) -> PromptPair:
-    """The pair of one line of a `.jsonl`. ValueError that begins with `where`."""
+    """Parse one line of a `.jsonl`. ValueError that begins with `where`."""
     try:
         entry = json.loads(line, object_pairs_hook=_unique)
     except ValueError as error:
         raise ValueError(f'{where}: {_json_fault(error)}; write {{"prompt": "...", "follow_up": "..."}}') from error
     if not isinstance(entry, dict):
-        raise ValueError(f'{where}: {_kind(entry)} where an object is needed, such as {{"prompt": "..."}}')
+        raise ValueError(f'{where}: {_kind(entry)} where an object is expected, such as {{"prompt": "..."}}')
     unknown = [key for key in entry if key not in KEYS]
     if unknown:
-        raise ValueError(f'{where}: unknown key "{unknown[0]}"; there are: {", ".join(KEYS)}')
+        raise ValueError(f'{where}: unknown key "{unknown[0]}"; allowed are: {", ".join(KEYS)}')
     if LONGLIVE_SEGMENTS in entry:
         return _pair_of_segments(entry, where)
     if PROMPT not in entry:
         raise ValueError(f'{where}: "{PROMPT}" is missing')
     if FOLLOW_UP in entry and LONGLIVE_FOLLOW_UP in entry:
-        raise ValueError(f'{where}: "{FOLLOW_UP}" and "{LONGLIVE_FOLLOW_UP}" mean the same; give one of them')
+        raise ValueError(f'{where}: "{FOLLOW_UP}" and "{LONGLIVE_FOLLOW_UP}" mean the same; use one of them')
     second = FOLLOW_UP if FOLLOW_UP in entry else LONGLIVE_FOLLOW_UP
     follow_up = None if entry.get(second) is None else _words(entry[second], second, where)
     return PromptPair(_words(entry[PROMPT], PROMPT, where), follow_up)
 
 
 def to_line(pair: PromptPair) -> str:
-    """A pair as a line of a `.jsonl`, with its line end."""
+    """Format a pair as a line of a `.jsonl`, with the newline."""
     entry = {PROMPT: pair.prompt} | ({} if pair.follow_up is None else {FOLLOW_UP: pair.follow_up})
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
 def require_follow_ups(pairs: Sequence[PromptPair], source: str | os.PathLike) -> None:
-    """ValueError unless every prompt has a follow-up; `source` names the file they are from."""
+    """Raise ValueError unless every prompt has a follow-up; `source` names their file."""
     missing = sum(pair.follow_up is None for pair in pairs)
     if missing:
         raise ValueError(
-            f"{missing} of {len(pairs)} prompts of '{source}' have no follow-up, which a training with "
-            f"switches needs; write them with: python -m longlive_core follow-ups {source} "
+            f"{missing} of {len(pairs)} prompts of '{source}' have no follow-up, but training with "
+            f"switches needs them; write them with: python -m longlive_core follow-ups {source} "
             "--model FOLDER --out pairs.jsonl"
         )
 
 
 def decode(data: bytes, path: Path) -> str:
-    """UTF-8 text. ValueError with the line of the first byte that is none."""
+    """Decode UTF-8 text. ValueError with the line of the first invalid byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -121,12 +121,12 @@ def _lines(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read the prompts '{path}': {error.strerror}") from error
-    # Not splitlines(): it also ends lines at characters that may stand inside a prompt, such as U+2028.
+    # Not splitlines(): it also splits at characters that may be part of a prompt, such as U+2028.
     return decode(data, path).split("\n")
 
 
 def _text_lines(path: Path) -> list[tuple[int, str | None]]:
-    """(line number, prompt) of each line, None for one that is skipped; without the blank ones at the end."""
+    """Return (line number, prompt) of each line, with None for skipped lines and without trailing blank lines."""
     lines = [line.strip() for line in _lines(path)]
     while lines and not lines[-1]:
         lines.pop()
@@ -134,18 +134,18 @@ def _text_lines(path: Path) -> list[tuple[int, str | None]]:
 
 
 def _read_two(path: Path, other: Path) -> list[PromptPair]:
-    """Line by line: skipping blank ones on each side alone could shift one file against the other unseen."""
+    """Read two files line by line; skipping blank lines in each alone could silently shift one against the other."""
     for file in (path, other):
         if _form(file) != TEXT:
             raise ValueError(
                 f"'{file}': a file of follow-ups goes with a file of prompts, both {TEXT}; a {JSON_LINES} "
-                "holds the follow-ups itself"
+                "contains its follow-ups"
             )
     first, second = _text_lines(path), _text_lines(other)
     if len(first) != len(second):
         raise ValueError(
             f"'{path}' has {len(first)} lines and '{other}' has {len(second)}; line n of one belongs to "
-            "line n of the other, so they must have as many"
+            "line n of the other, so the numbers must be equal"
         )
     pairs = []
     for (number, prompt), (_, follow_up) in zip(first, second, strict=True):
@@ -158,10 +158,10 @@ def _read_two(path: Path, other: Path) -> list[PromptPair]:
 
 
 def _pair_of_segments(entry: dict, where: str) -> PromptPair:
-    """LongLive's `{"prompts": [first, second]}`."""
+    """Parse LongLive's `{"prompts": [first, second]}`."""
     segments = entry[LONGLIVE_SEGMENTS]
     if len(entry) > 1:
-        raise ValueError(f'{where}: "{LONGLIVE_SEGMENTS}" holds prompt and follow-up; no other key goes with it')
+        raise ValueError(f'{where}: "{LONGLIVE_SEGMENTS}" holds prompt and follow-up; no other key is allowed with it')
     if not isinstance(segments, list) or not 1 <= len(segments) <= 2:
         got = f"{len(segments)} entries" if isinstance(segments, list) else _kind(segments)
         raise ValueError(f'{where}: "{LONGLIVE_SEGMENTS}" is a list of a prompt and at most one follow-up, not {got}')
@@ -185,13 +185,13 @@ def _unique(entries: list[tuple[str, object]]) -> dict:
     keys = [key for key, _ in entries]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
-        raise ValueError(f'"{twice}" stands twice in one object')
+        raise ValueError(f'"{twice}" occurs twice in one object')
     return dict(entries)
 
 
 def _json_fault(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"no JSON ({error.msg}, column {error.colno})"
+        return f"not JSON ({error.msg}, column {error.colno})"
     return str(error)
 
 
@@ -211,18 +211,18 @@ def _kind(value) -> str:
 
 
 class PromptStream:
-    """Prompts for ever, in shuffled epochs.
+    """Endless prompts in shuffled epochs.
 
-    A draw follows from seed, step, count, rank and ranks alone, so a resumed training needs nothing but its step, and
-    the ranks' draws of a step, one after the other, are what a single rank would draw with `count * ranks`.
+    A draw depends only on seed, step, count, rank and ranks, so a resumed training needs only its step. The
+    concatenated draws of all ranks at a step equal the draw of a single rank with `count * ranks`.
     """
 
     def __init__(self, pairs: Sequence[PromptPair], seed: int):
         if not pairs:
-            raise ValueError("there are no prompts to draw from; give at least one")
+            raise ValueError("there are no prompts to draw from; pass at least one")
         self.pairs, self.epochs = list(pairs), Epochs(len(pairs), seed)
 
     def draw(self, step: int, count: int, rank: int = 0, ranks: int = 1) -> list[PromptPair]:
-        """The `count` pairs of a rank at a step. ValueError for a negative step, no count, or a rank that is none."""
+        """Return a rank's `count` pairs at a step. ValueError for a negative step, a count below 1, or no such rank."""
         start = first_place(step, count, rank, ranks)
         return [self.pairs[self.epochs[place]] for place in range(start, start + count)]

@@ -1,8 +1,8 @@
-"""One step of a distillation, short or long: the critic follows the student's films, the student the teacher's view.
+"""One step of a distillation, short or long: the critic learns the student's films, the student learns by DMD.
 
-Every step the critic learns from a new clip; before every `critic_updates`-th critic step the student learns from one
-of its own (DMD2, two time scales; Self-Forcing and LongLive: five to one). Both take their clips from the same running
-films, one clip after another, and a new batch of films begins when the last is done.
+At every step the critic learns from a new clip; before every `critic_updates`-th critic step the student learns from a
+new clip too (DMD2's two time scales; Self-Forcing and LongLive: five to one). Both take their clips from the same batch
+of films, one clip after another; a new batch begins when the films are finished.
 
 Shapes: B films of this rank, C channels, T latent frames, h, w latent size.
 """
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 
 class DistilStage:
-    """The state of a distillation between two steps, and the step.
+    """The distillation as a `stage.Stage`: its state between two steps, and the step.
 
     Args:
-        student, critic: what is trained.
+        student, critic: the models to train.
         teacher: the real score.
-        encode: texts to embeddings; all three models read the same.
-        draw: (film number, films of this rank, rank, ranks) -> prompt pairs, see `prompts.PromptStream.draw`.
-        as_image: see `streaming.LongFilm`.
+        encode: text encoder, shared by all three models.
+        draw: (film number, films of this rank, rank, ranks) -> prompt pairs, see `prompt_files.PromptStream.draw`.
+        as_image: see `streaming_long_tuning.LongFilm`.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class DistilStage:
         self.config, self.student, self.critic, self.ranks, self.as_image = config, student, critic, ranks, as_image
         if len(seen := config.student_clips) < config.lengths.clips:
             log.warning(
-                "the student learns only from the clips %s of each film's %d, since one of %d in a row is its: "
-                "choose a `lengths.longest` of another number of clips",
+                "the student learns only from the clips %s of each film's %d, because it gets one of %d consecutive "
+                "clips: choose a `lengths.longest` that gives another number of clips",
                 ", ".join(str(clip + 1) for clip in sorted(seen)),
                 config.lengths.clips,
                 config.critic_updates + 1,
@@ -68,24 +68,24 @@ class DistilStage:
             student.model, config.stream, config.latent_size, config.batch, capacity=config.lengths.frames
         )
         self.film: LongFilm | None = None
-        self.begun = 0  # batches of films so far
+        self.begun = 0  # number of film batches so far
 
     def step(self, step: int) -> dict[str, float]:
-        """Do step `step`; returns scalars for the log. Raises NotFiniteError before any weight is spoilt."""
-        told: dict[str, float] = {}
+        """Run step `step` and return scalars for the log. Raises NotFiniteError before any weight is corrupted."""
+        scalars: dict[str, float] = {}
         if step % self.config.critic_updates == 0:
-            told.update(self._student_step(step))
-        told.update(self._critic_step(step))
-        told["film/clip"] = float(self.film.clips)
-        return told
+            scalars.update(self._student_step(step))
+        scalars.update(self._critic_step(step))
+        scalars["film/clip"] = float(self.film.clips)
+        return scalars
 
     def _student_step(self, step: int) -> dict[str, float]:
-        window, prompts = self._next_clip(step, "student")
-        timesteps, noise = self._scores_draw(step, "student", window)
-        direction = self.scores.direction(window.latents, prompts, timesteps, noise)
-        loss = 0.5 * float(direction[:, :, -window.new_frames :].square().mean())
+        clip, prompts = self._next_clip(step, "student")
+        timesteps, noise = self._draw_noise(step, "student", clip)
+        direction = self.scores.direction(clip.latents, prompts, timesteps, noise)
+        loss = 0.5 * float(direction[:, :, -clip.new_frames :].square().mean())
         loss = self._finite(loss, step, "student's loss", "the teacher")
-        self.shot.backward(window.rolled, loss_gradient(direction, window.new_frames))
+        self.shot.backward(clip.rolled, loss_gradient(direction, clip.new_frames))
         norm = self.student.move(self.config.student_optimiser, step // self.config.critic_updates)
         self._finite(norm, step, "student's gradient", "the teacher")
         return {
@@ -95,9 +95,9 @@ class DistilStage:
         }
 
     def _critic_step(self, step: int) -> dict[str, float]:
-        window, prompts = self._next_clip(step, "critic")
-        timesteps, noise = self._scores_draw(step, "critic", window)
-        loss = self.scores.critic_loss(window.latents, prompts, timesteps, noise, window.new_frames)
+        clip, prompts = self._next_clip(step, "critic")
+        timesteps, noise = self._draw_noise(step, "critic", clip)
+        loss = self.scores.critic_loss(clip.latents, prompts, timesteps, noise, clip.new_frames)
         value = self._finite(float(loss.detach()), step, "critic's loss", "the student's films")
         loss.backward()
         norm = self.critic.move(self.config.critic_optimiser, step)
@@ -108,8 +108,8 @@ class DistilStage:
         if self.film is None or self.film.finished:
             self._begin_film()
         passes = len(self.config.stream.denoising_steps)
-        window = self.film.next_clip(choice(passes, self.config.seed, "exit step", step, purpose))
-        return window, ScorePrompts(window.context, self.unconditional)
+        clip = self.film.next_clip(choice(passes, self.config.seed, "exit step", step, purpose))
+        return clip, ScorePrompts(clip.context, self.unconditional)
 
     def _begin_film(self) -> None:
         config, number = self.config, self.begun
@@ -122,21 +122,22 @@ class DistilStage:
         self.film = LongFilm(self.shot, first, then, switch, seeds, config.lengths, self.as_image)
         self.begun += 1
 
-    def _scores_draw(self, step: int, purpose: str, window: ScoredClip) -> tuple[Tensor, Tensor]:
-        seed, device = self.config.seed, window.latents.device
-        even = uniform(self.items, seed, purpose, "timestep", step)
-        noise = normal(window.latents.shape[1:], self.items, seed, purpose, "noise", step)
-        return timesteps_of(even, self.config.score_shift).to(device), noise.to(device)
+    def _draw_noise(self, step: int, purpose: str, clip: ScoredClip) -> tuple[Tensor, Tensor]:
+        """Draw the timesteps [B] and the noise at which the scores are evaluated."""
+        seed, device = self.config.seed, clip.latents.device
+        draws = uniform(self.items, seed, purpose, "timestep", step)
+        noise = normal(clip.latents.shape[1:], self.items, seed, purpose, "noise", step)
+        return timesteps_of(draws, self.config.score_shift).to(device), noise.to(device)
 
-    def _finite(self, value: float, step: int, what: str, look_at: str) -> float:
-        return finite(self.ranks, value, step, what, look_at)
+    def _finite(self, value: float, step: int, what: str, culprit: str) -> float:
+        return finite(self.ranks, value, step, what, culprit)
 
     def sample_prompts(self) -> PromptPair:
-        """The first prompts of the data."""
+        """Return the first prompts of the data."""
         return self.draw(0, 1, 0, 1)[0]
 
     def state_dict(self) -> dict:
-        """All that later steps depend on, of this rank."""
+        """Return everything of this rank that later steps depend on."""
         return {
             "student": self.student.optimiser.state_dict(),
             "critic": self.critic.optimiser.state_dict(),

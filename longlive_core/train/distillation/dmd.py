@@ -1,9 +1,10 @@
-"""Distribution matching distillation: the gradient that moves the student's films towards the teacher's.
+"""Distribution matching distillation (DMD): the gradient that moves the student's films towards the teacher's.
 
-The student's clip is noised; the real score (the teacher, with guidance) and the fake score (the critic, which follows
-the student's films) each say what clean clip they see in it, and the difference is the gradient of the
-Kullback-Leibler divergence between the two distributions (DMD, Yin et al. 2024, eq. 7), divided by how far the student
-is from the teacher's view (eq. 8, as Self-Forcing and LongLive normalise it: mean absolute difference of each clip).
+Noise is added to the student's clip. The real score (the teacher, with guidance) and the fake score (the critic,
+trained on the student's films) each predict the clean clip. The difference of the two is the gradient of the
+Kullback-Leibler divergence between the two distributions (Yin et al. 2024, eq. 7). It is divided by the mean absolute
+difference between the student's clip and the teacher's prediction (eq. 8, as Self-Forcing and LongLive normalise it,
+per clip).
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
 """
@@ -21,9 +22,9 @@ from ..flow_matching import flow_loss, noised
 
 
 def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
-    """(fake - real) / mean |clean - real| of each clip; [B, C, T, h, w], float32.
+    """Return (fake - real) / mean |clean - real| of each clip; [B, C, T, h, w], float32.
 
-    A clip that equals the teacher's view everywhere has nothing to learn: its direction is zero, not infinite.
+    Where a clip equals the teacher's prediction everywhere, the direction is zero, not infinite.
     """
     clean, real, fake = (t.float() for t in (clean, real, fake))
     distance = (clean - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
@@ -32,7 +33,7 @@ def dmd_direction(clean: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ScorePrompts:
-    """Text embeddings that a clip is judged under, [B, text tokens, text_dim] each."""
+    """Text embeddings for the scores of a clip, [B, text tokens, text_dim] each."""
 
     conditional: Tensor
     unconditional: Tensor
@@ -43,9 +44,9 @@ class Scores:
     """The two score models.
 
     Attributes:
-        real: the teacher; its weights stay as they are.
+        real: the teacher; frozen.
         fake: the critic.
-        guidance: of the real score, see `bidirectional.clean_clip`. The paper's configuration has 3.
+        guidance: scale of the real score, see `bidirectional.clean_clip`. The paper's configuration has 3.
     """
 
     real: CausalWan
@@ -54,7 +55,7 @@ class Scores:
 
     @torch.no_grad()
     def direction(self, clean: Tensor, prompts: ScorePrompts, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """The DMD direction of clips [B, C, T, h, w] at timesteps [B] with this noise."""
+        """Return the DMD direction of clips [B, C, T, h, w] at timesteps [B] with this noise."""
         noisy = noised(clean, noise, timesteps)
         fake = clean_clip(self.fake, noisy, timesteps, self.fake.prompt_keys(prompts.conditional))
         keys = self.real.prompt_keys(prompts.conditional)
@@ -65,15 +66,15 @@ class Scores:
     def critic_loss(
         self, clean: Tensor, prompts: ScorePrompts, timesteps: Tensor, noise: Tensor, new_frames: int
     ) -> Tensor:
-        """The flow-matching loss of the critic on the newest frames of the student's clips."""
+        """Return the critic's flow-matching loss on the newest frames of the student's clips."""
         return flow_loss(self.fake, clean, noise, timesteps, self.fake.prompt_keys(prompts.conditional), new_frames)
 
 
 def loss_gradient(direction: Tensor, new_frames: int) -> Tensor:
-    """The gradient of the DMD loss with respect to a clip's last `new_frames` latent frames.
+    """Return the gradient of the DMD loss with respect to a clip's last `new_frames` latent frames.
 
-    The loss is 1/2 mean (x - (x - direction))^2 over them, whose gradient is direction / their count; the frames
-    before are context of the scores only.
+    The loss is 1/2 mean (x - (x - direction))^2 over them, whose gradient is direction / number of elements. The frames
+    before are only context for the scores.
     """
     new = direction[:, :, -new_frames:]
     return new / new.numel()

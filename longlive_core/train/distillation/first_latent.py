@@ -1,8 +1,8 @@
-"""A clip out of a film begins with a picture, as models of short clips know it.
+"""The first latent frame of a clip cut out of a film, re-encoded from a single picture.
 
-Wan's VAE makes a film's first latent of one picture and every other one of four. Where a clip out of a film is shown to
-a model of short clips (a score of the distillation, or the pocket model's teacher in training), its first latent is
-made again of its last picture (Self-Forcing's and LongLive's code).
+Wan's VAE encodes a film's first latent frame from one picture and every other one from four. When a clip from inside a
+film is given to a model of short clips (a score of the distillation, or the pocket model's teacher in training), its
+first latent frame is therefore re-encoded from its last picture alone (as in Self-Forcing's and LongLive's code).
 
 Shapes: B films, C channels, h, w latent size.
 """
@@ -17,24 +17,24 @@ from torch import Tensor
 from ...vae import StreamingDecoder, WanVAE, encode
 
 AsImage = Callable[[Tensor], Tensor]
-"""Latent frames of a film [B, C, up to 1 + HISTORY, h, w] -> the latent [B, C, 1, h, w] of the last one's last picture
+"""Latent frames of a film [B, C, up to 1 + HISTORY, h, w] -> the latent frame [B, C, 1, h, w] of the last picture
 alone."""
 
 HISTORY = 5
-"""Latent frames that are decoded before a clip's first picture.
+"""Number of latent frames that are decoded before a clip's first picture.
 
-Without any (LongLive's code) the pocket VAE's picture is off by 0.39 on average, with 1 by 0.07, with 3 by 0.014, with
-5 by 0.004; pixels are from -1 to 1.
+With none (LongLive's code) the pocket VAE's picture is off by 0.39 on average, with 1 by 0.07, with 3 by 0.014, with
+5 by 0.004; pixels are in [-1, 1].
 """
 
 
 def image_latents(vae: WanVAE) -> AsImage:
-    """By way of the pixels."""
+    """Return an `AsImage` that decodes to pixels and encodes the last picture."""
 
     @torch.no_grad()
     def as_image(latents: Tensor) -> Tensor:
         decoder = StreamingDecoder(vae)
-        for latent in latents.split(1, dim=2):  # one by one: pixels of one latent frame in memory
+        for latent in latents.split(1, dim=2):  # one by one: only one latent frame's pixels in memory
             pixels = decoder.decode(latent)
         return encode(vae, pixels[:, :, -1:].clamp(-1, 1)).to(latents)
 

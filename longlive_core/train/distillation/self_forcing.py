@@ -1,11 +1,11 @@
-"""Self-forcing: the student films a clip as it will at use, and learns from its own film (Self-Forcing, section 3.2).
+"""Self-forcing: the student renders a clip as at inference and learns from its own output (Self-Forcing, section 3.2).
 
-Each chunk is denoised up to one pass, drawn at random and the same for the whole clip, whose prediction is the chunk;
-a clean pass then leaves its keys and values in the cache. Gradients go through that one pass only, and what it reads
-from the cache is a constant. So the gradient of a clip is a sum over chunks, and each chunk's part needs the cache as
-it stood when the chunk was made, nothing else: after the loss is known, the clip is gone through once more, and each
-chunk's pass is repeated with gradients and its graph freed at once. This is the same gradient, for one clean pass a
-chunk more, with the activations of one chunk in memory, however long clip and film are.
+Each chunk is denoised up to an exit step, drawn at random and the same for the whole clip; the prediction of that pass
+is the chunk, and a clean pass then writes its keys and values into the cache. Gradients go through the exit pass only;
+what it reads from the cache is a constant. So a clip's gradient is a sum over chunks, and each chunk's part needs only
+the cache as it was when the chunk was rendered. Once the loss is known, the clip is replayed: each chunk's exit pass is
+repeated with gradients, and its graph is freed at once. This gives the same gradient at the cost of one more clean pass
+per chunk, with the activations of one chunk in memory, however long clip and film are.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
 """
@@ -25,14 +25,14 @@ from ...model import PromptKeys
 
 @dataclass(frozen=True)
 class RolledClip:
-    """A clip that the student filmed, and what its gradient needs.
+    """A clip that the student rendered, and what its gradient needs.
 
     Attributes:
         latents: [B, C, T, h, w], float32, without gradient.
-        context: text embeddings that it was made under, [B, text tokens, text_dim].
-        inputs: of each chunk, what its last pass started from, [B, C, chunk, h, w].
-        exit_step: which of the denoising passes was the last.
-        before: the shot as it stood before the clip.
+        context: text embeddings of its prompt, [B, text tokens, text_dim].
+        inputs: for each chunk the input of its last pass, [B, C, chunk, h, w].
+        exit_step: index of the last denoising pass.
+        before: state of the shot before the clip.
     """
 
     latents: Tensor
@@ -44,7 +44,7 @@ class RolledClip:
 
 @dataclass(frozen=True)
 class ShotState:
-    """A shot between two chunks, to go back to."""
+    """A snapshot of a shot between two chunks."""
 
     cache: Snapshot
     recent: tuple[Tensor, ...]
@@ -52,12 +52,14 @@ class ShotState:
 
 
 class StudentShot(Shot):
-    """A shot that can be filmed clip by clip and gone through again with gradients."""
+    """A shot that is rendered clip by clip and can be replayed with gradients."""
 
     def state(self) -> ShotState:
+        """Return a snapshot."""
         return ShotState(self.cache.snapshot(), tuple(self.recent), self.chunks)
 
     def load(self, state: ShotState) -> None:
+        """Restore a snapshot."""
         self.cache.load(state.cache)
         self.recent.clear()
         self.recent.extend(state.recent)
@@ -65,9 +67,9 @@ class StudentShot(Shot):
 
     @torch.no_grad()
     def roll(self, context: Tensor, chunks: int, noise: Noise, exit_step: int) -> RolledClip:
-        """Film the next chunks under this prompt, which the shot has taken over before (`switch`)."""
+        """Render the next chunks under this prompt; the shot must have switched to it before (`switch`)."""
         before, inputs, made = self.state(), [], []
-        self.prompt = self.model.prompt_keys(context)  # as the weights are now
+        self.prompt = self.model.prompt_keys(context)  # computed with the current weights
         for _ in range(chunks):
             span = self.cache.next_chunk()
             noisy = self.noisy_input(span, noise, exit_step, nothing)
@@ -78,9 +80,10 @@ class StudentShot(Shot):
         return RolledClip(torch.cat(made, dim=2), context, tuple(inputs), exit_step, before)
 
     def backward(self, clip: RolledClip, gradient: Tensor) -> None:
-        """Add a clip's part to the weights' gradients, given the loss's gradient with respect to its latents.
+        """Accumulate a clip's contribution to the weights' gradients.
 
-        The shot stands after the clip, before and afterwards.
+        gradient: of the loss with respect to the clip's latents. The shot must be just after the clip, and is there
+        again when this returns.
         """
         self.load(clip.before)
         chunks = zip(clip.inputs, *(t.split(self.stream.chunk, dim=2) for t in (clip.latents, gradient)), strict=True)
@@ -99,4 +102,4 @@ class StudentShot(Shot):
 
 
 def nothing(step: int) -> None:
-    """No progress, no cancellation."""
+    """Do nothing: a step callback without progress or cancellation."""

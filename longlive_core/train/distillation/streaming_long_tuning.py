@@ -1,12 +1,12 @@
-"""Streaming long tuning: a film that goes on from clip to clip, and a loss on the newest clip only (section 3.3).
+"""Streaming long tuning: a film is extended clip by clip, with a loss on the newest clip only (LongLive, section 3.3).
 
-The student rolls on from its cache; each clip is judged by the scores as a short clip of its own, with the few frames
-before it as context, and everything earlier is a constant that only the rolling cache remembers. So a step costs the
-same at the film's first minute and at its fourth, in time and in memory. At one clip boundary, drawn at random, the
-prompt changes: the cache is recached under the new prompt exactly as in a rollout, and from this clip on the teacher is
-asked for the new prompt.
+The student continues from its cache. The scores see each clip as a short clip, with the few frames before it as
+context; everything earlier is a constant that only the rolling cache holds. So a step costs the same time and memory in
+the film's first minute and in its fourth. At one clip boundary, drawn at random, the prompt changes: the cache is
+recached under the new prompt exactly as in a rollout, and from this clip on the teacher is conditioned on the new
+prompt.
 
-A short distillation is the case of films of one clip.
+The short distillation is the special case of films of one clip.
 
 Shapes: B films, C channels, T latent frames, h, w latent size. Lengths are in latent frames.
 """
@@ -26,12 +26,12 @@ from .self_forcing import RolledClip, ShotState, StudentShot, nothing
 
 @dataclass(frozen=True)
 class Lengths:
-    """How a film is cut into clips. The defaults are the paper's: 21 frames, 18 of them new, films of up to 240.
+    """Lengths of clips and films. The defaults are the paper's: 21 frames, 18 of them new, films of up to 240.
 
     Attributes:
         clip: frames that the scores see.
-        new: of these, how many are new in every clip but the first.
-        longest: no film becomes longer.
+        new: number of these that are new, in every clip but the first.
+        longest: maximum length of a film.
     """
 
     clip: int = 21
@@ -54,23 +54,23 @@ class Lengths:
 
     @property
     def clips(self) -> int:
-        """Clips of the longest film."""
+        """Number of clips of the longest film."""
         return 1 + (self.longest - self.clip) // self.new
 
     @property
     def frames(self) -> int:
-        """Frames of the longest film that whole clips give."""
+        """Length of the longest film of whole clips."""
         return self.clip + (self.clips - 1) * self.new
 
 
 @dataclass(frozen=True)
 class ScoredClip:
-    """What the scores see of a film: a clip.
+    """A clip of a film as the scores see it.
 
     Attributes:
         rolled: its new frames, and what their gradient needs.
-        latents: [B, C, T, h, w], the new frames after the context before them, whose first may be an image's latent.
-        context: text embeddings that it is judged under.
+        latents: [B, C, T, h, w], context frames, then the new frames; the first may be re-encoded from one picture.
+        context: text embeddings of its prompt.
     """
 
     rolled: RolledClip
@@ -83,16 +83,16 @@ class ScoredClip:
 
 
 class LongFilm:
-    """A batch of films in the making.
+    """A batch of films that are being rendered.
 
     Args:
-        shot: new, or of a film that is done with.
-        first, then: text embeddings before and from the change of prompt on, [B, text tokens, text_dim].
-        switch: the clip before which the prompt changes; None: it does not.
-        seeds: of each film's noise.
+        shot: a new shot, or that of a finished film.
+        first, then: text embeddings before and after the prompt switch, [B, text tokens, text_dim].
+        switch: the clip before which the prompt changes; None: never.
+        seeds: noise seed of each film.
         lengths: checked against the shot's chunk.
-        as_image: makes the first latent of clips but the film's first, see `first_latent.py`. None: they begin as they
-            are.
+        as_image: re-encodes the first latent frame of all clips but the film's first, see `first_latent.py`. None: it
+            is left unchanged.
     """
 
     def __init__(
@@ -119,12 +119,12 @@ class LongFilm:
 
     @property
     def context(self) -> Tensor:
-        """Text embeddings of the next clip."""
+        """Text embeddings of the next clip's prompt."""
         return self.first if self.switch is None or self.clips < self.switch else self.then
 
     @torch.no_grad()
     def next_clip(self, exit_step: int) -> ScoredClip:
-        """Film the next clip; see `self_forcing.StudentShot.roll` for `exit_step`."""
+        """Render the next clip; see `self_forcing.StudentShot.roll` for `exit_step`."""
         if self.finished:
             raise RuntimeError(f"the film has all its {self.lengths.clips} clips; begin another one")
         context, size = self.context, self.lengths.new
@@ -134,21 +134,21 @@ class LongFilm:
         elif self.clips == self.switch:
             self.shot.switch(context, "recache", nothing)
         rolled = self.shot.roll(context, size // self.shot.stream.chunk, AddressedNoise(self.seeds), exit_step)
-        known = rolled.latents if self.tail is None else torch.cat([self.tail, rolled.latents], dim=2)
-        self.tail = known[:, :, -(self.lengths.clip - self.lengths.new + HISTORY) :].clone()
+        latest = rolled.latents if self.tail is None else torch.cat([self.tail, rolled.latents], dim=2)
+        self.tail = latest[:, :, -(self.lengths.clip - self.lengths.new + HISTORY) :].clone()
         self.clips += 1
-        return ScoredClip(rolled, self._seen(known), context)
+        return ScoredClip(rolled, self._as_scored(latest), context)
 
-    def _seen(self, known: Tensor) -> Tensor:
-        """The newest clip as the scores see it."""
-        start = known.shape[2] - self.lengths.clip
-        clip = known[:, :, start:]
+    def _as_scored(self, latest: Tensor) -> Tensor:
+        """Return the newest clip as the scores see it."""
+        start = latest.shape[2] - self.lengths.clip
+        clip = latest[:, :, start:]
         if self.clips == 1 or self.as_image is None or self.lengths.new == self.lengths.clip:
-            return clip  # it begins the film, as it is, or with a frame that is to learn
-        return torch.cat([self.as_image(known[:, :, : start + 1]), clip[:, :, 1:]], dim=2)
+            return clip  # it begins the film, or stays unchanged, or its first frame needs a gradient
+        return torch.cat([self.as_image(latest[:, :, : start + 1]), clip[:, :, 1:]], dim=2)
 
     def state_dict(self) -> dict:
-        """All that the rest of the film depends on; tensors, numbers and lists."""
+        """Return everything that the rest of the film depends on: tensors, numbers and lists."""
         shot = self.shot.state()
         return {
             "keys": shot.cache.keys,
@@ -169,7 +169,7 @@ class LongFilm:
     def from_state_dict(
         cls, shot: StudentShot, state: dict, lengths: Lengths, as_image: AsImage | None = None
     ) -> LongFilm:
-        """Go on with a film whose state was saved."""
+        """Resume a film from its saved state."""
         film = cls(shot, state["first"], state["then"], state["switch"], state["seeds"], lengths, as_image)
         film.clips, film.tail = state["clips"], state["tail"]
         cache = Snapshot(*(state[name] for name in ("keys", "values", "sink_count", "ring_count")))
