@@ -103,11 +103,11 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
         ([film, bare, "--toybox", "--timeline", "0s A red ball rests at night", "--out", out], "32 x 16 at 16"),
         ([film, "--toybox", "--timeline", "0s A panda walks", "--out", out], "no setting of the toybox"),
         ([film, "--timeline", "panda.txt", "--out", out], "there is no file 'panda.txt'"),
-        ([film, "--toybox", "--stride", "5", "--out", out], "it is one of 1, 2, 4, 8"),
+        ([film, "--toybox", "--stride", "5", "--out", out], "it must be one of 1, 2, 4, 8"),
         ([film, "--clip", str(tmp_path), "--out", out], "is not a CLIP model"),
         ([film, "--dino", "x", "--device", "abc", "--out", out], "no device 'abc'"),
         ([film, "--stride", "4", "--out", out], "--stride 4 is for --toybox, --clip and --dino"),
-        ([film, "--chunk", "3", "--out", out], "--chunk 3 is for --timeline"),
+        ([film, "--chunk", "3", "--out", out], "--chunk 3 needs --timeline"),
         ([film, short, "--out", out], "short.mp4': the film has 20 frames, too few"),
         ([film, "--out", str(tmp_path / "file")], "cannot write results into"),
         ([film], "required: --out"),
@@ -120,6 +120,6 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
 def test_a_film_whose_length_is_only_counted_is_named(tmp_path, capsys, monkeypatch):
     """Forbids an error among many films that does not say which, where the container did not tell how long it is."""
     short = write_truth(tmp_path / "short.mp4", frames=20)
-    monkeypatch.setattr("longlive_core.eval.film_file._look_at", lambda path: (16.0, (128, 80), 0))
+    monkeypatch.setattr("longlive_core.eval.film_file._properties", lambda path: (16.0, (128, 80), 0))
     code, _, line = run(capsys, short, "--toybox", "--out", str(tmp_path / "out"))
     assert code == 2 and "short.mp4': the film has 20 frames, too few" in line

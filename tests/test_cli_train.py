@@ -56,7 +56,7 @@ def answer(capsys, *arguments: str) -> str:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nothing"], "there is no configuration nothing: give a file, or one of debug"),
+        (["nothing"], "there is no configuration nothing: pass a file, or one of debug"),
         (["debug", "--set", "steps"], "--set steps: it must be NAME=VALUE"),
         (["debug", "--set", "stepz=3"], "unknown setting stepz"),
         (["debug", "--set", "steps=0"], "steps 0: it must be at least 1"),

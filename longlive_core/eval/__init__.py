@@ -1,7 +1,9 @@
 """Evaluation of films: adherence, consistency, continuity at a switch, drift (docs/evaluation.md).
 
-On arrays: `evaluate_toybox`, `evaluate_drift`, `clip_dino.evaluate_features`. On files: `open_film`, `evaluate_film`,
-`report.write_reports`, `plots.plot_film`. How sure a mean is: `bootstrap_mean`, `bootstrap_difference`.
+- Measures: `adherence` (the toybox's judge), `clip_dino` (CLIP and DINO), `drift`, `continuity`.
+- Arrays: `evaluate_toybox`, `evaluate_drift`, `clip_dino.evaluate_features`.
+- Files: `film_file` (`open_film`), `evaluate` (`evaluate_film`), `report` (JSON, CSV), `plots` (PNG).
+- Confidence intervals: `bootstrap` (`bootstrap_mean`, `bootstrap_difference`).
 """
 
 from .adherence import ToyboxScore, evaluate_toybox

@@ -1,9 +1,9 @@
-"""A film of the toybox by its judge: does it show what was asked for, does it stay the same, does it jump?
+"""Measure a toybox film with its judge: does it follow its prompts, stay consistent, and switch without a jump?
 
-The judge (pocket/judge.py) reads pixels and knows nothing of what was asked. Its constants of time are for 16 frames a
-second, as the toybox is.
+The judge (toybox/judge.py) reads pixels only and does not know the prompts. Its time constants are for the toybox's 16
+frames per second.
 
-Words: a *sight* is one frame as the judge sees it, a *reading* what the sights of a three-second window show together.
+Terms: a *sight* is the judge's result for one frame; a *reading* summarises the sights of a three-second window.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ..toybox.world import Attributes
 from .continuity import AFTER, BEFORE
 from .film_file import FilmSegment, check_starts
 
-WINDOW = 48  # frames, 3 s: whole periods of all actions
-STRIDES = (1, 2, 4, 8)  # frames between sights; they divide a window into six or more
+WINDOW = 48  # frames (3 s): whole periods of all actions
+STRIDES = (1, 2, 4, 8)  # frames between sights; a window has six or more
 ALL_FIELDS = (*FIELDS, "shape")
-_CLEAR = 6.0  # pixels around a subject that its picture, or the VAE's blur of it, may cover
+_CLEAR = 6.0  # pixels around a subject that the subject or the VAE's blur may cover
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the film is to show from the frame `start` on. transition, blend: as of `films.FilmSegment`."""
+    """The expected content from frame `start` on. transition, blend: see `film_file.FilmSegment`."""
 
     start: int
     attributes: Attributes
@@ -41,7 +41,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class WindowReading:
-    """What a window of 48 frames from the frame `start` on showed, and whether it is all that was asked."""
+    """Reading of the 48-frame window at frame `start`, and whether it matches everything that was requested."""
 
     start: int
     segment: int
@@ -51,20 +51,20 @@ class WindowReading:
 
 @dataclass(frozen=True)
 class SegmentScore:
-    """One segment, after it has settled. None for what it is too short for.
+    """Scores of one segment after it has settled; None where the segment is too short. Field names are JSON keys.
 
     Attributes:
         start: its first frame.
-        asked: what was asked.
-        windows: how many were read.
-        adherence: share of windows that show colour, setting and action at once.
-        fields: share of windows that show this one, for colour, setting, action, shape.
-        subject_as_asked: share of sights with the colour and the shape asked for.
-        subject_consistency: over sights, the mean of [as in the first window] and [as in the sight before], by colour
-            and shape together: VBench's formula with equal or not in the place of a cosine.
+        asked: the requested attributes.
+        windows: number of windows read.
+        adherence: share of windows that show the requested colour, setting and action together.
+        fields: share of windows that show the requested colour, setting, action and shape, each alone.
+        subject_as_asked: share of sights with the requested colour and shape.
+        subject_consistency: over sights, the mean of [as in the first window] and [as in the sight before], for colour
+            and shape together: VBench's formula with equality instead of a cosine.
         background_consistency: the same for the setting.
-        ground_error: mean absolute distance of the ground around the subject from the setting asked for, levels of
-            0 to 255.
+        ground_error: mean absolute distance of the ground around the subject from the requested setting, levels of 0
+            to 255.
     """
 
     start: int
@@ -80,11 +80,11 @@ class SegmentScore:
 
 @dataclass(frozen=True)
 class SwitchScore:
-    """One switch.
+    """Scores of one switch.
 
     Attributes:
-        frame: the first of the new segment.
-        transition: how it begins.
+        frame: first frame of the new segment.
+        transition: the segment's transition.
         jump: the largest jump of the subject around it (`jumps.largest_jump`), pixels; None where there is none to see.
         unseen: the longest run of frames around it without a subject.
         smooth: whether the jump is at most 8 pixels, and the subject is never gone for longer than the toybox's own
@@ -100,11 +100,11 @@ class SwitchScore:
 
 @dataclass(frozen=True)
 class ToyboxScore:
-    """A film. adherence, fields: shares of all windows; the others: means over segments. As of `SegmentScore`.
+    """Scores of a film. adherence, fields: shares of all windows; the others: means over segments (`SegmentScore`).
 
     film_subject_consistency, film_background_consistency: over the settled sights of the whole film, against its first
-        window: for films whose subject, or setting, is to stay.
-    smooth: share of the switches but cuts without a jump, None where there are none.
+        window; for films whose subject, or setting, must stay the same.
+    smooth: share of switches without a jump, cuts not counted; None if there are none.
     """
 
     adherence: float
@@ -122,78 +122,78 @@ class ToyboxScore:
 
 
 def expected_of(segments: Sequence[FilmSegment]) -> list[Expected]:
-    """What prompts ask for. ValueError, with the segment, where one is no sentence of the toybox."""
-    asked = []
+    """Parse the prompts' attributes. ValueError, with the segment, if a prompt is not a toybox sentence."""
+    expected = []
     for number, segment in enumerate(segments, 1):
         try:
-            asked.append(Expected(segment.start, attributes_of(segment.text), segment.transition, segment.blend))
+            expected.append(Expected(segment.start, attributes_of(segment.text), segment.transition, segment.blend))
         except ValueError as error:
             raise ValueError(
-                f"segment {number} cannot be judged as a toybox film: {error}. Leave --toybox out for other films"
+                f"segment {number} cannot be judged as a toybox film: {error}. Omit --toybox for other films"
             ) from error
-    return asked
+    return expected
 
 
 def check_judge_stride(stride: int) -> None:
     if stride not in STRIDES:
-        raise ValueError(f"the judge's stride is {stride}; it is one of {', '.join(map(str, STRIDES))} frames")
+        raise ValueError(f"the judge's stride is {stride}; it must be one of {', '.join(map(str, STRIDES))} frames")
 
 
 class ToyboxMeter:
-    """Takes a film's frames one by one and keeps what the judge sees of some; 10 to 20 ms for each of those.
+    """Takes a film's frames one by one and keeps the sights of some; 10 to 20 ms per sight.
 
     Args:
-        asked: the segments, the first from frame 0 on.
-        stride: frames between sights, one of `STRIDES`; around switches every frame is looked at.
+        expected: expected content of the segments, the first from frame 0 on.
+        stride: frames between sights, one of `STRIDES`; around switches every frame is judged.
     """
 
-    def __init__(self, asked: Sequence[Expected], stride: int = judge.STRIDE):
-        check_starts([part.start for part in asked])
+    def __init__(self, expected: Sequence[Expected], stride: int = judge.STRIDE):
+        check_starts([part.start for part in expected])
         check_judge_stride(stride)
-        self._asked, self._stride = list(asked), stride
-        # The film's beginning and a new shot have nothing to settle from.
+        self._expected, self._stride = list(expected), stride
+        # The film's beginning and a new shot need no time to settle.
         self._settled = [
             part.start + (SETTLED + part.blend if number and part.transition != "cut" else 0)
-            for number, part in enumerate(asked)
+            for number, part in enumerate(expected)
         ]
         self._sights: dict[int, Sight] = {}
         self._ground_errors: dict[int, float] = {}
         self._frames = 0
 
     def see(self, index: int, frame: np.ndarray) -> None:
-        """The frame `index`, uint8 [80, 128, 3]. ValueError for another size."""
+        """Take the frame `index`, uint8 [80, 128, 3]. ValueError for another size."""
         if frame.shape != (HEIGHT, WIDTH, 3) or frame.dtype != np.uint8:
             raise ValueError(
                 f"the judge reads uint8 frames of {WIDTH} x {HEIGHT} pixels, got "
-                f"{frame.dtype} of shape {list(frame.shape)}; leave --toybox out for others"
+                f"{frame.dtype} of shape {list(frame.shape)}; omit --toybox for other films"
             )
         self._frames = index + 1
         segment = self._segment(index)
         sampled = self._is_sampled(segment, index)
-        if sampled or any(part.start - BEFORE <= index < part.start + AFTER for part in self._asked[1:]):
+        if sampled or any(part.start - BEFORE <= index < part.start + AFTER for part in self._expected[1:]):
             self._sights[index] = judge.look(frame)
         if sampled:
-            self._ground_errors[index] = ground_error(frame, self._sights[index], self._asked[segment].attributes)
+            self._ground_errors[index] = ground_error(frame, self._sights[index], self._expected[segment].attributes)
 
     def result(self) -> ToyboxScore:
-        """ValueError where no segment is long enough to be read."""
-        windows = [window for number in range(len(self._asked)) for window in self._windows(number)]
+        """Return the film's scores. ValueError if no segment is long enough for a window."""
+        windows = [window for number in range(len(self._expected)) for window in self._windows(number)]
         if not windows:
             raise ValueError(
-                f"the film ({self._frames} frames) is too short to judge: it takes a segment of {WINDOW} "
-                f"frames (3 s), after {SETTLED} more (1.5 s) where the prompt has changed"
+                f"the film ({self._frames} frames) is too short to judge: it needs a segment of {WINDOW} "
+                f"frames (3 s), plus {SETTLED} frames (1.5 s) after a prompt switch"
             )
         segments = [
             self._segment_score(number, [w for w in windows if w.segment == number])
-            for number in range(len(self._asked))
+            for number in range(len(self._expected))
         ]
-        switches = [self._switch(part) for part in self._asked[1:] if part.start < self._frames]
+        switches = [self._switch(part) for part in self._expected[1:] if part.start < self._frames]
         joins = [switch.smooth for switch in switches if switch.transition != "cut"]
         means = {
             name: _mean([getattr(s, name) for s in segments if getattr(s, name) is not None])
             for name in ("subject_as_asked", "subject_consistency", "background_consistency", "ground_error")
         }
-        settled = [index for number in range(len(self._asked)) for index in self._sampled(number)]
+        settled = [index for number in range(len(self._expected)) for index in self._sampled(number)]
         subject, background = self._consistencies(settled, windows[0].shown)
         return ToyboxScore(
             _mean([w.right for w in windows]),
@@ -208,34 +208,34 @@ class ToyboxMeter:
         )
 
     def _segment(self, index: int) -> int:
-        return max(number for number, part in enumerate(self._asked) if part.start <= index)
+        return max(number for number, part in enumerate(self._expected) if part.start <= index)
 
     def _is_sampled(self, segment: int, index: int) -> bool:
         since = index - self._settled[segment]
         return since >= 0 and since % self._stride == 0
 
     def _sampled(self, number: int) -> list[int]:
-        """The frames of a segment that were looked at, after it had settled."""
-        end = self._asked[number + 1].start if number + 1 < len(self._asked) else self._frames
+        """Return the judged frames of a segment, after it has settled."""
+        end = self._expected[number + 1].start if number + 1 < len(self._expected) else self._frames
         return list(range(self._settled[number], min(end, self._frames), self._stride))
 
     def _windows(self, number: int) -> list[WindowReading]:
         frames, count = self._sampled(number), WINDOW // self._stride
-        found = []
+        windows = []
         for first in range(0, len(frames) - count + 1, count):
             shown = read([self._sights[index] for index in frames[first : first + count]], self._stride)
-            right = shows(shown, self._asked[number].attributes)
-            found.append(WindowReading(frames[first], number, shown, right))
-        return found
+            right = shows(shown, self._expected[number].attributes)
+            windows.append(WindowReading(frames[first], number, shown, right))
+        return windows
 
     def _shares(self, windows: Sequence[WindowReading]) -> dict[str, float | None]:
         return {
-            field: _mean([shows(w.shown, self._asked[w.segment].attributes, (field,)) for w in windows])
+            field: _mean([shows(w.shown, self._expected[w.segment].attributes, (field,)) for w in windows])
             for field in ALL_FIELDS
         }
 
     def _segment_score(self, number: int, windows: Sequence[WindowReading]) -> SegmentScore:
-        part, frames = self._asked[number], self._sampled(number) if windows else []
+        part, frames = self._expected[number], self._sampled(number) if windows else []
         wanted = (part.attributes.colour, part.attributes.shape)
         return SegmentScore(
             part.start,
@@ -252,7 +252,7 @@ class ToyboxMeter:
         return [(self._sights[index].colour, self._sights[index].shape) for index in frames]
 
     def _consistencies(self, frames: Sequence[int], first: Reading) -> tuple[float | None, float | None]:
-        """Of the subject, and of the background."""
+        """Return the consistency of the subject and of the background."""
         settings = [self._sights[index].setting for index in frames]
         return (
             _consistency(self._subjects(frames), (first.colour, first.shape)),
@@ -275,11 +275,11 @@ def evaluate_toybox(
     """Judge a film of the toybox.
 
     Args:
-        frames: uint8 [80, 128, 3] each, an array [T, 80, 128, 3] or any iterable, at 16 frames a second.
-        segments: (first frame, what is asked from there on), the first at frame 0.
-        stride: frames between those that are looked at, one of `STRIDES`.
+        frames: uint8 [80, 128, 3] each, an array [T, 80, 128, 3] or any iterable, at 16 frames per second.
+        segments: (first frame, requested attributes), the first at frame 0.
+        stride: frames between sights, one of `STRIDES`.
 
-    ValueError for another size, a film too short to read, and segments that do not rise from 0.
+    ValueError for another size, a film too short to judge, and segments that do not increase from 0.
     """
     meter = ToyboxMeter([Expected(start, attributes) for start, attributes in segments], stride)
     for index, frame in enumerate(frames):
@@ -287,9 +287,9 @@ def evaluate_toybox(
     return meter.result()
 
 
-def ground_error(frame: np.ndarray, sight: Sight, asked: Attributes) -> float:
-    """Mean absolute distance, in levels, of what is not subject in uint8 [80, 128, 3] from the setting asked for."""
-    tile = world.SETTINGS[asked.setting]
+def ground_error(frame: np.ndarray, sight: Sight, requested: Attributes) -> float:
+    """Return the mean absolute distance, in levels, of the ground in uint8 [80, 128, 3] from the requested setting."""
+    tile = world.SETTINGS[requested.setting]
     ground = np.tile(tile, (HEIGHT // drawing.TILE, WIDTH // drawing.TILE, 1))
     x, y = drawing.own_coordinates([motion.State(sight.x, sight.y)])
     bare = np.hypot(x[0], y[0]) > 1.3 * drawing.RADIUS * sight.size + _CLEAR  # 1.3: a star's points
@@ -297,7 +297,7 @@ def ground_error(frame: np.ndarray, sight: Sight, asked: Attributes) -> float:
 
 
 def _consistency(values: Sequence, first) -> float | None:
-    """Mean over the values but the first of ([equal to `first`] + [equal to the one before]) / 2."""
+    """Return the mean, over all values but the first, of ([equal to `first`] + [equal to the one before]) / 2."""
     return _mean([((now == first) + (now == before)) / 2 for before, now in pairwise(values)])
 
 

@@ -1,6 +1,6 @@
-"""How sure a mean is: percentile bootstrap intervals (Efron, 1979), the same on every run.
+"""Confidence intervals of means: percentile bootstrap (Efron, 1979), identical on every run.
 
-The values are what was drawn independently: films (or seeds), not the windows or frames of one film.
+The values must be independent: one per film (or seed), not the windows or frames of one film.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 RESAMPLES = 10000
 LEVEL = 0.95
-_AT_ONCE = 1 << 22  # drawn numbers in memory
+_AT_ONCE = 1 << 22  # resampled values in memory at once
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Interval:
 def bootstrap_mean(
     values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
-    """The mean of values and its interval at `level`.
+    """Return the mean of values and its interval at `level`.
 
-    ValueError for fewer than two values (one says nothing of the spread), for NaN, and for settings out of range.
+    ValueError for fewer than two values (one has no spread), for NaN, and for settings out of range.
     """
     data = np.asarray(values, float)
     if data.ndim != 1 or len(data) < 2:
@@ -44,10 +44,10 @@ def bootstrap_mean(
     if not np.isfinite(data).all():
         raise ValueError(
             f"value {int(np.argmin(np.isfinite(data)))} is {data[~np.isfinite(data)][0]}; leave out films "
-            "without a number"
+            "without a value"
         )
     if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"resamples {resamples}, level {level}: resamples are 1 or more, the level is between 0 and 1")
+        raise ValueError(f"resamples {resamples}, level {level}: resamples must be at least 1, the level in (0, 1)")
     rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // len(data))
     means = np.concatenate(
         [
@@ -62,11 +62,11 @@ def bootstrap_mean(
 def bootstrap_difference(
     before: Sequence[float], after: Sequence[float], seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
-    """The mean of `after - before`, pair by pair (the same prompt and seed under two settings), and its interval.
+    """Return the mean of `after - before` over pairs (the same prompt and seed, two settings), and its interval.
 
-    ValueError where the two differ in number, and as `bootstrap_mean`.
+    ValueError if the two differ in number, and as in `bootstrap_mean`.
     """
     one, two = np.asarray(before, float), np.asarray(after, float)
     if one.shape != two.shape:
-        raise ValueError(f"{one.size} values before and {two.size} after do not make pairs; give one of each a film")
+        raise ValueError(f"{one.size} values before and {two.size} after do not make pairs; pass one of each per film")
     return bootstrap_mean(two - one, seed, resamples, level)

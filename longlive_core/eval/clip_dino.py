@@ -1,15 +1,15 @@
-"""CLIP and DINO: does a film follow its prompts, and does it stay the same? For films of any kind.
+"""CLIP and DINO scores for any film: does it follow its prompts, and does it stay consistent?
 
-- CLIP score of a segment: mean cosine of its frames' features with its prompt's, times 100, as the LongLive paper gives
-  it for each 10 s segment of an interactive film (CLIP: Radford et al., 2021).
-- Consistency as in VBench (Huang et al., 2023): the mean over frames but the first of
+- CLIP score of a segment: mean cosine of its frames' features with its prompt's, times 100, as the LongLive paper
+  reports it for each 10 s segment of an interactive film (CLIP: Radford et al., 2021).
+- Consistency as in VBench (Huang et al., 2023): the mean over all frames but the first of
   (max(0, cos to the first frame) + max(0, cos to the frame before)) / 2, with DINO's features for the subject and
   CLIP's for the background.
 - Continuity at a switch: distance 1 - cos between neighbouring frames (`continuity.jumps`).
 
-The models are the user's: a folder in the layout of Hugging Face transformers, or the name of one in its cache.
+The user provides the models: a folder in the layout of Hugging Face transformers, or the name of one in its cache.
 
-Shapes: N frames or texts, D numbers of a feature; features have length 1.
+Shapes: N frames or texts, D feature dimensions; features have length 1.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from torch import Tensor
 from .continuity import AFTER, Jump, jumps
 from .film_file import FilmSegment, check_starts
 
-STRIDE = 8  # frames between those that are looked at: two a second at 16
+STRIDE = 8  # frames between those that are encoded: two per second at 16 fps
 BATCH = 16
 _ROUNDING = 1e-6  # of the cosine of equal frames in float32; a ratio of such distances would be noise
 
 
 class ImageEncoder(Protocol):
     def images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """uint8 frames [H, W, 3] -> float32 [N, D]."""
+        """Encode uint8 frames [H, W, 3] as float32 [N, D]."""
 
 
 class TextImageEncoder(ImageEncoder, Protocol):
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Prompts -> float32 [N, D]."""
+        """Encode prompts as float32 [N, D]."""
 
     def cut(self, text: str) -> bool:
-        """Whether a prompt is longer than what the model reads of it."""
+        """Return whether the model truncates this prompt."""
 
 
 def _load(loader, name: str, what: str):
-    """`loader(name)`. ValueError, with the reason, where this is not a model of the kind."""
+    """Return `loader(name)`. ValueError, with the reason, if this is not a model of the kind."""
     from safetensors import SafetensorError
 
     try:
@@ -60,24 +60,27 @@ def _load(loader, name: str, what: str):
         AttributeError,
         ImportError,
         SafetensorError,
-    ) as error:  # the last: a file that is cut off
+    ) as error:  # SafetensorError: a truncated file
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"'{name}' is not {what} that can be loaded ({reason}); give a folder as Hugging Face "
+            f"'{name}' is not {what} that can be loaded ({reason}); pass a folder as Hugging Face "
             "transformers saves it, with config.json, weights and preprocessor"
         ) from error
 
 
 def _load_model(loader, name: str, what: str, kinds: Sequence[str], device: str | torch.device):
-    """The model, ready to run. ValueError unless its config names one of `kinds`, and all of its weights are there:
-    transformers would put random numbers in their place."""
+    """Load a model for inference.
+
+    ValueError unless its config names one of `kinds` and no weight is missing: transformers would fill missing ones
+    with random numbers.
+    """
     from transformers import AutoConfig
 
     kind = _load(AutoConfig.from_pretrained, name, what).model_type
     if kind not in kinds:
         raise ValueError(f"'{name}' is a model of the kind '{kind}', not {what} ({', '.join(kinds)})")
     model, info = _load(lambda path: loader(path, output_loading_info=True), name, what)
-    # The pooler is not used here, and DINO's published files have none.
+    # The pooler is not used, and DINO's published files have none.
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(f"'{name}' lacks {len(missing)} weights of {what}, such as '{missing[0]}'; download it again")
@@ -85,7 +88,7 @@ def _load_model(loader, name: str, what: str, kinds: Sequence[str], device: str 
 
 
 class ClipEncoder:
-    """A CLIP model. ValueError where `name` is none."""
+    """A CLIP model. ValueError if `name` is not one."""
 
     def __init__(self, name: str, device: str | torch.device = "cpu"):
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
@@ -114,7 +117,7 @@ class ClipEncoder:
 
 
 class DinoEncoder:
-    """A DINO or DINOv2 model; its feature is the [CLS] token's. ValueError where `name` is none."""
+    """A DINO or DINOv2 model; its feature is the [CLS] token's. ValueError if `name` is not one."""
 
     KINDS = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")  # the first DINO is a plain ViT
 
@@ -131,7 +134,7 @@ class DinoEncoder:
 
 
 def _pixels(processor, frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    # Said outright, because a frame of three rows or columns would otherwise be guessed.
+    # Explicit, because transformers guesses the layout of frames of three rows or columns.
     return processor(images=list(frames), return_tensors="pt", input_data_format="channels_last")["pixel_values"].to(
         device
     )
@@ -143,13 +146,13 @@ def _unit(features: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SegmentFeatures:
-    """One segment; None where it has too few frames, or the model was not given.
+    """Scores of one segment; None if it has too few frames, or the model was not given.
 
     Attributes:
         start: its first frame.
-        frames: how many were looked at.
+        frames: number of frames encoded.
         clip_score: mean cosine with its prompt, times 100.
-        prompt_cut: whether CLIP read only the beginning of the prompt.
+        prompt_cut: whether CLIP truncated the prompt.
         subject_consistency: by DINO.
         background_consistency: by CLIP.
     """
@@ -164,7 +167,7 @@ class SegmentFeatures:
 
 @dataclass(frozen=True)
 class FeatureScore:
-    """A film: the means of its segments, and the same over the whole film against its first frame.
+    """Scores of a film: the means of its segments, and consistency over the whole film against its first frame.
 
     clip_switches, dino_switches: continuity in features.
     """
@@ -180,14 +183,14 @@ class FeatureScore:
 
 
 def check_stride(stride: int) -> None:
-    if not 1 <= stride <= AFTER:  # or no pair of frames would lie around a switch
-        raise ValueError(f"the stride of CLIP and DINO is {stride}; it is 1 to {AFTER} frames")
+    if not 1 <= stride <= AFTER:  # otherwise no pair of frames is near a switch
+        raise ValueError(f"the stride of CLIP and DINO is {stride}; it must be 1 to {AFTER} frames")
 
 
 class FeatureMeter:
-    """Takes a film's frames one by one, looks at every `stride`-th, and keeps its features only.
+    """Takes a film's frames one by one, encodes every `stride`-th, and keeps only features.
 
-    ValueError where neither model is given, and for a stride not in 1 to 12.
+    ValueError if neither model is given, or the stride is not in 1 to 12.
     """
 
     def __init__(
@@ -199,7 +202,7 @@ class FeatureMeter:
     ):
         check_starts([segment.start for segment in segments])
         if clip is None and dino is None:
-            raise ValueError("give a CLIP model, a DINO model, or both")
+            raise ValueError("pass a CLIP model, a DINO model, or both")
         check_stride(stride)
         self._segments, self._clip, self._dino, self._stride = tuple(segments), clip, dino, stride
         self._waiting: list[np.ndarray] = []
@@ -207,7 +210,7 @@ class FeatureMeter:
         self._features: dict[str, list[np.ndarray]] = {"clip": [], "dino": []}
 
     def see(self, index: int, frame: np.ndarray) -> None:
-        """The frame `index`, uint8 [H, W, 3]."""
+        """Take the frame `index`, uint8 [H, W, 3]."""
         if index % self._stride == 0:
             self._places.append(index)
             self._waiting.append(frame)
@@ -222,12 +225,12 @@ class FeatureMeter:
             self._waiting = []
 
     def result(self) -> FeatureScore:
-        """ValueError for a film of which fewer than two frames were looked at."""
+        """Return the film's scores. ValueError if fewer than two frames were encoded."""
         self._encode()
         if len(self._places) < 2:
             raise ValueError(
-                f"only {len(self._places)} frames of the film were looked at (every {self._stride}th); "
-                "give a longer film or a smaller stride"
+                f"only {len(self._places)} frames of the film were encoded (every {self._stride}th); "
+                "use a longer film or a smaller stride"
             )
         clip, dino = (np.concatenate(parts) if parts else None for parts in self._features.values())
         segments = self._segment_scores(clip, dino)
@@ -274,7 +277,7 @@ class FeatureMeter:
 
 
 def consistency(features: np.ndarray | None) -> float | None:
-    """VBench's consistency of features [N, D] of length 1, in [0, 1]; None for fewer than two frames, or none."""
+    """Return VBench's consistency of features [N, D] of length 1, in [0, 1]; None for fewer than two frames."""
     if features is None or len(features) < 2:
         return None
     to_first, to_before = features[1:] @ features[0], (features[1:] * features[:-1]).sum(axis=1)
@@ -288,7 +291,7 @@ def evaluate_features(
     dino: ImageEncoder | None = None,
     stride: int = STRIDE,
 ) -> FeatureScore:
-    """CLIP score, consistency and continuity of frames uint8 [H, W, 3]; see `FeatureMeter` for errors."""
+    """Measure CLIP score, consistency and continuity of frames uint8 [H, W, 3]; see `FeatureMeter` for errors."""
     meter = FeatureMeter(segments, clip, dino, stride)
     for index, frame in enumerate(frames):
         meter.see(index, frame)

@@ -1,7 +1,7 @@
 """Drift over time, without any model: colour, contrast, saturation, sharpness and motion of a film's windows.
 
 Every window is compared twice: with the *sink*, the film's first frames, and with the first window of its own segment,
-because a new prompt may ask for other colours, which is no drift.
+because a new prompt may request other colours, which is not drift.
 
 Shapes: T frames, H, W pixels. Pixels are levels of 0 to 255.
 """
@@ -17,7 +17,7 @@ from .continuity import Jump, jumps
 from .film_file import check_starts
 
 SINK_FRAMES = 9  # pixel frames of the first three latent frames, which stay visible to every chunk
-WINDOW_SECONDS = 3.0  # whole periods of all that moves in the toybox; as the judge's windows
+WINDOW_SECONDS = 3.0  # whole periods of all toybox actions; the same as the judge's windows
 SETTLE_SECONDS = 1.5  # after a switch, before a segment's first window
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 MEASURES = ("contrast", "saturation", "sharpness", "motion")
@@ -25,7 +25,7 @@ MEASURES = ("contrast", "saturation", "sharpness", "motion")
 
 @dataclass(frozen=True)
 class Look:
-    """What some frames look like on average.
+    """Average appearance of some frames.
 
     Attributes:
         colour: mean red, green, blue, levels.
@@ -48,7 +48,7 @@ class Shift:
 
     Attributes:
         colour: distance of the mean colours (Euclidean in RGB), levels; 0 is equal.
-        contrast, saturation, sharpness, motion: the look's by the reference's; 1 is equal, None where that has none.
+        contrast, saturation, sharpness, motion: ratio to the reference; 1 is equal, None if the reference has none.
     """
 
     colour: float
@@ -60,7 +60,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class DriftWindow:
-    """One window of a film. `sink` is its shift from the film's first frames, `own` from its segment's first window."""
+    """One window of a film. sink: shift from the film's first frames. own: shift from its segment's first window."""
 
     start: int
     end: int
@@ -75,13 +75,13 @@ class Drift:
     """Drift of a film.
 
     Attributes:
-        frames: of the film.
-        reference: the look of the sink; its motion is that of the film's first window (nine frames have too few).
+        frames: number of frames.
+        reference: the look of the sink; its motion is that of the film's first window (nine frames are too few).
         windows: in order.
         sink: the last window's shift from the sink.
-        own: the last windows' shifts from their segments' first, mean over segments of two windows or more; None
-            where there is none.
-        switches: continuity in pixels: change from frame to frame around each switch.
+        own: the last windows' shifts from their segments' first, mean over segments of two windows or more; None if
+            there is none.
+        switches: pixel continuity: change from frame to frame around each switch.
     """
 
     frames: int
@@ -93,13 +93,13 @@ class Drift:
 
 
 class DriftMeter:
-    """Takes a film's frames one by one; keeps a few numbers of each.
+    """Takes a film's frames one by one; keeps a few numbers per frame.
 
     Args:
         starts: first frames of the segments.
-        fps: frames a second.
-        sink_frames: first frames that are the reference.
-        seconds: of a window.
+        fps: frames per second.
+        sink_frames: number of first frames that are the reference.
+        seconds: length of a window.
     """
 
     def __init__(
@@ -114,25 +114,25 @@ class DriftMeter:
         self._before: np.ndarray | None = None
 
     def see(self, index: int, frame: np.ndarray) -> None:
-        """The frame `index`, uint8 [H, W, 3]."""
+        """Take the frame `index`, uint8 [H, W, 3]."""
         self._numbers.append(_numbers(frame, self._before))
         self._before = frame
 
     def check_length(self, frames: int) -> None:
-        """ValueError for a film shorter than the sink and one window, or whose segments all are."""
+        """Raise ValueError if the film is shorter than the sink or one window, or no segment has room for a window."""
         if frames < max(self._size, self._sink):
             raise ValueError(
-                f"the film has {frames} frames, too few to see drift in: it takes at least "
-                f"{max(self._size, self._sink)} (one window); give a longer film"
+                f"the film has {frames} frames, too few to measure drift: it needs at least "
+                f"{max(self._size, self._sink)} (one window); use a longer film"
             )
         if all(end - start < self._size for start, end in self._windows(frames)):
             raise ValueError(
                 f"no segment of the film is long enough for a window of {self._size} frames after "
-                f"{self._settle} frames to settle; give a film with longer segments"
+                f"{self._settle} frames to settle; use a film with longer segments"
             )
 
     def result(self) -> Drift:
-        """ValueError as `check_length`."""
+        """Return the film's drift. ValueError as in `check_length`."""
         numbers = np.array(self._numbers)
         self.check_length(len(numbers))
         sink = Look(**{**asdict(_look(numbers[: self._sink])), "motion": _look(numbers[: self._size]).motion})
@@ -149,7 +149,7 @@ class DriftMeter:
         return Drift(len(numbers), sink, tuple(windows), windows[-1].sink, _mean_of_last(windows), tuple(steps))
 
     def _windows(self, frames: int) -> list[tuple[int, int]]:
-        """Where the settled part of each segment begins and ends."""
+        """Return where the settled part of each segment begins and ends."""
         ends = [*self._starts[1:], frames]
         return [
             (start + (self._settle if number else 0), min(end, frames))
@@ -164,7 +164,7 @@ def evaluate_drift(
     sink_frames: int = SINK_FRAMES,
     seconds: float = WINDOW_SECONDS,
 ) -> Drift:
-    """Drift and pixel continuity of frames uint8 [H, W, 3], an array [T, H, W, 3] or any iterable; see `DriftMeter`."""
+    """Measure drift and pixel continuity of frames uint8 [H, W, 3] (an array or any iterable); see `DriftMeter`."""
     meter = DriftMeter(starts, fps, sink_frames, seconds)
     for index, frame in enumerate(frames):
         meter.see(index, frame)
@@ -172,8 +172,8 @@ def evaluate_drift(
 
 
 def _numbers(frame: np.ndarray, before: np.ndarray | None) -> tuple[float, ...]:
-    """Mean red, green, blue, contrast, saturation, sharpness, and motion (NaN for a film's first frame)."""
-    planes = np.ascontiguousarray(frame.transpose(2, 0, 1))  # [3, H, W]; a third of the time
+    """Return mean red, green, blue, contrast, saturation, sharpness, and motion (NaN for a film's first frame)."""
+    planes = np.ascontiguousarray(frame.transpose(2, 0, 1))  # [3, H, W]; three times as fast
     red, green, blue = planes
     luma = np.tensordot(_LUMA, planes.astype(np.float32), axes=1)
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
@@ -184,7 +184,7 @@ def _numbers(frame: np.ndarray, before: np.ndarray | None) -> tuple[float, ...]:
 
 def _look(numbers: np.ndarray) -> Look:
     red, green, blue, contrast, saturation, sharpness = (float(value) for value in numbers[:, :6].mean(axis=0))
-    # The step into a window is not the window's: at a switch or a cut it is another thing than motion.
+    # The step into a window is not part of it: at a switch or a cut it is not motion.
     motion = float(numbers[1:, 6].mean()) if len(numbers) > 1 else None
     return Look((red, green, blue), contrast, saturation, sharpness, motion)
 

@@ -1,4 +1,4 @@
-"""A whole evaluation of a film: one pass over its frames feeds every measure, so memory does not grow with it."""
+"""Evaluate a film: one pass over its frames feeds all measures, so memory does not grow with its length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .film_file import Film
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, and how.
+    """What to measure, and how.
 
     Attributes:
-        toybox: whether the judge of the toybox reads the film.
-        judge_stride: frames between those it looks at.
-        feature_stride: frames between those that CLIP and DINO look at.
+        toybox: whether to use the toybox's judge.
+        judge_stride: frames between those that are judged.
+        feature_stride: frames between those that CLIP and DINO encode.
 
-    ValueError for strides that cannot be.
+    ValueError for invalid strides.
     """
 
     toybox: bool = False
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class FilmReport:
-    """What was measured of a film; None for what was not asked for."""
+    """Results of a film; None for measures that were not requested."""
 
     name: str
     film: Film
@@ -49,11 +49,11 @@ class FilmReport:
 
 
 def check_film(film: Film, settings: Settings) -> None:
-    """Raise ValueError for what can be told before the film is decoded."""
+    """Raise ValueError for faults that can be detected before the film is decoded."""
     unfit = film.size != (WIDTH, HEIGHT) or film.fps != FPS
     if settings.toybox and unfit:
         raise ValueError(
-            f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames a second; the judge "
+            f"'{film.path}' is {film.size[0]} x {film.size[1]} at {film.fps:g} frames per second; the judge "
             f"of the toybox reads {WIDTH} x {HEIGHT} at {FPS}. Leave --toybox out for "
             "other films"
         )
@@ -78,7 +78,7 @@ def evaluate_film(
     dino: ImageEncoder | None = None,
     on_frame: Callable[[], object] | None = None,
 ) -> FilmReport:
-    """Measure a film. on_frame: called after each frame. ValueError where it is too short or damaged."""
+    """Measure a film. on_frame: called after each frame. ValueError if the film is too short or damaged."""
     check_film(film, settings)
     meters = {"drift": drift_meter(film)}
     if settings.toybox:

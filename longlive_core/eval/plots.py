@@ -1,4 +1,4 @@
-"""Pictures of results, with matplotlib, which is an optional extra (`pip install matplotlib`)."""
+"""Plots of results, with the optional package matplotlib (`pip install matplotlib`)."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _TITLE_LETTERS = 44
 
 
 def check_matplotlib() -> None:
-    """Raise ValueError where plots cannot be made; call it before the work, not after."""
+    """Raise ValueError if plots cannot be drawn; call this before measuring, not after."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"plots need matplotlib, which cannot be imported ({error}); run pip install matplotlib, or give --no-plots"
+            f"plots need matplotlib, which cannot be imported ({error}); run pip install matplotlib, or add --no-plots"
         ) from error
 
 
 def plot_film(report: FilmReport, folder: str | Path) -> list[Path]:
-    """Write NAME_drift.png, and NAME_adherence.png where a judge or CLIP has read the film; returns their paths.
+    """Write NAME_drift.png, and NAME_adherence.png if judge or CLIP measured the film; return their paths.
 
-    ValueError where matplotlib is missing or a file cannot be written.
+    ValueError if matplotlib is missing or a file cannot be written.
     """
     check_matplotlib()
-    made = [_drift(report, Path(folder) / f"{report.name}_drift.png")]
+    written = [_drift(report, Path(folder) / f"{report.name}_drift.png")]
     if report.toybox is not None or (report.features and report.features.clip_score is not None):
-        made.append(_adherence(report, Path(folder) / f"{report.name}_adherence.png"))
-    return made
+        written.append(_adherence(report, Path(folder) / f"{report.name}_adherence.png"))
+    return written
 
 
 def _figure(rows: int, height: float, width: float = 9.0):
-    # Figures of their own, without pyplot: no window, no global state, whatever the user's backend is.
+    # Without pyplot: no window and no global state, whatever the user's backend is.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def _drift(report: FilmReport, path: Path) -> Path:
 
 
 def _curve(axis, report: FilmReport, name: str, which: str, style: str, label: str) -> None:
-    for number in range(len(report.film.segments)):  # no line over a switch: what changes there is no drift
+    for number in range(len(report.film.segments)):  # no line across a switch: changes there are not drift
         part = [window for window in report.drift.windows if window.segment == number]
         times = [(window.start + window.end) / 2 / report.film.fps for window in part]
         values = [_shown(getattr(getattr(window, which), name)) for window in part]
@@ -127,4 +127,4 @@ def _labels(report: FilmReport) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # or matplotlib sets what is between two of them as mathematics
+    return text.replace("$", r"\$")  # matplotlib would typeset text between two of them as mathematics

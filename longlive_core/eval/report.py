@@ -1,4 +1,4 @@
-"""Results as files: all of it as JSON, one row a film, a segment and a switch as CSV, and plots as PNG."""
+"""Result files: everything as JSON; tables with one row per film, segment and switch as CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHOLE = ("film_subject_consistency", "film_background_consistency")
 
 
 def check_folder(folder: str | Path) -> Path:
-    """The folder of the results, made if it is not there. ValueError where nothing can be written into it."""
+    """Create the folder of the results if needed. ValueError if it is not writable."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def check_folder(folder: str | Path) -> Path:
 
 
 def film_row(report: FilmReport) -> dict[str, Any]:
-    """One row a film. Empty (None) for what was not measured; the columns are always the same."""
+    """Return a film's row. None for what was not measured; the columns are always the same."""
     row: dict[str, Any] = {
         "film": report.name,
         "frames": report.drift.frames,
@@ -53,7 +53,7 @@ def film_row(report: FilmReport) -> dict[str, Any]:
 
 
 def segment_rows(report: FilmReport) -> list[dict[str, Any]]:
-    """One row a segment, in order; its drift is that of its last window."""
+    """Return one row per segment, in order; its drift is that of its last window."""
     starts = [segment.start for segment in report.film.segments]
     rows = []
     for number, (segment, end) in enumerate(zip(report.film.segments, [*starts[1:], report.drift.frames], strict=True)):
@@ -77,7 +77,7 @@ def segment_rows(report: FilmReport) -> list[dict[str, Any]]:
 
 
 def switch_rows(report: FilmReport) -> list[dict[str, Any]]:
-    """One row a switch, in order."""
+    """Return one row per switch, in order."""
     features = report.features
     rows = []
     for number, jump in enumerate(report.drift.switches):
@@ -112,13 +112,13 @@ def _fields(prefix: str, values: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def summary(reports: Sequence[FilmReport]) -> dict[str, Interval]:
-    """Mean and 95 % interval over films, of every column of `film_row` that two films or more have a number in."""
-    rows, found = [film_row(report) for report in reports], {}
+    """Return mean and 95 % interval over films of every `film_row` column with values of two or more films."""
+    rows, intervals = [film_row(report) for report in reports], {}
     for column in [name for name in (rows[0] if rows else ()) if name not in ("film", "frames", "seconds", "segments")]:
         values = [row[column] for row in rows if row[column] is not None]
         if len(values) > 1:
-            found[column] = bootstrap_mean(values)
-    return found
+            intervals[column] = bootstrap_mean(values)
+    return intervals
 
 
 def write_reports(
@@ -127,9 +127,9 @@ def write_reports(
     settings: Settings,
     models: Mapping[str, str | None] | None = None,
 ) -> list[Path]:
-    """Write results.json, films.csv, segments.csv and, if there is a switch, switches.csv; returns their paths.
+    """Write results.json, films.csv, segments.csv and, if there is a switch, switches.csv; return their paths.
 
-    models: names of the CLIP and DINO models, for the record. ValueError where it cannot be written.
+    models: names of the CLIP and DINO models, to be recorded. ValueError if a file cannot be written.
     """
     folder = check_folder(folder)
     result = {
@@ -147,7 +147,7 @@ def write_reports(
         path = folder / "results.json"
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
         for name in tables:
-            (folder / name).unlink(missing_ok=True)  # an earlier evaluation's, where these films have no switch
+            (folder / name).unlink(missing_ok=True)  # may be left by an earlier evaluation of films with a switch
         return [path, *(_write_table(folder / name, rows) for name, rows in tables.items() if rows)]
     except OSError as error:
         raise ValueError(f"cannot write results into '{folder}' ({error.strerror})") from error

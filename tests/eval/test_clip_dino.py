@@ -101,7 +101,7 @@ def test_settings_that_see_nothing_are_refused(stride, words):
     """Forbids numbers from one frame, and a stride that looks over switches."""
     with pytest.raises(ValueError, match=words):
         evaluate_features(_film([0, 1, 2]), [FilmSegment(0, "0")], dino=Plane(), stride=stride)
-    with pytest.raises(ValueError, match="give a CLIP model"):
+    with pytest.raises(ValueError, match="pass a CLIP model"):
         evaluate_features(_film([0, 1, 2]), [FilmSegment(0, "0")])
 
 

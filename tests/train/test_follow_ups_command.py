@@ -143,7 +143,7 @@ def test_shorter_instructions_are_filled_up_in_front():
         (["prompts.txt", "--out", "pairs.txt"], "'pairs.txt' must end in .jsonl"),
         (["prompts.txt", "--out", "none/pairs.jsonl"], "cannot write the pairs to 'none/pairs.jsonl'"),
         (["prompts.txt", "--batch", "0"], "'0' is no whole number above 0"),
-        (["prompts.txt", "--seed", "-1"], "'-1' is no seed; allowed are 0 to"),
+        (["prompts.txt", "--seed", "-1"], "'-1' is not a seed; allowed are 0 to"),
         (["prompts.txt", "--device", "banana"], "no device 'banana' here"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, faul
     ("error", "code", "words"),
     [
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), 2, "lower --batch and add --resume: the 2 pairs written"),
-        (KeyboardInterrupt(), 130, "holds 2 pairs; --resume goes on"),
+        (KeyboardInterrupt(), 130, "holds 2 pairs; continue with --resume"),
     ],
 )
 def test_what_was_written_before_a_stop_stays(capsys, tmp_path, prompts, monkeypatch, error, code, words):
