@@ -73,7 +73,7 @@ def test_models_of_the_user(film, tmp_path, capsys):
 def test_without_judge_and_models_it_says_so_and_films_keep_apart(film, tmp_path, capsys):
     """Forbids a missing adherence that looks like an oversight, and films of one name that overwrite each other."""
     code, out, _ = run(capsys, film, film, "--no-plots", "--out", str(tmp_path))
-    assert code == 0 and "note: only drift and continuity in pixels" in out
+    assert code == 0 and "note: only drift and pixel continuity" in out
     assert "film: 165 frames" in out and "film-2: 165 frames" in out and "mean of 2 films [95 %" in out
 
 

@@ -123,8 +123,8 @@ def test_jumps_compare_largest_with_largest():
     ("frames", "starts", "words"),
     [
         (20, [0], "has 20 frames, too few"),
-        (60, [0, 0], "they rise"),
-        (60, [3], "begins at 0"),
+        (60, [0, 0], "they must increase"),
+        (60, [3], "first must be 0"),
         (60, [0, 10, 40], "no segment of the film is long enough"),
     ],
 )

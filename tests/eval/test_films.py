@@ -52,7 +52,7 @@ def test_a_film_that_was_changed_after_rendering_is_refused(tmp_path):
     text, plan = STORY, parse(STORY).plan(10)
     tags = film_metadata(text, plan, StreamConfig(), 0, (32, 16), "tiny")
     for frames, fps, words in (
-        (plan.frames, 32, "at 32 a second, its tags tell of .* at 16"),
+        (plan.frames, 32, "at 32 per second, its tags state .* at 16"),
         (plan.frames + 60, 16, f"it has {plan.frames + 60} frames"),
     ):
         path = write_film(tmp_path / "changed.mp4", _grey(frames), tags, fps)

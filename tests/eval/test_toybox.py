@@ -157,11 +157,11 @@ def test_a_film_that_ends_early_is_judged_as_far_as_it_goes():
 @pytest.mark.parametrize(
     ("frames", "segments", "stride", "words"),
     [
-        (np.zeros((60, 80, 128, 3), np.uint8), [(0, BALL)], 5, "stride is 5; it is one of 1, 2, 4, 8"),
+        (np.zeros((60, 80, 128, 3), np.uint8), [(0, BALL)], 5, "stride is 5; it must be one of 1, 2, 4, 8"),
         (np.zeros((60, 80, 120, 3), np.uint8), [(0, BALL)], 4, "128 x 80 pixels, got uint8 of shape"),
         (np.zeros((60, 80, 128, 3), np.float32), [(0, BALL)], 4, "got float32"),
         (np.zeros((3, 80, 128, 3), np.uint8), [(0, BALL)], 4, r"\(3 frames\) is too short to judge"),
-        (np.zeros((3, 80, 128, 3), np.uint8), [(5, BALL)], 4, "the first begins at 0"),
+        (np.zeros((3, 80, 128, 3), np.uint8), [(5, BALL)], 4, "the first must be 0"),
     ],
 )
 def test_what_cannot_be_judged_is_told(frames, segments, stride, words):
