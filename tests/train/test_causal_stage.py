@@ -225,7 +225,7 @@ def test_clips_that_do_not_fit_are_refused(tmp_path, made, words):
         ({"causal": {"clips": "c", "autoregressive_steps": 0, "consistency_steps": 0}}, "one must be above 0"),
         ({"causal": {"clips": "c", "target_average": 1}}, "causal.target_average 1: allowed is from 0"),
         ({"causal": {"clips": "c", "prompt_left_out": 1.5}}, "causal.prompt_left_out 1.5"),
-        ({"causal": {"clips": "c"}, "steps": 7}, "steps 7: the causal start does 5000"),
+        ({"causal": {"clips": "c"}, "steps": 7}, "steps 7: the causal start runs 5000"),
         ({"causal": {"clips": "c"}, "lora": {"rank": 4}}, "remove `lora`"),
         ({"causal": {"clips": "c"}, "stream": {"context_noise": 5}}, "context_noise 5: .*leave it at 0"),
         ({"causal": {"clips": "c"}, "stream": {"window": 9}}, "window 9 and sink 3 .*set window 12 and sink 3"),

@@ -138,7 +138,7 @@ def test_shorter_instructions_are_filled_up_in_front():
     ("arguments", "words"),
     [
         (["none.txt"], "cannot read the prompts 'none.txt'"),
-        (["prompts.txt", "--model", "./none"], "there is no folder './none'; give one with an instruction model"),
+        (["prompts.txt", "--model", "./none"], "there is no folder './none'; pass a folder with an instruction model"),
         (["prompts.txt", "--model", "."], "cannot load the instruction model '.': "),
         (["prompts.txt", "--out", "pairs.txt"], "'pairs.txt' must end in .jsonl"),
         (["prompts.txt", "--out", "none/pairs.jsonl"], "cannot write the pairs to 'none/pairs.jsonl'"),
@@ -178,7 +178,7 @@ def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, faul
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (torch.cuda.OutOfMemoryError("CUDA out of memory"), 2, "lower --batch and add --resume: the 2 pairs written"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), 2, "lower --batch and add --resume: the 2 written pairs"),
         (KeyboardInterrupt(), 130, "holds 2 pairs; continue with --resume"),
     ],
 )
