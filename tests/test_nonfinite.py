@@ -56,7 +56,7 @@ def test_a_broken_modulation_is_named(model, contexts, block, row, place):
     with torch.no_grad():
         model.module.blocks[block].modulation[0, row, 0] = float("inf")
     text = message(model, contexts[0])
-    assert f"before layer {place}: the `modulation` weight there holds NaN or infinity" in text
+    assert f"before layer {place}: the `modulation` weight of this block holds NaN or infinity" in text
 
 
 def test_a_nan_that_comes_late_names_its_chunk_and_step(model, contexts):
@@ -99,7 +99,7 @@ def test_float16_that_overflows_is_told(model, contexts):
     half = CausalWan(model.module.half())
     text = message(half, contexts[0])
     assert "layer blocks.0.ffn.0: its weights and inputs (up to" in text
-    assert "outgrow float16, which ends at 65504. Choose bf16 or fp32" in text
+    assert "exceed float16, whose largest number is 65504. Choose bf16 or fp32" in text
 
 
 def test_what_does_not_come_again_is_no_layers_fault(model, contexts):

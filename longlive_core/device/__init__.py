@@ -1,1 +1,1 @@
-"""Where tensors lie and in which dtype: transfers to a GPU, what rests in main memory meanwhile, precision."""
+"""Devices and dtypes: transfers to a GPU, offloading of caches to main memory, precision."""

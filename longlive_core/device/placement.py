@@ -1,8 +1,8 @@
-"""Where a film's caches lie, and when.
+"""Offload the caches of a film to main memory while they are not in use.
 
-Transformer and VAE never run at once: while a chunk is denoised nobody reads what the VAE remembers, and while it is
-decoded nobody reads keys and values. So on a small card one or both of them rest in main memory meanwhile. That moves
-bytes and changes none: every placement gives the same film, bit for bit.
+The transformer and the VAE never run at the same time: the VAE's memory is not in use while a chunk is denoised, and
+keys and values are not in use while it is decoded. On a small card one or both can be in main memory meanwhile. This
+moves bytes and changes none: every placement gives the same film, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Placement:
-    """What rests in main memory while it is not needed.
+    """Which caches are offloaded to main memory while they are not in use.
 
     Attributes:
-        cache_moves: keys and values, while a chunk is decoded.
-        vae_moves: the VAE's memory, while a chunk is denoised.
+        cache_moves: offload keys and values while a chunk is decoded.
+        vae_moves: offload the VAE's memory while a chunk is denoised.
     """
 
     cache_moves: bool = False
@@ -28,7 +28,7 @@ class Placement:
 
     @property
     def name(self) -> str:
-        """For reports: resident, cache moves, or cache and VAE memory move."""
+        """The name in reports: resident, cache moves, or cache and VAE memory move."""
         if not (self.cache_moves or self.vae_moves):
             return "resident"
         moving = [what for what, moves in (("cache", self.cache_moves), ("VAE memory", self.vae_moves)) if moves]
@@ -36,12 +36,12 @@ class Placement:
 
 
 RESIDENT = Placement()
-# From the fastest to the smallest. To move the VAE's memory alone would not lower the peak, which is in decoding.
+# From the fastest to the smallest. Offloading only the VAE's memory would not lower the peak, which is in decoding.
 PLACEMENTS = (RESIDENT, Placement(cache_moves=True), Placement(cache_moves=True, vae_moves=True))
 
 
 class Offloadable(Protocol):
-    """Tensors that can rest in main memory: `RollingCache`, `StreamingDecoder`."""
+    """Tensors that can be offloaded to main memory: `RollingCache`, `StreamingDecoder`."""
 
     def offload(self) -> None: ...
 
@@ -49,18 +49,18 @@ class Offloadable(Protocol):
 
     @property
     def allocated(self) -> int:
-        """Bytes that they take on the device now."""
+        """Bytes on the device now."""
         ...
 
 
 class Offloader:
-    """Gives the device to the transformer and to the VAE in turn, as a placement says.
+    """Offloads and reloads the caches of transformer and VAE in turn, as a placement specifies.
 
     Args:
-        placement: which of them rest in between.
-        decoder: what the VAE remembers.
+        placement: which caches are offloaded.
+        decoder: the VAE's memory.
 
-    Attributes: cache, the keys and values of the shot that is made; None before there are any.
+    Attributes: cache, the keys and values of the current shot; None before there are any.
     """
 
     def __init__(self, placement: Placement = RESIDENT, decoder: Offloadable | None = None):
@@ -68,14 +68,14 @@ class Offloader:
         self.cache: Offloadable | None = None
 
     def before_denoising(self) -> None:
-        """From here on the transformer runs."""
+        """Prepare the device for the transformer."""
         if self.placement.vae_moves and self.decoder is not None:
             self.decoder.offload()
         if self.cache is not None:
             self.cache.reload()
 
     def before_decoding(self) -> None:
-        """From here on the VAE runs."""
+        """Prepare the device for the VAE."""
         if self.placement.cache_moves and self.cache is not None:
             self.cache.offload()
         if self.decoder is not None:
@@ -88,7 +88,7 @@ class Offloader:
 
 
 def to_main_memory(tensor: Tensor, place: Tensor | None = None) -> Tensor:
-    """A copy of a device's tensor in main memory, in `place` where that has its shape; pinned where that is faster."""
+    """Copy a tensor to main memory, into `place` if that has its shape and dtype; pinned memory if it is on a GPU."""
     if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
         place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
     return place.copy_(tensor)

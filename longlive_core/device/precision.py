@@ -1,4 +1,4 @@
-"""Which dtype a device computes in best: bfloat16 holds the largest numbers, float16 is its stand-in on older GPUs."""
+"""Which dtype a device computes in best: bfloat16, which has the range of float32, or float16 on older GPUs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ DTYPES = {
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype of a name; `auto` is the best one of the device. ValueError: an unknown name."""
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
@@ -28,7 +29,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
 
 
 def _best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, float16 on GPUs that do not (NVIDIA's before Ampere), else float32."""
+    """Return bfloat16 if the device computes in it, float16 on older GPUs (NVIDIA's before Ampere), else float32."""
     if device.type == "cpu":
         return torch.bfloat16 if cpu_computes_bf16() else torch.float32
     if device.type == "cuda":
@@ -40,18 +41,18 @@ def _best_dtype(device: torch.device) -> torch.dtype:
 
 
 def cpu_computes_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it is slower than float32.
+    """Return whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it is slower than float32.
 
     Linear layers were 2.5 and 3D convolutions 8 times as fast as in float32 on one core of a CPU with AVX512-BF16;
-    without it bfloat16 reaches 0.35 GFLOP/s. The processor is asked, not the variables that make PyTorch and oneDNN
-    keep to older instructions; the environment variable LONGLIVE_CPU_BF16 = 0 or 1 overrides it. PyTorch's probes have
-    private names; without them the answer is no. ValueError: another value of the variable.
+    without it bfloat16 reaches 0.35 GFLOP/s. This checks the processor, not the variables that limit PyTorch and oneDNN
+    to older instructions; the environment variable LONGLIVE_CPU_BF16 = 0 or 1 overrides it. PyTorch's probes have
+    private names; without them the result is False. ValueError: another value of the variable.
     """
     given = os.environ.get(CPU_BF16, "")
     if given not in ("", "0", "1"):
         raise ValueError(
             f"the environment variable {CPU_BF16} is {given!r}: allowed are 0 (auto is float32 on a CPU), "
-            "1 (bfloat16), or none (the processor is asked)"
+            "1 (bfloat16), or not set (decided by the processor)"
         )
     if given:
         return given == "1"
@@ -60,5 +61,5 @@ def cpu_computes_bf16() -> bool:
 
 
 def working_dtype() -> torch.dtype:
-    """What a CPU trains small models in."""
+    """Return the dtype in which a CPU trains small models."""
     return resolve_dtype("auto", torch.device("cpu"))

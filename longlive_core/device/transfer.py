@@ -1,4 +1,4 @@
-"""Tensors to a device without making the host wait for it."""
+"""Send tensors to a device without making the host wait."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on `device`.
+    """Return a tensor on `device`.
 
-    Out of ordinary main memory a copy to a GPU waits until all passes queued before are done; out of pinned memory it
-    queues behind them. PyTorch keeps the pinned copy until the device has read it.
+    A copy from ordinary main memory to a GPU waits until all queued passes are done; from pinned memory it is queued
+    after them. PyTorch keeps the pinned copy until the device has read it.
     """
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)

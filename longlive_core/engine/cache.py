@@ -1,8 +1,8 @@
 """The rolling key/value cache: [ sink | ring of chunks ], written in place.
 
 Layout. Per layer one tensor of keys and one of values, [B, slots * tokens of a frame, N, D]; a slot holds one latent
-frame. The first `sink` slots keep the shot's first frames for ever; the others are a ring that chunks go around. A
-chunk being denoised already occupies the ring slots of the chunk it will push out (which has left its window), so
+frame. The first `sink` slots keep the first frames of the shot for good; the others are a ring that chunks go around. A
+chunk being denoised already occupies the ring slots of the chunk it replaces (which has left the window), so
 nothing is ever moved, cloned or concatenated, and a full cache has one shape.
 
 Protocol. One pass at a time:
@@ -11,12 +11,12 @@ Protocol. One pass at a time:
     for each layer: k, v = cache.exchange(layer, span, k, v)
     cache.commit(span)                    # after the clean pass or the recache only
 
-Denoising passes write and read but are never committed: the next pass takes the same span and overwrites them. A pass
-that is given up half-way therefore costs nothing. Committing a span that is not the one handed out last raises
+Denoising passes write and read but are never committed: the next pass takes the same span and overwrites them. An
+interrupted pass therefore changes nothing. Committing a span other than the one returned last raises
 RuntimeError. All bookkeeping is Python ints.
 
 Slot order is not time order once the ring has turned. With absolute positions that does not matter, since attention
-is indifferent to the order of its keys; with relative positions `Span.positions` says where each slot stands.
+is indifferent to the order of its keys; with relative positions `Span.positions` gives the position of each slot.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..device.placement import to_main_memory
 
 @dataclass(frozen=True)
 class Span:
-    """Where one pass writes and what it sees, in slots.
+    """The slots that one pass writes and the slots that it sees.
 
     Attributes:
         start, frames: the slots written.
@@ -55,7 +55,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of a cache, to go back to."""
+    """A copy of a cache, which `RollingCache.load` restores."""
 
     keys: Tensor
     values: Tensor
@@ -68,8 +68,8 @@ class RollingCache:
 
     Args:
         layers, batch, heads, head_dim: of the model.
-        device: where passes read and write them.
-        window: slots in all, latent frames (without a window: the shot's length).
+        device: where passes read and write the cache.
+        window: all slots, in latent frames (without a window: the length of the shot).
         sink, chunk: latent frames; sink and window - sink are multiples of chunk.
         tokens: tokens of a latent frame.
     """
@@ -95,7 +95,7 @@ class RollingCache:
         self._keys: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
         self._values: Tensor | None = torch.zeros(shape, device=device, dtype=dtype)
         self.nbytes = self._keys.nbytes + self._values.nbytes
-        self._offloaded: tuple[Tensor, Tensor] | None = None  # in main memory; kept to be used again
+        self._offloaded: tuple[Tensor, Tensor] | None = None  # in main memory; the buffers are reused
         self._expected: Span | None = None
         self.reset()
 
@@ -106,29 +106,29 @@ class RollingCache:
 
     @property
     def allocated(self) -> int:
-        """Bytes on the device now; see `placement.py`."""
+        """Bytes on the device now; see `device/placement.py`."""
         return 0 if self._keys is None else self.nbytes
 
     def offload(self) -> None:
-        """Move to main memory, between two passes."""
+        """Move the cache to main memory, between two passes."""
         if self._keys is not None:
             keys, values = self._offloaded or (None, None)
             self._offloaded = (to_main_memory(self._keys, keys), to_main_memory(self._values, values))
             self._keys = self._values = None
 
     def reload(self) -> None:
-        """Be on the device again, before the next pass."""
+        """Move the cache back to the device, before the next pass."""
         if self._keys is None:
             self._keys, self._values = (tensor.to(self.device, non_blocking=True) for tensor in self._offloaded)
 
     def reset(self) -> None:
-        """Forget everything: a new shot."""
+        """Clear the cache: a new shot begins."""
         self.sink_count = 0  # frames in the sink
         self.ring_count = 0  # frames that ever entered the ring since it was last rebuilt
         self._expected = None
 
     def next_chunk(self) -> Span:
-        """The span of the next chunk's passes: the sink while it is not full, then around the ring."""
+        """Return the span of the next chunk's passes: in the sink until it is full, then around the ring."""
         chunk = self.chunk
         if self.sink_count < self.sink:
             end = self.sink_count + chunk
@@ -145,12 +145,12 @@ class RollingCache:
         return span
 
     def rebuild(self, frames: int, hold_sink: bool) -> Span:
-        """The span of a recache over the last frames of a shot, in one pass, oldest first.
+        """Return the span of a recache over the last frames of a shot, in one pass, oldest first.
 
         Args:
             frames: latent frames of the shot so far (at least 1).
-            hold_sink: keep the sink as it is. While the window still reaches back to the shot's start the sink is
-                rewritten all the same: its frames are part of the window (LongLive's behaviour).
+            hold_sink: keep the sink unchanged. While the window still reaches the start of the shot, the sink is
+                rewritten anyway, because its frames are part of the window (LongLive's behaviour).
         """
         held = hold_sink and frames > self.window
         seen = min(frames, self.window)
@@ -160,31 +160,31 @@ class RollingCache:
         return self._expected
 
     def skip(self, frames: int) -> None:
-        """Go on as if so many more frames had entered the ring. What they would have written is not there."""
+        """Advance the ring as if this many frames had entered it, without writing their keys and values."""
         self.ring_count += frames
         self._expected = None
 
     def snapshot(self) -> Snapshot:
-        """All that it holds, as a copy."""
+        """Return a copy of the cache."""
         return Snapshot(self._keys.clone(), self._values.clone(), self.sink_count, self.ring_count)
 
     def load(self, snapshot: Snapshot) -> None:
-        """Be again as it was."""
+        """Restore a snapshot."""
         self._keys.copy_(snapshot.keys)
         self._values.copy_(snapshot.values)
         self.sink_count, self.ring_count = snapshot.sink_count, snapshot.ring_count
         self._expected = None
 
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> None:
-        """Put a layer's keys and values [B, span.frames * tokens, N, D] into the span's slots."""
+        """Write a layer's keys and values [B, span.frames * tokens, N, D] into the span's slots."""
         place = slice(span.start * self.tokens, (span.start + span.frames) * self.tokens)
         self._keys[layer, :, place].copy_(keys)
         self._values[layer, :, place].copy_(values)
 
     def exchange(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's keys and values and read what the pass sees.
+        """Write a layer's keys and values and return those that the pass sees.
 
-        In training, gradients reach the span's own keys and values; all else in the cache is a constant.
+        In training, gradients reach the span's own keys and values; everything else in the cache is a constant.
         """
         self.write(layer, span, keys.detach(), values.detach())
         seen = self.visible(layer, span)
@@ -197,13 +197,13 @@ class RollingCache:
         )
 
     def visible(self, layer: int, span: Span) -> tuple[Tensor, Tensor]:
-        """What a pass over this span sees: keys and values [B, span.visible * tokens, N, D], as views."""
+        """Return what a pass over this span sees: keys and values [B, span.visible * tokens, N, D], as views."""
         end = span.visible * self.tokens
         return self._keys[layer, :, :end], self._values[layer, :, :end]
 
     def commit(self, span: Span) -> None:
-        """Let what was written for this span stay."""
+        """Keep what was written for this span."""
         if span is not self._expected:
-            raise RuntimeError("commit of a span that is not the one handed out last; call next_chunk or rebuild first")
+            raise RuntimeError("commit of a span that is not the one returned last; call next_chunk or rebuild first")
         self.sink_count, self.ring_count = span.sink_count, span.ring_count
         self._expected = None

@@ -1,6 +1,6 @@
-"""Noise by address: the noise of (seed, chunk, step) is a function of these three and of nothing else.
+"""Noise by address: the noise of (seed, chunk, step) is a function of these three values and nothing else.
 
-So a chunk's noise does not depend on how many chunks came before, on the device, or on where a render was resumed.
+So the noise of a chunk does not depend on the number of chunks before it, on the device, or on where a render resumed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_SEED = 2**64 - 1
 
 class Noise(Protocol):
     def draw(self, chunk: int, step: int, shape: Sequence[int]) -> Tensor:
-        """Standard normal noise, float32 on the CPU.
+        """Return standard normal noise, float32 on the CPU.
 
         Args:
             chunk: index of the chunk in its shot.
@@ -28,7 +28,7 @@ class Noise(Protocol):
 
 
 class AddressedNoise:
-    """Noise from a seed. With a list of seeds, item b of the batch is what seed b would give alone."""
+    """Noise from a seed. With a list of seeds, item b of the batch equals the noise of seed b alone."""
 
     def __init__(self, seed: int | Sequence[int]):
         self.seeds = (seed,) if isinstance(seed, int) else tuple(seed)
@@ -51,7 +51,7 @@ class AddressedNoise:
 
 
 class RecordedNoise:
-    """Noise from a recording, to replay somebody else's run.
+    """Noise from a recording, to replay a run of another program.
 
     Args:
         start: [B, C, T, h, w], starting noise of all latent frames.

@@ -1,8 +1,8 @@
-"""NaN or infinity in a film: noticed once a chunk, and only then traced to the layer where it begins.
+"""Detect NaN or infinity once per chunk, and trace it to the layer where it begins.
 
-A NaN in a chunk stays in the cache and blackens everything after it, so the run ends there. The check is one
-reduction over a chunk's latents and one over its pixels; the search denoises that chunk once more with a hook on every
-layer and stops at the first number that is not finite.
+A NaN in a chunk stays in the cache and blackens every later chunk, so the run ends there. The check is one reduction
+over a chunk's latents and one over its pixels. Only when it fails, the chunk is denoised again with a hook on every
+layer, up to the first number that is not finite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NonFiniteError(ValueError):
 
 
 def is_finite(*tensors: Tensor) -> bool:
-    """Whether all floating-point numbers are finite; one synchronisation a tensor."""
+    """Return whether all floating-point numbers are finite; one synchronisation per tensor."""
     return all(
         bool(torch.isfinite(t.float() if t.element_size() == 1 else t).all())
         for t in tensors
@@ -33,24 +33,24 @@ def is_finite(*tensors: Tensor) -> bool:
 
 
 def check_pixels(pixels: Tensor, chunk: int) -> None:
-    """Raise NonFiniteError where a decoded chunk (its index in the film) holds NaN or infinity."""
+    """Raise NonFiniteError if a decoded chunk (its index in the film) holds NaN or infinity."""
     if not is_finite(pixels):
         raise NonFiniteError(
-            f"chunk {chunk}: the VAE's pixels hold NaN or infinity, though its latents are finite, so the cause is "
+            f"chunk {chunk}: the VAE's pixels hold NaN or infinity, although the latents are finite. The cause is "
             f"the VAE, which computes in {_name(pixels.dtype)}. {_other_precision(pixels.dtype)}, and check the file "
             "with `python -m longlive_core check`"
         )
 
 
 def find_cause(
-    model: CausalWan, prompt: PromptKeys, kept: Callable[[int], tuple[Tensor, Tensor]], retry: Callable[[OnPass], Any]
+    model: CausalWan, prompt: PromptKeys, cached: Callable[[int], tuple[Tensor, Tensor]], retry: Callable[[OnPass], Any]
 ) -> str:
-    """Where a chunk's numbers stop being finite, and the likely reason, as half a sentence.
+    """Return where a chunk's numbers stop being finite, and the likely reason, as the rest of a sentence.
 
     Args:
-        prompt: the running prompt's keys and values.
-        kept: the keys and values that the chunk sees in a layer, from `RollingCache.visible`.
-        retry: denoises the chunk once more; calls its argument with the step before every pass.
+        prompt: keys and values of the current prompt.
+        cached: layer -> the keys and values that the chunk sees there, from `RollingCache.visible`.
+        retry: denoises the chunk again; calls its argument with the step before every pass.
     """
     for layer, pair in enumerate(prompt):
         if not is_finite(*pair):
@@ -68,9 +68,9 @@ def find_cause(
         with _hooked(model.module):
             retry(on_pass)
     except _Found as found:
-        return f"step {step}, {_where(found, model, kept)}"
+        return f"step {step}, {_where(found, model, cached)}"
     return (
-        "a second try of the same chunk was finite, so no layer is to blame: suspect the device "
+        "a second try of the same chunk was finite, so the cause is not a layer. Suspect the device "
         f"({model.device}; overclocked or too hot?) or an attention kernel"
     )
 
@@ -106,23 +106,23 @@ def _hook(name: str):
     return hook
 
 
-def _where(found: _Found, model: CausalWan, kept: Callable[[int], tuple[Tensor, Tensor]]) -> str:
-    """The layer and what is most likely wrong with it."""
+def _where(found: _Found, model: CausalWan, cached: Callable[[int], tuple[Tensor, Tensor]]) -> str:
+    """Return the layer and the most likely cause."""
     if not found.before:
         return f"layer {found.name}: {_reason(found, model.dtype)}"
     block = _block_number(found.name)
     if found.name.endswith("self_attn.o") and block is not None:
-        if not is_finite(*kept(block)):
+        if not is_finite(*cached(block)):
             return f"self-attention of block {block}: the keys or values of this or earlier chunks are not finite"
         return f"self-attention of block {block}: finite keys and values, so suspect the attention kernel"
     blocks = list(model.module.blocks)
     owners = [blocks[-1], model.module.head] if block is None else blocks[max(block - 1, 0) : block + 1]
     if not all(is_finite(*owner.parameters(recurse=False)) for owner in owners):
-        return f"before layer {found.name}: the `modulation` weight there holds NaN or infinity; {_DAMAGED}"
+        return f"before layer {found.name}: the `modulation` weight of this block holds NaN or infinity; {_DAMAGED}"
     return f"between the layers before {found.name} (modulation, residual sum): {_precision(model.dtype)}"
 
 
-_DAMAGED = "the file is damaged or a merged LoRA broke it: download it again, or leave the LoRA out"
+_DAMAGED = "the file is damaged or a merged LoRA broke it: download it again, or remove the LoRA"
 
 
 def _reason(found: _Found, dtype: torch.dtype) -> str:
@@ -132,8 +132,8 @@ def _reason(found: _Found, dtype: torch.dtype) -> str:
 
 
 def _precision(dtype: torch.dtype) -> str:
-    end = f", which ends at {torch.finfo(dtype).max:.0f}" if dtype == torch.float16 else ""
-    return f"the numbers outgrow {_name(dtype)}{end}. {_other_precision(dtype)}, or a lower LoRA strength"
+    end = f", whose largest number is {torch.finfo(dtype).max:.0f}" if dtype == torch.float16 else ""
+    return f"the numbers exceed {_name(dtype)}{end}. {_other_precision(dtype)}, or a lower LoRA strength"
 
 
 def _other_precision(dtype: torch.dtype) -> str:

@@ -1,4 +1,7 @@
-"""From planned prompts to what the rollout takes: embeddings, mixed where a prompt blends in, and noise."""
+"""Turn planned prompts into the rollout's input: embeddings, mixed during a blend, and noise.
+
+The keys and values of an embedding are computed in `shot.py` (`Shot.switch`).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ ContextOf = Callable[[str], Tensor]
 
 
 def prompt_spans(prompts: Sequence[PlannedPrompt], context_of: ContextOf) -> list[PromptSpan]:
-    """One span a prompt. A mix is linear in the embeddings, token by token; behind a prompt's end stand zeros.
+    """Return one span per prompt.
 
-    No embedding is longer than the model was trained with: what is behind `TEXT_LENGTH` tokens is left out.
+    A mix is linear in the embeddings, token by token; after the end of a prompt there are zeros. Embeddings are cut to
+    `TEXT_LENGTH` tokens, the length that the model was trained with.
     """
     return [
         PromptSpan(
@@ -47,18 +51,18 @@ def _cut(context: Tensor) -> Tensor:
     return context if context.shape[1] <= TEXT_LENGTH else context[:, :TEXT_LENGTH]
 
 
-RECENT = 32  # of a text encoder that pads to 512 tokens, 8 MB each
+RECENT = 32  # embeddings, 8 MB each from a text encoder that pads to 512 tokens
 
 
 class PromptEmbeddings:
-    """Embeddings of a film's prompts, made when the first is asked for; each text is encoded once.
+    """The embeddings of a film's prompts, computed at the first use; each text is encoded once.
 
-    Of texts that nobody named before, the last RECENT are kept: prompts may come for as long as a film is rendered.
+    Of texts that are not in `texts`, the last RECENT are kept, because new prompts may arrive during the whole render.
 
     Args:
         encode: texts -> embedding of each, such as `Pipeline.encode`.
-        texts: what will be asked for.
-        known: embeddings that are there already.
+        texts: the texts to encode at the first use.
+        known: embeddings that exist already.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class PromptEmbeddings:
     ):
         self._encode, self._expected = encode, list(texts)
         self._known = dict(known or {})
-        self._recent: dict[str, Tensor] = {}  # the last one last
+        self._recent: dict[str, Tensor] = {}  # newest last
 
     def __call__(self, text: str) -> Tensor:
         if text in self._known:

@@ -1,14 +1,16 @@
 """The causal rollout: a generator of chunks (LongLive, sections 3.1 to 3.3; Self-Forcing, algorithm 1).
 
-For each chunk: a few denoising passes from noise, then one clean pass at timestep `context_noise`, which alone leaves
-keys and values behind. At a change of prompt the chunk before which it happens is preceded by the transition:
+Each chunk takes a few denoising passes from noise, then one clean pass at timestep `context_noise`. Only the clean pass
+leaves keys and values in the cache. At a prompt switch, one of these transitions runs before the next chunk:
 
-- recache: the last frames of the window run once more under the new prompt and rebuild the cache (KV recache);
-- keep: the cache stays as the old prompt made it;
-- cut: a new shot. Cache, positions and noise addresses start again, so a shot is the film one would get alone.
+- recache: the frames of the window run again under the new prompt and rebuild the cache (KV recache);
+- keep: the cache stays as the old prompt wrote it;
+- cut: a new shot. Cache, positions and noise addresses restart, so a shot equals a film of its own.
 
-The rollout holds the cache and the window's latents, nothing that grows with the film (but without a window, which by
-definition keeps everything). It builds no autograd graph if the weights do not require gradients.
+The rollout holds the cache and the latents of the window; nothing grows with the film (except without a window, which
+by definition keeps everything). It builds no autograd graph if the weights do not require gradients.
+
+One shot's state and passes are in `shot.py`, the cache in `cache.py`, resuming from stored latents in `restore.py`.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from .restore import restore
 from .shot import PromptSpan, Shot
 
 OnStep = Callable[[int, int], None]
-"""(chunk in the film, pass in the chunk); called before every pass, may raise to cancel."""
+"""(chunk in the film, pass in the chunk); called before every pass; may raise to cancel."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the rollout yields.
+    """A rendered chunk of latents.
 
     Attributes:
         index: in the film.
-        index_in_shot: since the last cut.
+        index_in_shot: chunks since the last cut.
         latents: [B, C, chunk, h, w], float32, normalised, on the model's device; rounded to the model's dtype.
     """
 
@@ -70,20 +72,20 @@ def rollout(
         stream: window, sink, steps and so on.
         noise: `AddressedNoise(seed)`, or a recording.
         on_step: progress and cancellation.
-        stored: latents of the film's first chunks, [B, C, chunk, h, w] float32 each, loaded one by one where they are
-            needed. The film goes on after them exactly as it would have; they are not yielded again.
-        offloader: whoever decodes the chunks in between says so there, see `placement.py`.
+        stored: latents of the film's first chunks, [B, C, chunk, h, w] float32 each, loaded one by one when they are
+            needed. The film continues after them, bit for bit as without an interruption; they are not yielded again.
+        offloader: shared with the caller, who decodes the chunks in between; see `device/placement.py`.
 
     Raises:
-        ValueError: on arguments that contradict each other, before anything is computed. NonFiniteError (from the
-            iterator): a chunk holds NaN or infinity; names the chunk and the layer where that begins.
+        ValueError: the arguments contradict each other; raised before anything is computed.
+        NonFiniteError (from the iterator): a chunk holds NaN or infinity; names the chunk and the layer.
     """
     shots = _shot_lengths(spans, chunks)
     check_run(model, latent_size, stream, max(shots))
     if len(stored) > chunks:
         raise ValueError(f"{len(stored)} chunks are stored, but the film has {chunks}")
-    watch = on_step or (lambda chunk, step: None)
-    return _generate(model, spans, chunks, latent_size, stream, noise, watch, stored, offloader)
+    report = on_step or (lambda chunk, step: None)
+    return _generate(model, spans, chunks, latent_size, stream, noise, report, stored, offloader)
 
 
 def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored, offloader) -> Iterator[Chunk]:
@@ -97,13 +99,13 @@ def _generate(model, spans, chunks, latent_size, stream, noise, on_step, stored,
 
 
 class Rollout:
-    """A film in the making: chunk after chunk, each under the prompt before or a new one.
+    """The state of a rollout, which renders chunk after chunk, under the current prompt or a new one.
 
     Args:
-        noise: of the chunks whose prompt has none of its own.
+        noise: for chunks whose prompt has no noise of its own.
         capacity: latent frames of the longest shot; the cache's size when there is no window.
 
-    The others are those of `rollout`. Attributes: index, the next chunk's place in the film.
+    The other arguments are those of `rollout`. Attributes: index, the next chunk's index in the film.
     """
 
     def __init__(
@@ -123,33 +125,33 @@ class Rollout:
         self.offloader.cache = self.shot.cache
         self.noise, self.on_step = noise, on_step
         self.index = 0
-        self._noise_now = noise
+        self._current_noise = noise
 
     def resume(self, spans: Sequence[PromptSpan], stored: Sequence[Tensor]) -> None:
-        """Stand after the stored chunks, as if they had just been made.
+        """Continue after the stored chunks, as if they had just been rendered.
 
-        spans: the prompts up to there, in order; one that starts with the next chunk, or later, may be among them.
+        spans: the prompts so far, in order; prompts that start with the next chunk or later are allowed.
         """
         first = self.index = len(stored)
         if not first:
             return
-        self._noise_now = max((s for s in spans if s.start < first), key=lambda s: s.start).noise or self.noise
+        self._current_noise = max((s for s in spans if s.start < first), key=lambda s: s.start).noise or self.noise
         cut = max(s.start for s in spans if s.start <= first and (s.start == 0 or s.transition == "cut"))
-        if cut < first:  # else a new shot begins, and nothing of before matters
+        if cut < first:  # else a new shot begins, which does not depend on what came before
             own = [PromptSpan(s.start - cut, s.context, s.transition) for s in spans if cut <= s.start <= first]
             restore(self.shot, own, lambda chunk: stored[cut + chunk], first - cut, lambda: self.on_step(first, 0))
 
     def next_chunk(self, change: PromptSpan | None = None) -> Chunk:
-        """Make the next chunk. change: the prompt that takes over before it; the film's first chunk needs one."""
+        """Render the next chunk. change: a prompt that starts with it; the first chunk of a film needs one."""
         index, shot = self.index, self.shot
         self.offloader.before_denoising()
         cancel_point = _bind(self.on_step, index)
         if change is not None:
-            self._noise_now = change.noise or self.noise
+            self._current_noise = change.noise or self.noise
             shot.switch(change.context, "cut" if index == 0 else change.transition, cancel_point)
         in_shot = shot.chunks
         try:
-            latents = shot.next_chunk(self._noise_now, cancel_point)
+            latents = shot.next_chunk(self._current_noise, cancel_point)
         except NonFiniteError as error:
             raise NonFiniteError(f"chunk {index}: the model's output holds NaN or infinity; {error}") from None
         self.index += 1
@@ -161,7 +163,7 @@ def _bind(on_step: OnStep, index: int) -> Callable[[int], None]:
 
 
 def _shot_lengths(spans: Sequence[PromptSpan], chunks: int) -> list[int]:
-    """Chunks of each shot; checks the spans on the way."""
+    """Check the spans and return the length of each shot, in chunks."""
     if not spans or spans[0].start != 0:
         raise ValueError("the first prompt must start at chunk 0")
     for before, after in zip(spans, spans[1:]):  # noqa: B905 - pairs of neighbours
@@ -176,7 +178,7 @@ def _shot_lengths(spans: Sequence[PromptSpan], chunks: int) -> list[int]:
 
 
 def check_run(model: CausalWan, latent_size: tuple[int, int], stream: StreamConfig, longest_shot: int) -> None:
-    """Raise ValueError unless the model can roll out shots of so many chunks at this size."""
+    """Raise ValueError unless the model can roll out shots of `longest_shot` chunks at this size."""
     _, ph, pw = model.config.patch_size
     height, width = latent_size
     if height < ph or width < pw or height % ph or width % pw:

@@ -1,6 +1,7 @@
-"""One shot: its cache, its prompt, and the passes that denoise its next chunk or rebuild its cache.
+"""One shot: its KV cache, its prompt, and the passes that denoise its next chunk or rebuild its cache.
 
-What restoring (`restore.py`) and rolling out (`rollout.py`) a film both drive, and training too.
+Here a prompt becomes cached keys: `Shot.switch` computes the cross-attention keys and values of a prompt and recaches
+the window's self-attention keys under it. `rollout.py`, `restore.py` and training call this class.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from .schedule import add_noise, clean_sample, warp
 
 @dataclass(frozen=True)
 class PromptSpan:
-    """A prompt from one chunk on.
+    """A prompt, and the chunk at which it starts.
 
     Attributes:
-        start: chunk of the film, counting from 0.
+        start: chunk in the film, from 0.
         context: text embeddings [B, text tokens, text_dim], padded as the model expects.
-        transition: how it takes over; the first span's is not looked at.
-        noise: of the chunks under it; None: the film's.
+        transition: how the cache is treated when the prompt starts; ignored for the first span.
+        noise: for the chunks under this prompt; None: the noise of the film.
     """
 
     start: int
@@ -40,7 +41,7 @@ class PromptSpan:
 
 
 class Shot:
-    """The state of one shot: its cache, its prompt, the latents a recache may need.
+    """The state of one shot: its cache, its prompt, and the latents that a recache needs.
 
     Args:
         capacity: latent frames of the longest shot; the cache's size when there is no window.
@@ -76,7 +77,7 @@ class Shot:
         return self.chunks * self.stream.chunk
 
     def switch(self, context: Tensor, transition: Transition, on_step: Callable[[int], None]) -> None:
-        """Take over a new prompt before the next chunk."""
+        """Switch to a new prompt before the next chunk: compute its keys and values, then apply the transition."""
         self.prompt = self.model.prompt_keys(context)
         if transition == "cut":
             self.cache.reset()
@@ -87,11 +88,11 @@ class Shot:
             self.recache()
 
     def recache(self) -> None:
-        """Rebuild the cache from the window's latents under the present prompt, in one pass (section 3.2).
+        """Rebuild the cache from the window's latents under the current prompt, in one pass (section 3.2).
 
         The frames of the pass see one another without a causal mask, as in the paper's code. With the sink held, the
-        window's frames that would fall on the sink are left out: their keys would not be written, so nothing would
-        ever read them.
+        frames of the window that would fall on the sink are left out: their keys would not be written, so no pass
+        would read them.
         """
         span = self.cache.rebuild(self.frames, hold_sink=self.stream.sink_policy == "held")
         window = torch.cat(list(self.recent), dim=2)
@@ -99,9 +100,9 @@ class Shot:
         self.cache.commit(span)
 
     def next_chunk(self, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
-        """Denoise the next chunk and leave its clean keys and values behind. -> latents [B, C, chunk, h, w].
+        """Denoise the next chunk and cache its clean keys and values. -> latents [B, C, chunk, h, w].
 
-        Raises NonFiniteError where the latents hold NaN or infinity; the cache then stays as it was.
+        Raises NonFiniteError if the latents hold NaN or infinity; the cache is then unchanged.
         """
         span = self.cache.next_chunk()
         latents = self._denoise(span, noise, on_step)
@@ -111,29 +112,29 @@ class Shot:
         if not finite:  # the one synchronisation of a chunk, with all its passes already queued
             raise NonFiniteError(self._why_not_finite(span, noise))
         self.cache.commit(span)
-        self._keep(latents)
+        self._append(latents)
         return latents
 
     def feed(self, latents: Tensor) -> None:
-        """Take clean latents [B, C, chunk, h, w] as the next chunk, as if it had been made."""
+        """Append clean latents [B, C, chunk, h, w] as the next chunk, as if it had been rendered."""
         span = self.cache.next_chunk()
         self._pass(latents, self.stream.context_noise, span, self.frames)
         self.cache.commit(span)
-        self._keep(latents)
+        self._append(latents)
 
-    def _keep(self, latents: Tensor) -> None:
+    def _append(self, latents: Tensor) -> None:
         self.recent.append(latents)
         self.chunks += 1
 
     def _denoise(self, span: Span, noise: Noise, on_step: Callable[[int], None]) -> Tensor:
-        """All denoising passes of a chunk. They leave nothing behind that a second call would not overwrite."""
+        """Run all denoising passes of a chunk. A second call overwrites everything that they wrote."""
         last = len(self.timesteps) - 1
         noisy = self.noisy_input(span, noise, last, on_step)
         on_step(last)
         return self.rounded(self.predict(span, noisy, last))
 
     def noisy_input(self, span: Span, noise: Noise, last: int, on_step: Callable[[int], None]) -> Tensor:
-        """What the next chunk's denoising pass `last` starts from, after all passes before it. [B, C, chunk, h, w]."""
+        """Run the denoising passes before pass `last`; return the input of `last`, [B, C, chunk, h, w]."""
         noisy = self._noise(noise, 0)
         for step in range(last):
             on_step(step)
@@ -142,19 +143,19 @@ class Shot:
         return noisy
 
     def predict(self, span: Span, noisy: Tensor, step: int) -> Tensor:
-        """The next chunk's clean latents as denoising pass `step` sees them; training differentiates through this."""
+        """Return the next chunk's clean latents as predicted by pass `step`; differentiable."""
         timestep = self.timesteps[step]
         return clean_sample(noisy, self._pass(noisy, timestep, span, self.frames), timestep)
 
     def rounded(self, latents: Tensor) -> Tensor:
-        """Latents as the clean pass reads them; so they can be stored in that dtype, and the VAE sees the same."""
+        """Round latents to the dtype that the clean pass reads, so that they can be stored in it without loss."""
         return latents.to(self.model.dtype).float()
 
     def _why_not_finite(self, span: Span, noise: Noise) -> str:
         return find_cause(
             self.model,
             self.prompt,
-            kept=lambda layer: self.cache.visible(layer, span),
+            cached=lambda layer: self.cache.visible(layer, span),
             retry=lambda on_pass: self._denoise(span, noise, on_pass),
         )
 
@@ -162,7 +163,7 @@ class Shot:
         return send(noise.draw(self.chunks, step, self.shape), self.model.device)
 
     def _pass(self, latents: Tensor, timestep: float, span: Span, first_frame: int) -> Tensor:
-        """One forward over `span`; `first_frame` is the absolute position of its first latent frame."""
+        """Run the model over `span`; `first_frame` is the absolute position of its first latent frame."""
         if self.stream.positions == "absolute":
             attend = self._attend_absolute(span, range(first_frame, first_frame + span.frames))
         else:
@@ -170,7 +171,7 @@ class Shot:
         return self.model.velocity(latents, timestep, self.prompt, attend)
 
     def _attend_absolute(self, span: Span, positions: range):
-        """Keys are rotated once, by their place in the shot, and cached so."""
+        """Rotate keys once, by their position in the shot, and cache them rotated."""
         table = self.own_rotary.table(positions)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class Shot:
         return attend
 
     def _attend_relative(self, span: Span):
-        """Keys are cached as they are and rotated at each use, by their place in the window."""
+        """Cache keys without rotation and rotate them at each use, by their position in the window."""
         own = self.own_rotary.table(span.own_positions)
         window = self.window_rotary.table(span.positions)
 

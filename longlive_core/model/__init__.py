@@ -1,4 +1,4 @@
-"""Wan 2.1's transformer under its official names, and the causal forward over any such module."""
+"""Wan 2.1's transformer under its official names, and the causal forward for any module with these names."""
 
 from .attention import Attention, default_attention
 from .causal import CausalWan, PromptKeys

@@ -1,7 +1,7 @@
-"""The one seam through which every attention of the transformer goes.
+"""The attention functions; every attention of the transformer goes through one of them.
 
 An `Attention` is a callable (q, k, v) -> out with q [B, Lq, N, D], k and v [B, Lk, N, D], out [B, Lq, N, D]
-(N heads of D). There is never a mask: causality is a matter of which keys are handed over.
+(N heads of D). There is never a mask: causality follows from the keys that are passed in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """PyTorch's scaled dot product attention: works everywhere."""
+    """Compute PyTorch's scaled dot product attention, which works on every device."""
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
@@ -31,6 +31,6 @@ def _flash_attn() -> Attention | None:
 
 
 def default_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """flash-attn where it is installed and takes these tensors (CUDA, 16 bits), SDPA otherwise."""
+    """Use flash-attn if it is installed and supports these tensors (CUDA, 16 bits), else SDPA."""
     flash = _flash_attn() if q.is_cuda and q.element_size() == 2 else None
     return flash(q, k, v) if flash else sdpa(q, k, v)

@@ -1,12 +1,12 @@
 """The causal forward, as a function over Wan's named submodules.
 
-It takes any module with Wan 2.1's names: the core's WanModel, ComfyUI's own WAN21 model from any of its loaders (with
-LoRA patches, offloading, fp8 or GGUF weights), or a quantised one. It calls the submodules' forwards and never reads
-a `.weight`; `modulation` is a bare parameter and is cast at each use.
+It works with any module with Wan 2.1's names: the core's WanModel, ComfyUI's own WAN21 model from any of its loaders
+(with LoRA patches, offloading, fp8 or GGUF weights), or a quantised one. It calls the submodules' forwards and never
+reads a `.weight`; `modulation` is a bare parameter and is cast at each use.
 
-What makes the model causal is not here but in `attend`, which the caller gives: it receives each layer's queries, keys
-and values and decides what they are joined with. The rollout's `attend` writes them to the rolling cache, training's
-slices a clip into chunks; both share this forward.
+What makes the model causal is not here but in `attend`, a function of the caller: it receives each layer's queries,
+keys and values and decides which keys and values are attended to. The rollout's `attend` writes them to the rolling
+cache; training's `attend` splits a clip into chunks. Both share this forward.
 
 Shapes: B batch, C channels, T latent frames, h and w latent size, L = T * tokens of a frame, N heads of D.
 """
@@ -27,18 +27,18 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v), each [B, L, N, D] and not yet rotated -> [B, L, N, D]."""
 
 PromptKeys = list[tuple[Tensor, Tensor]]
-"""Cross-attention keys and values of one prompt, one pair a layer, each [B * groups, text tokens, N, D]."""
+"""Cross-attention keys and values of one prompt, one pair per layer, each [B * groups, text tokens, N, D]."""
 
 
-NORM_SCALE = 2.0**-4  # of a stream that does not fit into float16; exact, and far above LayerNorm's epsilon
-MOST_TIMESTEPS = 100  # whose embeddings are kept; a schedule has at most half as many
-_HAVE_FLOAT64 = ("cpu", "cuda", "meta")  # kinds of device; Apple's and Intel's raise
+NORM_SCALE = 2.0**-4  # scales a stream that does not fit into float16; exact, and far above LayerNorm's epsilon
+MOST_TIMESTEPS = 100  # embeddings kept; a schedule has at most half as many timesteps
+_HAVE_FLOAT64 = ("cpu", "cuda", "meta")  # kinds of device; on Apple's and Intel's it raises
 
 
 def sinusoidal_embedding(timesteps: Tensor, dim: int) -> Tensor:
-    """Wan's embedding of timesteps: [...] -> [..., dim], cosines then sines, float32.
+    """Return Wan's embedding of timesteps: [...] -> [..., dim], cosines then sines, float32.
 
-    Computed where the timesteps are, or on the CPU where that device has no float64.
+    It is computed on the device of the timesteps, or on the CPU if that device has no float64.
     """
     half, place = dim // 2, timesteps.device
     if place.type not in _HAVE_FLOAT64:
@@ -52,15 +52,15 @@ class CausalWan:
     """A Wan 2.1 transformer bound to an attention, a device and a dtype.
 
     Args:
-        module: anything with Wan's named submodules.
-        config: its shape; read from the module's attributes when not given.
+        module: any module with Wan's named submodules.
+        config: its shape; by default read from the module's attributes.
         attention: see `attention.py`.
-        device, dtype: where and in what to compute; by default as the patch embedding's weight.
-        patch_dtype: what the patch embedding is given, where that is another dtype: ComfyUI keeps that layer in
-            float32 whatever the others are.
+        device, dtype: where and in what to compute; by default those of the patch embedding's weight.
+        patch_dtype: the patch embedding's input dtype, if it differs: ComfyUI keeps that layer in float32, whatever
+            the dtype of the others.
 
-    In float16, which ends at 65504, the residual stream is float32: it is what grows from block to block. All layers
-    are given `dtype` (LayerNorms without weights excepted, which take what they get).
+    In float16, whose largest number is 65504, the residual stream is float32, because it grows from block to block.
+    The input of every layer is in `dtype` (except LayerNorms without weights, which take any dtype).
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class CausalWan:
         self.device, self.dtype = torch.device(device), dtype
         self.patch_dtype = patch_dtype or dtype
         self.stream_dtype = torch.float32 if dtype is torch.float16 else dtype
-        self._embeddings: dict[float, Tensor] = {}  # of the schedule's few timesteps, on the device
+        self._embeddings: dict[float, Tensor] = {}  # of the few timesteps of a schedule, on the device
 
     def prompt_keys(self, context: Tensor) -> PromptKeys:
-        """Cross-attention keys and values of text embeddings [B, text tokens, text_dim], padding included."""
+        """Return cross-attention keys and values of text embeddings [B, text tokens, text_dim], padding included."""
         return self._within(self.module, self._prompt_keys, context)
 
     def _prompt_keys(self, context: Tensor) -> PromptKeys:
@@ -95,13 +95,13 @@ class CausalWan:
         return self._heads(attn.norm_k(attn.k(text))), self._heads(attn.v(text))
 
     def velocity(self, latents: Tensor, timestep: float | Tensor, prompt: PromptKeys, attend: Attend) -> Tensor:
-        """The model's velocity (noise - clean) for some latent frames.
+        """Return the model's velocity (noise - clean) for latent frames.
 
         Args:
             latents: [B, C, T, h, w], any dtype.
-            timestep: in [0, 1000]; one for all, or [B, T] (training mixes clean and noisy frames).
-            prompt: from `prompt_keys`. With B * groups prompts, each of `groups` equal runs of frames has its own.
-            attend: joins self-attention's q, k, v; see the module's docstring.
+            timestep: in [0, 1000]; one for all frames, or [B, T] (training mixes clean and noisy frames).
+            prompt: from `prompt_keys`. With B * groups prompts, each of `groups` equal runs of frames has one.
+            attend: computes self-attention from q, k, v; see the docstring of this file.
 
         Returns:
             [B, C, T, h, w], float32.
@@ -109,7 +109,7 @@ class CausalWan:
         return self._within(self.module, self._velocity, latents, timestep, prompt, attend)
 
     def _within(self, module: Any, function: Callable, *given) -> Any:
-        """Run a part of the forward that uses this module's weights. Training hooks in here (`train/trainable.py`)."""
+        """Run a part of the forward that uses this module's weights. Overridden in training (`train/trainable.py`)."""
         return function(*given)
 
     def _velocity(self, latents: Tensor, timestep: float | Tensor, prompt: PromptKeys, attend: Attend) -> Tensor:
@@ -139,13 +139,13 @@ class CausalWan:
         return time, self.module.time_projection(time).unflatten(-1, (6, -1))
 
     def _embedding(self, timestep: float | Tensor) -> Tensor:
-        """[B or 1, T or 1, freq_dim], float32. A schedule's timesteps are sent to the device once, not every pass."""
+        """[B or 1, T or 1, freq_dim], float32. A schedule's timesteps are sent to the device once, not per pass."""
         if isinstance(timestep, Tensor):
             return sinusoidal_embedding(timestep.to(self.device), self.config.freq_dim)
         if timestep not in self._embeddings:
-            if len(self._embeddings) >= MOST_TIMESTEPS:  # training draws new ones without end
+            if len(self._embeddings) >= MOST_TIMESTEPS:  # training draws new timesteps without end
                 self._embeddings.clear()
-            with torch.inference_mode(False):  # it may be needed in training later
+            with torch.inference_mode(False):  # training may use it later
                 number = torch.full((1, 1), timestep, dtype=torch.float64)
                 self._embeddings[timestep] = send(sinusoidal_embedding(number, self.config.freq_dim), self.device)
         return self._embeddings[timestep]
@@ -156,30 +156,30 @@ class CausalWan:
         """x [B, L, dim] is the residual stream, in `stream_dtype`; the layers get `dtype`.
 
         The three stages between the attentions are functions of tensors alone, so they can be compiled (`compiled.py`);
-        the attentions write to caches and call whatever kernel the host chose.
+        the attentions write to caches and call the kernel that the host selected.
         """
         q, k, v, six = self._enter(block, x, modulation)
         joined = self._self_attention(layer, block, q, k, v, attend)
-        del q, k, v  # as large as the stream, and read no more
+        del q, k, v  # as large as the stream, and no longer needed
         x, q = self._between(block, x, joined, six)
         del joined
         return self._leave(block, x, self._cross_attention(layer, block, q, prompt), six)
 
     def _enter(self, block: Any, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """-> self-attention's q, k, v [B, L, N, D]; the block's shifts, scales and gates [B or 1, T or 1, 6, dim]."""
+        """-> q, k, v of self-attention, [B, L, N, D]; shifts, scales and gates [B or 1, T or 1, 6, dim]."""
         six, attn = _beside(block.modulation, modulation) + modulation, block.self_attn
         shift, scale, *_ = six.unbind(2)
         y = _modulate(block.norm1(x), shift, scale).to(self.dtype)
         return *(self._heads(t) for t in (attn.norm_q(attn.q(y)), attn.norm_k(attn.k(y)), attn.v(y))), six
 
     def _between(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> tuple[Tensor, Tensor]:
-        """joined: what self-attention gave, [B, L, N, D]. -> x with it added, cross-attention's q [B, L, N, D]."""
+        """joined: self-attention's result, [B, L, N, D]. -> x with it added, cross-attention's q [B, L, N, D]."""
         x = _gated(x, block.self_attn.o(joined.flatten(2)), six.unbind(2)[2])
         attn = block.cross_attn
         return x, self._heads(attn.norm_q(attn.q(block.norm3(self._for_norm3(x)))))
 
     def _leave(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> Tensor:
-        """joined: what cross-attention gave, [B, L, N, D]."""
+        """joined: the result of cross-attention, [B, L, N, D]. -> the block's result."""
         shift, scale, gate = six.unbind(2)[3:]
         x = x + block.cross_attn.o(joined.flatten(2))
         del joined
@@ -187,7 +187,7 @@ class CausalWan:
         return _gated(x, block.ffn(y), gate)
 
     def _for_norm3(self, x: Tensor) -> Tensor:
-        """What the one LayerNorm with weights gets. It takes `dtype` only, but its result does not depend on scale."""
+        """Return the input of the LayerNorm with weights. It takes only `dtype`; scale does not change its result."""
         return x if x.dtype is self.dtype else (x * NORM_SCALE).to(self.dtype)
 
     def _self_attention(self, layer: int, block: Any, q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
@@ -206,12 +206,12 @@ class CausalWan:
 
 
 def _beside(parameter: Tensor, like: Tensor) -> Tensor:
-    """A bare parameter [1, N, dim] as [1, 1, N, dim], where and in what another tensor is. It may be offloaded."""
+    """A bare, perhaps offloaded, parameter [1, N, dim] as [1, 1, N, dim], with device and dtype of `like`."""
     return send(parameter[:, None], like.device).to(like.dtype)
 
 
 def _frames(x: Tensor, like: Tensor) -> Tensor:
-    """[B, L, dim] -> [B, T, tokens of a frame, dim], to meet what is given per frame."""
+    """[B, L, dim] -> [B, T, tokens of a frame, dim], to combine with values per frame."""
     return x.unflatten(1, (like.shape[1], -1))
 
 

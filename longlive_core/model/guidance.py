@@ -1,7 +1,7 @@
 """Normalised attention guidance (NAG, arXiv 2505.21179): a negative prompt for models without CFG.
 
-Cross-attention is computed twice, for the prompt and for what is not wanted, and pushed away from the second. The push
-is limited, so that features stay in the range that the model knows.
+Cross-attention is computed for the prompt and for the negative prompt, and the result is pushed away from the second.
+The push is limited, so that features stay in the range that the model was trained on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Guidance:
-    """context: the unwanted prompt after the model's text embedding, [1, text tokens, dim]; scale, tau (largest growth)
-    and alpha (share of the guided features): as the paper names them."""
+    """The negative prompt and the strength of the guidance.
+
+    Attributes:
+        context: the negative prompt after the model's text embedding, [1, text tokens, dim].
+        scale, tau (largest growth), alpha (share of the guided features): as the paper names them.
+    """
 
     context: Tensor
     scale: float
@@ -23,7 +27,7 @@ class Guidance:
     tau: float
 
     def apply(self, wanted: Tensor, unwanted: Tensor) -> Tensor:
-        """What cross-attention gave for both prompts, [..., dim] -> the guided one."""
+        """Combine the cross-attention results of both prompts, [..., dim], into the guided result."""
         guided = wanted * self.scale - unwanted * (self.scale - 1)
         size, limit = _size(guided), _size(wanted) * self.tau
         shrink = torch.where(size > limit, limit / (size + 1e-7), 1.0).to(guided)

@@ -1,7 +1,7 @@
-"""Wan's three-axis rotary embedding, with the time positions of the tokens given from outside.
+"""Wan's three-axis rotary embedding; the caller gives the time positions of the tokens.
 
-A head of D numbers is D / 2 pairs; the pairs are shared out among time, height and width
-(Wan 2.1, section 4.2.1; D = 128 gives 22 + 21 + 21). Angles are made in float64, applied in float32.
+A head of D numbers is D / 2 pairs; the pairs are split among time, height and width
+(Wan 2.1, section 4.2.1; D = 128 gives 22 + 21 + 21). Angles are computed in float64 and applied in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..device.transfer import send
 
 THETA = 10000.0
-FIRST_POSITIONS = 1024  # of the time axis, made at once: as many as absolute positions allow
+FIRST_POSITIONS = 1024  # of the time axis, computed at once: as many as absolute positions allow
 Table = tuple[Tensor, Tensor]  # cosine and sine, each [L, 1, D / 2], float32
 
 
@@ -33,7 +33,7 @@ def apply(x: Tensor, table: Table) -> Tensor:
 
 
 def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Positions as runs of neighbours [start, end), in order: a ring has three at most (the sink, two parts)."""
+    """Group positions into runs of neighbours [start, end); a ring has at most three (the sink, two parts)."""
     runs: list[tuple[int, int]] = []
     for position in positions:
         if runs and runs[-1][1] == position:
@@ -46,8 +46,8 @@ def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
 class Rotary:
     """Tables for one latent size on one device.
 
-    The three axes' cosines and sines are made once, in float64 on the CPU (not every device has it), and lie on the
-    device from then on: a table is joined there from slices, so asking for one never makes the host wait.
+    The cosines and sines of the three axes are computed once, in float64 on the CPU (not every device has it), and kept
+    on the device. A table is joined there from slices, so `table` never makes the host wait.
 
     Args:
         head_dim: D, even.
@@ -66,18 +66,18 @@ class Rotary:
         self._last: tuple[tuple[int, ...], Table] | None = None
 
     def table(self, positions: Sequence[int]) -> Table:
-        """Table for whole frames at these time positions, in this order: L = len(positions) * height * width."""
+        """Return the table for whole frames at these time positions, in order: L = len(positions) * height * width."""
         key = tuple(positions)
-        if self._last is None or self._last[0] != key:  # every layer of a pass asks for the same one
-            self._last = (key, self._make(key))
+        if self._last is None or self._last[0] != key:  # every layer of a pass uses the same one
+            self._last = (key, self._build(key))
         return self._last[1]
 
-    def _make(self, positions: tuple[int, ...]) -> Table:
+    def _build(self, positions: tuple[int, ...]) -> Table:
         cosine, sine = (self._join(part, positions) for part in range(2))
         return cosine, sine
 
     def _join(self, part: int, positions: tuple[int, ...]) -> Tensor:
-        """Cosines (part 0) or sines (1), [L, 1, D / 2]."""
+        """Return the cosines (part 0) or sines (1), [L, 1, D / 2]."""
         shape = (len(positions), *self.grid)
         axis = self._times(max(positions) + 1)[part]
         time = torch.cat([axis[start:end] for start, end in _runs(positions)])[:, None, None]
@@ -85,13 +85,13 @@ class Rotary:
         return torch.cat([axis.expand(*shape, -1) for axis in axes], dim=-1).flatten(0, 2)[:, None]
 
     def _times(self, count: int) -> Table:
-        """The time axis, for at least so many positions."""
+        """Return the time axis, with at least `count` positions."""
         if self._time is None or self._time[0].shape[0] < count:
             most = max(FIRST_POSITIONS, 2 * count if self._time is not None else count)
             self._time = self._axis(range(most), self.time_pairs)
         return self._time
 
     def _axis(self, positions: range, pairs: int) -> Table:
-        with torch.inference_mode(False):  # training may need it later
+        with torch.inference_mode(False):  # training may use it later
             angles = _angles(torch.arange(positions.start, positions.stop), pairs)
             return send(angles.cos().float(), self.device), send(angles.sin().float(), self.device)

@@ -1,7 +1,7 @@
 """Wan 2.1's text-to-video transformer as a tree of named modules.
 
 Names and shapes are the published ones, so official weights load strictly. There is no forward: the causal forward in
-`causal.py` drives this module as it drives ComfyUI's.
+`causal.py` runs this module in the same way as ComfyUI's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from ..config import ModelConfig
 
 
 class SelfAttention(nn.Module):
+    """The layers of an attention; Wan's cross-attention has the same."""
+
     def __init__(self, dim: int, eps: float):
         super().__init__()
         self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
@@ -37,6 +39,8 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
+    """The output layer: features to patches of latents, modulated by the timestep."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         patch_volume = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
@@ -46,7 +50,7 @@ class Head(nn.Module):
 
 
 class WanModel(nn.Module):
-    """The transformer of `config`. Attributes of the same names as the config's describe it."""
+    """The transformer of a `ModelConfig`; its attributes have the same names as the config's."""
 
     def __init__(self, config: ModelConfig, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
         super().__init__()

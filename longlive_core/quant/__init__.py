@@ -1,4 +1,4 @@
-"""INT8 linears (W8A8) in ComfyUI's `int8_tensorwise` layout; applied to a model from outside."""
+"""INT8 linear layers (W8A8) in ComfyUI's `int8_tensorwise` layout, applied to a model from outside."""
 
 from .int8 import dequantise, int8_linear, int_mm, quantise_rows
 from .layout import block_linear_bytes, canonical, int8_layers, is_block_linear, place, quantise_state_dict

@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGEST = 127  # of an int8; -128 is left unused, so that the range is symmetric
-MAX_FEATURES = (2**31 - 1) // LARGEST**2  # input features whose products fit into an int32 sum, come what may
+LARGEST = 127  # largest int8; -128 is not used, so that the range is symmetric
+MAX_FEATURES = (2**31 - 1) // LARGEST**2  # input features whose products always fit into an int32 sum
 SMALLEST_SCALE = 1e-30  # for rows of zeros, which would otherwise be divided by zero
-SUMS_AT_ONCE = 2**24  # elements of the int32 product [M, N] held at a time: 64 MiB, and as much in float32
+SUMS_AT_ONCE = 2**24  # elements of the int32 product [M, N] at a time: 64 MiB, and the same again in float32
 EXACT_IN_FLOAT32 = 1024  # products of int8 that float32 sums without rounding: 1024 * 128 * 128 = 2**24
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """[..., K] -> int8 [..., K] and float32 scales [..., 1], with x about equal to their product.
+    """Quantise [..., K] -> int8 [..., K] and float32 scales [..., 1], whose product is about x.
 
-    A row of zeros becomes zeros. A row that holds infinities or NaN gets a scale that is infinite or NaN, so that
-    they come out of the layer again instead of vanishing in the integers.
+    A row of zeros becomes zeros. A row with infinities or NaN gets an infinite or NaN scale, so that the layer's output
+    shows them instead of hiding them in the integers.
     """
     x = x.float()
     scale = (x.abs().amax(dim=-1, keepdim=True) / LARGEST).clamp_min(SMALLEST_SCALE)
@@ -36,22 +36,22 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantise(weight: Tensor, scale: Tensor) -> Tensor:
-    """Weight [N, K] and scales, one per output channel or one for all, -> float32 [N, K]."""
+    """Return the weight [N, K] in float32, from integers and scales, one per output channel or one for all."""
     return weight.float() * scale.float().reshape(-1, 1)
 
 
 def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer with INT8 weights: x [..., K] -> [..., N] in x's dtype and on its device.
+    """Compute a linear layer with INT8 weights: x [..., K] -> [..., N] in x's dtype and on its device.
 
     Args:
-        x: floating point, any leading shape; quantised here, token by token.
+        x: floating point, any leading shape; quantised per token.
         weight: int8 [N, K]. scale: float32, N numbers or one. bias: [N], any floating dtype.
 
     Raises:
-        RuntimeError: x wants a gradient; there is none through integers.
+        RuntimeError: x requires a gradient; there is none through integers.
     """
     if x.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError("INT8 layers give no gradients; train the model before it is quantised")
+        raise RuntimeError("INT8 layers have no gradients; train the model before it is quantised")
     kernel = _kitchen_linear() if x.is_cuda else None
     if kernel is not None:
         return kernel(x.contiguous(), weight, scale, bias, x.dtype)
@@ -67,7 +67,7 @@ def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = 
 
 
 def int_mm(a: Tensor, b: Tensor) -> Tensor:
-    """int8 [M, K] @ int8 [K, N] -> int32 [M, N], exactly, on every device."""
+    """Multiply int8 [M, K] @ int8 [K, N] -> int32 [M, N], exactly, on every device."""
     if a.device.type == "cuda" and _multiplies_int8(a.device):
         return padded_int_mm(a, b)
     if a.device.type == "cpu" and _cpu_is_exact():
@@ -76,7 +76,7 @@ def int_mm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def padded_int_mm(a: Tensor, b: Tensor) -> Tensor:
-    """`torch._int_mm` for shapes that cuBLAS refuses: it wants M > 16, and K and N in multiples of 8."""
+    """Run `torch._int_mm` on shapes that cuBLAS does not support: it needs M > 16, and K and N in multiples of 8."""
     m, k = a.shape
     n = b.shape[1]
     rows, depth, columns = max(32 - m, 0), -k % 8, -n % 8
@@ -88,7 +88,7 @@ def padded_int_mm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def float_int_mm(a: Tensor, b: Tensor) -> Tensor:
-    """The same product through float32, for devices without integer matrix products: exact, since no sum is rounded."""
+    """Compute the same product in float32, for devices without integer products: exact, since no sum is rounded."""
     total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
     for start in range(0, a.shape[1], EXACT_IN_FLOAT32):
         part = slice(start, start + EXACT_IN_FLOAT32)
@@ -97,31 +97,31 @@ def float_int_mm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def settle_in_graphs() -> None:
-    """Have torch.compile take what is decided once a process as decided; asking again would break the graph."""
+    """Let torch.compile treat decisions made once per process as constants; repeating them would break the graph."""
     for decision in (_multiplies_int8, _cpu_is_exact, _kitchen_linear):
         torch.compiler.assume_constant_result(decision.__wrapped__)
 
 
 @cache
 def _multiplies_int8(device: torch.device) -> bool:
-    """NVIDIA's integer tensor cores begin with Turing; without them cuBLAS has no such product."""
+    """Return whether the GPU multiplies INT8: NVIDIA's integer tensor cores begin with Turing."""
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (7, 5)
 
 
 @cache
 def _cpu_is_exact() -> bool:
-    """Whether this CPU's `torch._int_mm` is exact: instructions older than VNNI clip sums of two products."""
+    """Return whether this CPU's `torch._int_mm` is exact: instructions older than VNNI clip sums of two products."""
     a = torch.full((64, 256), LARGEST, dtype=torch.int8)
     expected = 256 * LARGEST**2
     try:
         return all(bool((torch._int_mm(a, sign * a.t()) == sign * expected).all()) for sign in (1, -1))
-    except (RuntimeError, NotImplementedError, AttributeError):  # builds of PyTorch without it for the CPU
+    except (RuntimeError, NotImplementedError, AttributeError):  # builds of PyTorch without it on the CPU
         return False
 
 
 @cache
 def _kitchen_linear() -> Callable[..., Tensor] | None:
-    """comfy-kitchen's fused layer, where it is installed with a backend of its own; its eager one is no faster."""
+    """Return comfy-kitchen's fused layer if it is installed with a backend other than eager, which is no faster."""
     try:
         import comfy_kitchen
     except ImportError:

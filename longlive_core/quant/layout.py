@@ -6,7 +6,7 @@
     <layer>.bias           as in the unquantised file
 
 Only the linear layers of the blocks are quantised; embeddings, norms, modulation and head stay as they are.
-ComfyUI reads this itself from 0.27 on. Files of others may also have one scale for a whole weight.
+ComfyUI reads this layout itself from 0.27 on. Files from other programs may have one scale for a whole weight.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _BLOCK_LINEAR = re.compile(r"blocks\.\d+\.(?:(?:self_attn|cross_attn)\.[qkvo]|ff
 
 
 def mark() -> Tensor:
-    """The content of `<layer>.comfy_quant`."""
+    """Return the content of `<layer>.comfy_quant`."""
     return torch.tensor(list(json.dumps({"format": FORMAT}).encode()), dtype=torch.uint8)
 
 
 def is_block_linear(layer: str) -> bool:
-    """Whether a module of this name is one of the ten linear layers of a Wan block."""
+    """Return whether a module of this name is one of the ten linear layers of a Wan block."""
     return _BLOCK_LINEAR.fullmatch(layer) is not None
 
 
 def quantise_weight(weight: Tensor, layer: str = "the layer") -> tuple[Tensor, Tensor]:
-    """A weight [N, K] -> int8 [N, K] and float32 scales [N, 1].
+    """Quantise a weight [N, K] -> int8 [N, K] and float32 scales [N, 1].
 
-    Raises ValueError where K is so large that sums might leave 32 bits.
+    Raises ValueError if K is so large that sums may not fit into 32 bits.
     """
     if weight.shape[1] > MAX_FEATURES:
         raise ValueError(f"{layer} has {weight.shape[1]} input features; INT8 takes at most {MAX_FEATURES}")
@@ -46,10 +46,10 @@ def quantise_weight(weight: Tensor, layer: str = "the layer") -> tuple[Tensor, T
 
 
 def quantise_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Wan weights -> the same with the blocks' linear layers in INT8. Layers that are INT8 already are kept.
+    """Quantise the blocks' linear layers of Wan weights. Layers that are INT8 already are kept.
 
-    Everything else is shared with `state_dict`, which stays as it is.
-    Raises ValueError where there is no such layer: that is no Wan model.
+    All other tensors are shared with `state_dict`, which is not changed.
+    Raises ValueError if there is no such layer: then it is not a Wan model.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
@@ -68,14 +68,14 @@ def quantise_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def int8_layers(state_dict: Mapping[str, Tensor]) -> list[str]:
-    """Names of the layers that are marked as quantised."""
+    """Return the names of the layers that are marked as quantised."""
     return [name.removesuffix(MARK) for name in state_dict if name.endswith(MARK)]
 
 
 def canonical(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Check every quantised layer of a file and bring its scale and mark into the form above.
+    """Check every quantised layer of a file and convert its scale and mark to the form above.
 
-    Raises ValueError for other quantisations and variants, with the layer and what it is.
+    Raises ValueError for other quantisations and variants, with the layer and its format.
     """
     out = dict(state_dict)
     for layer in int8_layers(state_dict):
@@ -101,14 +101,14 @@ def _check_mark(layer: str, content: Tensor) -> None:
     if given != FORMAT:
         raise ValueError(f"{layer} is in the format {given}, not in {FORMAT}")
     extra = {name: value for name, value in settings.items() if value}
-    if extra:  # such as ConvRot's rotation, without which the weights mean something else
-        raise ValueError(f"{layer} is {FORMAT} with {', '.join(extra)}, which LongLive does not compute")
+    if extra:  # such as ConvRot's rotation, without which the weights are meaningless
+        raise ValueError(f"{layer} is {FORMAT} with {', '.join(extra)}, which LongLive does not support")
 
 
 def place(
     state_dict: Mapping[str, Tensor], device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """Everything on `device`, floating point in `dtype` (None: as it is). Scales stay float32, integers integers."""
+    """Move tensors to `device`, and cast floating point, except scales, to `dtype` (None: unchanged)."""
     scales = {layer + SCALE for layer in int8_layers(state_dict)}
     return {
         name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() and name not in scales else None)
@@ -117,5 +117,5 @@ def place(
 
 
 def block_linear_bytes(state_dict: Mapping[str, Tensor]) -> int:
-    """Bytes of the blocks' linear layers: weights, scales, marks and biases."""
+    """Return the bytes of the blocks' linear layers: weights, scales, marks and biases."""
     return sum(t.nbytes for name, t in state_dict.items() if is_block_linear(name.rpartition(".")[0]))

@@ -1,6 +1,6 @@
-"""The INT8 linear layer as a module, in the place of an `nn.Linear`.
+"""The INT8 linear layer as a module that replaces `nn.Linear`.
 
-Its state dictionary is the `int8_tensorwise` layout of `layout.py`, so saving and loading need nothing more. As with
+Its state dictionary is the `int8_tensorwise` layout of `layout.py`, so it is saved and loaded like any module. As with
 every module of the causal forward, callers use its forward and never its `.weight`.
 """
 
@@ -53,7 +53,7 @@ class Int8Linear(nn.Module):
         return int8_linear(x, self.weight, self.weight_scale, self.bias)
 
     def _apply(self, fn, recurse: bool = True):
-        """Moves and casts as PyTorch does, but for the scales, which 8 or 11 bits of mantissa would spoil."""
+        """Move and cast as PyTorch does, except the scales: 8 or 11 bits of mantissa are too few for them."""
         scale = self.weight_scale
         super()._apply(fn, recurse)
         if self.weight_scale.dtype != scale.dtype:
@@ -65,9 +65,9 @@ class Int8Linear(nn.Module):
 
 
 def quantise_module(module: nn.Module) -> nn.Module:
-    """Put INT8 layers in the place of the linear layers of a Wan model's blocks, in place; returns `module`.
+    """Replace the linear layers of a Wan model's blocks with INT8 layers, in place; return `module`.
 
-    Raises ValueError where it has none: no Wan model, or one that is INT8 already.
+    Raises ValueError if it has none: it is not a Wan model, or is INT8 already.
     """
     found = [(n, m) for n, m in module.named_modules() if is_block_linear(n) and isinstance(m, nn.Linear)]
     if not found:
@@ -81,15 +81,15 @@ def quantise_module(module: nn.Module) -> nn.Module:
 
 
 def insert_int8_linears(module: nn.Module, layers: Iterable[str]) -> None:
-    """Put empty INT8 layers in the place of the linear layers of these names, for weights to be loaded into.
+    """Replace the linear layers of these names with empty INT8 layers, into which weights can be loaded.
 
-    Raises ValueError for a name that is no linear layer.
+    Raises ValueError for a name that is not a linear layer.
     """
     modules = dict(module.named_modules())
     for name in layers:
         linear = modules.get(name)
         if not isinstance(linear, nn.Linear):
-            raise ValueError(f"{name} is quantised in the file but is no linear layer of the model")
+            raise ValueError(f"{name} is quantised in the file but is not a linear layer of the model")
         bias = linear.bias
         dtype = None if bias is None else bias.dtype
         empty = Int8Linear(linear.in_features, linear.out_features, bias is not None, linear.weight.device, dtype)

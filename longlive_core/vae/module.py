@@ -1,8 +1,8 @@
 """Wan 2.1's VAE as a tree of named modules (8x8x4 compression, 16 latent channels).
 
 The parameter names are those of the published `Wan2.1_VAE.pth`. The modules hold weights and the arithmetic of one
-layer; how frames flow through them in time, and what each causal convolution remembers, is in `streaming.py`. That
-walk needs names and layer forwards only, so it drives ComfyUI's own VAE module just as well.
+layer. How frames pass through them in time, and what each causal convolution remembers, is in `streaming.py`, which
+needs only names and layer forwards and therefore also runs ComfyUI's own VAE module.
 
 Shapes: B batch, C channels, T frames, H height, W width.
 """
@@ -57,9 +57,9 @@ TEMPORAL_DOWNSAMPLE = (False, True, True)
 
 
 class CausalConv3d(nn.Conv3d):
-    """3D convolution that sees the present and the past: time is padded at the front only.
+    """3D convolution that sees the current and past frames only: time is padded at the front.
 
-    `padding[0]` frames on either side in the published configuration become `2 * padding[0]` frames before the first.
+    `padding[0]` frames on each side in the published configuration become `2 * padding[0]` frames before the first.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0):
@@ -70,7 +70,7 @@ class CausalConv3d(nn.Conv3d):
         self.padding = (0, 0, 0)
 
     def forward(self, x: Tensor, history: Tensor | None = None) -> Tensor:
-        """x [B, C, T, H, W], history [B, C, <= 2, H, W] the frames before x (None at the start: zeros)."""
+        """x [B, C, T, H, W], history [B, C, <= 2, H, W]: the frames before x (None at the start: zeros)."""
         missing = self.front
         if history is not None and self.front:
             x = torch.cat([history, x], dim=2)
@@ -91,6 +91,8 @@ class RMSNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """Two causal convolutions with a shortcut."""
+
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
         self.residual = nn.Sequential(
@@ -141,9 +143,9 @@ class Resample(nn.Module):
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay a VAE's convolution weights out channels-last, in place; values and results stay what they are.
+    """Convert a VAE's convolution weights to channels-last layout, in place; values and results do not change.
 
-    On a CPU bfloat16 decoding is 1.5 times as fast that way (pocket VAE, one core with AVX512-BF16).
+    On a CPU this makes bfloat16 decoding 1.5 times as fast (pocket VAE, one core with AVX512-BF16).
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d):
@@ -162,6 +164,8 @@ def _head(dim: int, out_dim: int) -> nn.Sequential:
 
 
 class Encoder3d(nn.Module):
+    """Pixels to latent statistics: a residual network that halves height and width three times, time twice."""
+
     def __init__(self, dim: int, z_dim: int):
         super().__init__()
         widths = [dim, *(dim * m for m in CHANNEL_MULTIPLIERS)]
@@ -180,6 +184,8 @@ class Encoder3d(nn.Module):
 
 
 class Decoder3d(nn.Module):
+    """Latents to pixels: the encoder in reverse order."""
+
     def __init__(self, dim: int, z_dim: int):
         super().__init__()
         widths = [dim * m for m in (CHANNEL_MULTIPLIERS[-1], *reversed(CHANNEL_MULTIPLIERS))]
@@ -187,7 +193,7 @@ class Decoder3d(nn.Module):
         self.middle = _middle(widths[0])
         layers: list[nn.Module] = []
         for level, out_dim in enumerate(widths[1:]):
-            # Resample halves the channels on its way up, so every level but the first starts from half its width.
+            # Resample halves the channels, so every level except the first starts from half its width.
             in_dim = widths[level] if level == 0 else widths[level] // 2
             for _ in range(RESIDUAL_BLOCKS + 1):
                 layers.append(ResidualBlock(in_dim, out_dim))
@@ -202,7 +208,7 @@ class WanVAE(nn.Module):
     """The whole VAE under its official names.
 
     Args:
-        dim: width of the layers next to the pixels; 96 in Wan 2.1. All other widths follow from it.
+        dim: width of the layers next to the pixels; 96 in Wan 2.1. All other widths are multiples of it.
         z_dim: latent channels; 16 in Wan 2.1.
     """
 

@@ -1,15 +1,15 @@
-"""Encode and decode in pieces that give exactly the frames of one whole pass.
+"""Encode and decode a shot piece by piece, with exactly the frames of one whole pass.
 
-Protocol. Everything the VAE remembers of the past is one dictionary, `Memory`, from a causal convolution to the last
-frames it saw. A pass over a piece of a shot reads and replaces entries; starting from an empty memory starts a shot.
-Since each convolution is given exactly the frames it would have seen, the split into pieces changes nothing but the
-order of floating-point sums (tests: every partition equals the one-shot pass).
+Protocol. The VAE's memory of past frames is one dictionary, `Memory`, from a causal convolution to the last frames it
+saw. A pass over a piece of a shot reads and replaces entries; an empty memory starts a shot. Since each convolution
+gets exactly the frames it would have seen, splitting into pieces changes only the order of floating-point sums (tests:
+every partition equals the one-shot pass).
 
-Two rules of Wan 2.1 live here and nowhere else:
+Two rules of Wan 2.1 are implemented only here:
 - the first frame of a shot is never resampled in time: 1 latent frame <-> 1 pixel frame, every later one <-> 4;
-- the time convolutions of the decoder do not see that first frame either: their past starts as zeros after it.
+- the decoder's time convolutions do not see that first frame either: their history starts with zeros after it.
 
-The walk reads names and calls layer forwards, as `model/causal.py` does, so `module` may be the core's WanVAE or
+The functions read names and call layer forwards, as `model/causal.py` does, so `module` may be the core's WanVAE or
 ComfyUI's. Shapes: B batch, C channels, T frames, H height, W width.
 """
 
@@ -28,14 +28,14 @@ Memory = dict[nn.Module, Tensor]
 
 
 class DecoderMemory(Memory):
-    """Of a decoder that takes a shot's first frame alone and gives the bits that it would have among others.
+    """The memory of a decoder that decodes a shot's first frame alone, with the same bits as together with others.
 
-    (The encoder always takes it alone; there the bits are those that stored latents have.)
+    (The encoder always encodes it alone; its bits are those of the stored latents.)
     """
 
 
 HISTORY = 2  # frames: every causal kernel of the VAE is 3 long in time
-NORM_SCALE = 2.0**-6  # of what a norm gets in float16: exact, and large enough for 384 channels of its largest number
+NORM_SCALE = 2.0**-6  # of a norm's input in float16: exact; 384 channels of the largest float16 number still fit
 ENCODE_GROUP = 4  # pixel frames that make one latent frame
 
 
@@ -45,7 +45,7 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
-    """Run a causal convolution on the frames x, given what it saw before."""
+    """Run a causal convolution on the frames x, after the frames that it saw before."""
     history = memory.get(conv)
     if history is None and isinstance(memory, DecoderMemory):
         y = conv(x, _first_past(conv, x))
@@ -59,10 +59,10 @@ def _causal(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
 
 
 def _first_past(conv: nn.Module, x: Tensor) -> Tensor | None:
-    """What a shot's first piece has before it: zeros, which the convolution pads by itself.
+    """Return the frames before a shot's first piece: zeros, or None if the convolution pads them itself.
 
-    But ComfyUI's, from 0.18 on, leaves the zeros out where it is given one frame, and sums in another order: in 16 bits
-    a first frame alone would be another picture than one with more behind it.
+    ComfyUI's convolution, from 0.18 on, omits the zeros if it gets one frame, and sums in another order: in 16 bits a
+    first frame alone would differ from the same frame with others after it.
     """
     alone = x.shape[2] == 1 and conv.kernel_size[0] > 1
     return x.new_zeros(1, 1, 1, 1, 1).expand(*x.shape[:2], HISTORY, *x.shape[3:]) if alone else None
@@ -78,12 +78,12 @@ def _layers(sequence: nn.Sequential, x: Tensor, memory: Memory) -> Tensor:
 
 
 def _for_norm(x: Tensor) -> Tensor:
-    """What a norm gets. In float16 its sum of squares would end at 65504, but its result does not depend on scale."""
+    """Return a norm's input, scaled down in float16 so that its sum of squares fits; the result is the same."""
     return x * NORM_SCALE if x.dtype is torch.float16 else x
 
 
 def _attention(block: nn.Module, x: Tensor) -> Tensor:
-    """Attention inside a frame, which begins with a norm and adds what it finds to x; it has no memory."""
+    """Run attention inside a frame, which begins with a norm and adds its result to x; it has no memory."""
     if x.dtype is not torch.float16:
         return block(x)
     small = _for_norm(x)
@@ -157,12 +157,12 @@ def _decode_piece(module: nn.Module, latents: Tensor, memory: Memory) -> Tensor:
 
 
 def encode(module: nn.Module, pixels: Tensor, group: int | None = ENCODE_GROUP) -> Tensor:
-    """Encode a shot's pixels to normalised latents (the posterior's mean).
+    """Encode the pixels of a shot to normalised latents (the mean of the posterior).
 
     Args:
         module: the VAE, on the device and in the dtype of `pixels`.
         pixels: [B, 3, T, H, W] in [-1, 1], T = 1 + 4 n, H and W multiples of 8.
-        group: pixel frames a pass after the first frame (a multiple of 4, bounds the memory); None: all at once.
+        group: pixel frames per pass after the first frame (a multiple of 4, limits the memory); None: all at once.
 
     Returns:
         [B, 16, 1 + n, H / 8, W / 8], zero mean and unit variance over Wan's training data.
@@ -188,16 +188,16 @@ def decode(module: nn.Module, latents: Tensor) -> Tensor:
 
 
 class StreamingDecoder:
-    """Decodes a shot piece by piece; owns what the VAE remembers in between.
+    """Decodes a shot piece by piece and owns the VAE's memory between the pieces.
 
     Args:
         module: the VAE (the core's WanVAE or ComfyUI's).
-        dtype: what to compute in; by default that of the module's weights. Latents may come in any dtype.
-        device: where the module computes; by default where its weights are.
+        dtype: to compute in; by default that of the module's weights. Latents may have any dtype.
+        device: where the module computes; by default the device of its weights.
 
-    It works on one latent frame at a time and replaces what it remembers as it goes, so that beside that memory (one to
-    two frames per causal convolution, 1.9 GB in bf16 at 832x480 for Wan 2.1, whatever the length of the film) only the
-    activations of four pixel frames are alive. `reset()` at a cut; dropping the decoder frees it.
+    It decodes one latent frame at a time and replaces its memory as it proceeds. So besides that memory (one to two
+    frames per causal convolution, 1.9 GB in bf16 at 832x480 for Wan 2.1, for any length of film) only the activations
+    of four pixel frames exist. Call `reset()` at a cut; deleting the decoder frees the memory.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype | None = None, device: torch.device | None = None):
@@ -206,48 +206,48 @@ class StreamingDecoder:
         self.dtype = dtype or weight.dtype
         self.device = device or weight.device
         self._memory: Memory = DecoderMemory()
-        self._offloaded = False  # the memory is in main memory
-        self._normal: tuple[Tensor, Tensor] | None = None  # the latents' mean and deviation
-        self._interrupted = False  # a call was given up half-way, so the memory is of no moment of the shot
+        self._offloaded = False  # the memory is offloaded to main memory
+        self._latent_statistics: tuple[Tensor, Tensor] | None = None  # mean and standard deviation of the latents
+        self._interrupted = False  # a call was interrupted, so the memory is inconsistent
 
     @property
     def width(self) -> int:
-        """Channels next to the pixels: 96 in Wan 2.1."""
+        """Width of the layer next to the pixels: 96 channels in Wan 2.1."""
         return self.module.decoder.head[0].gamma.shape[0]
 
     def reset(self) -> None:
-        """Forget the past: the next latents begin a shot."""
+        """Clear the memory: the next latents begin a shot."""
         self._memory, self._interrupted, self._offloaded = DecoderMemory(), False, False
 
     def use_float32(self) -> None:
-        """From here on compute in float32, with weights as they are kept; begins a shot.
+        """Compute in float32 from now on, without converting the stored weights; begins a shot.
 
-        For a shot whose numbers outgrow float16. What lies on the device takes twice the room.
+        For a shot whose numbers exceed float16. The memory then takes twice the space on the device.
         """
         self.dtype = torch.float32
         self.reset()
 
     @property
     def allocated(self) -> int:
-        """Bytes that the memory takes on the device now; see `placement.py`."""
+        """Bytes of the memory on the device now; see `device/placement.py`."""
         return 0 if self._offloaded else sum(tensor.nbytes for tensor in self._memory.values())
 
     def offload(self) -> None:
-        """Move the memory to main memory, between two chunks."""
+        """Offload the VAE's memory to main memory, between two chunks."""
         if not self._offloaded:
-            for conv, tensor in self._memory.items():  # one by one, so that none lies in two places with another
+            for conv, tensor in self._memory.items():  # one by one, so that only one is in both places at a time
                 self._memory[conv] = to_main_memory(tensor)
             self._offloaded = True
 
     def reload(self) -> None:
-        """Have the memory on the device again."""
+        """Move the VAE's memory back to the device."""
         if self._offloaded:
             for conv, tensor in self._memory.items():
                 self._memory[conv] = tensor.to(self.device, non_blocking=True)
             self._offloaded = False
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode the shot's next latent frames.
+        """Decode the next latent frames of the shot.
 
         Args:
             latents: [B, 16, T, h, w], normalised, T >= 1.
@@ -255,11 +255,11 @@ class StreamingDecoder:
         Returns:
             Float pixels [B, 3, 4T (4T - 3 at the start of a shot), 8h, 8w], about [-1, 1], not clamped.
 
-        If a layer raises (an interrupt, no memory left), what the decoder remembers is lost: until `reset()` every call
-        raises RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`takes/rendering.py`).
+        If a layer raises (an interrupt, out of memory), the VAE's memory is lost: until `reset()` every call raises
+        RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`takes/rendering.py`).
         """
         if self._interrupted:
-            raise RuntimeError("a decode was given up half-way: reset() the decoder and decode the frames before again")
+            raise RuntimeError("a decode was interrupted: reset() the decoder and decode the earlier frames again")
         self.reload()
         self._interrupted = True
         pixels = [self._decode_frame(frame) for frame in latents.split(1, dim=2)]
@@ -268,9 +268,9 @@ class StreamingDecoder:
 
     def _decode_frame(self, latent: Tensor) -> Tensor:
         latent = send(latent.float(), self.device)
-        if self._normal is None:  # sent to the device once
+        if self._latent_statistics is None:  # sent to the device once
             with torch.inference_mode(False):
-                self._normal = _statistics(torch.empty((), device=self.device))
-        mean, std = self._normal
+                self._latent_statistics = _statistics(torch.empty((), device=self.device))
+        mean, std = self._latent_statistics
         raw = (latent * std + mean).to(self.dtype)
         return _decode_piece(self.module, raw, self._memory)
