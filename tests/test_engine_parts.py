@@ -161,7 +161,7 @@ def test_committing_a_stale_span_is_refused():
     cache = small_cache()
     stale = cache.next_chunk()
     cache.next_chunk()
-    with pytest.raises(RuntimeError, match="handed out last"):
+    with pytest.raises(RuntimeError, match="returned last"):
         cache.commit(stale)
 
 

@@ -256,7 +256,7 @@ class StreamingDecoder:
             Float pixels [B, 3, 4T (4T - 3 at the start of a shot), 8h, 8w], about [-1, 1], not clamped.
 
         If a layer raises (an interrupt, out of memory), the VAE's memory is lost: until `reset()` every call raises
-        RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`takes/rendering.py`).
+        RuntimeError. The shot's last 40 latent frames, decoded again, restore it (`film/decoding.py`).
         """
         if self._interrupted:
             raise RuntimeError("a decode was interrupted: reset() the decoder and decode the earlier frames again")
