@@ -164,13 +164,13 @@ def test_long_films_of_models_that_there_are(capsys, tiny_pocket):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["long"], "or --also, to film models that there are"),
+        (["long"], "or --also, to render films of existing models"),
         (["long", "--also", "a", "pocket", "--steps", "2"], "--steps: not for the table long without --folder"),
         (["lora"], "lora needs --folder"),
         (["sink", "--folder", "x", "--model", "pocket"], "--model is for switch, window, int8"),
         (["switch", "--steps", "3", "--folder", "x"], "--folder, --steps: not for the table switch"),
         (["sink", "--folder", "x", "--also", "a", "b"], "--also: not for the table sink"),
-        (["switch", "--films", "1"], "an interval takes two films or more"),
+        (["switch", "--films", "1"], "an interval needs two films or more"),
         (["switch", "--json", "/dev/null"], "cannot write results into"),
     ],
 )
@@ -202,7 +202,7 @@ def test_a_table_of_other_settings_is_not_that_of_an_old_run(tmp_path):
     (tmp_path / "run" / "step-000007").mkdir(parents=True)
     write_config(config, tmp_path / "run" / "step-000007" / "config.yaml")
     other = training.tuning(CONFIG, "pocket", tmp_path, 7, {"student_optimiser.rate": "1e-3"})
-    with pytest.raises(ConfigError, match="holds a run with other settings; give another --out"):
+    with pytest.raises(ConfigError, match="holds a run with other settings; choose another --out"):
         training.trained(other, tmp_path / "run")
 
 
