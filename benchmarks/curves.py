@@ -1,6 +1,6 @@
-"""The curves of a training's folder as one picture: `python -m benchmarks.curves RUN --out curves.png`.
+"""Plot the curves of training runs as one picture: `python -m benchmarks.curves RUN --out curves.png`.
 
-What TensorBoard shows, for a page: the losses of a distillation or of a causal start, and their running means.
+Shows what TensorBoard shows: the losses of a distillation or of a causal start, and their running means.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-TAGS = {  # what is plotted, in this order, if the run has it
+TAGS = {  # plotted in this order, if the run has them
     "critic/loss": "critic: flow-matching loss",
     "student/dmd": "student: DMD loss",
     "student/direction": "student: mean |DMD direction|",
@@ -22,28 +22,28 @@ MEAN_OVER = 20  # points
 
 
 def scalars(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(steps, values) of each scalar. A run that was interrupted has several files; a later one counts from its first
-    step on."""
+    """Read (steps, values) of each scalar. An interrupted run has several files; a later one takes precedence from its
+    first step on."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, float]] = {}
     files = [EventAccumulator(str(file)).Reload() for file in folder.glob("events.out.tfevents.*")]
     for events in sorted(files, key=lambda one: one.FirstEventTimestamp()):
-        told = {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
-        first = min((min(values) for values in told.values()), default=0)
-        for tag, values in told.items():
-            before = {step: value for step, value in found.get(tag, {}).items() if step < first}
-            found[tag] = before | values
-    if not found:
-        raise SystemExit(f"{folder} holds no TensorBoard files: give the folder that `train --out` wrote")
+        logged = {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+        first = min((min(values) for values in logged.values()), default=0)
+        for tag, values in logged.items():
+            before = {step: value for step, value in curves.get(tag, {}).items() if step < first}
+            curves[tag] = before | values
+    if not curves:
+        raise SystemExit(f"{folder} holds no TensorBoard files: pass the folder that `train --out` wrote")
     return {
         tag: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
-        for tag, values in found.items()
+        for tag, values in curves.items()
     }
 
 
 def running_mean(values: np.ndarray, count: int = MEAN_OVER) -> np.ndarray:
-    """The mean of each value and the `count - 1` before it, fewer at the start."""
+    """Return the mean of each value and the `count - 1` before it (fewer at the start)."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - count)
@@ -51,20 +51,20 @@ def running_mean(values: np.ndarray, count: int = MEAN_OVER) -> np.ndarray:
 
 
 def plot(runs: dict[str, Path], target: Path) -> None:
-    """One panel a scalar, one line a run."""
+    """Plot one panel per scalar, one line per run."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    read = {name: scalars(folder) for name, folder in runs.items()}
-    tags = [tag for tag in TAGS if any(tag in told for told in read.values())]
+    curves = {name: scalars(folder) for name, folder in runs.items()}
+    tags = [tag for tag in TAGS if any(tag in logged for logged in curves.values())]
     if not tags:
-        raise SystemExit(f"none of these runs told one of {', '.join(TAGS)}")
+        raise SystemExit(f"none of these runs logged any of {', '.join(TAGS)}")
     figure, axes = pyplot.subplots(1, len(tags), figsize=(4 * len(tags), 3), layout="constrained", squeeze=False)
     for axis, tag in zip(axes[0], tags, strict=True):
-        for number, (name, told) in enumerate(read.items()):
-            steps, values = told.get(tag, (np.array([]), np.array([])))
+        for number, (name, logged) in enumerate(curves.items()):
+            steps, values = logged.get(tag, (np.array([]), np.array([])))
             axis.plot(steps, values, color=f"C{number}", alpha=0.2)
             axis.plot(steps, running_mean(values), color=f"C{number}", label=name)
         axis.set_title(TAGS[tag], fontsize="medium")

@@ -1,4 +1,4 @@
-"""What the longest films cost apart from rendering: to be read, planned and named, and a prompt that is typed.
+"""Cost of the longest films apart from rendering: parsing, planning, computing keys, and typing a prompt.
 
     python -m benchmarks.long_films --json docs/results/long_films.json
 
@@ -36,7 +36,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def longest() -> dict[str, float]:
-    """The most prompts, and the most chunks."""
+    """Measure the largest number of prompts, and of chunks."""
     text = "\n".join(f"{8 * number}s {PROMPT.format(number)}" for number in range(MAX_SEGMENTS))
     single, planned = parse("0s a").plan(None, 30, 1, chunks=MAX_CHUNKS), parse("0s a").plan(22 * 3600)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def longest() -> dict[str, float]:
 
 
 def typing(prompts: int, endless: bool) -> dict[str, float]:
-    """Milliseconds of a prompt at ten hours, of which there were so many before."""
+    """Measure the milliseconds of a prompt typed at ten hours, after this many earlier prompts."""
     now = [0.0]
     plan = parse("0s a").plan(None, chunks=TEN_HOURS)
     plan = with_segments(
@@ -66,11 +66,11 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
         take = plan_take(TakeStore(folder), "", plan, ORIGIN, Encoding(832, 480), VAE)
         live = Live(plan, endless, clock=lambda: now[0])
         changes = TakeVersions(take, live, lambda take: None)
-        asked, followed, written = [], [], []
+        taken, followed, written = [], [], []
         for chunk in range(TEN_HOURS - TYPED, TEN_HOURS):
             now[0] += 1000.0
             live.plan_for(chunk - 1)
-            asked.append(_milliseconds(lambda chunk=chunk: live.prompt(PROMPT.format(-chunk))))
+            taken.append(_milliseconds(lambda chunk=chunk: live.prompt(PROMPT.format(-chunk))))
             new = live.plan_for(chunk)
             changes._seldom._again = float("inf")
             followed.append(_milliseconds(lambda new=new: (changes.follow(new), new.prompts)))
@@ -80,7 +80,7 @@ def typing(prompts: int, endless: bool) -> dict[str, float]:
         status = _milliseconds(lambda: live.status())
     median = statistics.median
     return {
-        "take the prompt": round(median(asked), 2),
+        "take the prompt": round(median(taken), 2),
         "follow it": round(median(followed), 2),
         "write the manifest": round(median(written), 1),
         "status": round(status, 2),

@@ -1,4 +1,4 @@
-"""`eval` on the command line: films in, tables and plots out, and mistakes told before the work."""
+"""`eval` on the command line: films in, tables and plots out, and errors reported before the work."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_frames_that_the_model_did_not_make_are_said(tmp_path, capsys):
 
 
 def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, monkeypatch):
-    """Forbids minutes of work before a mistake in the command, and more than one line about it."""
+    """Forbids minutes of work before an error in the command, and more than one line about it."""
 
     def never(*arguments, **named):
         raise AssertionError("no film must be decoded for this")
@@ -118,7 +118,7 @@ def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, m
 
 
 def test_a_film_whose_length_is_only_counted_is_named(tmp_path, capsys, monkeypatch):
-    """Forbids an error among many films that does not say which, where the container did not tell how long it is."""
+    """Forbids an error among many films that does not say which, where the container does not state its length."""
     short = write_truth(tmp_path / "short.mp4", frames=20)
     monkeypatch.setattr("longlive_core.eval.film_file._properties", lambda path: (16.0, (128, 80), 0))
     code, _, line = run(capsys, short, "--toybox", "--out", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""`python -m longlive_core train`, and what it answers to mistakes."""
+"""`python -m longlive_core train`, and its error messages."""
 
 import sys
 
@@ -27,8 +27,8 @@ TINY = [
 ]
 
 
-def test_a_run_writes_checkpoints_scalars_and_a_film_and_goes_on(tmp_path, capsys):
-    """Forbids a training that leaves nothing behind, or begins again where it should go on."""
+def test_a_run_writes_checkpoints_scalars_and_a_film_and_resumes(tmp_path, capsys):
+    """Forbids a training that leaves nothing behind, or starts again where it should resume."""
     out = tmp_path / "run"
     assert main(["train", "debug", "--out", str(out), *TINY]) == 0
     assert capsys.readouterr().out.strip() == str(out / "step-000002")
@@ -41,7 +41,7 @@ def test_a_run_writes_checkpoints_scalars_and_a_film_and_goes_on(tmp_path, capsy
     assert (out / "step-000002" / "state-0.pt").stat().st_mtime_ns == made
 
 
-def test_the_student_is_told_of_however_seldom_the_log_is(tmp_path, caplog):
+def test_the_student_is_logged_however_seldom_the_log_is(tmp_path, caplog):
     """Forbids a log of every second step that never falls on a step of the student's."""
     caplog.set_level("INFO")
     main(["train", "debug", "--out", str(tmp_path / "run"), *TINY, "--set", "log_every=2"])
@@ -69,14 +69,14 @@ def answer(capsys, *arguments: str) -> str:
         (["debug", "--device", "banana"], "no device 'banana' here"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path, capsys, arguments, message):
-    """Forbids a traceback for what the user can mend, and a run that begins before its mistakes are told."""
+def test_errors_are_reported_in_one_line(tmp_path, capsys, arguments, message):
+    """Forbids a traceback for what the user can fix, and a run that begins before errors are reported."""
     told = answer(capsys, "--device", "cpu", *arguments, "--out", str(tmp_path / "run"))
     assert message in told and len(told.splitlines()) == 1
     assert not list((tmp_path / "run").glob("step-*"))
 
 
-def test_prompts_without_follow_ups_are_told_before_anything_is_loaded(tmp_path, capsys):
+def test_prompts_without_follow_ups_are_reported_before_anything_is_loaded(tmp_path, capsys):
     """Forbids a run that finds out at its first change of prompt that there is none."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("A red ball rests.\nA blue ball rests.\n")
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("module", ["yaml", "peft", "torch.utils.tensorboard"])
-def test_a_missing_package_is_told_with_what_installs_it(tmp_path, capsys, monkeypatch, module):
+def test_a_missing_package_is_reported_with_its_install_command(tmp_path, capsys, monkeypatch, module):
     """Forbids a traceback that leaves the user to find out what training needs."""
     monkeypatch.setitem(sys.modules, module, None)
     told = answer(capsys, "debug", "--out", str(tmp_path / "run"), *TINY)

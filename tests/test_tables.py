@@ -73,7 +73,7 @@ def tiny_pocket(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_table_from_end_to_end(monkeypatch, capsys, tmp_path, tiny_pocket):
-    """Forbids a command that fails where nobody runs it."""
+    """Forbids a command that fails where no one runs it."""
     monkeypatch.setattr(rollouts, "CHANGE", 2)
     monkeypatch.setattr(rollouts, "CHUNKS", 8)
     main(["switch", "--films", "2", "--json", str(tmp_path)])
@@ -92,7 +92,7 @@ def folder(tmp_path):
 
 @pytest.mark.slow
 def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys, tiny_pocket):
-    """Forbids a condition that is missing, or filmed as another one."""
+    """Forbids a condition that is missing, or rendered as another one."""
     monkeypatch.setattr(rollouts, "CHUNKS", 5)
     monkeypatch.setattr(rollouts, "WINDOW_CHUNKS", 4)
     main(["window", "--films", "2"])
@@ -154,7 +154,7 @@ def test_the_short_films_of_long_tuning_are_the_long_ones_beginnings():
 
 
 @pytest.mark.slow
-def test_long_films_of_models_that_there_are(capsys, tiny_pocket):
+def test_long_films_of_existing_models(capsys, tiny_pocket):
     """Forbids a training where there is nothing to train, and rows that are missing."""
     main(["long", "--films", "2", "--seconds", "6", "--also", "one", "pocket", "--also", "two", "pocket"])
     text = capsys.readouterr().out
@@ -174,14 +174,14 @@ def test_long_films_of_models_that_there_are(capsys, tiny_pocket):
         (["switch", "--json", "/dev/null"], "cannot write results into"),
     ],
 )
-def test_mistakes_answer_before_the_work(capsys, arguments, words):
-    """Forbids an hour of work before its result cannot be told, and a table that leaves aside what was given."""
+def test_errors_are_reported_before_the_work(capsys, arguments, words):
+    """Forbids an hour of work before its result cannot be written, and a table that ignores an option."""
     with pytest.raises(SystemExit):
         main(arguments)
     assert words in capsys.readouterr().err
 
 
-def test_another_model_that_is_not_there_is_told_before_the_training(folder, monkeypatch):
+def test_another_model_that_is_not_there_is_reported_before_the_training(folder, monkeypatch):
     """Forbids half an hour of training before a mistyped name."""
     monkeypatch.setattr(training, "trained", None)
     with pytest.raises(ValueError, match=r"nowhere\.safetensors"):
@@ -206,7 +206,7 @@ def test_a_table_of_other_settings_is_not_that_of_an_old_run(tmp_path):
         training.trained(other, tmp_path / "run")
 
 
-def test_tuned_weights_and_a_lora_are_what_is_filmed(tmp_path):
+def test_tuned_weights_and_a_lora_are_what_is_rendered(tmp_path):
     """Forbids a table that films the shipped model under another name."""
     pipeline = Pipeline.load("pocket", dtype="fp32")
     weight = pipeline.model.module.blocks[0].self_attn.q.weight

@@ -1,1 +1,1 @@
-"""The paper's tables in small, measured on the pocket model: `python -m benchmarks.tables NAME`."""
+"""The paper's tables, in small, measured on the pocket model: `python -m benchmarks.tables NAME`."""

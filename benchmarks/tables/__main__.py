@@ -1,4 +1,4 @@
-"""The paper's tables in small, on the pocket model.
+"""The paper's tables, in small, on the pocket model.
 
     python -m benchmarks.tables switch
     python -m benchmarks.tables window
@@ -8,9 +8,9 @@
     python -m benchmarks.tables lora --folder FOLDER
     python -m benchmarks.tables sink --folder FOLDER
 
-FOLDER is that of `python -m longlive_core.pocket.train --stages vae dit tune teacher`: a tuning starts from its
-dit.safetensors and has its teacher.safetensors as teacher and critic. Every cell is a mean over films in percent with
-its 95 % bootstrap interval. `--json FOLDER` stores the numbers.
+FOLDER is that of `python -m longlive_core.pocket.train --stages vae dit tune teacher`: tuning starts from its
+dit.safetensors, with its teacher.safetensors as teacher and critic. Every cell is a mean over films in percent with its
+95 % bootstrap interval. `--json FOLDER` stores the numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from longlive_core.run.pipeline import Pipeline
 from . import rollouts, training
 from .common import Table, device_of
 
-FILMS = {"switch": 32, "window": 16, "int8": 24, "long": 6, "lora": 24, "sink": 24}  # where differences are clear
+FILMS = {"switch": 32, "window": 16, "int8": 24, "long": 6, "lora": 24, "sink": 24}  # enough for clear differences
 STEPS = {"long": 300, "lora": 75, "sink": 75}  # critic steps of a tuning
 ROLLOUTS = {"switch": rollouts.switch_strategies, "window": rollouts.windows, "int8": rollouts.int8}
 CONFIG = Path(__file__).parents[2] / "longlive_core/train/configs/pocket-long.yaml"
@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--films", type=_two_or_more, help=f"films of each condition (default: {FILMS})")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--model", help="switch, window, int8: the model (default: the built-in one)")
-    parser.add_argument("--folder", type=Path, help="long, lora, sink: of `longlive_core.pocket.train`")
+    parser.add_argument("--folder", type=Path, help="long, lora, sink: folder of `longlive_core.pocket.train`")
     parser.add_argument(
         "--start",
         metavar="MODEL",
-        help="long, lora, sink: what the tuning starts from (default: dit.safetensors of --folder)",
+        help="long, lora, sink: initial model of the tuning (default: dit.safetensors of --folder)",
     )
     parser.add_argument("--steps", type=positive, help=f"critic steps of a tuning (default: {STEPS})")
     parser.add_argument(
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--out",
         type=Path,
         default=Path("output/tables"),
-        help="long, lora, sink: folder of the runs; a run that is there goes on",
+        help="long, lora, sink: folder of the runs; an existing run is resumed",
     )
     parser.add_argument(
         "--also",
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         action="append",
         default=[],
         metavar=("NAME", "MODEL"),
-        help="long: another model, and what its rows are called; without --folder only these are filmed",
+        help="long: another model, and the name of its rows; without --folder only these are rendered",
     )
     parser.add_argument("--seconds", type=positive, nargs="+", default=[60, 240], help="long: lengths of the films")
     parser.add_argument("--threads", type=positive)
@@ -86,12 +86,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(pipeline: Pipeline, options: argparse.Namespace) -> Table:
-    """The table that is asked for."""
+    """Measure the requested table."""
     count, seed = options.films or FILMS[options.table], options.seed
     if options.table in ROLLOUTS:
         chosen = training.with_weights(pipeline, options.model) if options.model else pipeline
         return ROLLOUTS[options.table](chosen, count, seed)
-    if options.folder is None:  # `long` of models that there are
+    if options.folder is None:  # `long` of existing models
         models = {name: training.with_weights(pipeline, model) for name, model in options.also}
         return training.long_tuning(models, count, seed, tuple(options.seconds))
     start = options.start or str(options.folder / "dit.safetensors")
@@ -105,17 +105,17 @@ def measure(pipeline: Pipeline, options: argparse.Namespace) -> Table:
 
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Mistakes answer before minutes of work, and nothing that is given is left aside."""
+    """Report errors before minutes of work, and options that would have no effect."""
     tunes = options.table in STEPS
     films_only = options.table == "long" and options.also and options.folder is None
     if tunes and options.folder is None and not films_only:
         parser.error(
             f"{options.table} needs --folder, that of `python -m longlive_core.pocket.train` with the stages "
             "dit and teacher: the tuning starts from its dit.safetensors"
-            + ("; or --also, to film models that there are" if options.table == "long" else "")
+            + ("; or --also, to render films of existing models" if options.table == "long" else "")
         )
     if tunes and options.model:
-        parser.error(f"--model is for {', '.join(ROLLOUTS)}; {options.table} makes its own, from --start")
+        parser.error(f"--model is for {', '.join(ROLLOUTS)}; {options.table} trains its own, from --start")
     given = {"--folder": options.folder, "--start": options.start, "--steps": options.steps, "--set": options.set}
     wrong = [] if tunes and not films_only else [name for name, value in given.items() if value]
     wrong += ["--also"] if options.also and options.table != "long" else []
@@ -128,7 +128,7 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
 
 def _two_or_more(text: str) -> int:
     if (number := positive(text)) < 2:
-        raise argparse.ArgumentTypeError(f"{text}: an interval takes two films or more")
+        raise argparse.ArgumentTypeError(f"{text}: an interval needs two films or more")
     return number
 
 

@@ -1,4 +1,4 @@
-"""What the tables share: prompts, films, scores with intervals, and how a table is printed and stored.
+"""Shared by all tables: prompts, films, scores with intervals, printing and storing a table.
 
 Films of two conditions have the same prompts and seeds, so differences are paired. Scores are the toybox judge's
 (docs/evaluation.md). Shapes: B films rendered together, T frames.
@@ -32,24 +32,24 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Story:
-    """What a film is asked for: (first chunk, attributes, sentence) of each segment, and its seed."""
+    """A film's requested segments, (first chunk, attributes, sentence) each, and its seed."""
 
     segments: tuple[tuple[int, Attributes, str], ...]
     seed: int
 
 
 def single_prompts(count: int, seed: int) -> list[Story]:
-    """Films of one prompt each, of combinations that are kept out of training."""
+    """Return films of one prompt each, of combinations held out of training."""
     rng = np.random.default_rng(seed)
     looks = [world.random_attributes(rng, held_out=True) for _ in range(count)]
     return [Story(((0, look, caption(look, rng)),), seed + number) for number, look in enumerate(looks)]
 
 
 def one_change(count: int, seed: int, chunk: int) -> list[Story]:
-    """Films whose prompt changes once, as the paper's follow-ups do: same subject and setting, another action.
+    """Return films with one prompt switch, like the paper's follow-ups: same subject and setting, another action.
 
-    What they change to is kept out of training; what they change from need not be, or only `left` and `rest` would ever
-    change into each other (`world.is_held_out`).
+    The prompt after the switch is held out of training. The one before need not be, or all switches would be between
+    `left` and `rest` (`world.is_held_out`).
     """
     rng, stories = np.random.default_rng(seed), []
     for number in range(count):
@@ -71,7 +71,7 @@ def render(
     transition: Transition = "recache",
     stream: StreamConfig | None = None,
 ) -> Iterator[np.ndarray]:
-    """The films of stories with equal places of change, uint8 [T, 80, 128, 3], a batch at a time."""
+    """Yield films, uint8 [T, 80, 128, 3], batch by batch; all stories must switch at the same chunks."""
     for first in range(0, len(stories), BATCH):
         batch = stories[first : first + BATCH]
         prompts = [
@@ -80,11 +80,11 @@ def render(
         yield from films(pipeline, prompts, chunks, [story.seed for story in batch], transition, stream)
 
 
-def score(stories: Sequence[Story], made: Iterator[np.ndarray], stride: int = 4) -> list[ToyboxScore]:
-    """The judge's scores of films, in order."""
+def score(stories: Sequence[Story], rendered: Iterator[np.ndarray], stride: int = 4) -> list[ToyboxScore]:
+    """Return the judge's scores of films, in order."""
     return [
         evaluate_toybox(film, [(boundary(at), look) for at, look, _ in story.segments], stride)
-        for story, film in zip(stories, made, strict=True)
+        for story, film in zip(stories, rendered, strict=True)
     ]
 
 
@@ -93,10 +93,10 @@ class Table:
     """A table of conditions by measures; every cell is a mean over films with its bootstrap interval.
 
     Attributes:
-        name, about: its title, and what it is.
-        paper: the paper's own rows, as text to print beside.
-        values: of each condition and measure, one number a film.
-        remarks: what else was measured, a line each.
+        name, about: title and description.
+        paper: the paper's own results, as text.
+        values: per condition and measure, one number per film.
+        remarks: other measurements, one line each.
     """
 
     name: str
@@ -110,12 +110,12 @@ class Table:
         self.values[condition] = {name: [float(read(one)) for one in scores] for name, read in measures.items()}
 
     def difference(self, measure: str, before: str, after: str) -> str:
-        """`after` - `before` over the same films, with its interval."""
+        """Format `after` - `before` over the same films, with its interval."""
         interval = bootstrap_difference(self.values[before][measure], self.values[after][measure])
         return f"{measure}: {after} - {before} = {_points(interval)}"
 
     def text(self) -> str:
-        """Markdown."""
+        """Format the table as Markdown."""
         measures = list(next(iter(self.values.values())))
         head = [f"| | {' | '.join(measures)} |", "|---|" + "---|" * len(measures)]
         lines = [f"### {self.name}", "", self.about, "", *head]
@@ -148,7 +148,7 @@ class Table:
 
 
 def device_of(pipeline: Pipeline) -> str:
-    """Where a table is measured, in words."""
+    """Describe the device that a table is measured on."""
     dtype = str(pipeline.model.dtype).removeprefix("torch.")
     if pipeline.device.type == "cuda":
         return f"{torch.cuda.get_device_name(pipeline.device)}, {dtype}"
@@ -156,5 +156,5 @@ def device_of(pipeline: Pipeline) -> str:
 
 
 def _points(interval) -> str:
-    """Shares in percent, with the interval."""
+    """Format a share in percent, with its interval."""
     return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -1,4 +1,4 @@
-"""Tables of how a trained model is rolled out: switch strategies, window and sink, INT8."""
+"""Tables of inference settings: switch strategies, window and sink, INT8."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CONSISTENCY = {
 
 
 def switch_strategies(pipeline: Pipeline, count: int, seed: int) -> Table:
-    """The paper's Table 4: the prompt changes once, by cut ("no KV cache"), keep ("KV cache") and recache."""
+    """Measure the paper's Table 4: one prompt switch by cut ("no KV cache"), keep ("KV cache") and recache."""
     table = Table(
         "Switch strategies (Table 4)",
-        f"{count} films of 10 s; after 4.3 s another action, subject and setting stay. Adherence: windows of 3 s from "
-        "1.5 s after the change on. Consistency: over the whole film. Goes on: the subject makes no step above 8 "
-        "pixels at the change and is never gone for more than 8 frames.",
+        f"{count} films of 10 s; after 4.3 s the action changes, subject and setting stay. Adherence: windows of 3 s "
+        "from 1.5 s after the switch on. Consistency: over the whole film. Goes on (smooth): at the switch the subject "
+        "makes no step above 8 pixels and is never gone for more than 8 frames.",
         "background / subject consistency / CLIP: no KV cache 92.75 / 89.59 / 28.95, KV cache 94.77 / 93.69 / 25.92, "
         "KV recache 94.81 / 94.04 / 27.87 (interactive videos of 60 s)",
     )
@@ -54,10 +54,10 @@ def switch_strategies(pipeline: Pipeline, count: int, seed: int) -> Table:
 
 
 def windows(pipeline: Pipeline, count: int, seed: int) -> Table:
-    """The paper's Figure 7: windows without a sink, and 9 + 3 frames of sink."""
+    """Measure the paper's Figure 7: windows without a sink, and a window of 9 with 3 frames of sink."""
     table = Table(
         "Windows and sink (Figure 7)",
-        f"{count} films of 20 s of one prompt. Latent frames of the window, the sink's among them.",
+        f"{count} films of 20 s of one prompt. Rows: latent frames of the window, including the sink.",
         "consistency rises with the window from 3 to 24 and flattens at 21; 9 + 3 sink frames are as good as 21, at "
         "the cost of 12",
     )
@@ -68,12 +68,12 @@ def windows(pipeline: Pipeline, count: int, seed: int) -> Table:
     settings["9 + 3 sink"] = replace(pipeline.stream, window=12, sink=3)
     for name, stream in settings.items():
         started = time.monotonic()
-        made = list(render(pipeline, stories, WINDOW_CHUNKS, stream=stream))
+        rendered = list(render(pipeline, stories, WINDOW_CHUNKS, stream=stream))
         spent = time.monotonic() - started
-        table.add(name, score(stories, iter(made)), CONSISTENCY)
+        table.add(name, score(stories, iter(rendered)), CONSISTENCY)
         table.remarks.append(
-            f"window {name}: {stream.window * pipeline_tokens(pipeline)} keys a layer, "
-            f"{len(made) * len(made[0]) / spent:.0f} frames/s with decoding"
+            f"window {name}: {stream.window * pipeline_tokens(pipeline)} keys per layer, "
+            f"{len(rendered) * len(rendered[0]) / spent:.0f} frames/s with decoding"
         )
     for measure in CONSISTENCY:
         table.remarks.append(table.difference(measure, "21", "9 + 3 sink"))
@@ -82,7 +82,7 @@ def windows(pipeline: Pipeline, count: int, seed: int) -> Table:
 
 
 def pipeline_tokens(pipeline: Pipeline) -> int:
-    """Tokens of a latent frame."""
+    """Return the tokens per latent frame."""
     return pipeline.model.config.tokens_per_frame(LATENT_SIZE)
 
 
@@ -90,7 +90,7 @@ NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 def int8(pipeline: Pipeline, count: int, seed: int) -> Table:
-    """The paper's table of INT8 against bf16 (Appendix G): size, speed, scores."""
+    """Measure the paper's comparison of INT8 and bf16 (Appendix G): size, speed, scores."""
     table = Table(
         "INT8 against bf16 (Appendix G)",
         f"{count} films of 10 s of one prompt each.",
@@ -98,15 +98,16 @@ def int8(pipeline: Pipeline, count: int, seed: int) -> Table:
     )
     stories: list[Story] = single_prompts(count, seed)
     module = pipeline.model.module
-    plain = NAMES[pipeline.model.dtype]  # bf16 but on CPUs that only emulate it
+    plain = NAMES[pipeline.model.dtype]  # bf16, except on CPUs that only emulate it
     models = {plain: module, "INT8": quantise_module(copy.deepcopy(module))}
     for name, one in models.items():
         pipeline.model = CausalWan(one, pipeline.model.config)
         started = time.monotonic()
-        made = list(render(pipeline, stories, CHUNKS))
+        rendered = list(render(pipeline, stories, CHUNKS))
         spent = time.monotonic() - started
-        table.add(name, score(stories, iter(made)), CONSISTENCY)
-        table.remarks.append(f"{name}: {len(made) * len(made[0]) / spent:.0f} frames/s with decoding, batches of 8")
+        table.add(name, score(stories, iter(rendered)), CONSISTENCY)
+        speed = len(rendered) * len(rendered[0]) / spent
+        table.remarks.append(f"{name}: {speed:.0f} frames/s with decoding, batches of 8")
     half = copy.deepcopy(module).to(torch.bfloat16)
     before, after = (block_linear_bytes(one.state_dict()) for one in (half, quantise_module(copy.deepcopy(half))))
     megabytes = f"{before / 1e6:.2f} -> {after / 1e6:.2f} MB"

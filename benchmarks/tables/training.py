@@ -1,4 +1,4 @@
-"""Tables of the training: with and without long tuning, ranks of the LoRA, policies of the sink."""
+"""Tables of training: with and without long tuning, LoRA ranks, sink policies."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ AFTER_A_CHANGE: dict[str, Callable] = {
     "subject consistency": lambda s: s.film_subject_consistency,
 }
 RANKS: tuple[int | None, ...] = (4, 16, 64, None)  # None: all weights, no LoRA
-END = 4  # windows of 3 s at a film's start and at its end that are compared
+END = 4  # number of 3 s windows compared at a film's start and end
 
 
 def with_weights(pipeline: Pipeline, model: str, lora: Path | None = None) -> Pipeline:
-    """The same pipeline with another transformer, and a LoRA merged into it."""
+    """Return the pipeline with another transformer, optionally with a LoRA merged into it."""
     weights = load_state_dict(model_file(model))
     if lora is not None:
         weights = merge_lora(weights, load_lora(lora), path=lora)
@@ -48,24 +48,23 @@ def with_weights(pipeline: Pipeline, model: str, lora: Path | None = None) -> Pi
 
 
 def long_tuning(models: dict[str, Pipeline], count: int, seed: int, lengths: tuple[int, ...]) -> Table:
-    """Section 3.2 of the paper: long films of models with and without streaming long tuning, by name.
+    """Measure section 3.2 of the paper: long films of models with and without streaming long tuning, by name.
 
-    A film's beginning does not depend on its length, so one film of the greatest length serves for all of them.
+    A film's beginning does not depend on its length, so only films of the greatest length are rendered.
     """
     table = Table(
         "Long tuning (Section 3.2)",
         f"{count} films of {' and '.join(map(str, lengths))} s of one prompt. Start and end: adherence in the first "
-        "and the last 12 s. Sharpness: of the last 3 s, by that of the first 6 s; off by: its distance from 1, either "
-        "way.",
+        "and the last 12 s. Sharpness: that of the last 3 s relative to the first 6 s; off by: its distance from 1.",
         "figures only: without long tuning quality falls with the film's length, with it 240 s are like the start",
     )
     stories = single_prompts(count, seed)
     rows: dict[int, list[str]] = {seconds: [] for seconds in lengths}
     for name, pipeline in models.items():
-        made = list(render(pipeline, stories, chunks_of(max(lengths))))
+        rendered = list(render(pipeline, stories, chunks_of(max(lengths))))
         for seconds in lengths:
             condition = f"{seconds} s, {name}"
-            _add_long_films(table, condition, stories, [film[: boundary(chunks_of(seconds))] for film in made])
+            _add_long_films(table, condition, stories, [film[: boundary(chunks_of(seconds))] for film in rendered])
             rows[seconds].append(condition)
             log.info("%s", condition)
     table.values = {condition: table.values[condition] for seconds in lengths for condition in rows[seconds]}
@@ -77,14 +76,14 @@ def long_tuning(models: dict[str, Pipeline], count: int, seed: int, lengths: tup
 
 
 def chunks_of(seconds: int) -> int:
-    """Chunks of a film of at least so many seconds."""
+    """Return the chunks of a film of at least this many seconds."""
     return -(-(seconds * FPS + 3) // 12)
 
 
-def _add_long_films(table: Table, condition: str, stories: list[Story], made: list[np.ndarray]) -> None:
+def _add_long_films(table: Table, condition: str, stories: list[Story], rendered: list[np.ndarray]) -> None:
     table.add(
         condition,
-        score(stories, iter(made), stride=8),
+        score(stories, iter(rendered), stride=8),
         {
             "adherence": lambda s: s.adherence,
             "start": lambda s: np.mean([window.right for window in s.windows[:END]]),
@@ -92,7 +91,7 @@ def _add_long_films(table: Table, condition: str, stories: list[Story], made: li
             "subject consistency": lambda s: s.subject_consistency,
         },
     )
-    sharpness = [evaluate_drift(film, sink_frames=96).sink.sharpness for film in made]
+    sharpness = [evaluate_drift(film, sink_frames=96).sink.sharpness for film in rendered]
     table.values[condition]["sharpness"] = sharpness
     table.values[condition]["off by"] = [abs(value - 1) for value in sharpness]
 
@@ -103,7 +102,7 @@ def _kept(table: Table, condition: str) -> str:
 
 
 def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, seed: int) -> Table:
-    """The paper's Table A: the same tuning with LoRAs of several ranks, and of all weights."""
+    """Measure the paper's Table A: the same tuning with LoRAs of several ranks, and of all weights."""
     table = Table(
         "LoRA ranks (Table A)",
         f"{config.steps} steps of long tuning each, from the same start; then {count} films of 10 s whose action "
@@ -132,12 +131,12 @@ def lora_ranks(pipeline: Pipeline, config: Config, folder: Path, count: int, see
 
 
 def sink_policies(pipeline: Pipeline, config: Config, folder: Path, count: int, seed: int) -> Table:
-    """The same tuning with the sink held and refreshed at a change of prompt, each filmed both ways."""
+    """Measure the same tuning with the sink held and refreshed at a prompt switch, each rendered both ways."""
     table = Table(
         "Sink policies in training",
         f"{config.steps} steps of long tuning with each policy, from the same start; then {count} films of 10 s whose "
-        "action changes after 4.3 s, filmed with each.",
-        "none; the published configurations train with it refreshed and film with it held",
+        "action changes after 4.3 s, rendered with each policy.",
+        "none; the published configurations train with the sink refreshed and render with it held",
     )
     stories = one_change(count, seed, CHANGE)
     for policy in SINK_POLICIES:
@@ -145,31 +144,31 @@ def sink_policies(pipeline: Pipeline, config: Config, folder: Path, count: int, 
         last = trained(settings, folder / f"sink-{policy}")
         tuned = with_weights(pipeline, str(last / "student.safetensors"))
         for filmed in SINK_POLICIES:
-            made = render(tuned, stories, CHUNKS, stream=replace(pipeline.stream, sink_policy=filmed))
-            table.add(f"trained {policy}, filmed {filmed}", score(stories, made), AFTER_A_CHANGE)
+            rendered = render(tuned, stories, CHUNKS, stream=replace(pipeline.stream, sink_policy=filmed))
+            table.add(f"trained {policy}, filmed {filmed}", score(stories, rendered), AFTER_A_CHANGE)
     for measure in AFTER_A_CHANGE:
         table.remarks.append(table.difference(measure, "trained refreshed, filmed held", "trained held, filmed held"))
     return table
 
 
 def tuned_models(pipeline: Pipeline, config: Config, folder: Path, others: dict[str, str]) -> dict[str, Pipeline]:
-    """The models of `long_tuning`: what the tuning starts from, what it makes, and others by name."""
+    """Return the models of `long_tuning`: the initial model, the tuned one, and others by name."""
     files = {"without": config.models.student, **others}
-    models = {name: with_weights(pipeline, file) for name, file in files.items()}  # wrong names answer first
+    models = {name: with_weights(pipeline, file) for name, file in files.items()}  # report wrong names before training
     tuned = with_weights(pipeline, str(trained(config, folder) / "student.safetensors"))
     return {"without": models.pop("without"), "with": tuned, **models}
 
 
 def trained(config: Config, folder: Path) -> Path:
-    """The last checkpoint of a run, which goes on where it was interrupted. ConfigError: another run's folder."""
-    for made in checkpoints(folder):
-        if load_config(made / CONFIG_FILE) != config:
-            raise ConfigError(f"{folder} holds a run with other settings; give another --out, or remove it")
+    """Train, resuming an interrupted run, and return the last checkpoint. ConfigError: the folder has another run."""
+    for checkpoint in checkpoints(folder):
+        if load_config(checkpoint / CONFIG_FILE) != config:
+            raise ConfigError(f"{folder} holds a run with other settings; choose another --out, or remove it")
     return run(config, folder, ToyboxPrompts(config.seed).draw, Ranks())
 
 
 def tuning(path: Path, student: str, teacher: Path, steps: int, changes: dict[str, str]) -> Config:
-    """The pocket model's long tuning with the teacher of a folder."""
+    """Return the configuration of the pocket model's long tuning, with the teacher of a folder."""
     return load_config(
         path,
         {

@@ -1,4 +1,4 @@
-"""CLIP and DINO: the mathematics with encoders made of a hand's numbers, the loading with tiny random models."""
+"""CLIP and DINO: the formulas with hand-written encoders, loading with tiny random models."""
 
 import json
 import math

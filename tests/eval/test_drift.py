@@ -1,4 +1,4 @@
-"""Drift: near none on the toybox's own films; what is faded, blurred, frozen or grey is seen by its own measure."""
+"""Drift: almost none on the toybox's own films; fading, blur, freezing and greying each show in their own measure."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_the_sink_is_the_first_nine_frames():
 
 
 def test_a_new_setting_is_no_drift_of_its_segment():
-    """Forbids taking for drift what a prompt has asked for."""
+    """Forbids counting a requested change as drift."""
     script = [(0, LOOK), (69, Attributes("red", "star", "right", "night"))]
     drift = evaluate_drift(film(script, 69 + 24 + 96)[0], [0, 69])
     assert drift.sink.colour > 50 and drift.own.colour < 0.5

@@ -41,7 +41,7 @@ def plain(film):
 
 
 def test_a_film_of_the_renderer_is_measured_from_its_file(full):
-    """Forbids that encoding, decoding or the tags spoil what is right in memory."""
+    """Forbids that encoding, decoding or the tags corrupt what is right in memory."""
     assert full.toybox.adherence == 1 and full.toybox.smooth == 1
     assert [segment.start for segment in full.toybox.segments] == [0, 69]
     assert full.drift.frames == 165 and full.toybox.ground_error < 5
@@ -117,7 +117,7 @@ def test_results_that_cannot_be_written_are_told(plain, tmp_path):
 
 @pytest.mark.parametrize("change", [{"size": (64, 64)}, {"fps": 24.0}])
 def test_the_judge_is_asked_only_for_what_it_can_read(film, change):
-    """Forbids guesses: other sizes and rates are told before a frame is decoded."""
+    """Forbids guesses: other sizes and rates are reported before a frame is decoded."""
     from dataclasses import replace
 
     with pytest.raises(ValueError, match="the judge of the toybox reads 128 x 80 at 16"):

@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --nproc-per-node 2 tests/train/ranks.py distil|causal OUT.pt STEPS [FOLDER]
 
-With FOLDER, checkpoints are written there after every step, and a run that is there goes on. The causal start takes the
+With FOLDER, checkpoints are written there after every step, and an existing run is resumed. The causal start takes the
 folder `clips` beside OUT.pt.
 """
 
@@ -57,15 +57,15 @@ def main() -> None:
         stage: Stage = {"distil": distiller, "causal": causal}[sys.argv[1]](ranks)
         steps, folder = int(sys.argv[3]), Path(sys.argv[4]) if len(sys.argv) > 4 else None
         done = checkpoint.resume(stage, folder) if folder else 0
-        told = []
+        scalars = []
         for step in range(done, steps):
-            told.append(stage.step(step))
+            scalars.append(stage.step(step))
             if folder:
                 checkpoint.save(stage, folder, step + 1)
         other = stage.critic.optimiser.newest() if sys.argv[1] == "distil" else _average(stage)
         weights = {**stage.student.optimiser.newest(), **other}
         if ranks.first:
-            torch.save({"weights": weights, "told": told}, sys.argv[2])
+            torch.save({"weights": weights, "scalars": scalars}, sys.argv[2])
 
 
 if __name__ == "__main__":

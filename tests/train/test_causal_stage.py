@@ -115,14 +115,14 @@ def test_the_first_half_learns(clips):
 
 
 def test_a_half_may_be_left_out(clips):
-    """Forbids a student that is causal already and is trained to be so again, and a second half nobody asked for."""
+    """Forbids a student that is causal already and is trained to be so again, and a second half that was not configured."""
     second = stage(clips, causal={"autoregressive_steps": 0})
     before = weights(second.student.model)
     assert "consistency/loss" in second.step(0) and same(weights(second.teacher), before)
     assert from_dict(settings(clips, causal={"consistency_steps": 0, "levels": 7})).steps == 2
 
 
-# --- going on
+# --- resuming
 
 
 @pytest.mark.parametrize("done", [1, 2, 3, 4])
@@ -141,8 +141,8 @@ def test_resume_is_no_interruption(clips, tmp_path, done):
     assert same(whole.student.optimiser.ema, second.student.optimiser.ema)
 
 
-def test_going_on_with_something_else_is_refused(clips, tmp_path):
-    """Forbids a continuation with other clips or settings, and refuses none that only goes on for longer."""
+def test_resuming_with_something_else_is_refused(clips, tmp_path):
+    """Forbids a continuation with other clips or settings, and refuses none that only runs longer."""
     first = stage(clips)
     first.step(0)
     checkpoint.save(first, tmp_path / "run", 1)
@@ -155,7 +155,7 @@ def test_going_on_with_something_else_is_refused(clips, tmp_path):
 
 
 def test_nan_stops_before_any_weight_is_moved(clips):
-    """Forbids a run that goes on with NaN, in either half."""
+    """Forbids a run that continues with NaN, in either half."""
     for step, broken, words in (
         (1, "student", "step 1: the autoregressive loss is nan.*look at the clips"),
         (3, "teacher", "step 3: the consistency loss is nan"),
@@ -194,7 +194,7 @@ def test_checkpoints_of_a_run_load_as_models(clips, tmp_path):
     assert run(config, tmp_path / "run", None, ONE_RANK) == last  # nothing left to do
 
 
-# --- mistakes
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_checkpoints_of_a_run_load_as_models(clips, tmp_path):
     ],
 )
 def test_clips_that_do_not_fit_are_refused(tmp_path, made, words):
-    """Forbids a training on clips that it was not told of, or a fault that shows in the depths of a forward."""
+    """Forbids a training on clips of other shapes, or a fault that shows in the depths of a forward."""
     folder = write_clips(tmp_path / "clips", **made)
     with pytest.raises(ValueError, match=words):
         build(from_dict(settings(folder)), None, ONE_RANK)
@@ -235,8 +235,8 @@ def test_clips_that_do_not_fit_are_refused(tmp_path, made, words):
         ({"causal": {"clips": "nowhere"}}, "there is no folder of clips 'nowhere'"),
     ],
 )
-def test_mistakes_in_a_configuration_are_named(change, words):
-    """Forbids a mistake that shows as a traceback from the depths, or not at all."""
+def test_errors_in_a_configuration_are_named(change, words):
+    """Forbids an error that shows as a traceback from the depths, or not at all."""
     with pytest.raises(ValueError, match=words):
         build(from_dict({**SETTINGS, **change}), None, ONE_RANK)
 

@@ -101,7 +101,7 @@ def test_only_the_student_gets_a_gradient():
 
 
 def test_levels_hold_the_students_steps():
-    """Forbids a student that is never trained where it will be asked."""
+    """Forbids a student that is never trained at the levels where it is used."""
     assert levels(4, 5.0) == (1000.0, 937.5, 2500 / 3, 625.0, 0.0)
     with pytest.raises(ValueError, match="denoising step 750 is none of 7 even steps"):
         Consistency(tiny(1), tiny(1), STREAM, steps=7)

@@ -1,4 +1,4 @@
-"""Folders of clips: what is written, what is drawn, and what is refused."""
+"""Folders of clips: writing, drawing, and what is refused."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_a_draw_needs_no_state_and_ranks_share_it(folder):
 
 
 def test_a_folder_that_was_changed_is_told(folder):
-    """Forbids going on with other clips under the same name."""
+    """Forbids resuming with other clips under the same name."""
     before = ClipFolder(folder).fingerprint()
     assert ClipFolder(folder).fingerprint() == before
     write_shard(folder / "c.safetensors", clips(1), texts(1))

@@ -1,4 +1,4 @@
-"""Steps of a distillation, checkpoints, and going on."""
+"""Steps of a distillation, checkpoints, and resuming."""
 
 import math
 from types import SimpleNamespace
@@ -81,14 +81,14 @@ def test_student_moves_once_for_so_many_critic_steps():
     run_, student_moved, critic_moved = distiller(), [], []
     for step in range(5):
         before = weights(run_.student), weights(run_.critic)
-        told = run_.step(step)
+        scalars = run_.step(step)
         student_moved.append(moved(before[0], weights(run_.student)))
         critic_moved.append(moved(before[1], weights(run_.critic)))
-        assert ("student/dmd" in told) == student_moved[-1]
+        assert ("student/dmd" in scalars) == student_moved[-1]
     assert student_moved == [True, False, True, False, True] and all(critic_moved)
 
 
-def test_the_scores_are_asked_at_timesteps_of_their_own_shift():
+def test_the_scores_use_timesteps_of_their_own_shift():
     """Forbids a score shift that changes nothing, and one that changes how the student films."""
     times: dict[float, list[float]] = {1.0: [], 5.0: []}
     for shift, seen in times.items():
@@ -136,7 +136,7 @@ def test_resume_is_no_interruption(tmp_path):
 
 
 def test_resume_with_another_configuration_is_refused(tmp_path):
-    """Forbids a continuation that is another training, and one that is told wrongly to be."""
+    """Forbids a continuation that is another training, and one that is wrongly said to be."""
     first = distiller()
     first.step(0)
     checkpoint.save(first, tmp_path, 1)
@@ -147,7 +147,7 @@ def test_resume_with_another_configuration_is_refused(tmp_path):
     assert checkpoint.resume(distiller(**lower), tmp_path) == 1
 
 
-def test_a_run_of_before_a_setting_was_there_goes_on(tmp_path):
+def test_a_run_from_before_a_setting_existed_resumes(tmp_path):
     """Forbids a new setting, at its default, that ends every run which was begun without it."""
     first = distiller()
     first.step(0)
@@ -158,7 +158,7 @@ def test_a_run_of_before_a_setting_was_there_goes_on(tmp_path):
 
 
 def test_resume_with_another_number_of_ranks_is_refused(tmp_path):
-    """Forbids ranks that go on without their films."""
+    """Forbids ranks that resume without their films."""
     first = distiller()
     first.step(0)
     made = checkpoint.save(first, tmp_path, 1)
@@ -168,7 +168,7 @@ def test_resume_with_another_number_of_ranks_is_refused(tmp_path):
 
 
 def test_nan_stops_before_any_weight_is_moved():
-    """Forbids a run that goes on with NaN, and one that saves it."""
+    """Forbids a run that continues with NaN, and one that saves it."""
     run_ = distiller()
     run_.step(0)
     before = weights(run_.student), weights(run_.critic)
@@ -180,7 +180,7 @@ def test_nan_stops_before_any_weight_is_moved():
 
 
 def test_old_checkpoints_go_and_torn_ones_do_not_count(tmp_path):
-    """Forbids a disk that fills up, and going on from half a checkpoint."""
+    """Forbids a disk that fills up, and resuming from half a checkpoint."""
     run_ = distiller(keep=2)
     for step in range(3):
         run_.step(step)
@@ -191,7 +191,7 @@ def test_old_checkpoints_go_and_torn_ones_do_not_count(tmp_path):
 
 @pytest.mark.slow
 def test_checkpoints_of_a_run_load_as_models(tmp_path):
-    """Forbids a checkpoint that must be converted before it can be used, and a run that cannot be gone on with."""
+    """Forbids a checkpoint that must be converted before it can be used, and a run that cannot be resumed."""
     config = from_dict(SETTINGS)
     last = run(config, tmp_path, draw, Ranks())
     assert last.name == "step-000006"
@@ -225,7 +225,7 @@ def test_lora_run_writes_a_lora(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("updates, clips", [(2, {0}), (3, {0, 1, 2})])
-def test_clips_that_the_student_never_learns_from_are_told(updates, clips, caplog, monkeypatch):
+def test_clips_that_the_student_never_learns_from_are_logged(updates, clips, caplog, monkeypatch):
     """Forbids a student that, without a word, learns from beginnings alone, because films and rounds are as long."""
     distil = build(from_dict({**SETTINGS, "critic_updates": updates}), draw, Ranks())
     assert ("the student learns only from the clips 1 of each film's 3" in caplog.text) == (clips == {0})
@@ -279,8 +279,8 @@ def test_a_rank_alone_scales_nothing():
         ({"switches": "no"}, "switches 'no': it must be true or false"),
     ],
 )
-def test_mistakes_in_a_configuration_are_named(change, message):
-    """Forbids a mistake that shows as a traceback from the depths, or not at all."""
+def test_errors_in_a_configuration_are_named(change, message):
+    """Forbids an error that shows as a traceback from the depths, or not at all."""
     with pytest.raises(ValueError, match=message):
         build(from_dict({**SETTINGS, **change}), draw, Ranks())
 
@@ -351,14 +351,14 @@ def test_int8_cannot_be_trained(tmp_path):
         build(with_models(critic=str(tmp_path / "int8.safetensors")), draw, Ranks())
 
 
-def test_sample_films_that_cannot_be_are_told_before_the_first_step():
+def test_impossible_sample_films_are_reported_before_the_first_step():
     """Forbids a run that ends at its first sample film."""
     with pytest.raises(ValueError, match="sample_seconds 3600: .*absolute positions end at 1024"):
         from_dict({**SETTINGS, "preset": "longlive-1.3b", "sample_every": 2, "sample_seconds": 3600})
 
 
 def test_the_average_keeps_what_its_setting_says():
-    """Forbids an average that is shorter than was asked for, and one that begins before its step."""
+    """Forbids an average that is shorter than configured, and one that begins before its step."""
     model = torch.nn.Linear(2, 2, bias=False)
     optimiser = MasterAdam({"m": model}, average=0.75, average_from=2)
     for step in range(4):

@@ -55,9 +55,9 @@ def test_the_critic_learns_the_newest_frames_as_they_lie_in_the_clip():
     fake, prompts = tiny(2), ScorePrompts(texts(3), texts(4))
     clip, noise, times = torch.randn(1, 16, 6, 4, 4), torch.randn(1, 16, 6, 4, 4), torch.tensor([700.0])
     with torch.no_grad():
-        told = velocity(fake, noised(clip, noise, times), times, fake.prompt_keys(texts(3)))
+        predicted = velocity(fake, noised(clip, noise, times), times, fake.prompt_keys(texts(3)))
         loss = Scores(tiny(1), fake).critic_loss(clip, prompts, times, noise, 3)
-    torch.testing.assert_close(loss, (told - (noise - clip)).square()[:, :, 3:].mean())
+    torch.testing.assert_close(loss, (predicted - (noise - clip)).square()[:, :, 3:].mean())
 
 
 def test_guidance_needs_the_unconditional_prompt():

@@ -1,4 +1,4 @@
-"""Follow-ups: reading and checking answers, asking again, and going on after an interruption."""
+"""Follow-ups: reading and checking answers, retries, and resuming after an interruption."""
 
 import pytest
 
@@ -177,7 +177,7 @@ def work(path, ask=obedient, resume=False, batches=None, pairs=PROMPTS):
 
 
 def test_an_interrupted_file_is_gone_on_with(tmp_path):
-    """Forbids prompts written twice or never, and lines that were there lost or asked for again."""
+    """Forbids prompts written twice or never, and existing lines lost or written again."""
     whole, path = tmp_path / "whole.jsonl", tmp_path / "pairs.jsonl"
     work(whole)
     assert [(pair.prompt, pair.follow_up) for pair in read_prompts(whole)] == [
@@ -221,7 +221,7 @@ def test_follow_ups_that_are_there_are_kept(tmp_path):
 
 
 def test_a_prompt_that_fails_is_listed_and_leaves_no_line(tmp_path):
-    """Forbids gaps that nobody hears of, and empty follow-ups in the file."""
+    """Forbids gaps that are not reported, and empty follow-ups in the file."""
 
     def ask(instructions, seed):
         return [
@@ -246,7 +246,7 @@ def test_a_prompt_that_fails_is_listed_and_leaves_no_line(tmp_path):
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path, content, words):
-    """Forbids pairs of two lists in one file, and somebody's file changed by mistake."""
+    """Forbids pairs of two lists in one file, and another file changed by mistake."""
     path = tmp_path / "pairs.jsonl"
     path.write_text(content)
     with pytest.raises(ValueError, match="already; add --resume"):

@@ -43,23 +43,23 @@ def test_from_prompts_to_pairs(capsys, tmp_path, prompts, model_folder):
     """Forbids padding that changes answers, prompts' tokens in them, and options that are parsed and dropped."""
     out = tmp_path / "pairs.jsonl"
     options = ["--model", model_folder, "--out", out, "--batch", "2", "--dtype", "fp32", "--device", "cpu"]
-    code, said, err = run(capsys, prompts, *options, "--limit", "2")
-    assert code == 0 and f"{out}: 2 pairs written, 0 prompts failed" in said, err
+    code, out_text, err = run(capsys, prompts, *options, "--limit", "2")
+    assert code == 0 and f"{out}: 2 pairs written, 0 prompts failed" in out_text, err
     assert "prompt/s" in err
     with out.open("a") as file:
         file.write('{"prompt": "An old m')
     code, _, err = run(capsys, prompts, *options)
     assert code == 2 and "exists already; add --resume" in err
     state = torch.random.get_rng_state()
-    code, said, err = run(capsys, prompts, *options, "--resume")
-    assert code == 0 and "1 pair written" in said and "2 pairs are already written" in err
+    code, out_text, err = run(capsys, prompts, *options, "--resume")
+    assert code == 0 and "1 pair written" in out_text and "2 pairs are already written" in err
     assert 'dropped the last line, which was cut off: \'{"prompt": "An old m\'' in err
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
         {"prompt": prompt, "follow_up": follow_up} for prompt, follow_up in STORIES.items()
     ]
     assert torch.equal(state, torch.random.get_rng_state())
-    code, said, _ = run(capsys, prompts, *options, "--resume", "--seed", "9")
-    assert code == 0 and "0 pairs written, 0 prompts failed" in said
+    code, out_text, _ = run(capsys, prompts, *options, "--resume", "--seed", "9")
+    assert code == 0 and "0 pairs written, 0 prompts failed" in out_text
 
 
 def test_a_model_that_writes_nonsense_ends_in_a_list_and_exit_code_1(capsys, tmp_path, prompts):
@@ -67,8 +67,8 @@ def test_a_model_that_writes_nonsense_ends_in_a_list_and_exit_code_1(capsys, tmp
     tokenizer = tokenizer_for(STORIES)
     folder, out = save(tmp_path / "model", tokenizer, random_model(tokenizer)), tmp_path / "pairs.jsonl"
     options = ["--model", folder, "--out", out, "--max-tokens", "16", "--attempts", "2"]
-    code, said, err = run(capsys, prompts, *options)
-    assert code == 1 and "0 pairs written, 3 prompts failed" in said
+    code, out_text, err = run(capsys, prompts, *options)
+    assert code == 1 and "0 pairs written, 3 prompts failed" in out_text
     assert all(f"prompt {number}, {prompt[:60]!r}: the answer" in err for number, prompt in enumerate(STORIES, 1))
     assert "again with --resume and another --seed" in err
     assert not out.exists()  # or the next try would be refused for an empty file
@@ -82,15 +82,15 @@ def test_a_seed_is_all_there_is_to_chance(tmp_path):
     assert first == again != other
 
 
-def test_no_chat_template_is_an_error_unless_plain_text_is_asked_for(capsys, tmp_path, prompts):
+def test_no_chat_template_is_an_error_unless_plain_text_is_requested(capsys, tmp_path, prompts):
     """Forbids asking a model in a form it was never taught without a word about it."""
     tokenizer = tokenizer_for(STORIES, template=None)
     folder, out = save(tmp_path / "model", tokenizer, random_model(tokenizer)), tmp_path / "pairs.jsonl"
     options = ["--model", folder, "--out", out, "--max-tokens", "8", "--attempts", "1"]
     code, _, err = run(capsys, prompts, *options)
     assert code == 2 and "has no chat template" in err and "add --plain" in err and not out.exists()
-    code, said, _ = run(capsys, prompts, *options, "--plain")
-    assert code == 1 and "3 prompts failed" in said
+    code, out_text, _ = run(capsys, prompts, *options, "--plain")
+    assert code == 1 and "3 prompts failed" in out_text
 
 
 class Echo:
@@ -126,7 +126,7 @@ def test_where_an_answer_begins_and_ends(template, plain, text, wanted):
 
 
 def test_shorter_instructions_are_filled_up_in_front():
-    """Forbids an answer that begins behind padding, which models were not taught to go on from."""
+    """Forbids an answer that begins behind padding, which models were not trained on."""
     tokenizer = tokenizer_for([PANDA, "A cat"])
     assert tokenizer.pad_token is None
     model = Echo(tokenizer, "A cat<|end|>")
@@ -147,7 +147,7 @@ def test_shorter_instructions_are_filled_up_in_front():
         (["prompts.txt", "--device", "banana"], "no device 'banana' here"),
     ],
 )
-def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, arguments, words):
+def test_errors_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, arguments, words):
     """Forbids tracebacks, files left behind, and a search on the hub for a folder that is missing."""
     monkeypatch.chdir(tmp_path)
     defaults = {"--model": "./none", "--out": "pairs.jsonl"}
@@ -161,7 +161,7 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, prompts, argume
 @pytest.mark.parametrize(
     ("fault", "words"), [("cut off", "cannot load the instruction model"), ("missing", "lacks 1 of its weights")]
 )
-def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, fault, words):
+def test_a_broken_download_is_reported(capsys, tmp_path, prompts, model_folder, fault, words):
     """Forbids a traceback for a file that breaks off, and random numbers in the place of weights that are missing."""
     folder = shutil.copytree(model_folder, tmp_path / "model")
     (file,) = folder.glob("*.safetensors")
@@ -183,7 +183,7 @@ def test_a_broken_download_is_told(capsys, tmp_path, prompts, model_folder, faul
     ],
 )
 def test_what_was_written_before_a_stop_stays(capsys, tmp_path, prompts, monkeypatch, error, code, words):
-    """Forbids hours of answers lost with the batch that did not fit, and a stop that does not say how to go on."""
+    """Forbids hours of answers lost with the batch that did not fit, and a stop that does not say how to resume."""
     calls = []
 
     def ask(instructions, seed):

@@ -35,7 +35,7 @@ def assert_same(one: dict, two: dict) -> None:
     assert one["weights"].keys() == two["weights"].keys()
     for name, value in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
-    for mine, theirs in zip(one["told"], two["told"], strict=True):
+    for mine, theirs in zip(one["scalars"], two["scalars"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3)
 
 
@@ -49,11 +49,11 @@ def test_a_step_on_two_ranks_is_the_step_on_one(two, tmp_path):
     each rank's own."""
     one = trained(tmp_path / "one.pt", 1, 3)
     assert_same(one, two)
-    assert any(told["student/gradient_norm"] > 0.05 for told in one["told"] if "student/gradient_norm" in told)
+    assert any(step["student/gradient_norm"] > 0.05 for step in one["scalars"] if "student/gradient_norm" in step)
 
 
 def test_two_ranks_go_on_as_if_never_interrupted(two, tmp_path):
-    """Forbids a rank that goes on with another's film or shards."""
+    """Forbids a rank that continues another's film or shards."""
     trained(tmp_path / "first.pt", 2, 2, tmp_path / "run")
     again = trained(tmp_path / "second.pt", 2, 3, tmp_path / "run")
     assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())
@@ -66,7 +66,7 @@ def test_a_causal_start_on_two_ranks_is_one_on_one(tmp_path):
     one = trained(tmp_path / "one.pt", 1, 4, stage="causal")
     two = trained(tmp_path / "two.pt", 2, 4, stage="causal")
     assert_same(one, two)
-    assert {"autoregressive/loss", "consistency/loss"} <= {name for told in one["told"] for name in told}
+    assert {"autoregressive/loss", "consistency/loss"} <= {name for step in one["scalars"] for name in step}
     trained(tmp_path / "first.pt", 2, 3, tmp_path / "run", stage="causal")
     again = trained(tmp_path / "second.pt", 2, 4, tmp_path / "run", stage="causal")
     assert all(torch.equal(again["weights"][name], value) for name, value in two["weights"].items())

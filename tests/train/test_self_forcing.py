@@ -55,7 +55,7 @@ def test_gradient_chunk_by_chunk_is_the_gradient_of_the_whole_clip(positions, ch
 
 
 def test_backward_leaves_the_shot_where_it_was():
-    """Forbids a film that goes on elsewhere after the student has learnt from a clip."""
+    """Forbids a film that continues differently after the student has learnt from a clip."""
     model = tiny(1)
     one, two = student_shot(model), student_shot(model)
     for shot in (one, two):

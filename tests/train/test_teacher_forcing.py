@@ -1,4 +1,4 @@
-"""Parallel teacher forcing against the rollout it stands for."""
+"""Parallel teacher forcing against the rollout it imitates."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def _in_a_rollout(model, layout, clean, noisy, contexts, positions):
 )
 @pytest.mark.parametrize("positions", ["relative", "absolute"])
 def test_training_sees_what_the_rollout_sees(switch, held, first, positions):
-    """Forbids training on another context, position or prompt than the cache and recache give when a film is made."""
+    """Forbids training on another context, position or prompt than the cache and recache give in a rollout."""
     model, layout = _model(), ForcingLayout(CHUNKS, 1, switch, held, first)
     if positions == "absolute" and (held or first):
         with pytest.raises(ValueError, match="no absolute positions"):

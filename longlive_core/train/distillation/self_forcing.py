@@ -68,16 +68,16 @@ class StudentShot(Shot):
     @torch.no_grad()
     def roll(self, context: Tensor, chunks: int, noise: Noise, exit_step: int) -> RolledClip:
         """Render the next chunks under this prompt; the shot must have switched to it before (`switch`)."""
-        before, inputs, made = self.state(), [], []
+        before, inputs, chunk_latents = self.state(), [], []
         self.prompt = self.model.prompt_keys(context)  # computed with the current weights
         for _ in range(chunks):
             span = self.cache.next_chunk()
             noisy = self.noisy_input(span, noise, exit_step, nothing)
             clean = self.rounded(self.predict(span, noisy, exit_step))
             inputs.append(noisy)
-            made.append(clean)
+            chunk_latents.append(clean)
             self.feed(clean)
-        return RolledClip(torch.cat(made, dim=2), context, tuple(inputs), exit_step, before)
+        return RolledClip(torch.cat(chunk_latents, dim=2), context, tuple(inputs), exit_step, before)
 
     def backward(self, clip: RolledClip, gradient: Tensor) -> None:
         """Accumulate a clip's contribution to the weights' gradients.

@@ -16,7 +16,7 @@ def _grey(frames, size=(16, 32)):
 
 
 def test_segments_are_where_the_renderer_put_them(tmp_path):
-    """Forbids switches looked for beside the real ones: at times as asked, or counted through a cut."""
+    """Forbids switches searched for beside the real ones: at requested times, or counted through a cut."""
     text = "* A panda.\n0s It walks\n2s It sits {keep}\n4s It sleeps {cut}\n6s It eats {blend=1s}"
     plan = parse(text).plan(9)
     tags = film_metadata(text, plan, StreamConfig(), 0, (32, 16), "tiny")
@@ -62,7 +62,7 @@ def test_a_film_that_was_changed_after_rendering_is_refused(tmp_path):
 
 
 def test_a_film_without_tags_needs_a_timeline(tmp_path):
-    """Forbids a film evaluated against prompts that somebody guessed."""
+    """Forbids a film evaluated against prompts that were guessed."""
     path = write_film(tmp_path / "film.mp4", _grey(30))
     with pytest.raises(ValueError, match="does not say how it was rendered.*--timeline"):
         open_film(path)

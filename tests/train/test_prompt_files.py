@@ -92,7 +92,7 @@ def test_two_text_files_are_paired_by_line(tmp_path):
         ("p.jsonl", '{"prompt": "\\ud83d"}', "holds half of a character (\\ud83d)"),
     ],
 )
-def test_a_wrong_file_is_told_by_file_and_line(tmp_path, name, content, words):
+def test_a_wrong_file_is_reported_with_file_and_line(tmp_path, name, content, words):
     """Forbids training on half of a file, on empty prompts, and hours of search for the line."""
     with pytest.raises(ValueError) as caught:
         read_prompts(written(tmp_path, name, content))

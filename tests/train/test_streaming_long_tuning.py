@@ -1,4 +1,4 @@
-"""Films that go on from clip to clip while the student learns."""
+"""Films that are extended clip by clip while the student learns."""
 
 import gc
 
@@ -37,7 +37,7 @@ def test_clips_must_be_whole_chunks():
 
 
 def test_scores_see_a_picture_first_and_the_film_goes_on_as_it_was():
-    """Forbids a changed first frame in a film's first clip, in what is filmed, or in the next clip's context; and a
+    """Forbids a changed first frame in a film's first clip, in what is rendered, or in the next clip's context; and a
     picture of other frames than the clip's first and those before it."""
     given = []
 
@@ -89,7 +89,7 @@ def test_windows_overlap_by_the_frames_before():
 
 
 def test_prompt_of_a_clip_is_the_one_it_is_judged_under():
-    """Forbids a teacher that is asked for the old prompt after the change."""
+    """Forbids a teacher that is conditioned on the old prompt after the switch."""
     film = LongFilm(student_shot(tiny(1)), texts(2), texts(3), 2, [7], SHORT)
     contexts = [film.next_clip(0).context for _ in range(4)]
     expected = (texts(2), texts(2), texts(3), texts(3))
@@ -97,7 +97,7 @@ def test_prompt_of_a_clip_is_the_one_it_is_judged_under():
 
 
 def test_a_film_that_is_done_says_so():
-    """Forbids films longer than asked."""
+    """Forbids films longer than configured."""
     film = LongFilm(student_shot(tiny(1)), texts(2), None, None, [7], Lengths(12, 9, 12))
     film.next_clip(0)
     with pytest.raises(RuntimeError, match="all its 1 clips"):
@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_film():
 
 
 def test_state_of_a_film_is_all_that_it_depends_on():
-    """Forbids a film that goes on otherwise after a checkpoint in its middle."""
+    """Forbids a film that continues differently after a checkpoint in its middle."""
     one = LongFilm(student_shot(tiny(1)), texts(2), texts(3), 3, [7], SHORT)
     for _ in range(2):
         one.next_clip(2)
