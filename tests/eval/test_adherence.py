@@ -164,7 +164,7 @@ def test_a_film_that_ends_early_is_judged_as_far_as_it_goes():
         (np.zeros((3, 80, 128, 3), np.uint8), [(5, BALL)], 4, "the first must be 0"),
     ],
 )
-def test_what_cannot_be_judged_is_told(frames, segments, stride, words):
+def test_what_cannot_be_judged_is_reported(frames, segments, stride, words):
     """Forbids numbers for films that the judge cannot read."""
     with pytest.raises(ValueError, match=words):
         evaluate_toybox(frames, segments, stride)

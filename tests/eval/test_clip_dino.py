@@ -173,7 +173,7 @@ def test_a_model_with_weights_missing_is_refused(tmp_path):
         DinoEncoder(name)
 
 
-def test_a_file_that_is_cut_off_is_told(tmp_path):
+def test_a_file_that_is_cut_off_is_reported(tmp_path):
     """Forbids a traceback for a download that broke off."""
     name = save_dino(tmp_path)
     whole = (tmp_path / "model.safetensors").read_bytes()

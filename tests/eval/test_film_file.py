@@ -88,7 +88,7 @@ def test_what_is_no_film_is_refused(tmp_path):
             open_film(tmp_path / name)
 
 
-def test_a_broken_download_is_told(tmp_path):
+def test_a_broken_download_is_reported(tmp_path):
     """Forbids scores of half a film that look like those of a whole one."""
     path = write_truth(tmp_path / "film.mp4", STORY)
     data = (tmp_path / "film.mp4").read_bytes()

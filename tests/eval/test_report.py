@@ -106,7 +106,7 @@ def test_plots_without_matplotlib_say_what_to_install(plain, tmp_path, monkeypat
         plot_film(plain, tmp_path)
 
 
-def test_results_that_cannot_be_written_are_told(plain, tmp_path):
+def test_results_that_cannot_be_written_are_reported(plain, tmp_path):
     """Forbids hours of evaluation that end in a traceback."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write results into"):

@@ -115,7 +115,7 @@ def test_the_first_half_learns(clips):
 
 
 def test_a_half_may_be_left_out(clips):
-    """Forbids a student that is causal already and is trained to be so again, and a second half that was not configured."""
+    """Forbids a student that is causal and trained again, and a second half that was not configured."""
     second = stage(clips, causal={"autoregressive_steps": 0})
     before = weights(second.student.model)
     assert "consistency/loss" in second.step(0) and same(weights(second.teacher), before)

@@ -54,7 +54,7 @@ def test_a_draw_needs_no_state_and_ranks_share_it(folder):
     assert together.latents.dtype == torch.float32 and together.latents.shape == (4, 16, 6, 4, 4)
 
 
-def test_a_folder_that_was_changed_is_told(folder):
+def test_a_folder_that_was_changed_is_reported(folder):
     """Forbids resuming with other clips under the same name."""
     before = ClipFolder(folder).fingerprint()
     assert ClipFolder(folder).fingerprint() == before

@@ -99,7 +99,7 @@ def test_a_wrong_file_is_reported_with_file_and_line(tmp_path, name, content, wo
     assert words in str(caught.value) and name in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path):
     """Forbids tracebacks of the operating system's."""
     (tmp_path / "folder.txt").mkdir()
     for name in ("none.txt", "none.jsonl", "folder.txt"):
@@ -154,14 +154,14 @@ def test_ranks_together_draw_what_one_would(place, ranks):
 
 
 @pytest.mark.parametrize("arguments", [(-1, 1), (0, 0), (0, 1, 2, 2), (0, 1, -1, 2), (0, 1, 0, 0)])
-def test_a_draw_that_cannot_be_is_told(arguments):
+def test_a_draw_that_cannot_be_is_reported(arguments):
     """Forbids ranks that draw each other's prompts because one of them counts from 1."""
     for stream in streams():
         with pytest.raises(ValueError, match="0 <= rank < ranks"):
             stream.draw(*arguments)
 
 
-def test_nothing_to_draw_from_is_told():
+def test_nothing_to_draw_from_is_reported():
     """Forbids a division by zero after the models were loaded."""
     with pytest.raises(ValueError, match="no prompts to draw from"):
         PromptStream([], seed=0)
@@ -170,7 +170,7 @@ def test_nothing_to_draw_from_is_told():
             make()
 
 
-def test_toybox_pairs_say_what_they_ask_for_and_keep_away_from_held_out_ones():
+def test_toybox_pairs_state_their_attributes_and_avoid_held_out_ones():
     """Forbids sentences that do not match their attributes, and training on what the model is judged by."""
     drawn = ToyboxPrompts(0).draw(0, 400)
     for pair in drawn:
