@@ -34,7 +34,7 @@ START, END = "<!-- rooms: written by scripts/rooms.py -->", "<!-- end of rooms -
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """Dotted name below the package -> file; "" is the package itself."""
+    """Return the modules: dotted name below the package -> file. "" is the package itself."""
     folder = root / PACKAGE
     found = {}
     for path in sorted(folder.rglob("*.py")):
@@ -44,7 +44,7 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 def imports(module: str, known: dict[str, Path], typing: bool = True) -> set[str]:
-    """Modules of the package that a module imports, wherever in its file.
+    """Return the modules of the package that a module imports anywhere in its file.
 
     typing: also those that it imports for type hints alone, under `TYPE_CHECKING`.
     """
@@ -78,7 +78,7 @@ def room_of(module: str) -> str:
 
 
 def room_imports(root: Path = ROOT) -> dict[str, set[str]]:
-    """Room -> the rooms that it imports."""
+    """Return for each room the rooms that it imports."""
     known = modules(root)
     found: dict[str, set[str]] = {room_of(module): set() for module in known if module not in ("", "__main__")}
     for module in known:
@@ -88,7 +88,7 @@ def room_imports(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def node_imports(root: Path = ROOT) -> set[str]:
-    """The rooms of the core that ComfyUI's nodes import."""
+    """Return the rooms of the core that ComfyUI's nodes import."""
     found = set()
     for path in sorted((root / NODES).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -99,7 +99,7 @@ def node_imports(root: Path = ROOT) -> set[str]:
 
 
 def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The transitive reduction: without the arrows that follow from the others. The graph has no circle."""
+    """Return the transitive reduction of a graph without cycles: without arrows that follow from others."""
 
     def below(node: str) -> set[str]:
         return graph[node].union(*map(below, graph[node]))
@@ -108,7 +108,7 @@ def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def purpose(room: str, root: Path = ROOT) -> str:
-    """The first paragraph of a room's docstring, on one line."""
+    """Return the first paragraph of a room's docstring, on one line."""
     folder = root if room == NODES else root / PACKAGE
     path = folder / room / "__init__.py"
     path = path if path.is_file() else folder / f"{room}.py"
@@ -117,7 +117,7 @@ def purpose(room: str, root: Path = ROOT) -> str:
 
 
 def table(root: Path = ROOT) -> str:
-    """The table of rooms, from those that know all of them down: name, purpose, the rooms that it imports."""
+    """Return the table of rooms, from the top of the map down: name, purpose, imported rooms."""
     graph = room_imports(root)
     lines = ["| room | what it is for | imports |", "|---|---|---|"]
     for room in (room for row in reversed(LEVELS) for room in row):
@@ -127,7 +127,7 @@ def table(root: Path = ROOT) -> str:
 
 
 def with_table(page: str, root: Path = ROOT) -> str:
-    """A page with the table of rooms between its two marks."""
+    """Return a page with the table of rooms put between its two marks."""
     between = re.compile(f"(?<={re.escape(START)}\n).*?(?={re.escape(END)})", re.DOTALL)
     text, count = between.subn(lambda _: f"\n{table(root)}\n\n", page)
     if count != 1:
@@ -136,7 +136,7 @@ def with_table(page: str, root: Path = ROOT) -> str:
 
 
 def picture(root: Path = ROOT) -> str:
-    """The map of rooms, as SVG."""
+    """Return the map of rooms, as SVG."""
     from scripts.rooms_map import draw
 
     graph = reduced({**room_imports(root), NODES: node_imports(root)})
@@ -146,7 +146,7 @@ def picture(root: Path = ROOT) -> str:
 
 
 def _few_words(room: str, text: str) -> str:
-    """A docstring up to its first mark; from there to the second where it begins with nothing but the room's name."""
+    """Return a docstring's first clause, or the second if the first is only the room's name."""
     clauses = re.split(r"[:;,.(] |[:;,.(]$| \(", text.replace("`", ""))
     words = clauses[clauses[0].lower().removeprefix("the ") == room]
     return words[:1].upper() + words[1:]

@@ -30,3 +30,10 @@ def test_links_lead_somewhere(page):
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             broken.append(f"{path}#{anchor}" if anchor else path)
     assert broken == []
+
+
+def test_the_labs_index_is_whole():
+    """Forbids a page of docs/lab that nobody finds."""
+    folder = ROOT / "docs" / "lab"
+    linked = {path for path, _ in LINK.findall((folder / "README.md").read_text(encoding="utf-8"))}
+    assert {path.name for path in folder.glob("*.md")} - {"README.md"} <= linked

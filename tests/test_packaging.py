@@ -44,7 +44,7 @@ needs_git = pytest.mark.skipif(
 
 
 def project_dependencies() -> list[str]:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # tomllib is there from Python 3.11 on only
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # tomllib exists only from Python 3.11 on
     block = re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
     return re.findall(r'"([^"]+)"', block[1])
 
@@ -54,7 +54,7 @@ def requirements() -> list[str]:
 
 
 def test_both_lists_of_dependencies_are_equal():
-    """Forbids that the manager installs something else than the registry shows."""
+    """Forbids a manager that installs other packages than the registry shows."""
     assert sorted(project_dependencies()) == sorted(requirements())
 
 
@@ -67,7 +67,7 @@ def test_training_packages_are_installed_for_tests():
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "torchaudio"])
 def test_pytorch_is_not_listed(package):
-    """Forbids a pack that replaces the PyTorch of somebody's ComfyUI."""
+    """Forbids a pack that replaces the PyTorch of the user's ComfyUI."""
     assert package not in [re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements()]
 
 
@@ -77,7 +77,7 @@ def test_pack_imports_outside_comfyui():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / module.WEB_DIRECTORY).is_dir()
-    assert not hasattr(module, "NODE_CLASS_MAPPINGS")  # with it ComfyUI would not look at comfy_entrypoint
+    assert not hasattr(module, "NODE_CLASS_MAPPINGS")  # with it ComfyUI would ignore comfy_entrypoint
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ LEVEL = {room: level for level, row in enumerate(rooms.LEVELS) for room in row}
 
 
 def wrong_ways(root: Path = rooms.ROOT) -> list[str]:
-    """Imports between rooms that do not point up the table."""
+    """Return the imports between rooms that do not point up the table."""
     return sorted(
         f"{room} imports {other}"
         for room, others in rooms.room_imports(root).items()
@@ -24,7 +24,7 @@ def wrong_ways(root: Path = rooms.ROOT) -> list[str]:
 
 
 def test_every_room_is_in_the_table():
-    """Forbids a room whose place nobody has thought about, and a place for a room that is gone."""
+    """Forbids a room that is missing in the table, and an entry whose room is gone."""
     assert set(LEVEL) == set(rooms.room_imports())
     assert len(LEVEL) == sum(map(len, rooms.LEVELS))
 
@@ -43,7 +43,7 @@ def test_imports_point_one_way():
     ],
 )
 def test_a_wrong_import_is_found(tmp_path, module, line):
-    """Forbids a reader of imports that overlooks one of the ways to write them."""
+    """Forbids reading imports without one of the ways to write them."""
     shutil.copytree(rooms.ROOT / rooms.PACKAGE, tmp_path / rooms.PACKAGE, ignore=shutil.ignore_patterns("weights"))
     path = tmp_path / rooms.PACKAGE / module
     path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
@@ -64,7 +64,7 @@ def test_the_core_knows_no_host():
 
 
 def _foreign(path: Path) -> set[str]:
-    """Modules of other packages that a file imports."""
+    """Return the modules of other packages that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def _foreign(path: Path) -> set[str]:
 
 
 def test_words_and_settings_need_no_torch():
-    """Forbids a room at the foot that loads PyTorch, so that `--help` and mistakes in a timeline answer at once."""
+    """Forbids a low room that loads PyTorch: `--help` and errors in a timeline must answer at once."""
     for room in ("words", "cancelling", "sizes", "timeline"):
         for module, path in rooms.modules().items():
             if rooms.room_of(module) == room:
