@@ -141,7 +141,7 @@ def test_ranges_on_one_line_and_on_several(dash):
 
 
 def test_ranges_give_the_length():
-    """Forbids a film that goes on after the last range, or stops before it."""
+    """Forbids a film that continues after the last range, or stops before it."""
     assert parse("[0s-10s: a dog][10s-20s: a dog runs]").plan(None).chunks == 27
     assert parse("[0c-4c: a dog][4c-9c: a dog runs]").plan(None).chunks == 9
 
@@ -180,7 +180,7 @@ def entry(start, end, *prompts, **more):
 
 
 def test_scope_export():
-    """Forbids losing the times or the prompt that has the weight; what is not taken over must be said."""
+    """Forbids losing the times or the prompt that has the weight; what is not used must be reported."""
     text = scope(
         entry(0.01, 4.5, ("a dog", 100)),
         entry(4.51, 10, ("a dog runs", 1), ("a cat", 0), transitionSteps=4),
@@ -343,7 +343,7 @@ def test_absurd_clocks(clock):
         parse("a").plan(5, **clock)
 
 
-# --- Lengths nobody gave, hints, description
+# --- Films without a given length, hints, description
 
 
 @pytest.mark.parametrize(

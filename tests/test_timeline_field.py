@@ -1,4 +1,4 @@
-"""Timelines as people really type and paste them: read where the meaning is certain, else refused with the place.
+"""Timelines as people really type and paste them: read if the meaning is certain, else refused with the place.
 
 Each table is one kind. A row that is read says where its two segments start (and end); what is typed as a time must
 never turn up in a prompt.
@@ -289,7 +289,7 @@ def test_every_line_end_is_one(end):
 
 
 def test_invisible_characters_inside_a_prompt_stay_and_are_named():
-    """Forbids prompts that change, and with them the keys of stored chunks; and silence about what nobody sees."""
+    """Forbids prompts that change, and with them the keys of stored chunks; and silence about invisible characters."""
     plan = parse("0s a\u200bb\n5s a c\u00add").plan(10)
     assert [segment.text for segment in plan.segments] == ["a\u200bb", "a c\u00add"]
     assert any("line 1 (and 1 more): an invisible character (U+200B)" in hint for hint in plan.hints)
@@ -366,7 +366,7 @@ PROSE = [
 
 @pytest.mark.parametrize("prose", PROSE)
 def test_sentences_are_prompts(prose):
-    """Forbids taking a sentence for a time, alone, behind a time, and below another prompt."""
+    """Forbids taking a sentence for a time, alone, after a time, and below another prompt."""
     assert parse(prose).segments[0].text == prose
     assert parse(f"0s {prose}").segments[0].text == prose
     assert parse(f"A panda\n{prose}").segments[1].text == prose

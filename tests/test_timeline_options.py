@@ -1,4 +1,4 @@
-"""Options at a prompt's end, what a rollout meets, and plans in exact chunks: written, resized, with a new segment."""
+"""Options at a prompt's end, what a rollout uses, and plans in exact chunks: written, resized, with a new segment."""
 
 import json
 import subprocess
@@ -138,7 +138,7 @@ def test_mistakes_in_options_name_their_place(text, line, column, words):
 
 
 def test_options_inside_the_text_get_a_note():
-    """Forbids silence about an option that is read as text because a full stop stands behind it."""
+    """Forbids silence about an option that is read as text because a full stop follows it."""
     for option in ("{cut}", "{ seed = 7 }", "{blend=2s}"):
         (hint,) = parse(f"0s a cat\n5s a cat {option}.").plan(10).hints
         assert f"{option} is inside the prompt" in hint
@@ -146,7 +146,7 @@ def test_options_inside_the_text_get_a_note():
 
 
 def test_description_shows_seed_and_blend():
-    """Forbids a plan that hides what was asked for."""
+    """Forbids a plan that hides the requested time."""
     shown = parse("0s a {seed=3}\n12s a b {blend=2s, seed=4}").plan(20).describe().splitlines()
     assert "(seed 3)" in shown[1] and "blend" not in shown[1]
     assert "(requested 12.00 s) (seed 4) (blend of 3 chunks)" in shown[2]
@@ -183,7 +183,7 @@ def test_a_blend_is_a_prompt_for_each_of_its_chunks():
 
 
 def test_a_film_of_exactly_so_many_chunks():
-    """Forbids a film of a chunk more or less than asked for, whatever cuts do to its seconds."""
+    """Forbids a film of a chunk more or less than requested, whatever cuts do to its seconds."""
     for chunks in (7, 8, 40):
         plan = parse("0c a\n3c b {cut}\n6c c {cut}").plan(None, chunks=chunks)
         assert (plan.chunks, plan.frames) == (chunks, 33 + 33 + 12 * (chunks - 6) - 3)
@@ -286,7 +286,7 @@ def test_a_segment_between_others():
 
 
 def test_a_segment_in_place_of_another():
-    """Forbids two segments at one chunk, and options of the replaced one that stay behind."""
+    """Forbids two segments at one chunk, and options of the replaced one that remain."""
     assert put(4, "d").segments[1].transition == "recache"
     assert put(0, "d").prompts[0] == PlannedPrompt(0, (("Snow. d", 1.0),), "recache", None)
     assert put(12, "d {blend=2c}", seed=6).segments[2].blend == 2

@@ -1,4 +1,4 @@
-"""Many random timelines, good and bad: what any script and any plan promises."""
+"""Many random timelines, good and bad: what holds for any script and any plan."""
 
 import json
 import random
@@ -166,7 +166,7 @@ def test_any_plan_is_in_order_and_writes_itself():
         assert read.prompts == plan.prompts
         written_as.add(parse(plan_text(plan)).notation)
     assert set(forms) == FORMS and len(forms) > 300
-    assert written_as == {"lines", "scope"}  # scope: a bar with a time behind it, which no line can hold
+    assert written_as == {"lines", "scope"}  # scope: a bar with a time after it, which no line can hold
 
 
 def test_resizing_keeps_every_chunk_that_stays():

@@ -6,7 +6,7 @@ LONG = "A red fox with a white-tipped tail walks slowly through the deep snow of
 
 
 def test_timeline():
-    """Forbids columns that no node is wide enough for, and a snapped time that looks like the one asked for."""
+    """Forbids columns that no node is wide enough for, and a snapped time that looks like the requested one."""
     plan = parse(f"0s {LONG}\n4s A blue ball {{cut}}\n8s A star {{blend=1s, seed=4}}").plan(12)
     assert timeline_report(plan).splitlines() == [
         "12.38 s: 17 chunks, 198 frames at 16 fps",

@@ -1,4 +1,4 @@
-"""JSON, schedules and lists of other tools: read where the meaning is certain, else refused with the forms to write."""
+"""JSON, schedules and lists of other tools: read if the meaning is certain, else refused with what to write."""
 
 import json
 import random

@@ -201,5 +201,5 @@ def test_a_films_own_model(tmp_path, capsys):
 
     changed = TAGS["longlive"].replace('"pocket"', '"\\u001b[31m\\u202e"')
     read_source(str(film(tmp_path / "film.mp4", longlive=changed))).note_model("another")
-    said = capsys.readouterr().err
-    assert is_plain(said) and "<U+001B>[31m<U+202E>" in said
+    output = capsys.readouterr().err
+    assert is_plain(output) and "<U+001B>[31m<U+202E>" in output

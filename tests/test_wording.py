@@ -34,7 +34,7 @@ def test_plurals(number, text):
     ids=lambda path: path.name,
 )
 def test_no_text_counts_without_the_helper(path):
-    """Forbids a plural behind any number in what plans, reports, takes and the command line say."""
+    """Forbids a plural after any number in texts of plans, reports, takes and the command line."""
     assert BLIND.findall(path.read_text(encoding="utf-8")) == []
 
 

@@ -25,8 +25,8 @@ def script_text(script: Script) -> str:
 
     If a prompt cannot be written in the script's notation ("- 5s" after a time), the text is JSON, a list of objects.
     """
-    forms = ("lines", "colon_lines") if script.notation == "lines" else (script.notation,)
-    return _first_that_reads_back(script, forms) or _written(script, "entries")
+    notations = ("lines", "colon_lines") if script.notation == "lines" else (script.notation,)
+    return _first_that_reads_back(script, notations) or _written(script, "entries")
 
 
 @lru_cache(maxsize=4)  # a host requests the text of a running film several times
@@ -82,7 +82,7 @@ def _line(notation: str, chunk: int, text: str, transition: str, seed: int | Non
         segments = read_timed_lines(line)
     except TimelineError:
         return None
-    return line if [replace(read, line=1, column=1) for read in segments] == [segment] else None
+    return line if [replace(again, line=1, column=1) for again in segments] == [segment] else None
 
 
 _remembered_line = lru_cache(maxsize=2 * MAX_SEGMENTS)(_line)
@@ -135,9 +135,12 @@ def _bare(plan: Plan, text: str) -> str:
     return text if plan.anchor is None else text.removeprefix(f"{plan.anchor} ")
 
 
-def _first_that_reads_back(script: Script, forms: Sequence[str]) -> str | None:
-    """Return the text in the first of these forms that reads back as this script."""
-    return next(filter(lambda text: _reads_as(text, script), (_written(script, notation) for notation in forms)), None)
+def _first_that_reads_back(script: Script, notations: Sequence[str]) -> str | None:
+    """Return the text in the first of these notations that reads back as this script."""
+    for notation in notations:
+        if _reads_as(text := _written(script, notation), script):
+            return text
+    return None
 
 
 def _reads_as(text: str, script: Script) -> bool:

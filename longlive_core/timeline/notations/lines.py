@@ -29,6 +29,7 @@ _SECOND = re.compile(r"\s*([^\s{|]*)")
 
 
 def read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list[str]]:
+    """Read numbered lines. Return the segments, the notation (lines, ranges or untimed) and hints."""
     number, line = content[0]
     head = find_head(line, number)
     if head is None or not _begins_timed(head, number, alone=len(content) == 1):
@@ -40,7 +41,7 @@ def _begins_timed(head: Head, number: int, alone: bool) -> bool:
     """Return whether the first line's head starts a timeline with times: films start at 0, sentences rarely do."""
     if head.bare:
         if not head.colon:
-            sentence = head.worded or (head.ranged and alone)  # at 0 degrees, 0-60 mph
+            sentence = head.worded or (head.ranged and alone)  # `at 0 degrees`, `0-60 mph`
             if not head.zero or head.glued or (sentence and not (head.separated or head.closed)):
                 return False
         raise _no_unit(head, number)
@@ -73,7 +74,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     first_line, first = content[0]
     notation = "ranges" if find_head(first, first_line).end is not None else "lines"
     segments, hints = [], []
-    waiting: tuple[Head, int] | None = None  # a time alone on its line
+    waiting: tuple[Head, int] | None = None  # a time alone on its line, and the lines below it
     beneath: list[tuple[int, str]] = []
     for number, line in cancellable(content, 500):
         head = find_head(line, number)
