@@ -57,6 +57,16 @@ def test_no_module_imports_itself_in_a_circle():
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
 
 
+def test_a_plan_knows_neither_text_nor_snapping():
+    """Forbids a plan that can be reached only through a parser: text -> script -> plan is one way."""
+    known = rooms.modules()
+    reached, left = set(), ["timeline.plan"]
+    while left:
+        reached.add(module := left.pop())
+        left += [other for other in rooms.imports(module, known) if rooms.room_of(other) == "timeline"]
+    assert reached == {"timeline.plan", "timeline.limits", "timeline.syntax"}
+
+
 def test_the_core_knows_no_host():
     """Forbids ComfyUI, or the nodes, in the core."""
     hosts = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
