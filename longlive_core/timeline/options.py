@@ -20,13 +20,14 @@ from .times import parse_time
 MAX_SEED = 2**64 - 1
 # Name -> example of how it is written.
 OPTIONS = {name: f"{{{name}}}" for name in TRANSITIONS} | {"seed": "{seed=7}", "blend": "{blend=2s}"}
+VALUED = tuple(name for name in OPTIONS if name not in TRANSITIONS)  # `{name=value}`
 _ALL_OPTIONS = f"{', '.join(list(OPTIONS.values())[:-1])} or {OPTIONS['blend']}"
 # A longer run of digits is out of range; converting it would take long or raise an error of Python's own.
 _LONGEST_OPTION = 60
 _LONGEST_SEED = len(str(MAX_SEED))
 _OPENING = "{\uff5b\ufe5b"
 _KNOWN = re.compile(rf"\s*(?:{'|'.join(OPTIONS)})\s*(?:[=,;]|$)", re.IGNORECASE)
-_WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:seed|blend)\s*=\s*[\w.:]*\w)"
+_WRITTEN = rf"((?:{'|'.join(TRANSITIONS)})|(?:{'|'.join(VALUED)})\s*=\s*[\w.:]*\w)"
 _LOOKALIKE = re.compile(
     rf"\(+\s*{_WRITTEN}\s*\)+$|\[+\s*{_WRITTEN}\s*\]+$|<+\s*{_WRITTEN}\s*/?\s*>+$"
     rf"|\{{\{{\s*{_WRITTEN}\s*\}}\}}$"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..words.wording import truncate
 from .folding import fold, invisible_inside
+from .options import VALUED
 from .syntax import TRANSITIONS, Segment
 from .times import NUMBER, TIME
 
@@ -32,7 +33,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (
             r"<\s*(?:lora|lyco|lycoris|hypernet|wlora)\w*\s*[:=][^<>]*>",
             re.I,
-            "does not load a LoRA; put a LoRA loader before the sampler (--lora on the command line), remove it here",
+            "does not load a LoRA; remove it, and put a LoRA loader before the sampler (--lora on the command line)",
         ),
         (
             rf"[\[(](?:duration|length|dur|time)?\s*[:=]?\s*~?{TIME}(?:\s*-\s*{TIME})?\s*[\])]"
@@ -42,7 +43,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
             rf"|(?<=\s)(?![2-9]0s|[12][0-9]{{2}}0s)[0-9.]+s(?=\s*:|\s+(?-i:[A-Z]))|[@:]\s*{TIME}\s*$"
             rf"|^(?:(?:the )?(?:first|next|last)|for|then|after)\s+{TIME}\s*[:,]",
             re.I,
-            "is read as text; a time is in front of its prompt, on a line of its own",
+            "is read as text; write a time in front of its prompt, at the start of a line",
         ),
         (
             rf"^[\[(<]\s*(?:{'|'.join(TRANSITIONS)})\s*[\])>]|^(?:{'|'.join(TRANSITIONS)})\s*:"
@@ -77,7 +78,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         (
             rf"(?:^|(?<=\s))--(?:{_SWITCHES})(?![\w-])(?:[ =][\w.:]+)?",
             0,
-            "has no effect; set size, seed and steps in the sampler or with options of the command",
+            f"{_PART}; remove it, and set size, seed and steps in the sampler or with options of the command",
         ),
         (
             r"\bneg(?:ative)?[ _]prompts?\s*[:=]|^negatives?\s*:",
@@ -89,7 +90,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
             r"\bSteps:\s*\d+\s*,|\bCFG scale:\s*[\d.]+|\bSampler:\s*\w+|\bModel hash:\s*\w+"
             r"|\b(?:cfg|steps)\s*=\s*\d[\d.]*|\bSeed:\s*\d+|\bSize:\s*\d+x\d+",
             re.I,
-            "has no effect and is read as part of the prompt; remove the settings that another program wrote",
+            f"{_PART}; remove the settings that another program wrote",
         ),
         (
             r"^(?:\(?\d{1,3}[.)]|\#\d{1,3}\b[.:)]?|\d{1,3}\s*[:\u2022]|\d{1,3}\s+[-|])\s*(?=\D)",
@@ -128,14 +129,16 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
         ),
     )
 )
-_OPTION_INSIDE = re.compile(rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:seed|blend)\s*=[^{{}}]*)\}}", re.IGNORECASE)
+_OPTION_INSIDE = re.compile(
+    rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:{'|'.join(VALUED)})\s*=[^{{}}]*)\}}", re.IGNORECASE
+)
 # Characters of a prompt that are searched: its tokens end before, and a search at every place must not take long.
 _SEARCHED = 3000
 _SPACES = re.compile(r"\s+")
 _QUOTES = str.maketrans(
     dict.fromkeys("\u300c\u300d\u300e\u300f\u3010\u3011\u3014\u3015", " ")
 )  # they are not brackets of a time
-_WHOLE_LINE_BAR = "\uff5c\u2502\u00a6"
+_OTHER_BARS = "\uff5c\u2502\u00a6"
 
 
 def text_hints(segments: Sequence[Segment], notation: str, anchor: str | None = None) -> list[str]:
@@ -193,7 +196,7 @@ def _odd_characters(texts: list[tuple[str, str]]) -> list[str]:
             f"{found[0][0]}{_more(len(found))}: an invisible character ({', '.join(found[0][1])}) is part of the "
             "prompt; retype that part to remove it"
         )
-    bars = [where for where, text in texts if any(bar in text for bar in _WHOLE_LINE_BAR)]
+    bars = [where for where, text in texts if any(bar in text for bar in _OTHER_BARS)]
     if bars:
         hints.append(f"{bars[0]}{_more(len(bars))}: this bar is read as text; prompts are separated by '|'")
     return hints
