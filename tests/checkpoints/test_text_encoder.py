@@ -21,7 +21,7 @@ from longlive_core.checkpoints.text_encoder import (
 from longlive_core.engine.prompts import prompt_spans
 from longlive_core.timeline import parse
 
-RECORDING = Path(__file__).parent / "fidelity" / "umt5.safetensors"
+RECORDING = Path(__file__).parents[1] / "fidelity" / "umt5.safetensors"
 WORDS = ["a", "red", "ball", "rolls", "over", "grass"]
 
 

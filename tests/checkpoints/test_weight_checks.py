@@ -13,7 +13,7 @@ from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.run import check as module
 
-from .lora_files import changes, lora_file
+from ..lora_files import changes, lora_file
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from longlive_core.model import WanModel
 from longlive_core.train.settings import ConfigError, ModelFiles
 from longlive_core.vae import WanVAE
 
-from .lora_files import diffusers
-from .test_checkpoints import message, prefixed, same
+from ..lora_files import diffusers
+from .files import message, prefixed, same
 
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2, text_dim=24, freq_dim=16)
 

@@ -13,7 +13,7 @@ from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
 from longlive_core.run import check
 
-from .lora_files import ALPHA, NAMINGS, RANK, by_hand, changes, lora_file
+from ..lora_files import ALPHA, NAMINGS, RANK, by_hand, changes, lora_file
 
 CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2)
 Q = "blocks.0.self_attn.q"
