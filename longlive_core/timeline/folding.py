@@ -42,7 +42,7 @@ _PART_OF_WORDS = re.compile(f"[\u200c\u200d]|{_ENDS_WORDS.pattern}")
 
 
 @lru_cache(maxsize=4096)
-def folded(char: str) -> str:
+def fold_char(char: str) -> str:
     """Return the character that one looks like, or "" if it is invisible."""
     if is_invisible(char):
         return ""
@@ -79,7 +79,7 @@ def fold(line: str) -> Folded:
 def _fold(line: str) -> Folded:
     if line.isascii() and line.isprintable():
         return Folded(line, range(len(line) + 1))
-    chars = [(plain, index) for index, char in enumerate(line) if (plain := folded(char))]
+    chars = [(plain, index) for index, char in enumerate(line) if (plain := fold_char(char))]
     return Folded("".join(char for char, _ in chars), array("L", [*(index for _, index in chars), len(line)]))
 
 

@@ -94,24 +94,24 @@ def _options_between(body: str, start: int, line: int, column: int) -> list[tupl
 
 
 def _read_options(options: list[tuple[str, int]], line: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for option, column in options:
         kind, value = _read_option(option, line, column)
-        if kind == "transition" and found.get(kind, value) != value:
+        if kind == "transition" and values.get(kind, value) != value:
             raise TimelineError(
-                f"{{{value}}} contradicts {{{found[kind]}}}; a segment has one transition", line, column
+                f"{{{value}}} contradicts {{{values[kind]}}}; a segment has one transition", line, column
             )
-        if kind in found:
+        if kind in values:
             raise TimelineError(f"{{{_quoted(option)}}} is given twice; a segment has one {kind}", line, column)
-        found[kind] = value
-        if "blend" in found and found.get("transition", "recache") != "recache":
+        values[kind] = value
+        if "blend" in values and values.get("transition", "recache") != "recache":
             raise TimelineError(
-                f"{{{found['transition']}}} and {{blend={found['blend']}}} contradict each other: a blend recaches at "
-                "every chunk; remove one of them",
+                f"{{{values['transition']}}} and {{blend={values['blend']}}} contradict each other: a blend recaches "
+                "at every chunk; remove one of them",
                 line,
                 column,
             )
-    return found
+    return values
 
 
 def _read_option(option: str, line: int, column: int) -> tuple[str, Any]:

@@ -190,10 +190,11 @@ def _new_match(pattern: re.Pattern, text: str, spans: list[tuple[int, int]]) -> 
 
 def _odd_characters(texts: list[tuple[str, str]]) -> list[str]:
     hints = []
-    found = [(where, names) for where, text in texts if (names := invisible_inside(text))]
-    if found:
+    invisible = [(where, names) for where, text in texts if (names := invisible_inside(text))]
+    if invisible:
+        where, names = invisible[0]
         hints.append(
-            f"{found[0][0]}{_more(len(found))}: an invisible character ({', '.join(found[0][1])}) is part of the "
+            f"{where}{_more(len(invisible))}: an invisible character ({', '.join(names)}) is part of the "
             "prompt; retype that part to remove it"
         )
     bars = [where for where, text in texts if any(bar in text for bar in _OTHER_BARS)]

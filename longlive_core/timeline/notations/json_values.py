@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import Any
 
 from ...words.visible import is_invisible
-from ..folding import folded
+from ..folding import fold_char
 from ..syntax import TimelineError
 
 _DEEPEST = 60
@@ -98,7 +98,7 @@ class _Reader:
             elif comment := _COMMENT.match(self.text, self.at):
                 self.at = comment.end()
             else:
-                return char if char in _QUOTES else folded(char) or char
+                return char if char in _QUOTES else fold_char(char) or char
         return ""
 
     def value(self, depth: int) -> Any:
@@ -128,24 +128,24 @@ class _Reader:
         return int(match[0]) if re.fullmatch(r"[+-]?[0-9]+", match[0]) else float(match[0])
 
     def items(self, closing: str, depth: int) -> list[Any]:
-        found = []
-        while not self.closed(closing, bool(found)):
-            found.append(self.value(depth))
-        return found
+        values = []
+        while not self.closed(closing, bool(values)):
+            values.append(self.value(depth))
+        return values
 
     def members(self, closing: str, depth: int) -> dict[Placed, Any]:
-        found: dict[Placed, Any] = {}
-        while not self.closed(closing, bool(found)):
+        values: dict[Placed, Any] = {}
+        while not self.closed(closing, bool(values)):
             key = self.key()
             if self.peek() not in (":", "="):
                 raise self.error("Expecting ':' after the key", self.at if key.quoted else self.at - len(key))
             self.at += 1
             if self.text.startswith(">", self.at):  # Ruby, PHP
                 self.at += 1
-            if key in found:
+            if key in values:
                 raise TimelineError(f'the key "{key}" appears twice in one object', 1, 1)
-            found[key] = self.value(depth)
-        return found
+            values[key] = self.value(depth)
+        return values
 
     def closed(self, closing: str, comma_first: bool) -> bool:
         """Move past the closing bracket (True) or to the next member (False); the last comma may be extra."""
