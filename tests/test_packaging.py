@@ -24,6 +24,7 @@ LARGE = {
     "longlive_core/pocket/weights/pocket_dit.safetensors": 14_500_000,
     "longlive_core/pocket/weights/pocket_vae.safetensors": 7_300_000,
     "longlive_core/pocket/weights/pocket_text_encoder.safetensors": 750_000,
+    "docs/images/story.webp": 1_500_000,
     **{
         f"tests/fidelity/{name}.safetensors": size
         for name, size in {
