@@ -21,7 +21,7 @@ from longlive_core.config import StreamConfig, Transition
 from longlive_core.eval.adherence import ToyboxScore, evaluate_toybox
 from longlive_core.eval.bootstrap import bootstrap_difference, bootstrap_mean
 from longlive_core.pocket.clip_pool import boundary
-from longlive_core.pocket.sampling import films
+from longlive_core.pocket.sampling import render_prompts
 from longlive_core.run.pipeline import Pipeline
 from longlive_core.toybox import world
 from longlive_core.toybox.captions import caption
@@ -77,7 +77,7 @@ def render(
         prompts = [
             (at, [story.segments[number][2] for story in batch]) for number, (at, _, _) in enumerate(batch[0].segments)
         ]
-        yield from films(pipeline, prompts, chunks, [story.seed for story in batch], transition, stream)
+        yield from render_prompts(pipeline, prompts, chunks, [story.seed for story in batch], transition, stream)
 
 
 def score(stories: Sequence[Story], rendered: Iterator[np.ndarray], stride: int = 4) -> list[ToyboxScore]:

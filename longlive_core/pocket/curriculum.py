@@ -1,6 +1,6 @@
-"""What the stage `tune` trains on at each step: places of long films, filmed in part by the model itself.
+"""What a step of the stages `tune` and `stream` trains on: excerpts of long films, partly rendered by the model itself.
 
-Shapes: as in `long_clips.py`.
+Shapes: as in `film_pool.py`.
 """
 
 from collections.abc import Callable
@@ -9,115 +9,108 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..train.causal_start.teacher_forcing import LAST_SLOT, ForcingLayout
-from .clip_pool import Clip, ClipPool
-from .long_clip_pool import LongClip, LongPool, Window, window
-from .train_dit import FIRST_CHUNKS
+from .clip_pool import TrainingClip
+from .film_pool import LongFilm, excerpt
+from .forcing import FIRST_CHUNK_CLIPS, FIRST_CHUNKS
 
-Spot = tuple[int, int]  # where a window starts after the film's first chunk, and the chunk whose prompt it asks for
+Spot = tuple[int, int]  # where an excerpt starts after the film's first chunk, and the chunk whose prompt it trains
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in a film a step trains: a plan, the size of a batch, and the windows of a clip that it fits."""
+class ExcerptKind:
+    """One kind of excerpt: its layout, the clips of a batch, its share of the steps, and where in a film it occurs."""
 
     name: str
-    plan: ForcingLayout
+    layout: ForcingLayout
     batch: int
-    share: float  # of all steps
-    spots: Callable[[LongClip], list[Spot]]
+    share: float
+    spots: Callable[[LongFilm], list[Spot]]
 
-    def draw(self, clips: list[LongClip], rng: np.random.Generator, size: int) -> list[Window]:
-        """Random windows, true in all their chunks."""
-        fitting = [clip for clip in clips if self.spots(clip)]
+    def draw(self, films: list[LongFilm], rng: np.random.Generator, size: int) -> list[TrainingClip]:
+        """Draw random excerpts, with true latents only."""
+        fitting = [film for film in films if self.spots(film)]
         chosen = []
         for number in rng.choice(len(fitting), size=size):
             spots = self.spots(fitting[number])
-            start, asked_at = spots[rng.integers(len(spots))]
-            chosen.append(window(fitting[number], start, self.plan.chunks, asked_at))
+            start, prompt_chunk = spots[rng.integers(len(spots))]
+            chosen.append(excerpt(fitting[number], start, self.layout.chunks, prompt_chunk))
         return chosen
 
 
-def _beginning(clip: LongClip) -> list[Spot]:
-    return [(1, 0)] if not clip.switches or clip.switches[0] >= 6 else []
+def _beginning(film: LongFilm) -> list[Spot]:
+    return [(1, 0)] if not film.switches or film.switches[0] >= 6 else []
 
 
-def _early(switch: int) -> Callable[[LongClip], list[Spot]]:
-    return lambda clip: [(1, switch)] if clip.switches[:1] == (switch,) else []
+def _early(switch: int) -> Callable[[LongFilm], list[Spot]]:
+    return lambda film: [(1, switch)] if film.switches[:1] == (switch,) else []
 
 
-def _late(clip: LongClip) -> list[Spot]:
-    """Changes of prompt past the window: three chunks before and four from it on."""
-    return [(switch - LAST_SLOT, switch) for switch in clip.switches if switch > LAST_SLOT + 1]
+def _late(film: LongFilm) -> list[Spot]:
+    """Switches past the window: three chunks before the switch and four from it on."""
+    return [(switch - LAST_SLOT, switch) for switch in film.switches if switch > LAST_SLOT + 1]
 
 
-def _deep(clip: LongClip) -> list[Spot]:
-    """Places with two chunks of context and three more under one prompt; a change may lie between the two."""
-    ends = [*clip.switches, clip.chunks]
-    segments = zip((0, *clip.switches), ends, strict=True)
+def _deep(film: LongFilm) -> list[Spot]:
+    """Two chunks of context and three more under one prompt; a switch may be between the two."""
+    ends = [*film.switches, film.chunks]
+    segments = zip((0, *film.switches), ends, strict=True)
     return [(start, start + 2) for first, end in segments for start in range(max(1, first - 1), end - 4)]
 
 
-PLACES = (
-    Place("beginning", ForcingLayout(6, 2), 2, 0.15, _beginning),
-    Place("early 2", ForcingLayout(6, 2, switch=2), 2, 0.05, _early(2)),
-    Place("early 3", ForcingLayout(6, 3, switch=3), 2, 0.05, _early(3)),
-    Place("early 4", ForcingLayout(8, 2, switch=4), 2, 0.05, _early(4)),
-    Place("late", ForcingLayout(8, 2, switch=4, held=True), 2, 0.3, _late),
-    Place("deep", ForcingLayout(6, 4, first=3, held=True), 2, 0.3, _deep),
-    # Only the chunk right after a late change, where a subject that breaks stays broken. For recipes that ask for it.
-    Place("change", ForcingLayout(5, 6, switch=4, held=True), 3, 0.0, _late),
+EXCERPT_KINDS = (
+    ExcerptKind("beginning", ForcingLayout(6, 2), 2, 0.15, _beginning),
+    ExcerptKind("early 2", ForcingLayout(6, 2, switch=2), 2, 0.05, _early(2)),
+    ExcerptKind("early 3", ForcingLayout(6, 3, switch=3), 2, 0.05, _early(3)),
+    ExcerptKind("early 4", ForcingLayout(8, 2, switch=4), 2, 0.05, _early(4)),
+    ExcerptKind("late", ForcingLayout(8, 2, switch=4, held=True), 2, 0.3, _late),
+    ExcerptKind("deep", ForcingLayout(6, 4, first=3, held=True), 2, 0.3, _deep),
+    # Only the chunk right after a late switch, where a subject that breaks stays broken. Used if settings request it.
+    ExcerptKind("change", ForcingLayout(5, 6, switch=4, held=True), 3, 0.0, _late),
 )
-STARTS_SHARE = 1 - sum(place.share for place in PLACES)  # of steps on first chunks alone
+STARTS_SHARE = 1 - sum(kind.share for kind in EXCERPT_KINDS)  # of steps on first chunks alone
 
 
 class Curriculum:
-    """Draws the batches. Some windows are filmed by the model (`film`), and serve until they are too old.
+    """Draws the batches. The model renders some excerpts itself; these serve until they are too old.
 
     Args:
         starts: first chunks of all combinations.
-        pool: long films.
+        films: long films; the list may grow.
         rng: of every other choice than `kinds`.
-        kinds: of the place to train or to film; the same on all ranks, which then take equally long.
-        changes: share of the steps that the place "change" takes; the others give it up alike.
+        kinds: of the kind of excerpt to train or to render; the same on all ranks, so that they take equally long.
+        changes: share of the steps on the kind "change"; all others give up the same proportion.
     """
 
     def __init__(
         self,
-        starts: ClipPool,
-        pool: LongPool,
+        starts: list[TrainingClip],
+        films: list[LongFilm],
         rng: np.random.Generator,
         kinds: np.random.Generator,
         changes: float = 0.0,
     ):
-        self.starts, self.pool, self.rng, self.kinds = starts.starts, pool, rng, kinds
-        self.films: dict[Place, list[Window]] = {place: [] for place in PLACES}
-        self.shares = (1 - changes) * np.array([*(place.share for place in PLACES), STARTS_SHARE])
-        self.shares[[place.name for place in PLACES].index("change")] += changes
+        self.starts, self.films, self.rng, self.kinds = starts, films, rng, kinds
+        self.rendered: dict[ExcerptKind, list[TrainingClip]] = {kind: [] for kind in EXCERPT_KINDS}
+        self.shares = (1 - changes) * np.array([*(kind.share for kind in EXCERPT_KINDS), STARTS_SHARE])
+        self.shares[[kind.name for kind in EXCERPT_KINDS].index("change")] += changes
 
-    def film(
-        self, make: Callable[[list[Window], ForcingLayout], float], windows: int, oldest: int
-    ) -> tuple[str, float]:
-        """Let `make` film windows of one place; older ones than of step `oldest` go. -> place, answer."""
+    def draw_to_render(self, size: int) -> tuple[ExcerptKind, list[TrainingClip]]:
+        """Draw a kind, and excerpts of it that the model renders next."""
         shares = self.shares[:-1]
-        place = PLACES[int(self.kinds.choice(len(PLACES), p=shares / shares.sum()))]
-        fresh = place.draw(self.pool.clips, self.rng, windows)
-        near = make(fresh, place.plan)
-        self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
-        return place.name, near
+        kind = EXCERPT_KINDS[int(self.kinds.choice(len(EXCERPT_KINDS), p=shares / shares.sum()))]
+        return kind, kind.draw(self.films, self.rng, size)
 
-    def take(self, windows: list[tuple[Place, Window]], oldest: int) -> None:
-        """Add windows that the model filmed elsewhere; those older than of step `oldest` go."""
-        for place in PLACES:
-            fresh = [window for its, window in windows if its is place]
-            self.films[place] = fresh + [clip for clip in self.films[place] if clip.guessed_at > oldest]
+    def add(self, kind: ExcerptKind, rendered: list[TrainingClip], oldest: int) -> None:
+        """Add excerpts that the model rendered, and drop those of this kind rendered at step `oldest` or before."""
+        self.rendered[kind] = rendered + [clip for clip in self.rendered[kind] if clip.rendered_at > oldest]
 
-    def draw(self, own_rate: float) -> tuple[str, list[Clip], ForcingLayout]:
-        """The next step's batch; `own_rate` is the share of batches with the model's own films, once there are any."""
-        kind = int(self.kinds.choice(len(self.shares), p=self.shares))
-        if kind == len(PLACES):
-            plan, batch = FIRST_CHUNKS
-            return "start", [self.starts[n] for n in self.rng.choice(len(self.starts), batch, replace=False)], plan
-        place, own = PLACES[kind], self.films[PLACES[kind]]
-        if len(own) >= place.batch and self.rng.random() < own_rate:
-            return place.name, [own[n] for n in self.rng.choice(len(own), place.batch, replace=False)], place.plan
-        return place.name, place.draw(self.pool.clips, self.rng, place.batch), place.plan
+    def draw(self, own_rate: float) -> tuple[str, list[TrainingClip], ForcingLayout]:
+        """Draw the next batch; `own_rate` is the share of batches of the model's own excerpts, once there are any."""
+        number = int(self.kinds.choice(len(self.shares), p=self.shares))
+        if number == len(EXCERPT_KINDS):
+            chosen = self.rng.choice(len(self.starts), FIRST_CHUNK_CLIPS, replace=False)
+            return "start", [self.starts[n] for n in chosen], FIRST_CHUNKS
+        kind, own = EXCERPT_KINDS[number], self.rendered[EXCERPT_KINDS[number]]
+        if len(own) >= kind.batch and self.rng.random() < own_rate:
+            return kind.name, [own[n] for n in self.rng.choice(len(own), kind.batch, replace=False)], kind.layout
+        return kind.name, kind.draw(self.films, self.rng, kind.batch), kind.layout

@@ -21,14 +21,14 @@ def _save(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 
 def save_transformer(weights: dict[str, Tensor], path: Path, note: str) -> None:
-    """One transformer as a file that `render --model` and a distillation take."""
+    """Write one transformer as a file that `render --model` and a distillation load."""
     _save(weights, path, {"made_by": note})
 
 
 def export(vae: dict[str, Tensor], dit: dict[str, Tensor], text: dict[str, Tensor], folder: Path, note: str) -> int:
-    """Write the four files into `folder`; returns their size in bytes.
+    """Write the four files to `folder`; returns their size in bytes.
 
-    `note` goes into each file's metadata (what made it). ValueError when the files are larger than 24 MB together.
+    `note` says in each file's metadata what made it. ValueError if the files are larger than 24 MB together.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _save(vae, folder / VAE_FILE, {"made_by": note})
@@ -37,5 +37,5 @@ def export(vae: dict[str, Tensor], dit: dict[str, Tensor], text: dict[str, Tenso
     build_tokenizer().save(str(folder / TOKENIZER_FILE))
     size = sum((folder / name).stat().st_size for name in (VAE_FILE, DIT_FILE, TEXT_ENCODER_FILE, TOKENIZER_FILE))
     if size > LIMIT_BYTES:
-        raise ValueError(f"the pocket model's files are {size} bytes together; allowed are {LIMIT_BYTES}")
+        raise ValueError(f"the pocket model's files have {size} bytes together; at most {LIMIT_BYTES} are allowed")
     return size

@@ -1,9 +1,9 @@
-"""The auxiliary task of the transformer's training: every noisy token tells what is asked and where it is.
+"""The auxiliary task of the transformer's training: from every noisy token, predict its prompt and its place.
 
 Without it, a small model learns very slowly to read the prompt: at pure noise, the gradient of the picture reaches the
-cross-attention only through an answer that is still wrong everywhere. Two probes of a model trained without it showed
-settings in 100 % of the hidden states and colours at chance. So linear heads on early blocks ask for the prompt's
-attributes directly, and for the token's place, which rotary positions alone (they are relative) do not give away. The
+cross-attention only through a prediction that is still wrong everywhere. In two probes of a model trained without it,
+100 % of the hidden states contained the setting, and colours were at chance. So linear heads on early blocks predict
+the prompt's attributes directly, and also the token's place, which relative rotary positions alone do not reveal. The
 heads are dropped after training.
 
 Shapes: B clips, L tokens, D width.
@@ -19,11 +19,11 @@ from ..model import CausalWan
 from ..toybox import world
 from ..toybox.world import Attributes
 
-PROMPT_BLOCK, PLACE_BLOCK = 1, 2  # after which block each is asked
+PROMPT_BLOCK, PLACE_BLOCK = 1, 2  # the blocks whose output the heads read
 
 
 class WatchedWan(CausalWan):
-    """The causal forward; what leaves the blocks the heads look at is kept in `watched`."""
+    """The causal forward, which keeps the output of the blocks that the heads read in `watched`."""
 
     watched: dict[int, Tensor]
 
@@ -37,7 +37,7 @@ class WatchedWan(CausalWan):
 
 
 class Grounding(nn.Module):
-    """Linear heads: one for each attribute of the prompt, and one each for a token's frame in its chunk, row, column.
+    """Linear heads: one per attribute of the prompt, and one each for a token's frame in its chunk, row and column.
 
     Args:
         dim: D of the transformer.
@@ -51,20 +51,20 @@ class Grounding(nn.Module):
         places = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
         self.places = {axis: place.flatten() for axis, place in zip("tyx", places, strict=True)}
 
-    def forward(self, watched: dict[int, Tensor], asked: Sequence[Attributes], clean: int) -> tuple[Tensor, float]:
-        """The mean cross-entropy of all heads, and their mean share of right answers.
+    def forward(self, watched: dict[int, Tensor], requested: Sequence[Attributes], clean: int) -> tuple[Tensor, float]:
+        """Return the mean cross-entropy of all heads, and their mean share of right answers.
 
         Args:
             watched: [B, L, D] by block.
-            asked: what each clip's noisy part is asked for.
-            clean: tokens of the clean part, which is not asked; whole chunks follow it.
+            requested: what the prompt of each clip's noisy part requests.
+            clean: number of tokens of the clean part, which the heads skip; whole chunks follow it.
         """
         hidden = {layer: F.layer_norm(x[:, clean:], x.shape[-1:]) for layer, x in watched.items()}
         losses, right = [], []
         for field, head in self.prompt.items():
             answer = head(hidden[PROMPT_BLOCK]).float()
             names = list(world.TABLES[field])
-            label = torch.tensor([names.index(getattr(look, field)) for look in asked])[:, None]
+            label = torch.tensor([names.index(getattr(attributes, field)) for attributes in requested])[:, None]
             losses.append(F.cross_entropy(answer.flatten(0, 1), label.expand(answer.shape[:2]).flatten()))
             right.append(float((answer.argmax(-1) == label).float().mean()))
         for axis, head in self.place.items():

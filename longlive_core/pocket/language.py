@@ -1,7 +1,7 @@
 """The pocket model's tokenizer and text encoder: words of the toybox, and a UMT5 encoder of two layers.
 
-The encoder has the shape of Wan's UMT5-XXL in small and the names of transformers' `UMT5EncoderModel`. Its output is
-zero-padded to `TEXT_LENGTH` tokens and to Wan's text width of 4096, so the diffusion model keeps Wan's text embedding.
+The encoder is a small version of Wan's UMT5-XXL with the weight names of transformers' `UMT5EncoderModel`. Its output
+is zero-padded to `TEXT_LENGTH` tokens and to Wan's text width of 4096, so the transformer keeps Wan's text embedding.
 
 Shapes: N sentences, L tokens, D = 4096.
 """
@@ -20,11 +20,11 @@ from ..toybox.captions import vocabulary
 TEXT_LENGTH = 32
 TEXT_WIDTH = 4096
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-SPARE_WORDS = 256  # size of the embedding table: room for a larger world
+EMBEDDINGS = 256  # rows of the embedding table: enough for a larger world
 
 
 def build_tokenizer() -> Tokenizer:
-    """Words and punctuation marks, lower case, `</s>` at the end; what is not in the vocabulary becomes `<unk>`."""
+    """Build the tokenizer: lower-case words and punctuation marks, `</s>` at the end, `<unk>` for unknown words."""
     words = {word: index for index, word in enumerate([PAD, END, UNKNOWN, *vocabulary()])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -34,9 +34,9 @@ def build_tokenizer() -> Tokenizer:
 
 
 def encoder_config() -> UMT5Config:
-    """Two layers of width 128."""
+    """Return the configuration of the encoder: two layers of width 128."""
     return UMT5Config(
-        vocab_size=SPARE_WORDS,
+        vocab_size=EMBEDDINGS,
         d_model=128,
         d_kv=32,
         d_ff=256,
@@ -53,14 +53,14 @@ def encoder_config() -> UMT5Config:
 
 
 def config_json() -> str:
-    """The encoder's configuration, as it stands in the weights file's metadata."""
+    """Return the encoder's configuration as the weights file's metadata holds it."""
     return json.dumps(encoder_config().to_dict(), sort_keys=True)
 
 
 def tokens_of(
     tokenizer: Tokenizer, texts: Sequence[str], unknown_rate: float = 0.0, rng: np.random.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 [N, TEXT_LENGTH]. With `unknown_rate`, an unknown word is put in at some places."""
+    """Return ids and mask, int64 [N, TEXT_LENGTH]. With `unknown_rate`, unknown words are inserted at random places."""
     ids = torch.zeros(len(texts), TEXT_LENGTH, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, encoding in enumerate(tokenizer.encode_batch(list(texts))):
@@ -76,10 +76,19 @@ def tokens_of(
 
 
 def encode_tokens(encoder: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """[N, L] ids and mask -> [N, L, 128] with padding zeroed (before padding to Wan's width)."""
+    """Encode ids and mask [N, L] to [N, L, 128], with zeros for padding tokens (before padding to Wan's width)."""
     return encoder(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
 
 
-def to_wan_width(states: Tensor) -> Tensor:
-    """[N, L, 128] -> [N, L, 4096], zeros behind."""
-    return nn.functional.pad(states, (0, TEXT_WIDTH - states.shape[-1]))
+class PromptEncoder:
+    """Encodes sentences to the text embeddings that the transformer reads."""
+
+    def __init__(self, encoder: UMT5EncoderModel):
+        self.encoder, self.tokenizer = encoder, build_tokenizer()
+
+    def __call__(
+        self, texts: Sequence[str], unknown_rate: float = 0.0, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """Text embeddings [N, L, D]; see `tokens_of` for `unknown_rate`."""
+        states = encode_tokens(self.encoder, *tokens_of(self.tokenizer, texts, unknown_rate, rng))
+        return nn.functional.pad(states, (0, TEXT_WIDTH - states.shape[-1]))

@@ -1,7 +1,7 @@
-"""Look at the pocket model: `python -m longlive_core.pocket.look --out FOLDER` renders contact sheets as PNG.
+"""Inspect the pocket model: `python -m longlive_core.pocket.look --out FOLDER` renders contact sheets as PNG.
 
-One row a film, frames from left to right in time: the twenty held-out prompts of `stories.py`, and its story with the
-prompt changes recached, one row a segment.
+Each row is a film, with frames from left to right in time: the twenty held-out prompts of `toybox/stories.py`, and its
+story with recached prompt switches, one row per segment.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 from ..run.pipeline import Pipeline
 from ..toybox import HEIGHT, WIDTH
 from ..toybox.stories import HELD_OUT_PROMPTS, STORY, STORY_SECONDS
-from .sampling import films, story
+from .sampling import render_prompts, render_timeline
 
 CAPTION_HEIGHT = 12
 
 
 def row(frames: np.ndarray, caption: str, columns: int) -> Image.Image:
-    """`columns` frames, evenly spaced, side by side under a caption."""
+    """Place `columns` evenly spaced frames side by side under a caption."""
     chosen = frames[np.linspace(0, len(frames) - 1, columns).round().astype(int)]
     image = Image.new("RGB", (columns * WIDTH, HEIGHT + CAPTION_HEIGHT), "white")
     image.paste(Image.fromarray(np.concatenate(list(chosen), axis=1)), (0, CAPTION_HEIGHT))
@@ -28,6 +28,7 @@ def row(frames: np.ndarray, caption: str, columns: int) -> Image.Image:
 
 
 def sheet(rows: list[Image.Image], path: Path) -> None:
+    """Write rows as one picture."""
     image = Image.new("RGB", (rows[0].width, sum(r.height for r in rows)))
     for place, part in enumerate(rows):
         image.paste(part, (0, place * part.height))
@@ -46,13 +47,13 @@ def main(arguments: list[str] | None = None) -> None:
     pipeline = Pipeline.load("pocket")
     if options.only != "story":
         seeds = [options.seed + number for number in range(len(HELD_OUT_PROMPTS))]
-        made = films(pipeline, [(0, list(HELD_OUT_PROMPTS))], options.chunks, seeds)
+        films = render_prompts(pipeline, [(0, list(HELD_OUT_PROMPTS))], options.chunks, seeds)
         captions = [f"{number}: {text}" for number, text in enumerate(HELD_OUT_PROMPTS, start=1)]
-        rows = [row(film, text, options.columns) for film, text in zip(made, captions, strict=True)]
+        rows = [row(film, text, options.columns) for film, text in zip(films, captions, strict=True)]
         for first in range(0, len(rows), 10):
             sheet(rows[first : first + 10], options.out / f"prompts_{first + 1:02d}.png")
     if options.only != "prompts":
-        frames, segments = story(pipeline, STORY, STORY_SECONDS, options.seed)
+        frames, segments = render_timeline(pipeline, STORY, STORY_SECONDS, options.seed)
         ends = [start for start, _ in segments[1:]] + [len(frames)]
         rows = [
             row(frames[start:end], f"frame {start}: {text}", options.columns)

@@ -1,4 +1,4 @@
-"""Films of the pocket model for looking and scoring: many at once, and a timeline.
+"""Films of the pocket model for people and for the judge: a batch of prompts, or a timeline.
 
 Shapes: B films rendered together, T frames.
 """
@@ -20,7 +20,7 @@ LATENT_SIZE = (HEIGHT // 8, WIDTH // 8)
 
 
 @torch.no_grad()
-def films(
+def render_prompts(
     pipeline: Pipeline,
     prompts: list[tuple[int, list[str]]],
     chunks: int,
@@ -28,20 +28,20 @@ def films(
     transition: Transition = "recache",
     stream: StreamConfig | None = None,
 ) -> list[np.ndarray]:
-    """B films in one batch, uint8 [T, 80, 128, 3] each.
+    """Render B films in one batch, uint8 [T, 80, 128, 3] each.
 
     Args:
-        prompts: (first chunk, one text for each film), in order; later ones take over by `transition`.
+        prompts: (first chunk, one text per film), in order; later ones take effect by `transition`.
         chunks: length of the films.
         seeds: of each film's noise.
-        stream: window, sink and so on; the pipeline's by default.
+        stream: window, sink and so on; by default those of the pipeline.
     """
     contexts = [torch.cat([pipeline.encode([text])[text] for text in texts]) for _, texts in prompts]
     spans = [PromptSpan(first, context, transition) for (first, _), context in zip(prompts, contexts, strict=True)]
     parts = rollout(pipeline.model, spans, chunks, LATENT_SIZE, stream or pipeline.stream, AddressedNoise(seeds))
-    made = list(parts)
-    latents = torch.cat([chunk.latents for chunk in made], dim=2)
-    cuts = [chunk.index for chunk in made if chunk.first_of_shot] + [chunks]
+    rendered = list(parts)
+    latents = torch.cat([chunk.latents for chunk in rendered], dim=2)
+    cuts = [chunk.index for chunk in rendered if chunk.first_of_shot] + [chunks]
     return [
         np.concatenate(
             [
@@ -54,8 +54,10 @@ def films(
 
 
 @torch.no_grad()
-def story(pipeline: Pipeline, text: str, seconds: float, seed: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """The film of a timeline, and (first frame, text) of its segments."""
+def render_timeline(
+    pipeline: Pipeline, text: str, seconds: float, seed: int
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Render a timeline: its film, and (first frame, text) of its segments."""
     plan = parse(text).plan(seconds, fps=FPS, chunk=pipeline.stream.chunk)
     spans = prompt_spans(plan.prompts, PromptEmbeddings(pipeline.encode, plan.texts))
     parts = rollout(pipeline.model, spans, plan.chunks, LATENT_SIZE, pipeline.stream, AddressedNoise(seed))

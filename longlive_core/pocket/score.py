@@ -1,11 +1,11 @@
 """Score the pocket model with the judge: `python -m longlive_core.pocket.score --out FILE.json`.
 
-Two tables, both over combinations that were kept out of training, every film with a seed of its own:
+Two tables, both over combinations that training excludes; every film has a seed of its own:
 
-- prompts: films of 10 s. A film obeys when most of its three-second windows show the asked colour, setting and action
-  at once.
-- switches: the prompt changes after 4 s (recache). A switch obeys when what is shown from 1.5 s after it on is what the
-  new prompt asks for, and is smooth when the subject nowhere jumps around the boundary.
+- prompts: films of 10 s. A film obeys if most of its three-second windows show the requested colour, setting and action
+  at the same time.
+- switches: the prompt changes after 4 s (recache). A switch obeys if the film shows from 1.5 s after it what the new
+  prompt requests, and is smooth if the subject does not jump around the boundary.
 
 Shapes: T frames.
 """
@@ -23,7 +23,7 @@ from ..toybox import world
 from ..toybox.captions import caption
 from ..toybox.obedience import FIELDS, judge_switch, obeys, shows, windows
 from .clip_pool import boundary
-from .sampling import films
+from .sampling import render_prompts
 
 log = logging.getLogger(__name__)
 
@@ -33,25 +33,21 @@ BATCH = 10
 
 
 def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
-    """Films of single prompts: shares of films that obey, and of windows that show each field."""
+    """Score films of single prompts: shares of films that obey, and of windows that show each field."""
     rng, obeyed, fields = np.random.default_rng(seed), 0, dict.fromkeys((*FIELDS, "shape"), 0.0)
     actions: dict[str, list[bool]] = {}
     for first in range(0, count, BATCH):
         seeds = list(range(first, min(first + BATCH, count)))
-        asked = [world.random_attributes(rng, held_out=True) for _ in seeds]
-        for look, film in zip(
-            asked,
-            films(
-                pipeline, [(0, [caption(a, rng) for a in asked])], PROMPT_CHUNKS, [seed + number for number in seeds]
-            ),
-            strict=True,
-        ):
+        requests = [world.random_attributes(rng, held_out=True) for _ in seeds]
+        texts = [(0, [caption(requested, rng) for requested in requests])]
+        films = render_prompts(pipeline, texts, PROMPT_CHUNKS, [seed + number for number in seeds])
+        for requested, film in zip(requests, films, strict=True):
             readings = windows(film)
-            right = obeys(readings, look)
+            right = obeys(readings, requested)
             obeyed += right
-            actions.setdefault(look.action, []).append(right)
+            actions.setdefault(requested.action, []).append(right)
             for field in fields:
-                fields[field] += sum(shows(r, look, (field,)) for r in readings) / len(readings)
+                fields[field] += sum(shows(r, requested, (field,)) for r in readings) / len(readings)
         log.info("prompts: %d of %d films obey", obeyed, seeds[-1] + 1)
     return {
         "films": count,
@@ -62,17 +58,18 @@ def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
 
 
 def score_switches(pipeline: Pipeline, count: int, seed: int) -> dict:
-    """Films in which the prompt changes once: shares that obey, are smooth, and both."""
+    """Score films in which the prompt changes once: shares that obey, are smooth, and both."""
     rng, at = np.random.default_rng(seed), boundary(SWITCH_CHUNK)
     obeyed = smooth = both = 0
     for first in range(0, count, BATCH):
         seeds = list(range(first, min(first + BATCH, count)))
         before = [world.random_attributes(rng, held_out=True) for _ in seeds]
-        after = [world.changed_attributes(look, rng, held_out=True) for look in before]
+        after = [world.changed_attributes(attributes, rng, held_out=True) for attributes in before]
         texts = [(0, [caption(a, rng) for a in before]), (SWITCH_CHUNK, [caption(a, rng) for a in after])]
-        for look, film in zip(after, films(pipeline, texts, SWITCH_CHUNKS, [seed + n for n in seeds]), strict=True):
-            seen = judge_switch(film, at)
-            right, steady = shows(seen.after, look), seen.smooth
+        films = render_prompts(pipeline, texts, SWITCH_CHUNKS, [seed + number for number in seeds])
+        for requested, film in zip(after, films, strict=True):
+            reading = judge_switch(film, at)
+            right, steady = shows(reading.after, requested), reading.smooth
             obeyed, smooth, both = obeyed + right, smooth + steady, both + (right and steady)
         log.info("switches: %d obey, %d are smooth, %d both, of %d", obeyed, smooth, both, seeds[-1] + 1)
     return {"switches": count, "obey": obeyed / count, "smooth": smooth / count, "both": both / count}

@@ -1,18 +1,23 @@
-"""Make the pocket model from nothing: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
+"""Train the pocket model from scratch: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
-Stages: `vae` trains the VAE; `dit` encodes the clips as it goes (a growing pool), trains the text encoder and the
-transformer; `tune` goes on with long films and changes of prompt, `stream` with films of minutes that the model rolls
-on from its own cache; `export` writes the files the package ships, of the newer of these two;
-`teacher`, only when it is named, makes a bidirectional model of short clips, which distillations need. `--stages` runs
-some of them on the results of earlier ones in the same folder; `stream` alone also runs on several processes under
-torchrun. Progress goes to the log (standard error).
+Each stage is a file of its own, `stage_NAME.py`, and uses what earlier ones left in the folder:
 
-The shipped weights came from these stages, run one by one; `docs/pocket.md` has their log in short.
+- `vae` trains the VAE;
+- `dit` trains the text encoder and the transformer on clips that it encodes as it proceeds (a growing pool);
+- `tune` trains both further, on long films with prompt switches;
+- `stream` trains the transformer further, on films of minutes that it extends from its own cache;
+- `teacher`, only if it is named, trains a bidirectional model of short clips, which distillations need;
+- `export` writes the files that the package ships, from the newer result of `tune` and `stream`.
+
+`--stages` selects some of them. `stream` alone also runs on several processes under torchrun. Progress is logged to
+standard error. The shipped weights come from these stages, run one by one; see `docs/pocket.md`.
 """
 
 import argparse
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,75 +28,120 @@ from ..device.precision import working_dtype
 from ..train.optimiser import submodule
 from ..train.parallel import launched_ranks
 from ..vae import WanVAE, channels_last
-from . import teacher, train_dit, train_vae, tune
+from . import stage_dit, stage_stream, stage_teacher, stage_tune, stage_vae
 from .clip_pool import ClipPool
 from .export import export, save_transformer
-from .long_clip_pool import LongPool
-from .streams import ONLY_ACTION, STREAM_CHUNKS, STREAM_PATTERNS
+from .film_pool import FilmPool
 
-STAGES = ("vae", "dit", "tune", "stream", "export", "teacher")
-SHIPPED = STAGES[:5]  # what makes the package's weights
 LONGEST_WAIT = timedelta(minutes=30)  # of one rank for another that still encodes films
 log = logging.getLogger(__name__)
 
 
 def load_vae(folder: Path) -> WanVAE:
-    """The VAE of the stage `vae`, in the dtype that the CPU computes in, laid out for speed."""
+    """Load the VAE of the stage `vae`, in the dtype in which the CPU computes, laid out for speed."""
     vae = WanVAE.from_state_dict(torch.load(folder / "vae.pt", weights_only=True)).to(working_dtype())
     return channels_last(vae)
 
 
-def run_export(folder: Path, target: Path, note: str) -> int:
-    """Stage `export`: from the checkpoints in `folder` to the shipped files in `target`."""
-    made = [path for path in (folder / "tuned.pt", folder / "streamed.pt") if path.exists()]
-    if not made:
-        raise FileNotFoundError(f"{folder} has neither tuned.pt nor streamed.pt; run the stages tune or stream first")
-    weights = torch.load(max(made, key=lambda path: path.stat().st_mtime_ns), weights_only=True)["weights"]
-    vae = torch.load(folder / "vae.pt", weights_only=True)
-    return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
+def run_vae(options: argparse.Namespace) -> None:
+    stage_vae.train(options.out, options.seed)
+    log.info("vae: %s", stage_vae.measure(load_vae(options.out), options.seed + 1))
 
 
-def run_stream(folder: Path, seed: int, **settings: float | None) -> None:
-    """Stage `stream`, on the ranks that torchrun started or on one; `settings` not given are the recipe's."""
+def run_dit(options: argparse.Namespace) -> None:
+    settings = _changed(stage_dit.DitSettings(), steps=options.steps)
+    stage_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, settings)
+    export_transformer(options.out, "dit")
+
+
+def run_tune(options: argparse.Namespace) -> None:
+    vae, settings = load_vae(options.out), _changed(stage_tune.TuneSettings(), steps=options.tune_steps)
+    pool, films = ClipPool(vae, options.seed), FilmPool(vae, options.seed)
+    stage_tune.train(pool, films, options.out, options.seed, settings)
+    export_transformer(options.out, "tuned")
+
+
+def run_stream(options: argparse.Namespace) -> None:
+    """Run on the ranks that torchrun started, or on one."""
+    chosen = {"steps": options.stream_steps, "near": options.stream_near, "changes": options.stream_changes}
+    settings = _changed(stage_stream.StreamSettings(), **chosen)
     with launched_ranks("cpu", LONGEST_WAIT) as who:
-        vae, own = load_vae(folder), seed + tune.RANK_SEEDS * who.rank
         if not who.first:
             logging.disable()
-        recipe = tune.StreamRecipe(**{name: value for name, value in settings.items() if value})
-        films = LongPool(vae, own + 1, STREAM_CHUNKS, STREAM_PATTERNS, in_row=recipe.streams, only_action=ONLY_ACTION)
-        tune.train(ClipPool(vae, seed), LongPool(vae, own), folder, seed, recipe, films, who)
+        vae, own_seed = load_vae(options.out), options.seed + stage_stream.RANK_SEEDS * who.rank
+        pool, films = ClipPool(vae, options.seed), FilmPool(vae, own_seed)
+        true_films = stage_stream.stream_films(vae, own_seed + 1, settings)
+        stage_stream.train(pool, films, true_films, options.out, options.seed, settings, who)
         if who.first:
-            export_transformer(folder, "streamed")
+            export_transformer(options.out, "streamed")
+
+
+def run_teacher(options: argparse.Namespace) -> None:
+    vae = load_vae(options.out)
+    stage_teacher.train(ClipPool(vae, options.seed), FilmPool(vae, options.seed), options.out, options.seed)
+    export_transformer(options.out, "teacher")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    size = export_newest(options.out, options.weights, f"longlive_core.pocket.train, seed {options.seed}")
+    log.info("exported %d bytes to %s", size, options.weights)
+
+
+STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "vae": run_vae,
+    "dit": run_dit,
+    "tune": run_tune,
+    "stream": run_stream,
+    "teacher": run_teacher,
+    "export": run_export,
+}  # in the order in which they run
+SHIPPED = [name for name in STAGES if name != "teacher"]  # what the package's weights need
+
+
+def _changed(settings, **values):
+    """Return the settings with those values that the command line gives."""
+    return replace(settings, **{name: value for name, value in values.items() if value})
 
 
 def export_transformer(folder: Path, name: str) -> Path:
-    """Write the transformer of `NAME.pt` as `NAME.safetensors`, which distillations, tables and `render` take."""
+    """Write the transformer of `NAME.pt` as `NAME.safetensors`, which distillations, tables and `render` load."""
     weights = torch.load(folder / f"{name}.pt", weights_only=True)["weights"]
     save_transformer(submodule(weights, "dit"), folder / f"{name}.safetensors", "pocket.train")
     return folder / f"{name}.safetensors"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def export_newest(folder: Path, target: Path, note: str) -> int:
+    """Write the shipped files to `target` from the newer of `tuned.pt` and `streamed.pt`; returns their bytes."""
+    candidates = [path for path in (folder / "tuned.pt", folder / "streamed.pt") if path.exists()]
+    if not candidates:
+        raise FileNotFoundError(f"{folder} has neither tuned.pt nor streamed.pt; run the stages tune or stream first")
+    newest = max(candidates, key=lambda path: path.stat().st_mtime_ns)
+    weights = torch.load(newest, weights_only=True)["weights"]
+    vae = torch.load(folder / "vae.pt", weights_only=True)
+    return export(vae, submodule(weights, "dit"), submodule(weights, "text"), target, note)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the pocket model.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--weights", type=Path, default=weights_folder(), help="folder for the exported files")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=SHIPPED, help="default: all but `teacher`")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--steps", type=int, help="of the transformer (default: the recipe's)")
-    parser.add_argument("--tune-steps", type=int, help="of its tuning (default: the recipe's)")
-    parser.add_argument("--stream-steps", type=int, help="of the stage `stream` (default: the recipe's)")
+    parser.add_argument("--steps", type=int, help="steps of the stage `dit` (default: its settings')")
+    parser.add_argument("--tune-steps", type=int, help="steps of the stage `tune` (default: its settings')")
+    parser.add_argument("--stream-steps", type=int, help="steps of the stage `stream` (default: its settings')")
     parser.add_argument(
         "--stream-near",
         type=float,
         metavar="ERROR",
-        help="largest error of an own chunk that `stream` goes on from (default: 0.8)",
+        help="largest error of an own chunk from which `stream` continues (default: 0.8)",
     )
     parser.add_argument(
         "--stream-changes",
         type=float,
         metavar="SHARE",
-        help="of the steps of `stream` on the chunk after a change alone (default: none)",
+        help="share of the steps of `stream` that train the chunk after a switch alone (default: none)",
     )
     options = parser.parse_args(arguments)
     if not 0 <= (options.stream_changes or 0) <= 1:
@@ -100,37 +150,18 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--stream-near is an error above 0, got {options.stream_near}")
     if "RANK" in os.environ and options.stages != ["stream"]:
         parser.error(f"torchrun is for `--stages stream` alone, got {', '.join(options.stages)}: run these without it")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    if "vae" in options.stages:
-        train_vae.train(options.out, options.seed)
-        log.info("vae: %s", train_vae.measure(load_vae(options.out), options.seed + 1))
-    if "dit" in options.stages:
-        recipe = train_dit.DitRecipe(**({"steps": options.steps} if options.steps else {}))
-        train_dit.train(ClipPool(load_vae(options.out), options.seed), options.out, options.seed, recipe)
-        export_transformer(options.out, "dit")
-    if "tune" in options.stages:
-        vae = load_vae(options.out)
-        recipe = tune.TuneRecipe(**({"steps": options.tune_steps} if options.tune_steps else {}))
-        tune.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed, recipe)
-        export_transformer(options.out, "tuned")
-    if "stream" in options.stages:
-        run_stream(
-            options.out,
-            options.seed,
-            steps=options.stream_steps,
-            near=options.stream_near,
-            changes=options.stream_changes,
-        )
-    if "teacher" in options.stages:
-        vae = load_vae(options.out)
-        teacher.train(ClipPool(vae, options.seed), LongPool(vae, options.seed), options.out, options.seed)
-        export_transformer(options.out, "teacher")
-    if "export" in options.stages:
-        note = f"longlive_core.pocket.train, seed {options.seed}"
-        log.info("exported %d bytes to %s", run_export(options.out, options.weights, note), options.weights)
+    for name, run in STAGES.items():
+        if name in options.stages:
+            run(options)
 
 
 if __name__ == "__main__":

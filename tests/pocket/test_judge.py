@@ -9,7 +9,7 @@ import torch
 from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
 from longlive_core.device.precision import working_dtype
 from longlive_core.pocket import score
-from longlive_core.pocket.train_vae import pixels_of
+from longlive_core.pocket.clip_pool import pixels_of
 from longlive_core.toybox import judge, motion, world
 from longlive_core.vae import WanVAE, channels_last, decode, encode
 

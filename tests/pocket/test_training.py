@@ -20,34 +20,34 @@ def _knowing(labels: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _ask_for(head: nn.Linear, start: int) -> None:
-    """Let a head answer by the features from `start` on."""
+def _read(head: nn.Linear, start: int) -> None:
+    """Let a head predict from the features from `start` on."""
     head.bias.zero_()
     head.weight.zero_()[:, start : start + len(head.weight)].fill_diagonal_(9.0)
 
 
-def test_the_heads_ask_every_token_for_its_own_prompt_and_place():
+def test_the_heads_read_from_every_token_its_own_prompt_and_place():
     """Forbids labels that do not belong to the tokens: hidden states that hold the truth must answer all rightly."""
     rng, grounding = np.random.default_rng(0), Grounding(64, GRID)
-    asked = [world.random_attributes(rng) for _ in range(3)]
+    requested = [world.random_attributes(rng) for _ in range(3)]
     copies, clean = 2, 7  # chunks of the noisy part, tokens of the clean one
     prompts, places, start = torch.zeros(3, copies * CELLS, 64), torch.zeros(3, copies * CELLS, 64), 0
     for field, table in world.TABLES.items():
-        labels = torch.tensor([list(table).index(getattr(look, field)) for look in asked])
+        labels = torch.tensor([list(table).index(getattr(look, field)) for look in requested])
         prompts[:, :, start : start + len(table)] = _knowing(labels, len(table))[:, None]
-        _ask_for(grounding.prompt[field], start)
+        _read(grounding.prompt[field], start)
         start += len(table)
     index, start = torch.arange(copies * CELLS) % CELLS, 0
     truth = {"t": index // 40, "y": index // 8 % 5, "x": index % 8}
     for axis, size in zip("tyx", GRID, strict=True):
         places[:, :, start : start + size] = _knowing(truth[axis], size)
-        _ask_for(grounding.place[axis], start)
+        _read(grounding.place[axis], start)
         start += size
     rubbish = torch.randn(3, clean, 64)
     watched = {PROMPT_BLOCK: torch.cat([rubbish, prompts], 1), PLACE_BLOCK: torch.cat([rubbish, places], 1)}
-    loss, right = grounding(watched, asked, clean)
+    loss, right = grounding(watched, requested, clean)
     assert right == 1.0 and loss < 0.01
-    _, wrong = grounding(watched, asked[1:] + asked[:1], clean)
+    _, wrong = grounding(watched, requested[1:] + requested[:1], clean)
     assert wrong < 1.0
 
 
@@ -55,9 +55,9 @@ def test_watching_changes_nothing():
     """Forbids an auxiliary task that trains another model than the one that is rolled out."""
     torch.manual_seed(0)
     config = ModelConfig(dim=64, ffn_dim=64, num_heads=1, num_layers=4, text_dim=16, freq_dim=32)
-    model, plan, latents = WanModel(config), ForcingLayout(1, 1), torch.randn(2, 16, 3, 4, 4)
+    model, layout, latents = WanModel(config), ForcingLayout(1, 1), torch.randn(2, 16, 3, 4, 4)
     nn.init.normal_(model.head.head.weight, 0, 0.1)
-    attend = ForcingAttention(plan, Rotary(config.head_dim, (2, 2), torch.device("cpu")), 3, torch.float32)
+    attend = ForcingAttention(layout, Rotary(config.head_dim, (2, 2), torch.device("cpu")), 3, torch.float32)
     context = torch.randn(2, 5, 16)
     wan, plain = WatchedWan(model, config), CausalWan(model, config)
     one = wan.velocity(latents, torch.full((2, 3), 1000.0), wan.prompt_keys(context), attend)

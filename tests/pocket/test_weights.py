@@ -53,7 +53,7 @@ def test_latents_are_normalised_by_wans_constants():
     """Forbids weights whose latents a host would hand to the transformer off-centre or out of scale."""
     import numpy as np
 
-    from longlive_core.pocket.train_vae import pixels_of
+    from longlive_core.pocket.clip_pool import pixels_of
     from longlive_core.toybox import world
 
     vae = WanVAE.from_state_dict(_read(VAE_FILE)[0]).float()
@@ -68,7 +68,7 @@ def test_the_vae_gives_a_picture_back():
     """Forbids a VAE that lost its colours or its subject, for example by a wrong fold of the latents' statistics."""
     import numpy as np
 
-    from longlive_core.pocket.train_vae import pixels_of
+    from longlive_core.pocket.clip_pool import pixels_of
     from longlive_core.toybox import world
 
     vae = WanVAE.from_state_dict(_read(VAE_FILE)[0]).float()

@@ -12,7 +12,7 @@ from longlive_core.checkpoints import load_lora, load_state_dict, merge_lora, mo
 from longlive_core.checkpoints.built_in import weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import WanModel
-from longlive_core.pocket.train_vae import pixels_of
+from longlive_core.pocket.clip_pool import pixels_of
 from longlive_core.quant import quantise_state_dict
 from longlive_core.toybox import world
 from longlive_core.train import checkpoint
