@@ -53,6 +53,7 @@ class VaeSettings:
     latent_weight: float = 5e-4
     subject_weight: float = 4.0
     crop: int = 64  # pixels
+    measured_clips: int = 24  # for the statistics of the latents
 
 
 def train(folder: Path, seed: int, settings: VaeSettings = VaeSettings()) -> Path:
@@ -97,7 +98,7 @@ def train_long(folder: Path, seed: int, settings: VaeSettings) -> Path:
         journal.step(step, loss, "long", {"psnr": psnr})
         if step % 50 == 49:
             torch.save(newest_weights(optimiser), folder / "vae_long.pt")
-    mean, std = latent_statistics(vae, draws.rng)
+    mean, std = latent_statistics(vae, draws.rng, settings.measured_clips)
     torch.save(with_statistics(newest_weights(optimiser), mean, std), folder / "vae.pt")
     return folder / "vae.pt"
 
@@ -174,7 +175,7 @@ def decibels(square_error: float) -> float:
 
 
 @torch.no_grad()
-def latent_statistics(vae: WanVAE, rng: np.random.Generator, clips: int = 24) -> tuple[Tensor, Tensor]:
+def latent_statistics(vae: WanVAE, rng: np.random.Generator, clips: int) -> tuple[Tensor, Tensor]:
     """Measure the latents' mean and deviation per channel on random clips."""
     values = []
     for _ in range(clips):
