@@ -146,4 +146,4 @@ def test_a_trained_vae_has_latents_that_wans_constants_normalise(trained):
     with torch.no_grad():
         latents = torch.cat([encode(vae, pixels_of(stage_vae.piece(rng, 9, 0)[0][None])) for _ in range(12)])
     means, deviations = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
-    assert means.abs().max() < 0.5 and deviations.min() > 0.5 and deviations.max() < 1.5
+    assert means.abs().mean() < 0.5 and 0.8 < deviations.mean() < 1.3  # measured 0.27, 1.01; not folded in: 0.25, 0.57
