@@ -71,8 +71,8 @@ def fail_at(vae, frame):
     return vae.decoder.head[2].register_forward_hook(count).remove
 
 
-def test_a_decoder_that_was_given_up_half_way_is_not_used_on(golden):
-    """Forbids pictures out of a memory half of which is of the next frame."""
+def test_an_interrupted_decoder_is_not_used_again(golden):
+    """Forbids frames decoded with a memory that partly belongs to the next frame."""
     vae, tensors = golden
     decoder = StreamingDecoder(vae)
     decoder.decode(tensors["latents"][:, :, :3])
@@ -80,7 +80,7 @@ def test_a_decoder_that_was_given_up_half_way_is_not_used_on(golden):
     with pytest.raises(KeyboardInterrupt):
         decoder.decode(tensors["latents"][:, :, 3:5])
     stop()
-    with pytest.raises(RuntimeError, match=r"half-way: reset\(\)"):
+    with pytest.raises(RuntimeError, match=r"interrupted: reset\(\)"):
         decoder.decode(tensors["latents"][:, :, 3:5])
     decoder.reset()
     again = decoder.decode(tensors["latents"][:, :, :5])
