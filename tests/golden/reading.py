@@ -21,7 +21,7 @@ def names_of_film(path: Path) -> dict[str, Any]:
     with av.open(str(path)) as film:
         video = film.streams.video[0]
         said = {
-            "tags": {name: film.tags[name] for name in ("comment", "longlive") if name in film.tags},
+            "tags": {name: film.metadata[name] for name in ("comment", "longlive") if name in film.metadata},
             "streams": [stream.type for stream in film.streams],
             "size": [video.width, video.height],
             "rate": str(video.average_rate),

@@ -177,7 +177,7 @@ def told(path) -> dict:
     with av.open(str(path)) as film:
         chapters = film.chapters() if hasattr(film, "chapters") else []
         return {
-            "tags": sorted(film.tags),
+            "tags": sorted(film.metadata),
             "streams": [stream.type for stream in film.streams],
             "chapters": len(chapters),
         }
