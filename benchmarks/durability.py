@@ -1,4 +1,4 @@
-"""What it costs a chunk that a loss of power does not take it, on the disk of a folder.
+"""Cost per chunk of surviving a loss of power, on the disk of a folder.
 
     python -m benchmarks.durability FOLDER --json docs/results/takes_durability.json
 
@@ -27,7 +27,7 @@ NEW, OLD = "in a new folder", "in a folder that is there"
 
 
 def unsynced(folder: Path, files: dict[str, bytes]) -> None:
-    """As a program writes that syncs nothing."""
+    """Write as a program that syncs nothing."""
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
         (folder / f"{name}.tmp").write_bytes(data)
@@ -35,14 +35,14 @@ def unsynced(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def bytes_synced(folder: Path, files: dict[str, bytes]) -> None:
-    """Without the names, as earlier versions did; a new folder is not kept either."""
+    """Sync contents but no names, as earlier versions did; a new folder may be lost too."""
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
         write_whole(folder / name, data, settled=False)
 
 
 def once(folder: Path, files: dict[str, bytes]) -> None:
-    """As a render does."""
+    """Write as a render does."""
     for name, data in files.items():
         write_whole(folder / name, data, settled=False)
     settle(folder)
@@ -62,7 +62,7 @@ WAYS = {
 
 
 def measure(base: Path) -> dict[str, dict[str, float]]:
-    """-> milliseconds by way and kind of folder."""
+    """Return milliseconds by way of writing and kind of folder."""
     found = {way: {NEW: [], OLD: []} for way in WAYS}
     for run in range(RUNS):
         files = {f"{run}.safetensors": os.urandom(LATENTS), f"{run}.mp4": os.urandom(UNIT)}
@@ -80,7 +80,9 @@ def measure(base: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="on the disk in question; a new folder in it is removed again")
+    parser.add_argument(
+        "folder", type=Path, help="a folder on the disk to measure; the new folder in it is removed afterwards"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     base = Path(tempfile.mkdtemp(dir=options.folder))

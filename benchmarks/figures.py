@@ -1,4 +1,4 @@
-"""What benchmarks write: where and when, and their figures as JSON."""
+"""Results of benchmarks as JSON: date, machine, command and figures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def heading(command: str) -> dict[str, str]:
-    """What every result begins with. command: that makes it again."""
+    """Return the first entries of every result. command: reproduces it."""
     return {"date": date.today().isoformat(), "machine": platform.processor() or platform.machine(), "command": command}
 
 
-def leave(figures: dict[str, Any], path: Path | None) -> None:
-    """Print them, and write them to a file where one is named."""
+def write_figures(figures: dict[str, Any], path: Path | None) -> None:
+    """Print figures, and write them to a file if a path is given."""
     print(text := json.dumps(figures, indent=1))
     if path is not None:
         path.write_text(f"{text}\n")

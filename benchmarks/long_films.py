@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.figures import heading, leave
+from benchmarks.figures import heading, write_figures
 from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.takes import Live, Origin, TakeStore, VaeIdentity, plan_take
@@ -105,7 +105,7 @@ def main() -> None:
             for prompts, endless in ((0, False), (100, True), (1000, True), (9900, True))
         },
     }
-    leave(figures, options.json)
+    write_figures(figures, options.json)
 
 
 if __name__ == "__main__":

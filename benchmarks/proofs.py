@@ -1,8 +1,8 @@
-"""What it costs that every stored chunk proves itself, at a film's true shapes.
+"""Cost of the checksum in every stored chunk, at a film's real shapes.
 
     python -m benchmarks.proofs --json docs/results/takes_proofs.json
 
-Milliseconds a chunk, the median of many, of bytes in memory: the disk is the same with and without checksums.
+Milliseconds per chunk, median of many, for bytes in memory: the disk is the same with and without checksums.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from benchmarks.figures import heading, leave
+from benchmarks.figures import heading, write_figures
 from longlive_core.film.video import Encoding, encode_unit
 from longlive_core.takes.checksums import UnitInfo, latents_file, read_latents, read_unit, unit_file
 
@@ -25,16 +25,16 @@ KEY, RUNS = "k" * 32, 101
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    found = []
+    times = []
     for _ in range(RUNS):
         began = time.perf_counter()
         work()
-        found.append(time.perf_counter() - began)
-    return round(1000 * statistics.median(found), 3)
+        times.append(time.perf_counter() - began)
+    return round(1000 * statistics.median(times), 3)
 
 
 def noisy_unit(size: tuple[int, int]) -> bytes:
-    """A unit of 12 frames that takes as much as one of a lively film."""
+    """Encode a unit of 12 frames as large as one of a lively film."""
     coarse = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
     frames = np.stack([np.kron(np.roll(coarse, 3 * shift, 1), np.ones((8, 8, 1), np.uint8)) for shift in range(12)])
     return encode_unit(frames, Encoding(*size))
@@ -69,7 +69,7 @@ def main() -> None:
             "read a unit": milliseconds(lambda: read_unit(unit, facts)),
         },
     }
-    leave(figures, options.json)
+    write_figures(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What it costs to look through a large store, and to clean it, before a render.
+"""Cost of scanning a large store, and of cleaning it, before a render.
 
     python -m benchmarks.takes_room --json docs/results/takes_room.json
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.figures import heading, leave
+from benchmarks.figures import heading, write_figures
 from longlive_core.config import StreamConfig
 from longlive_core.takes import Manifest, Origin, TakeStore
 from longlive_core.takes.inventory import take_inventory
@@ -42,7 +42,7 @@ def take(number: int, chunks: int) -> Manifest:
 
 
 def fill(store: TakeStore, takes: int, chunks: int) -> Manifest:
-    """Returns the newest take."""
+    """Fill a store and return the newest take."""
     for number in range(takes):
         made = take(number, chunks)
         store.write_manifest(made)
@@ -67,7 +67,7 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--takes", type=int, default=1000)
-    parser.add_argument("--chunks", type=int, default=10, help="of each take, two files each")
+    parser.add_argument("--chunks", type=int, default=10, help="chunks per take, two files each")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def main() -> None:
                 "clean it, and make room": seconds(lambda: store.make_room(0, newest)),
             },
         }
-    leave(figures, options.json)
+    write_figures(figures, options.json)
 
 
 if __name__ == "__main__":
