@@ -100,6 +100,7 @@ class _Placer:
         self.plan, self.shot_chunk, self.shot_frame = plan, shot_chunk, shot_frame
 
     def place(self, segment: NewSegment | PlannedSegment, end: int, line: int) -> PlannedSegment:
+        """Return the segment as planned, up to chunk `end`; a new one is read and checked."""
         chunk = _chunk_of(segment)
         frame = self.shot_frame + shot_boundary(max(0, chunk - self.shot_chunk), self.plan.chunk)
         if isinstance(segment, NewSegment):

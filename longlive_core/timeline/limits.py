@@ -42,15 +42,18 @@ def check_frames(frames: int, fps: float, chunk: int) -> None:
 
 
 def most_frames(fps: float, chunk: int) -> float:
+    """Return the most frames of a film."""
     return MAX_SECONDS * fps + 8 * chunk
 
 
 def check_seconds(seconds: float) -> None:
+    """Raise TimelineError for a film longer than MAX_SECONDS."""
     if not seconds <= MAX_SECONDS:  # also NaN
         raise TimelineError(f"the film would last {seconds:g} s; the most is {MAX_SECONDS:g} s (24 hours)")
 
 
 def check_fps(fps: float) -> None:
+    """Raise ValueError unless this is a number above 0 and at most MAX_FPS."""
     number = isinstance(fps, Real) and not isinstance(fps, bool)
     if not number or not 0 < fps <= MAX_FPS:  # also NaN
         raise ValueError(
@@ -59,6 +62,7 @@ def check_fps(fps: float) -> None:
 
 
 def check_text(text: str) -> None:
+    """Raise TimelineError for a timeline of more than MAX_TEXT characters."""
     if len(text) > MAX_TEXT:
         raise TimelineError(
             f"the timeline has {len(text)} characters; the most is {MAX_TEXT}: make films of its parts "
@@ -67,11 +71,13 @@ def check_text(text: str) -> None:
 
 
 def check_prompt(text: str, line: int, column: int) -> None:
+    """Raise TimelineError for a prompt or an anchor of more than MAX_PROMPT characters."""
     if len(text) > MAX_PROMPT:
         raise TimelineError(f"the prompt has {len(text)} characters; the most is {MAX_PROMPT}", line, column)
 
 
 def check_segments(segments: int) -> None:
+    """Raise TimelineError for more than MAX_SEGMENTS prompts."""
     if segments > MAX_SEGMENTS:
         raise TimelineError(
             f"the timeline has {count(segments, 'prompt')} or more; the most is {MAX_SEGMENTS}: make "

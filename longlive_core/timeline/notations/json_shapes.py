@@ -66,6 +66,7 @@ _ITEM = re.compile(r"\s*(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*(,?)\s*")
 
 
 def is_json(text: str) -> bool:
+    """Return whether a text is read as JSON."""
     return _start_of(text) is not None
 
 

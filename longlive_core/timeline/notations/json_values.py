@@ -81,6 +81,7 @@ class _Reader:
         self.starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def place(self, at: int) -> tuple[int, int]:
+        """Return line and column of an index."""
         line = bisect_right(self.starts, at)
         return line, at - self.starts[line - 1] + 1
 

@@ -68,6 +68,7 @@ _HINT = 'numbers without a unit ("{}": {}) are read as seconds; "16f" are frames
 
 
 def has_time(entry: dict) -> bool:
+    """Return whether an object has a key for a start or a length."""
     return any(_plain(key) in _STARTS or _plain(key) in _LENGTHS or _plain(key) == _SECONDS for key in entry)
 
 

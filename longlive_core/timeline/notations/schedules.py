@@ -21,6 +21,7 @@ _HINT = (
 
 
 def is_schedule(data: dict) -> bool:
+    """Return whether a key of an object starts with a number."""
     return any(re.match(r"\s*[\[(]?\s*[0-9.]", fold(key).text) for key in data)
 
 

@@ -19,6 +19,7 @@ _START_SECONDS = 0.05
 
 
 def scope_segment(entry: dict, index: int, default: tuple[int, int]) -> Segment:
+    """Read one entry of the export. default: line and column for messages about an entry without keys."""
     line, column = place_of(entry, default)
     start = _seconds(entry, "startTime", index, line, column)
     end = _seconds(entry, "endTime", index, line, column)
@@ -70,6 +71,7 @@ def _scope_text(entry: dict, index: int, line: int, column: int) -> str:
 
 
 def scope_hints(data: dict, entries: list[dict]) -> list[str]:
+    """Return hints about what the export has and the film does not use."""
     hints = []
     unused = [key for key in data if key not in _HARMLESS_KEYS]
     if unused:
