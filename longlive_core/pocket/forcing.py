@@ -4,8 +4,8 @@ The transformer learns velocities at exactly the four noise levels that its samp
 context and several noisy copies of the chunks after it (`train/causal_start/teacher_forcing.py`), together with the
 auxiliary task (`grounding.py`). A step has three parts, since the stages differ in the second one:
 
-    batch = forcing.noisy(clips, layout)
-    context = ...  # clean chunks, spoilt a little or replaced by what the model rendered itself
+    batch = forcing.noisy_batch(clips, layout)
+    context = ...  # clean chunks, with a little noise or replaced by what the model rendered itself
     loss, errors = forcing.loss(batch, context)
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
@@ -87,7 +87,7 @@ class Forcing:
         """Text embeddings of these attributes in random words, [B, text tokens, text_dim]."""
         return self.prompts([caption(attributes, self.draws.rng) for attributes in requested])
 
-    def noisy(self, clips: list[TrainingClip], layout: ForcingLayout) -> NoisyBatch:
+    def noisy_batch(self, clips: list[TrainingClip], layout: ForcingLayout) -> NoisyBatch:
         """Draw the timesteps and the noise of a batch.
 
         Even copies are at one of the two high levels, odd ones at one of the two low levels. A first chunk alone is

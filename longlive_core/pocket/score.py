@@ -21,7 +21,7 @@ import numpy as np
 from ..run.pipeline import Pipeline
 from ..toybox import world
 from ..toybox.captions import caption
-from ..toybox.obedience import FIELDS, judge_switch, obeys, shows, windows
+from ..toybox.obedience import FIELDS, judge_switch, obeys, read_windows, shows
 from .clip_pool import boundary
 from .sampling import render_prompts
 
@@ -42,7 +42,7 @@ def score_prompts(pipeline: Pipeline, count: int, seed: int) -> dict:
         texts = [(0, [caption(requested, rng) for requested in requests])]
         films = render_prompts(pipeline, texts, PROMPT_CHUNKS, [seed + number for number in seeds])
         for requested, film in zip(requests, films, strict=True):
-            readings = windows(film)
+            readings = read_windows(film)
             right = obeys(readings, requested)
             obeyed += right
             actions.setdefault(requested.action, []).append(right)

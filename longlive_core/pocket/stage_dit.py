@@ -52,10 +52,7 @@ class DitSettings:
     weights: LossWeights = LossWeights(subject=3.0, heads=1.0)
     first_clips: int = 60  # in the pool before the first step
     clips_per_step: float = 0.25
-    first_chunk_steps: tuple[float, float] = (
-        0.6,
-        0.2,
-    )  # share of steps on first chunks alone, at the start and the end
+    first_chunk_steps: tuple[float, float] = (0.6, 0.2)  # share of steps on first chunks alone, at start and end
     context_noise: float = 0.15  # largest deviation
     own_from: int = 500  # step from which the model's own renderings serve as context
     own_age: int = 300  # steps after which a rendering is that of a worse model and is no longer used
@@ -79,7 +76,7 @@ def train(pool: ClipPool, folder: Path, seed: int, settings: DitSettings = DitSe
     forcing = Forcing(model, encoder, settings.model, settings.weights, draws)
     optimiser = optimiser_for({"dit": model, "text": encoder, "heads": forcing.heads}, settings.average)
     pool.encode_starts()
-    journal, (first, last) = TrainingLog(), settings.first_chunk_steps
+    training_log, (first, last) = TrainingLog(), settings.first_chunk_steps
     for step in range(settings.steps):
         pool.grow(settings.first_clips + int(step * settings.clips_per_step))
         clips, layout = draw(pool, rng, first + (last - first) * step / settings.steps)
@@ -87,11 +84,11 @@ def train(pool: ClipPool, folder: Path, seed: int, settings: DitSettings = DitSe
             early = [clip for clip in pool.clips if clip.switch != 2]  # no change of prompt in the rendered chunks
             chosen = rng.choice(len(early), settings.rendered_clips, replace=False)
             render_beginnings(forcing, [early[number] for number in chosen], step)
-        batch = forcing.noisy(clips, layout)
-        loss, errors = forcing.loss(batch, spoilt_context(clips, layout, step, settings, draws))
+        batch = forcing.noisy_batch(clips, layout)
+        loss, errors = forcing.loss(batch, noisy_context(clips, layout, step, settings, draws))
         share = cosine_rate(step, settings.steps, 1.0, settings.warmup)
         take_step(optimiser, loss, share * settings.rate, share * settings.matrix_rate)
-        journal.step(step, loss, "first" if layout.chunks == 1 else "clip", errors)
+        training_log.step(step, loss, "first" if layout.chunks == 1 else "clip", errors)
         save_when_due(path, optimiser, step, settings.steps)
     return path
 
@@ -131,13 +128,13 @@ def draw(
     return [pool.clips[number] for number in chosen], layout
 
 
-def spoilt_context(
+def noisy_context(
     clips: list[TrainingClip], layout: ForcingLayout, step: int, settings: DitSettings, draws: Draws
 ) -> Tensor:
     """Return the clean part of the sequence, [B, C, T, h, w]: the model's own chunks, or true ones, half with noise."""
     clean = torch.stack([clip.latents for clip in clips]).float()[:, :, : CHUNK * len(layout.clean)].clone()
     for row, clip in enumerate(clips):
-        own = 0  # so many first chunks are the model's own
+        own = 0  # number of first chunks that are the model's own
         fresh = clip.own is not None and step - clip.rendered_at <= settings.own_age
         if fresh and draws.rng.random() < settings.own_rate:
             own = int(draws.rng.integers(1, OWN_CHUNKS + 1))

@@ -114,7 +114,7 @@ def train(
     text = frozen_text(encoder)
     pool.encode_starts(ranks.rank, ranks.count)
     films.grow(settings.films)
-    curriculum, journal = Curriculum(pool.starts, films.films, rng, kinds, settings.changes), TrainingLog()
+    curriculum, training_log = Curriculum(pool.starts, films.films, rng, kinds, settings.changes), TrainingLog()
     streams = Streams(forcing.wan, forcing.contexts, true_films, settings.streams, settings.near, rng)
     for step in range(settings.steps):
         oldest = step - settings.own_age
@@ -122,20 +122,20 @@ def train(
             kind, clips = curriculum.draw_to_render(settings.rendered_clips)
             near = render_excerpts(forcing, clips, kind.layout, step, settings.near, rng)
             curriculum.add(kind, clips, oldest)
-            journal.add(kind.name, {"near": near})
+            training_log.add(kind.name, {"near": near})
         if step % settings.stream_every == 0:
             true_films.grow(settings.first_stream_films + int(step * settings.stream_films_per_step))
             rendered, near = streams.advance(settings.stream_chunks, step)
             for kind in EXCERPT_KINDS:
                 curriculum.add(kind, rendered[kind], oldest)
-            journal.add("stream", {"near": near})
+            training_log.add("stream", {"near": near})
         name, clips, layout = curriculum.draw(settings.own_rate)
-        batch = forcing.noisy(clips, layout)
+        batch = forcing.noisy_batch(clips, layout)
         context = own_context(clips, layout, settings.near, settings.context_noise, draws)
         loss, errors = forcing.loss(batch, context)
         share = cosine_rate(step, settings.steps, 1.0, settings.warmup)
         take_step(optimiser, loss, share * settings.rate, share * settings.matrix_rate, ranks)
-        journal.step(step, loss, name, errors)
+        training_log.step(step, loss, name, errors)
         if ranks.first:
             save_when_due(path, optimiser, step, settings.steps, text)
     return path

@@ -77,7 +77,7 @@ def train(
     wan, prompts = CausalWan(model, settings.model, matmul_attention), PromptEncoder(encoder)
     optimiser, text = optimiser_for({"dit": model}, settings.average), frozen_text(encoder)
     pool.encode_starts()
-    journal, cuts = TrainingLog(), TeacherClips(films)
+    training_log, cuts = TrainingLog(), TeacherClips(films)
     for step in range(settings.steps):
         films.grow(settings.first_films + int(step * settings.films_per_step))
         if rng.random() < settings.first_chunk_steps:
@@ -88,7 +88,7 @@ def train(
         loss, errors = flow_loss(wan, prompts, clips, settings, draws)
         share = cosine_rate(step, settings.steps, 1.0, settings.warmup)
         take_step(optimiser, loss, share * settings.rate, share * settings.matrix_rate)
-        journal.step(step, loss, name, errors)
+        training_log.step(step, loss, name, errors)
         save_when_due(path, optimiser, step, settings.steps, text)
     return path
 

@@ -68,7 +68,7 @@ def train(folder: Path, seed: int, settings: VaeSettings = VaeSettings()) -> Pat
 
 def train_short(vae: WanVAE, folder: Path, seed: int, settings: VaeSettings) -> None:
     """The first part of the training: crops, then whole pictures; writes `folder/vae_short.pt`."""
-    vae, draws, journal = channels_last(vae.to(working_dtype())), Draws(seed), TrainingLog()
+    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed), TrainingLog()
     optimiser = optimiser_for(vae)
     for step in range(settings.steps):
         whole = step >= settings.steps - settings.whole_steps
@@ -77,7 +77,7 @@ def train_short(vae: WanVAE, folder: Path, seed: int, settings: VaeSettings) -> 
         loss, psnr = reconstruction_loss(vae, pixels, masks, noise, settings, draws)
         share = cosine_rate(step, settings.steps, 1.0, settings.warmup)
         take_step(optimiser, loss, share * settings.rate, share * settings.matrix_rate)
-        journal.step(step, loss, "whole" if whole else "crop", {"psnr": psnr})
+        training_log.step(step, loss, "whole" if whole else "crop", {"psnr": psnr})
     torch.save(newest_weights(optimiser), folder / "vae_short.pt")
 
 
@@ -88,14 +88,14 @@ def train_long(folder: Path, seed: int, settings: VaeSettings) -> Path:
     ten latent frames, so what comes later is unlike anything it was trained on.
     """
     vae = WanVAE.from_state_dict(torch.load(folder / "vae_short.pt", weights_only=True)).requires_grad_(True)
-    vae, draws, journal = channels_last(vae.to(working_dtype())), Draws(seed + 1), TrainingLog()
+    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed + 1), TrainingLog()
     optimiser = optimiser_for(vae)
     for step in range(settings.long_steps):
         pixels, masks = batch(draws.rng, LONG_BATCHES, settings.crop)
         loss, psnr = reconstruction_loss(vae, pixels, masks, settings.noise, settings, draws)
         share = cosine_rate(step, settings.long_steps, settings.long_share, LONG_WARMUP)
         take_step(optimiser, loss, share * settings.rate, share * settings.matrix_rate)
-        journal.step(step, loss, "long", {"psnr": psnr})
+        training_log.step(step, loss, "long", {"psnr": psnr})
         if step % 50 == 49:
             torch.save(newest_weights(optimiser), folder / "vae_long.pt")
     mean, std = latent_statistics(vae, draws.rng, settings.measured_clips)
@@ -161,8 +161,8 @@ def reconstruction_loss(
     half = pixels.to(working_dtype()).contiguous(memory_format=torch.channels_last_3d)
     latents = _encode_piece(vae, half, {}).chunk(2, dim=1)[0]
     amount = noise * draws.uniform(len(pixels), 1, 1, 1, 1)
-    spoilt = latents + (amount * draws.noise(latents)).to(latents.dtype)
-    error = _decode_piece(vae, spoilt, {}).float() - pixels
+    noisy = latents + (amount * draws.noise(latents)).to(latents.dtype)
+    error = _decode_piece(vae, noisy, {}).float() - pixels
     weight = 1 + settings.subject_weight * F.max_pool3d(masks, (1, 5, 5), 1, (0, 2, 2))
     pixel = (weight * (error.abs() + 2 * error.square())).sum() / weight.sum() / 3
     loss = pixel + settings.latent_weight * latents.float().square().mean()

@@ -65,14 +65,14 @@ def run_stream(options: argparse.Namespace) -> None:
     """Run on the ranks that torchrun started, or on one."""
     chosen = {"steps": options.stream_steps, "near": options.stream_near, "changes": options.stream_changes}
     settings = _changed(stage_stream.StreamSettings(), **chosen)
-    with launched_ranks("cpu", LONGEST_WAIT) as who:
-        if not who.first:
+    with launched_ranks("cpu", LONGEST_WAIT) as ranks:
+        if not ranks.first:
             logging.disable()
-        vae, own_seed = load_vae(options.out), options.seed + stage_stream.RANK_SEEDS * who.rank
+        vae, own_seed = load_vae(options.out), options.seed + stage_stream.RANK_SEEDS * ranks.rank
         pool, films = ClipPool(vae, options.seed), FilmPool(vae, own_seed)
         true_films = stage_stream.stream_films(vae, own_seed + 1, settings)
-        stage_stream.train(pool, films, true_films, options.out, options.seed, settings, who)
-        if who.first:
+        stage_stream.train(pool, films, true_films, options.out, options.seed, settings, ranks)
+        if ranks.first:
             export_transformer(options.out, "streamed")
 
 

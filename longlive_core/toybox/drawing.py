@@ -70,7 +70,7 @@ def _grid():
 
 
 def _paint(base, *marks):
-    """A tile of colour `base` with (coverage [16, 16], colour) marks laid over it."""
+    """Paint (coverage [16, 16], colour) marks over a tile of colour `base`."""
     tile = np.ones((TILE, TILE, 3)) * np.array(base)
     for coverage, colour in marks:
         coverage = np.clip(coverage, 0.0, 1.0)[..., None]
@@ -79,7 +79,7 @@ def _paint(base, *marks):
 
 
 def _dot(cx, cy, radius):
-    """Coverage of a dot that wraps around the tile's edges."""
+    """Return the coverage of a dot that wraps around the tile's edges."""
     x, y = _grid()
     dx, dy = (x - cx + 8) % TILE - 8, (y - cy + 8) % TILE - 8
     return radius + 0.5 - np.hypot(dx, dy)
@@ -142,7 +142,7 @@ SETTINGS: dict[str, np.ndarray] = {
 
 
 def coverage(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a subject's colour is, and where the subject is at all (its outline and dot are ink), in [0, 1].
+    """Return where a subject's colour is, and where the subject is at all (its outline and dot are ink), in [0, 1].
 
     x, y [T, H, W] are pixels in the subject's own frame, from `own_coordinates`.
     """
@@ -154,12 +154,12 @@ def coverage(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _nearest(offset: np.ndarray, period: float) -> np.ndarray:
-    """Offsets to the nearest of the subject's images, which repeat with the picture's size."""
+    """Return the offsets to the nearest image of the subject, which repeats with the picture's size."""
     return (offset + period / 2) % period - period / 2
 
 
 def own_coordinates(states: Sequence[State], region: Region = WHOLE) -> tuple[np.ndarray, np.ndarray]:
-    """x, y [T, H, W] of the region's pixels in the subject's own frame: from its centre, turned and scaled with it."""
+    """Return x, y [T, H, W] of the pixels in the subject's own frame: from its centre, turned and scaled with it."""
     top, left, height, width = region
     table = np.array([(s.x, s.y, 2 * math.pi * s.angle, s.size) for s in states], np.float32)[:, :, None, None]
     dx = _nearest(np.arange(width, dtype=np.float32)[None, None, :] + (left + 0.5) - table[:, 0], WIDTH) / table[:, 3]

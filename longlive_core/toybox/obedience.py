@@ -28,7 +28,7 @@ class SwitchReading:
     smooth: bool  # no jump, and the subject never out of sight for longer than a fade
 
 
-def windows(frames: np.ndarray) -> list[Reading]:
+def read_windows(frames: np.ndarray) -> list[Reading]:
     """Read a film's three-second windows."""
     sights = watch(frames)
     return [read(sights[first : first + WINDOW]) for first in range(0, len(sights) - WINDOW + 1, WINDOW)]

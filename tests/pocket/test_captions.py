@@ -19,8 +19,8 @@ def test_sentences_read_back_to_what_they_were_made_from():
     """Forbids wordings that mean two things, such as a colour word of the setting taken for the subject's."""
     rng = np.random.default_rng(0)
     for _ in range(1500):
-        asked = world.random_attributes(rng)
-        assert captions.attributes_of(captions.caption(asked, rng)) == asked
+        requested = world.random_attributes(rng)
+        assert captions.attributes_of(captions.caption(requested, rng)) == requested
 
 
 def test_the_shipped_tokenizer_knows_every_word_of_every_sentence():

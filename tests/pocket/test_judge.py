@@ -8,9 +8,8 @@ import torch
 
 from longlive_core.checkpoints.built_in import VAE_FILE, weights_folder
 from longlive_core.device.precision import working_dtype
-from longlive_core.pocket import score
 from longlive_core.pocket.clip_pool import pixels_of
-from longlive_core.toybox import judge, motion, world
+from longlive_core.toybox import judge, motion, obedience, world
 from longlive_core.vae import WanVAE, channels_last, decode, encode
 
 FILMS, FRAMES = 36, 49
@@ -19,12 +18,12 @@ FILMS, FRAMES = 36, 49
 @pytest.fixture(scope="module")
 def films() -> list[tuple[world.Attributes, np.ndarray]]:
     rng = np.random.default_rng(5)
-    asked = [world.random_attributes(rng) for _ in range(FILMS)]
-    return [(look, world.film([(0, look)], FRAMES, seed)[0]) for seed, look in enumerate(asked)]
+    requested = [world.random_attributes(rng) for _ in range(FILMS)]
+    return [(look, world.film([(0, look)], FRAMES, seed)[0]) for seed, look in enumerate(requested)]
 
 
-def _share_right(readings: list[judge.Reading], asked: list[world.Attributes]) -> float:
-    return float(np.mean([score.shows(r, a) for r, a in zip(readings, asked, strict=True)]))
+def _share_right(readings: list[judge.Reading], requested: list[world.Attributes]) -> float:
+    return float(np.mean([obedience.shows(r, a) for r, a in zip(readings, requested, strict=True)]))
 
 
 def _as_the_vae_gives_it_back(films: list[np.ndarray]) -> list[np.ndarray]:
@@ -40,11 +39,11 @@ def _as_the_vae_gives_it_back(films: list[np.ndarray]) -> list[np.ndarray]:
 @pytest.mark.slow
 def test_the_judge_reads_the_toybox_and_nothing_but_the_picture(films):
     """Forbids a judge that misreads perfect films (then no score means anything), or that is right by luck."""
-    asked = [look for look, _ in films]
+    requested = [look for look, _ in films]
     readings = [judge.read(judge.watch(film)) for _, film in films]
-    assert _share_right(readings, asked) >= 0.95
-    assert np.mean([r.shape == a.shape for r, a in zip(readings, asked, strict=True)]) >= 0.95
-    mixed = [asked[(place + 7) % FILMS] for place in range(FILMS)]
+    assert _share_right(readings, requested) >= 0.95
+    assert np.mean([r.shape == a.shape for r, a in zip(readings, requested, strict=True)]) >= 0.95
+    mixed = [requested[(place + 7) % FILMS] for place in range(FILMS)]
     assert _share_right(readings, mixed) <= 0.1  # by chance about 1 in 8 * 6 * 9, more where neighbours agree
 
 
@@ -83,10 +82,10 @@ def test_a_switch_is_read_before_and_after_and_a_jump_is_seen():
     one = world.Attributes("red", "ball", "right", "sea")
     two = world.Attributes("blue", "ball", "bounce", "night")
     frames, _ = world.film([(0, one), (69, two)], 140)
-    seen = score.judge_switch(frames, 69)
-    assert score.shows(seen.before, one) and score.shows(seen.after, two) and seen.smooth
+    seen = obedience.judge_switch(frames, 69)
+    assert obedience.shows(seen.before, one) and obedience.shows(seen.after, two) and seen.smooth
     jumping = np.concatenate([frames[:69], np.roll(frames[69:], 48, axis=2)])
-    assert not score.judge_switch(jumping, 69).smooth
+    assert not obedience.judge_switch(jumping, 69).smooth
 
 
 def test_films_of_another_size_are_refused():
@@ -97,7 +96,7 @@ def test_films_of_another_size_are_refused():
 
 def test_a_film_obeys_when_most_of_its_windows_do():
     """Forbids a film that counts as right for one good moment."""
-    asked = world.Attributes("red", "ball", "up", "sea")
+    requested = world.Attributes("red", "ball", "up", "sea")
     right, wrong = judge.Reading("red", "star", "up", "sea"), judge.Reading("red", "ball", "rest", "sea")
-    assert score.obeys([right, right, wrong], asked) and not score.obeys([right, wrong, wrong], asked)
-    assert Counter(score.shows(r, asked) for r in (right, wrong)) == {True: 1, False: 1}
+    assert obedience.obeys([right, right, wrong], requested) and not obedience.obeys([right, wrong, wrong], requested)
+    assert Counter(obedience.shows(r, requested) for r in (right, wrong)) == {True: 1, False: 1}

@@ -232,11 +232,13 @@ def test_the_stage_trains_the_transformer_on_its_own_films(tmp_path, monkeypatch
     text = {f"text.{name}": value.bfloat16() for name, value in encoder.state_dict().items()}
     torch.save({"weights": before | text}, tmp_path / "tuned.pt")
     batches, layouts = [], []
-    noisy = Forcing.noisy
+    noisy_batch = Forcing.noisy_batch
     monkeypatch.setattr(
         Forcing,
-        "noisy",
-        lambda self, clips, layout: (batches.append(clips), layouts.append(layout), noisy(self, clips, layout))[-1],
+        "noisy_batch",
+        lambda self, clips, layout: (batches.append(clips), layouts.append(layout), noisy_batch(self, clips, layout))[
+            -1
+        ],
     )
     monkeypatch.setattr(stage_stream, "render_excerpts", lambda *_: 0.0)  # so all own chunks are of streams
     stage_stream.train(_Starts(), _Films(FILM_CHUNKS), _Films(CHUNKS), tmp_path, 0, settings)

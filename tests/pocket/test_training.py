@@ -52,7 +52,7 @@ def test_the_heads_read_from_every_token_its_own_prompt_and_place():
 
 
 def test_watching_changes_nothing():
-    """Forbids an auxiliary task that trains another model than the one that is rolled out."""
+    """Forbids an auxiliary task that trains another model than the one that rollouts use."""
     torch.manual_seed(0)
     config = ModelConfig(dim=64, ffn_dim=64, num_heads=1, num_layers=4, text_dim=16, freq_dim=32)
     model, layout, latents = WanModel(config), ForcingLayout(1, 1), torch.randn(2, 16, 3, 4, 4)

@@ -65,7 +65,7 @@ def test_motion_is_continuous_over_changes_of_action():
 
 @pytest.mark.parametrize("action", world.ACTIONS)
 def test_an_action_leaves_nothing_behind(action):
-    """Forbids a subject that stays turned, swollen or split by the picture's edge when it is asked to rest."""
+    """Forbids a subject that stays turned, swollen or split by the picture's edge when the prompt requests rest."""
     script = [(0, Attributes("red", "ball", action, "sea")), (57, Attributes("red", "ball", "rest", "sea"))]
     state = world.simulate(script, 120, seed=2)[-1]
     assert state.angle == 0 and state.size == 1
@@ -87,7 +87,7 @@ def test_films_are_those_of_the_shipped_weights():
 
 
 def test_films_follow_from_the_seed():
-    """Forbids hidden randomness: a data set could not be made again."""
+    """Forbids hidden randomness: a data set could not be rendered again."""
     script = [(0, Attributes("red", "star", "spin", "night")), (9, Attributes("blue", "star", "right", "night"))]
     one, masks = world.film(script, 33, seed=5)
     two, _ = world.film(script, 33, seed=5)
