@@ -1,4 +1,4 @@
-"""The timeline language: every form parses, every mistake names its place, and times land on the right chunk."""
+"""The timeline language: every form parses, every error names its place, and times land on the right chunk."""
 
 import json
 from itertools import pairwise
@@ -82,7 +82,7 @@ def test_every_way_to_write_a_time(token, expected):
 
 
 def test_exact_chunks_are_not_snapped():
-    """Forbids moving a segment whose chunk the user counted himself."""
+    """Forbids moving a segment whose chunk the user counted."""
     assert rows(parse("0c a\n1c b\n16c c").plan(20)) == [
         (0, 0, "a", "recache"),
         (1, 9, "b", "recache"),
@@ -202,7 +202,7 @@ def test_scope_blends_are_refused():
     assert error.line == 12  # of the second text
 
 
-def test_the_anchor_stands_before_every_prompt():
+def test_the_anchor_is_put_before_every_prompt():
     """Forbids an anchor that is a segment, or that only the first prompt gets; and its line must not shift others."""
     script = parse("0s walks\n* A red panda in snow.\n10s sits")
     assert script.anchor == "A red panda in snow."
@@ -319,8 +319,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "duration", "line", "column", "words"), MISTAKES)
-def test_mistakes_name_their_place(text, duration, line, column, words):
-    """Forbids a mistake that is ignored, that falls back to something else, or that sends the user to a wrong place."""
+def test_errors_name_their_place(text, duration, line, column, words):
+    """Forbids an error that is ignored, that falls back to something else, or that sends the user to a wrong place."""
     error = fail(text, duration)
     assert words in str(error)
     if column is not None:
@@ -370,7 +370,7 @@ def test_hint_for_a_segment_that_repeats_nothing():
 
 
 def test_other_hints():
-    """Forbids silence about what will surprise: too short, held over, and syntax that was read as text."""
+    """Forbids silence about what will surprise: too short, longer than its range, and syntax that was read as text."""
     assert "line 2: the segment lasts 1 chunk;" in hints("0s a cat\n5s a cat runs\n5.8s a cat sits", 20)[0]
     assert "lasts until 20.06 s" in hints("[0s-5s: a cat]", 20)[0]
     assert "the range ends at 5c" in hints("[0c-5c: a cat]", 20)[0]

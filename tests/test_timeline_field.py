@@ -248,7 +248,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "words"), REFUSED)
-def test_what_is_not_certain_is_refused(text, line, column, words):
+def test_ambiguous_times_are_refused(text, line, column, words):
     """Forbids guessing, and prompt text that was meant as a time."""
     error = fail(text)
     assert words in str(error)
@@ -261,7 +261,7 @@ UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202e\u2066\u20
 
 
 def test_arrows_in_front_of_prompts_are_ranges_and_no_subtitles():
-    """Forbids a first prompt that is taken for the name of a subtitle, and lost."""
+    """Forbids a first prompt that is read as the name of a subtitle, and lost."""
     first, second = parse("0s->5s a red ball\n5s -> 10s a blue ball").segments
     assert (str(first.time), str(first.end), first.text) == ("0s", "5s", "a red ball")
     assert (str(second.time), str(second.end), second.text) == ("5s", "10s", "a blue ball")

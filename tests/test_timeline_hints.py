@@ -86,7 +86,7 @@ def test_bullets_get_a_hint():
 
 
 def test_one_hint_for_each_kind():
-    """Forbids a hint for every line of a long film; the anchor is looked at, too."""
+    """Forbids a hint for every line of a long film; the anchor is searched, too."""
     hints = parse("* A (red:1.3) panda\n" + "\n".join(f"{i}s A (big:1.{i}) fox BREAK" for i in range(0, 90, 5))).hints
     assert len(hints) == 2
     assert hints[0].startswith("the anchor (and 18 more): '(red:1.3)'") and hints[1].startswith("line 2 (and 17 more)")

@@ -131,7 +131,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "words"), MISTAKES)
-def test_mistakes_in_options_name_their_place(text, line, column, words):
+def test_errors_in_options_name_their_place(text, line, column, words):
     """Forbids an option that is ignored or guessed, and a message that sends the user to a wrong place."""
     error = fail(text)
     assert words in str(error)
@@ -139,7 +139,7 @@ def test_mistakes_in_options_name_their_place(text, line, column, words):
     assert len(str(error)) < 400
 
 
-def test_options_inside_the_text_get_a_note():
+def test_options_inside_the_text_get_a_hint():
     """Forbids silence about an option that is read as text because a full stop follows it."""
     for option in ("{cut}", "{ seed = 7 }", "{blend=2s}"):
         (hint,) = parse(f"0s a cat\n5s a cat {option}.").plan(10).hints
@@ -184,7 +184,7 @@ def test_a_blend_is_a_prompt_for_each_of_its_chunks():
 # --- Exact numbers of chunks
 
 
-def test_a_film_of_exactly_so_many_chunks():
+def test_a_film_of_an_exact_number_of_chunks():
     """Forbids a film of a chunk more or less than requested, whatever cuts do to its seconds."""
     for chunks in (7, 8, 40):
         plan = parse("0c a\n3c b {cut}\n6c c {cut}").plan(None, chunks=chunks)
@@ -323,7 +323,7 @@ def test_a_segment_in_place_of_another():
         (6, "a\0b", {}, "a NUL character"),
     ],
 )
-def test_mistakes_in_a_new_segment(chunk, text, more, words):
+def test_errors_in_a_new_segment(chunk, text, more, words):
     """Forbids a way into the plan that is checked less than the timeline's text."""
     with pytest.raises(TimelineError) as caught:
         put(chunk, text, **more)

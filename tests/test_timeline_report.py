@@ -23,7 +23,7 @@ def test_one_chunk():
     assert lines[:2] == ["0.56 s: 1 chunk, 9 frames at 16 fps", "0 s: A ball"]
 
 
-def test_anchor_is_said_once():
+def test_the_anchor_is_shown_once():
     """Forbids a subject that pushes out of every line what happens there."""
     lines = timeline_report(parse("* A panda in snow.\n0s It walks\n4s It sits").plan(8)).splitlines()
     assert lines[1:4] == ["in every prompt: A panda in snow.", "0 s: It walks", "4.31 s (requested 4 s): It sits"]

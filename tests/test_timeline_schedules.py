@@ -52,8 +52,8 @@ def test_schedules_in_frames(text):
     assert script.plan(10).segments[1].requested_seconds == 1
 
 
-def test_numbers_of_a_schedule_are_said_to_be_frames():
-    """Forbids silence about which unit was taken."""
+def test_numbers_of_a_schedule_are_reported_as_frames():
+    """Forbids silence about which unit was assumed."""
     assert any("read as frames" in hint for hint in parse('{"0": "a", "80": "b"}').hints)
     assert not parse('{"0s": "a", "5s": "b"}').hints
 
@@ -116,7 +116,7 @@ LENGTHS = [("0s", "5s", "A red ball"), ("5s", "10s", "A blue ball")]
     ],
 )
 def test_objects_with_ends_and_lengths(text):
-    """Forbids lengths that are taken for starts, and ends that are lost."""
+    """Forbids lengths that are read as starts, and ends that are lost."""
     assert read(text) == LENGTHS
     assert read(script_text(parse(text))) == LENGTHS
     assert parse(text).plan(None).seconds == pytest.approx(10, abs=0.75)
@@ -150,7 +150,7 @@ def test_lists_without_times(text):
     assert read(text) == [(None, None, "A red ball"), (None, None, "A blue ball")]
 
 
-def test_what_an_object_says_besides():
+def test_keys_of_objects_that_are_not_used():
     """Forbids a cut that is ignored, and silence about what is."""
     script = parse(
         '{"title": "x", "shots": [{"time": 0, "prompt": "a", "negative_prompt": "n", "camera": "pan"},'
@@ -205,7 +205,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "line", "column", "words"), MISTAKES)
-def test_mistakes_in_json_name_their_place(text, line, column, words):
+def test_errors_in_json_name_their_place(text, line, column, words):
     """Forbids an error that points at nothing, or JSON that becomes prompt text."""
     error = fail(text)
     assert words in str(error)

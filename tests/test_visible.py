@@ -131,7 +131,7 @@ def test_reports_of_a_timeline():
     ],
 )
 def test_errors_of_a_timeline(text, tmp_path, capsys):
-    """Forbids a message that quotes what it complains of as it is."""
+    """Forbids a message that quotes invisible characters as they are."""
     try:
         parse(text).plan(5)
     except TimelineError as error:
