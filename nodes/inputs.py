@@ -1,7 +1,8 @@
 """The inputs of Prompt Timeline and Stream Sampler, in their order.
 
-Workflows keep the values of widgets by position: **only append**, required ones behind the required, optional ones
-behind the optional. Sockets have no value and may stand anywhere. tests/test_input_order.py holds the order.
+Workflow files store widget values by position, so **only append**: required inputs after the last required one,
+optional inputs after the last optional one. Sockets have no value and may be anywhere. tests/test_input_order.py checks
+the order.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ TimelineType = io.Custom("LONGLIVE_TIMELINE")
 AUTO = "auto"
 CHUNKS = [3, 1]
 KEEP, DISCARD = "keep partial", "discard"
-OWN_LENGTH, ENDLESS = -1, 0  # durations that are none
-EXAMPLE = "0s A red ball bounces on a meadow.\n3s A blue star bounces in the snow."  # the pocket model draws it
+OWN_LENGTH, ENDLESS = -1, 0  # special values of the duration
+EXAMPLE = "0s A red ball bounces on a meadow.\n3s A blue star bounces in the snow."  # the pocket model can draw it
 
 
-def seconds_asked(duration: float) -> float | None:
-    """The duration widget's value as a plan takes it; None: the timeline's own length."""
+def requested_seconds(duration: float) -> float | None:
+    """Return the duration widget's value as a plan expects it; None: the timeline's own length."""
     if duration < 0 and duration != OWN_LENGTH:
         raise ValueError(
             f"the duration is {duration:g} s: give seconds, {OWN_LENGTH} for the timeline's own length, "
@@ -42,10 +43,10 @@ def timeline_inputs() -> list[io.Input]:
             default=EXAMPLE,
             multiline=True,
             dynamic_prompts=False,
-            tooltip="One prompt a line, its time in front: 12s, 0:12 or 16c (chunks); the first at 0s. Or "
-            "[0s-5s: text], or prompts without times, split evenly. At the end of a line {keep} keeps the "
-            "old prompt's memory, {cut} starts a new shot. A line '* text' is put before every prompt. Name "
-            "subject and setting in every prompt: the model sees only the one in force.",
+            tooltip="One prompt per line, with its time in front: 12s, 0:12 or 16c (chunks); the first at 0s. Also "
+            "[0s-5s: text], or prompts without times, which split the duration evenly. At the end of a line, {keep} "
+            "keeps the old prompt's memory and {cut} starts a new shot. A line '* text' is put before every prompt. "
+            "Name subject and setting in every prompt: the model sees only the current one.",
         ),
         compat.widget(
             io.Float,
@@ -54,8 +55,8 @@ def timeline_inputs() -> list[io.Input]:
             min=-1.0,
             max=86400.0,
             step=0.5,
-            tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). -1: as long "
-            "as the timeline itself says. 0: without end, until you press Finish or cancel.",
+            tooltip="Length of the film in seconds, rounded up to whole chunks (0.75 s at 16 fps). -1: the timeline's "
+            "own length. 0: no end, until you press Finish or Cancel.",
         ),
         compat.widget(
             io.Float,
@@ -64,37 +65,37 @@ def timeline_inputs() -> list[io.Input]:
             min=1.0,
             max=120.0,
             step=1.0,
-            tooltip="Frames per second of the film. The models were trained at 16; other rates play faster or slower.",
+            tooltip="Frames per second of the film. The models were trained at 16; other rates play the film faster or "
+            "slower.",
         ),
     ]
 
 
 def sampler_inputs() -> list[io.Input]:
-    return [*_needed_inputs(), *_usual_inputs(), *_sockets(), *_advanced_inputs()]
+    return [*_required_inputs(), *_film_inputs(), *_sockets(), *_schedule_inputs(), *_memory_inputs(), *_frame_inputs()]
 
 
-def _needed_inputs() -> list[io.Input]:
+def _required_inputs() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
-            tooltip="A LongLive or Self-Forcing model, from Load LongLive or any other loader; "
-            "LoRA loaders may lie in between.",
+            tooltip="A LongLive or Self-Forcing model, from Load LongLive or any other loader, directly or through "
+            "LoRA loaders.",
         ),
         io.Vae.Input("vae", tooltip="Wan 2.1's VAE, or the pocket model's."),
-        TimelineType.Input("timeline", tooltip="What happens when, from Prompt Timeline."),
+        TimelineType.Input("timeline", tooltip="The prompts and their times, from Prompt Timeline."),
         compat.seed_widget(
             "seed",
             default=0,
             min=0,
             max=MAX_SEED,
-            tooltip="Equal seed and settings give an equal film. The film's beginning does not depend on its length "
-            "or on later prompts. Control after generate stays at fixed, so that queueing again goes on with the same "
-            "film.",
+            tooltip="The same seed and settings give the same film. The film's beginning does not depend on its length "
+            "or on later prompts. Leave control after generate at fixed: queueing again then continues the same film.",
         ),
     ]
 
 
-def _usual_inputs() -> list[io.Input]:
+def _film_inputs() -> list[io.Input]:
     return [
         compat.widget(
             io.Combo,
@@ -102,9 +103,9 @@ def _usual_inputs() -> list[io.Input]:
             options=list(CHOICES),
             default=AUTO,
             optional=True,
-            tooltip="auto: what the model was made for, 832x480 (pocket model: 128x80); after a take, the take's. "
-            "landscape is the same, portrait 480x832 (pocket: 112x128, where its shapes suffer), draft 624x352 "
-            "(pocket: 112x80). For another one leave this at auto and set width and height.",
+            tooltip="auto: the size the model was trained at, 832x480 (pocket model: 128x80); after a take, the take's "
+            "size. landscape: the trained size. portrait: 480x832 (pocket: 112x128, where its shapes get worse). "
+            "draft: 624x352 (pocket: 112x80). For any other size, leave this at auto and set width and height.",
         ),
         compat.widget(
             io.Int,
@@ -114,7 +115,7 @@ def _usual_inputs() -> list[io.Input]:
             max=2048,
             step=16,
             optional=True,
-            tooltip="Pixels, a multiple of 16, with size at auto. 0, and height 0: as size says.",
+            tooltip="In pixels, a multiple of 16, with size at auto. 0, with height 0: use size.",
         ),
         compat.widget(
             io.Int,
@@ -124,7 +125,7 @@ def _usual_inputs() -> list[io.Input]:
             max=2048,
             step=16,
             optional=True,
-            tooltip="Pixels, a multiple of 16, with size at auto. 0, and width 0: as size says.",
+            tooltip="In pixels, a multiple of 16, with size at auto. 0, with width 0: use size.",
         ),
         compat.widget(
             io.Combo,
@@ -132,8 +133,9 @@ def _usual_inputs() -> list[io.Input]:
             options=[KEEP, DISCARD],
             default=KEEP,
             optional=True,
-            tooltip="What Cancel does. keep partial: the film ends there, and nodes such as Save Video get it. "
-            "discard: everything stops. Either way the chunks so far are kept, and the next run goes on after them.",
+            tooltip="What Cancel does. keep partial: the film ends there, and nodes such as Save Video receive it. "
+            "discard: everything stops. In both cases the rendered chunks are kept, and the next run resumes after "
+            "them.",
         ),
     ]
 
@@ -143,26 +145,24 @@ def _sockets() -> list[io.Input]:
         io.Image.Input(
             "start_image",
             optional=True,
-            tooltip="A picture or a clip that the film begins with, scaled "
-            "and cropped to its size. A picture stands for the first chunk; of a clip the last whole chunks "
-            "are taken. Describe it in the first prompt.",
+            tooltip="A picture or a clip that the film begins with, scaled and cropped to the film's size. A picture "
+            "is shown for the first chunk; of a clip, the last whole chunks are used. Describe it in the first prompt.",
         ),
         io.Latent.Input(
             "start_latent",
             optional=True,
-            tooltip="Latents of Wan 2.1 that the film begins with: whole chunks (3 latent frames), in the film's size.",
+            tooltip="Wan 2.1 latents that the film begins with: whole chunks (3 latent frames), in the film's size.",
         ),
         TakeType.Input(
             "take",
             optional=True,
-            tooltip="A take that the film goes on after; the timeline's times count "
-            "from its end. Where the new timeline begins with the take's last prompt, the film is the "
-            "longer one.",
+            tooltip="A take to extend. The timeline's times count from the take's end. If the new timeline begins with "
+            "the take's last prompt, the film simply becomes longer.",
         ),
     ]
 
 
-def _advanced_inputs() -> list[io.Input]:
+def _schedule_inputs() -> list[io.Input]:
     return [
         compat.widget(
             io.Int,
@@ -172,8 +172,8 @@ def _advanced_inputs() -> list[io.Input]:
             max=50,
             optional=True,
             advanced=True,
-            tooltip="Denoising steps a chunk, evenly spaced from 1000. The models were distilled to 4; 2 is a fast "
-            "draft. There is no CFG and no negative prompt: guidance was distilled into the model.",
+            tooltip="Denoising steps per chunk, evenly spaced from timestep 1000. The models were distilled to 4; 2 "
+            "gives a fast draft. There is no CFG and no negative prompt: guidance was distilled into the model.",
         ),
         compat.widget(
             io.Float,
@@ -184,9 +184,14 @@ def _advanced_inputs() -> list[io.Input]:
             step=0.1,
             optional=True,
             advanced=True,
-            tooltip="Of the flow-matching schedule, usually 3 to 8; larger spends more steps on noise. The models were "
-            "trained with 5.",
+            tooltip="Shift of the flow-matching schedule, usually 3 to 8. A larger shift spends more steps at high "
+            "noise. The models were trained with 5.",
         ),
+    ]
+
+
+def _memory_inputs() -> list[io.Input]:
+    return [
         compat.widget(
             io.Int,
             "window",
@@ -195,9 +200,9 @@ def _advanced_inputs() -> list[io.Input]:
             max=1023,
             optional=True,
             advanced=True,
-            tooltip="Latent frames (1/4 s each at 16 fps) a chunk sees, counting the sink and itself. -1: the whole "
-            "film so far, which needs memory without end. LongLive: 12; less saves memory and time and forgets sooner. "
-            "Self-Forcing: -1.",
+            tooltip="Latent frames (1/4 s each at 16 fps) that a chunk sees, including the sink and the chunk itself. "
+            "-1: the whole film so far, so memory grows without limit. LongLive: 12; a smaller window saves memory and "
+            "time but forgets sooner. Self-Forcing: -1.",
         ),
         compat.widget(
             io.Int,
@@ -207,8 +212,8 @@ def _advanced_inputs() -> list[io.Input]:
             max=1020,
             optional=True,
             advanced=True,
-            tooltip="First latent frames of a shot that stay in sight for ever; they hold subject and style "
-            "together. LongLive: 3. With window -1 it must be 0.",
+            tooltip="The first latent frames of a shot, which all later chunks see; they keep subject and style "
+            "consistent. LongLive: 3. With window -1 it must be 0.",
         ),
         compat.widget(
             io.Combo,
@@ -217,9 +222,14 @@ def _advanced_inputs() -> list[io.Input]:
             default="held",
             optional=True,
             advanced=True,
-            tooltip="At a change of prompt later than the window: held keeps the sink as it was (LongLive), refreshed "
-            "takes it from the last frames.",
+            tooltip="The sink at a prompt switch that comes later than the window. held: keep it unchanged (LongLive). "
+            "refreshed: take it from the latest frames.",
         ),
+    ]
+
+
+def _frame_inputs() -> list[io.Input]:
+    return [
         compat.widget(
             io.Combo,
             "chunk",
@@ -237,7 +247,7 @@ def _advanced_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="How frames are numbered for the model. absolute: from the shot's start, at most 256 s at 16 fps "
-            "(LongLive's training). relative: inside the window, no end. auto: relative for the pocket model, "
+            "(LongLive's training). relative: inside the window, without a limit. auto: relative for the pocket model, "
             "absolute for all others.",
         ),
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..longlive_core.cancelling import cancellable
 from ..longlive_core.timeline import Plan, Script, parse, timeline_report
 from . import compat
-from .inputs import CHUNKS, ENDLESS, TimelineType, seconds_asked, timeline_inputs
+from .inputs import CHUNKS, ENDLESS, TimelineType, requested_seconds, timeline_inputs
 from .search_words import WORDS
 from .validation import widget_values
 from .validation.film import TIMELINE, timeline_fault
@@ -67,7 +67,7 @@ class LongLivePromptTimeline(io.ComfyNode):
         compat.refuse_missing(CLIP=clip)
         given = widget_values.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
         script, fps = parse(given["text"], continues=True), given["fps"]  # a take may lie before it; the sampler knows
-        seconds, endless = seconds_asked(given["duration"]), given["duration"] == ENDLESS
+        seconds, endless = requested_seconds(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
         contexts = {prompt: compat.text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
         timeline = Timeline(given["text"], script, seconds, fps, contexts, clip, endless)

@@ -16,7 +16,7 @@ from ...longlive_core.checkpoints.built_in import is_pocket_file
 from ...longlive_core.config import PRESETS, StreamConfig
 from ...longlive_core.sizes import check_choice
 from ...longlive_core.timeline import Script, check_first, parse
-from ..inputs import AUTO, ENDLESS, sampler_inputs, seconds_asked, timeline_inputs
+from ..inputs import AUTO, ENDLESS, requested_seconds, sampler_inputs, timeline_inputs
 from ..load import POCKET
 from .graph import UNKNOWN, QueuedGraph
 from .queued import known_values, widgets_fault
@@ -77,7 +77,7 @@ def _check_plans(graph: QueuedGraph, script: Script, values: dict[str, Any], sam
         if chunk is UNKNOWN:
             continue
         try:
-            script.plan(seconds_asked(values["duration"]), values["fps"], chunk)
+            script.plan(requested_seconds(values["duration"]), values["fps"], chunk)
         except ValueError as error:
             where = "" if chunk == 3 else f" (chunk {chunk} of {graph.title(sampler)})"
             raise ValueError(f"{error}{where}") from error
@@ -117,7 +117,7 @@ def _check_length(graph: QueuedGraph, node: str, stream: StreamConfig, endless_o
         return
     try:
         plan = parse(values["text"], continues=True).plan(
-            seconds_asked(values["duration"]), values["fps"], stream.chunk
+            requested_seconds(values["duration"]), values["fps"], stream.chunk
         )
     except ValueError:
         return
