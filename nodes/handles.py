@@ -1,4 +1,4 @@
-"""TAKE: what travels between nodes of a take is its name, never its content."""
+"""TAKE: nodes pass on a take's name, never its content."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TakeType = io.Custom("LONGLIVE_TAKE")
 
 @dataclass(frozen=True)
 class TakeHandle:
-    """A take in a store. chunks: so many of it count, from its start."""
+    """A take in a store. chunks: how many of its chunks count, from its start."""
 
     folder: str
     id: str
     chunks: int
 
     def store(self) -> TakeStore:
-        """The store, to read in: it may lie on a full or a read-only disk."""
+        """Open the store for reading only: it may be on a full or read-only disk."""
         return TakeStore(self.folder, create=False)
 
 
 def checked_take(take: Any) -> TakeHandle:
-    """ValueError for what is no TAKE: over the API anything may stand in its place."""
+    """Return `take`. Raises ValueError if it is not a TAKE: over the API it can be any value."""
     if not isinstance(take, TakeHandle):
         raise ValueError(f"take is {shown(take)}: connect the TAKE of Stream Sampler, Load Take or Branch Take")
     return take

@@ -1,4 +1,4 @@
-"""Load LongLive: files, or the built-in pocket model, as ComfyUI's own MODEL, CLIP and VAE."""
+"""The node Load LongLive: files, or the built-in pocket model, as ComfyUI's own MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..longlive_core.checkpoints.built_in import DIT_FILE, VAE_FILE, is_pocket_f
 from ..longlive_core.config import WEIGHT_SETS
 from ..longlive_core.words.wording import shorten
 from . import compat
-from .compat.queued_prompt import host_checks_choices
+from .compat.queued_prompt import host_validates_choices
 from .pocket_clip import load_pocket_clip
 from .search_words import WORDS
 from .validation import widget_values
 from .validation.graph import UNKNOWN, QueuedGraph
-from .validation.queued import judged, widgets_fault
+from .validation.queued import validate_queued, widget_error
 
 LOAD = "LongLiveLoad"
 POCKET = "pocket (built-in)"
@@ -49,8 +49,8 @@ class LongLiveLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model=None):  # one input, see compat.queued_prompt
-        return judged(LOAD, _fault, alone=_gone({"model": model}))
+    def validate_inputs(cls, model=None):  # one argument: see compat.queued_prompt
+        return validate_queued(LOAD, _error, alone=_gone({"model": model}))
 
     @classmethod
     def execute(cls, model, lora, text_encoder, vae, dtype, weights="auto", **removed) -> io.NodeOutput:
@@ -63,7 +63,7 @@ class LongLiveLoad(io.ComfyNode):
             "weights": weights,
             **removed,
         }
-        if (gone := _gone(given)) is not None:  # linked values were not known before
+        if (gone := _gone(given)) is not None:  # linked values are known only now
             raise ValueError(gone)
         widget_values.settings(load_inputs(), given)
         if (missing := _missing(given)) is not None:
@@ -80,44 +80,45 @@ class LongLiveLoad(io.ComfyNode):
 
 
 def load_inputs() -> list[io.Input]:
-    """Workflows keep their values by position: only append."""
+    """Workflow files store values by position: only append."""
     files = folder_paths.get_filename_list
     return [
         io.Combo.Input(
             "model",
             options=[POCKET, *files("diffusion_models")],
             default=POCKET,
-            tooltip="The built-in pocket model, or a file of models/diffusion_models: LongLive's "
-            "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, INT8 too.",
+            tooltip="The built-in pocket model, or a file in models/diffusion_models: LongLive's "
+            "longlive_base.pt, a Self-Forcing checkpoint, or any Wan 2.1 1.3B text-to-video file, also in INT8.",
         ),
         io.Combo.Input(
             "lora",
             options=[NONE, *files("loras")],
             default=NONE,
-            tooltip="A LoRA of models/loras, merged into the model: LongLive's own, which turns longlive_base.pt into "
-            "LongLive, or one for Wan 2.1 1.3B of any trainer. More LoRAs go into LoRA loader nodes after this one.",
+            tooltip="A LoRA in models/loras, merged into the model: LongLive's own, which turns longlive_base.pt into "
+            "LongLive, or one for Wan 2.1 1.3B from any trainer. Load more LoRAs with LoRA loader nodes after this "
+            "one.",
         ),
         io.Combo.Input(
             "text_encoder",
             options=[FROM_MODEL, *files("text_encoders")],
             default=FROM_MODEL,
-            tooltip="The pocket model and files of its training bring their own. All others need umt5-xxl in "
+            tooltip="The pocket model and checkpoints of its training contain their own. All others need umt5-xxl in "
             "ComfyUI's format, such as umt5_xxl_fp16.safetensors.",
         ),
         io.Combo.Input(
             "vae",
             options=[FROM_MODEL, *files("vae")],
             default=FROM_MODEL,
-            tooltip="The pocket model and files of its training bring their own. All others need Wan 2.1's "
+            tooltip="The pocket model and checkpoints of its training contain their own. All others need Wan 2.1's "
             "VAE, such as wan_2.1_vae.safetensors.",
         ),
         io.Combo.Input(
             "dtype",
             options=DTYPES,
             default="auto",
-            tooltip="Precision of model and VAE. auto is bf16 where the device computes in it, fp16 on cards "
-            "that do not (such as GTX 16 and RTX 20), else fp32; flags of ComfyUI such as --fp16-unet count. "
-            "The sampler's report says what was taken.",
+            tooltip="Precision of model and VAE. auto: bf16 if the device computes in it, fp16 on cards that do not "
+            "(such as GTX 16 and RTX 20), else fp32; ComfyUI's flags such as --fp16-unet are respected. The sampler's "
+            "report shows the choice.",
         ),
         compat.widget(
             io.Combo,
@@ -126,25 +127,25 @@ def load_inputs() -> list[io.Input]:
             default="auto",
             optional=True,
             advanced=True,
-            tooltip="Of a training's file that holds two sets: generator is the weights, generator_ema their moving "
-            "average. auto takes generator, or the average where only that is there; the log says which. "
-            "Self-Forcing's films are made with the average.",
+            tooltip="For training checkpoints with two sets of weights: generator, and generator_ema, its moving "
+            "average. auto uses generator, or the average if the file has nothing else; the log says which. "
+            "Self-Forcing's own films use the average.",
         ),
     ]
 
 
-def _fault(graph: QueuedGraph, node: str) -> str | None:
-    """What is wrong with a node in the prompt that is being queued."""
+def _error(graph: QueuedGraph, node: str) -> str | None:
+    """Return the error of a Load LongLive in the queued prompt."""
     chosen = {name: graph.value(node, name) for name in FOLDERS}
     chosen = {name: value for name, value in chosen.items() if value is not UNKNOWN}
-    looked_at = FOLDERS.keys() - {"model"} if host_checks_choices() else set()
-    gone = _gone({name: value for name, value in chosen.items() if name not in looked_at})
-    wrong, all_right = (gone, False) if gone else widgets_fault(graph, node, load_inputs(), taken="model")
-    return _missing(chosen) if all_right else wrong
+    host_checks = FOLDERS.keys() - {"model"} if host_validates_choices() else set()
+    gone = _gone({name: value for name, value in chosen.items() if name not in host_checks})
+    error, all_valid = (gone, False) if gone else widget_error(graph, node, load_inputs(), taken="model")
+    return _missing(chosen) if all_valid else error
 
 
 def _gone(chosen: dict[str, Any]) -> str | None:
-    """Which files of those chosen are no longer there."""
+    """Return the error for chosen files that do not exist any more."""
     gone = [
         f"{shorten(chosen[name], 200)} in models/{folder}"
         for name, folder in FOLDERS.items()
@@ -154,16 +155,16 @@ def _gone(chosen: dict[str, Any]) -> str | None:
 
 
 def _missing(chosen: dict[str, Any]) -> str | None:
-    """What the model chosen does not bring, and is not chosen either."""
+    """Return the error for a part that the chosen model does not contain and that is not chosen either."""
     model = chosen.get("model", POCKET)
     missing = [wanted for name, wanted in WANTED.items() if chosen.get(name) == FROM_MODEL]
     if model == POCKET or not missing or is_pocket_file(_path(FOLDERS["model"], model)):
         return None
-    return f"{model} brings none of its own: choose {' and '.join(missing)}"
+    return f"{model} contains none of its own: choose {' and '.join(missing)}"
 
 
 def _path(folder: str, name: str) -> str | None:
-    """The file chosen, or None for the choices that are no files."""
+    """Return the chosen file's path; None for choices that are not files."""
     return None if name in (POCKET, FROM_MODEL, NONE) else folder_paths.get_full_path_or_raise(folder, name)
 
 

@@ -1,6 +1,6 @@
-"""The built-in text encoder behind ComfyUI's CLIP, so that CLIP Text Encode and memory management work with it.
+"""The built-in text encoder as ComfyUI's CLIP, so that CLIP Text Encode and memory management work with it.
 
-ComfyUI's tokens are lists of (id, weight) by name of the encoder, its encoders take such lists; here both go through
+ComfyUI's tokens are lists of (id, weight) by encoder name, and its encoders take such lists. Both are adapted here to
 `longlive_core.checkpoints.text_encoder`. The encoder is small enough for float32 everywhere.
 """
 
@@ -18,7 +18,7 @@ NAME = "longlive_pocket"
 
 
 def load_pocket_clip(disable_dynamic: bool = False):
-    """The pocket model's text encoder as a CLIP. disable_dynamic: see `compat.make_clip`."""
+    """Return the pocket model's text encoder as a CLIP. disable_dynamic: see `compat.make_clip`."""
     encoder = TextEncoder.load("pocket", dtype=torch.float32)
 
     class Model(PocketTextModel):
@@ -37,7 +37,8 @@ class PocketTokenizer:
         self.encoder = encoder
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options):
-        """Prompts are literal: every weight is 1. No padding; what is too long is cut when it is encoded."""
+        """Return the tokens of a literal prompt: every weight is 1. No padding; a long prompt is cut when it is
+        encoded."""
         tokens = [(token, 1.0) for token in self.encoder.all_ids(text)]
         return {NAME: [[(*token, 0) for token in tokens] if return_word_ids else tokens]}
 
@@ -49,7 +50,7 @@ class PocketTokenizer:
 
 
 class PocketTextModel(nn.Module):
-    longlive_fixed = True  # no layers to skip, no options of the tokenizer: see compat.patches
+    longlive_fixed = True  # no layers to skip, no tokenizer options: see compat.patches
 
     def __init__(self, encoder: TextEncoder, device):
         super().__init__()
@@ -58,13 +59,13 @@ class PocketTextModel(nn.Module):
         self.dtypes = {torch.float32}
 
     def set_clip_options(self, options):
-        """There are no layers to skip and nothing is pooled."""
+        """Do nothing: there are no layers to skip and nothing is pooled."""
 
     def reset_clip_options(self):
         """See set_clip_options."""
 
     def encode_token_weights(self, tokens):
-        """-> (embedding [1, text_len, 4096] with zeros after the prompt's end, no pooled output)."""
+        """Return (embedding [1, text_len, 4096] with zeros after the prompt's end, None: no pooled output)."""
         row = [token[0] for token in cut_row(tokens[NAME][0], self.text_len)]
         ids = torch.tensor([row + [0] * (self.text_len - len(row))])
         mask = (torch.arange(self.text_len) < len(row)).long()[None]

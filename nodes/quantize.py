@@ -1,4 +1,4 @@
-"""Quantize INT8: a MODEL whose blocks take half the memory."""
+"""The node Quantize INT8: a MODEL whose blocks need half the memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ class LongLiveQuantizeINT8(io.ComfyNode):
             node_id="LongLiveQuantizeINT8",
             display_name="Quantize INT8",
             category="LongLive",
-            description="The linear layers of the model's blocks in 8 bits, weights and activations: half their memory "
-            "of bf16. The film changes slightly.",
+            description="Quantizes the linear layers of the model's blocks to 8 bits, weights and activations: half "
+            "the memory of bf16. The film changes slightly.",
             search_aliases=WORDS["LongLiveQuantizeINT8"],
             inputs=[
                 io.Model.Input(
                     "model",
                     tooltip="A Wan 2.1 model in bf16, fp16 or fp32, such as Load LongLive's. LoRAs applied "
-                    "before are baked in, which loses least; ones applied after this node work too. It stays as it is.",
+                    "before are baked in, which loses least; LoRAs applied after this node work too. It stays "
+                    "unchanged.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
@@ -38,7 +39,7 @@ class LongLiveQuantizeINT8(io.ComfyNode):
 
 
 def report(weights: dict, patched: int) -> str:
-    """What became of the model, for people. patched: weights with LoRAs that were baked in."""
+    """Return the node's report as text. patched: number of weights with LoRAs baked in."""
     layers = set(int8_layers(weights))
     parts = [name for name in weights if name.rpartition(".")[0] in layers and name.endswith((".weight", ".bias"))]
     before = 2 * sum(weights[name].numel() for name in parts)

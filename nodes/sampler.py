@@ -17,8 +17,8 @@ from .inputs import AUTO, KEEP, sampler_inputs
 from .search_words import WORDS
 from .starts import read_start
 from .validation import widget_values
-from .validation.film import SAMPLER, sampler_fault
-from .validation.queued import judged
+from .validation.film import SAMPLER, sampler_error
+from .validation.queued import validate_queued
 
 # By node: how many of its results were not what its inputs ask for. As part of a result's fingerprint it keeps ComfyUI
 # from taking such a one for the whole film.
@@ -43,7 +43,7 @@ class LongLiveStreamSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, timeline=None):  # one input, see compat.queued_prompt
-        return judged(SAMPLER, sampler_fault)
+        return validate_queued(SAMPLER, sampler_error)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs):

@@ -1,4 +1,4 @@
-"""The words by which the nodes are found; the front end reads the same file (web/search.js)."""
+"""Search words for the nodes; the front end reads the same file (web/search.js)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Stream Sampler's film begins with: of its inputs start_image, start_latent and take."""
+"""The beginning of a Stream Sampler's film, from its inputs start_image, start_latent or take."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .handles import TakeHandle
 from .timeline import Timeline
 from .validation.film import check_beginning
 
-WITHOUT_EFFECT = {"noise_mask": "a film's beginning is taken as it is", "batch_index": "noise follows from the seed"}
+WITHOUT_EFFECT = {"noise_mask": "a film's beginning is used unchanged", "batch_index": "noise depends on the seed"}
 
 
 @dataclass(frozen=True)
 class Start:
-    """given: latents, normalised [1, C, T, h, w], or a take to go on after; or None. notes: what is said of them."""
+    """given: normalised latents [1, C, T, h, w], a take to extend, or None. notes: hints for the user."""
 
     given: Tensor | TakeHandle | None = None
     notes: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Start:
 def read_start(
     vae, timeline: Timeline, size: tuple[int, int], chunk: int, image=None, latent=None, take: TakeHandle | None = None
 ) -> Start:
-    """Look at the inputs, and encode pictures. ValueError for more than one of them, and for what cannot be."""
+    """Check the inputs and encode pictures. Raises ValueError for more than one input, and for an unsuitable one."""
     given = {"start_image": image, "start_latent": latent, "take": take}
     connected = [name for name, value in given.items() if value is not None]
     check_beginning(connected)
@@ -50,8 +50,8 @@ def _from_image(vae, timeline: Timeline, size: tuple[int, int], chunk: int, imag
 
 def _from_latent(timeline: Timeline, size: tuple[int, int], chunk: int, latent: dict) -> Start:
     samples = latent["samples"]
-    if not isinstance(samples, Tensor):  # of pictures and sound in one
-        raise ValueError("the latent is of a model of pictures with sound; encode a clip with Wan 2.1's VAE")
+    if not isinstance(samples, Tensor):  # pictures and sound in one
+        raise ValueError("the latent belongs to a model of video with sound; encode a clip with Wan 2.1's VAE")
     check_latents(samples, compat.LATENT_CHANNELS, size, chunk)
     check_given(samples.shape[2] // chunk, timeline.plan(chunk).chunks)
     notes = [f"start_latent's {name} has no effect: {why}" for name, why in WITHOUT_EFFECT.items() if name in latent]

@@ -1,4 +1,4 @@
-"""Where takes lie in ComfyUI: `longlive` in its output folder."""
+"""The store of takes in ComfyUI: the folder `longlive` in its output folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..longlive_core.takes import TakeStore
 from ..longlive_core.words.quantities import parse_size
 
 FOLDER = "longlive"
-LIMIT = "LONGLIVE_TAKES_LIMIT"  # environment variable: what takes may fill, such as 20GB
+LIMIT = "LONGLIVE_TAKES_LIMIT"  # environment variable: disk space for takes, such as 20GB
 DEFAULT_LIMIT = "50GB"
 
 
@@ -20,24 +20,24 @@ def store_folder() -> str:
 
 
 def film_file(take: str, name: str = "film.mp4") -> dict[str, str]:
-    """A take's film as the front end names files."""
+    """Return a take's film in the form in which ComfyUI's front end names files."""
     return {"filename": name, "subfolder": f"{FOLDER}/takes/{take}", "type": "output"}
 
 
 def open_store() -> TakeStore:
-    """The store, with the limit that the user set. TakeError where it cannot be written; ValueError for a bad limit."""
+    """Open the store with the user's limit. Raises TakeError if it is not writable, ValueError for an invalid limit."""
     return TakeStore(store_folder(), limit())
 
 
 def reading_store() -> TakeStore:
-    """The store as it is, to read in; nothing is written. TakeError where it is none."""
+    """Open the store for reading only. Raises TakeError if the folder is not a store."""
     return TakeStore(store_folder(), create=False)
 
 
 def limit() -> int | None:
-    """Bytes; None without a limit."""
-    asked = os.environ.get(LIMIT, DEFAULT_LIMIT)
+    """Return the limit in bytes; None without one."""
+    text = os.environ.get(LIMIT, DEFAULT_LIMIT)
     try:
-        return None if asked.strip() == "0" else parse_size(asked)
+        return None if text.strip() == "0" else parse_size(text)
     except ArgumentTypeError as error:
-        raise ValueError(f"the environment variable {LIMIT}: {error}; 0 is no limit") from error
+        raise ValueError(f"the environment variable {LIMIT}: {error}; 0 means no limit") from error

@@ -1,4 +1,4 @@
-"""Load Take's list: the front end reads it over HTTP (`web/takes.js`), no node's schema depends on what is stored.
+"""Load Take's list. The front end reads it over HTTP (`web/takes.js`), so no node's schema depends on stored takes.
 
 GET /longlive/takes/choices     {"choices": [a label for every take]}, or {"error": ...} with status 500
 """
@@ -19,10 +19,10 @@ from ..longlive_core.words.wording import shorten
 from .stores import reading_store, store_folder
 
 NEWEST = "newest"
-_LONGEST = 1000  # characters of a name; labels of all versions are shorter
-_ID = re.compile(r"(?:.*\[)?([0-9a-f]{12})\]?\s*", re.DOTALL)  # alone, or in brackets at a label's end
-_ID_BEFORE = re.compile(r"([0-9a-f]{12}) ")  # followed by first words
-_HOW = "choose one from the list, or give its id, which is twelve hexadecimal digits, or newest"
+_LONGEST = 1000  # characters of a name; the labels of all versions are shorter
+_ID = re.compile(r"(?:.*\[)?([0-9a-f]{12})\]?\s*", re.DOTALL)  # alone, or in brackets at the end of a label
+_ID_BEFORE = re.compile(r"([0-9a-f]{12}) ")  # followed by the first words of the prompt
+_HOW = "choose one from the list, or give its id (twelve hexadecimal digits) or newest"
 
 
 async def list_choices(request: web.Request) -> web.Response:
@@ -33,9 +33,9 @@ async def list_choices(request: web.Request) -> web.Response:
 
 
 def choices() -> list[str]:
-    """A label for every take, the one rendered last first; those that cannot be read come last, and say so.
+    """Return a label for every take, the one rendered last first; unreadable takes come last and are marked so.
 
-    TakeError where there can be no takes.
+    Raises TakeError if the folder cannot hold takes.
     """
     if not (Path(store_folder()) / "takes").is_dir():
         return []
@@ -43,10 +43,10 @@ def choices() -> list[str]:
 
 
 def id_of(name: Any) -> str:
-    """The id in a choice of this version or an earlier one. TakeError where there is none; it may be anything."""
+    """Return the id in a label of this or an earlier version. `name` may be any value; TakeError if it has no id."""
     if not isinstance(name, str):
-        raise TakeError(f"{shown(name)} names no take: {_HOW}")
+        raise TakeError(f"{shown(name)} does not name a take: {_HOW}")
     match = None if len(name) > _LONGEST else _ID.fullmatch(name) or _ID_BEFORE.match(name)
     if match is None:
-        raise TakeError(f"{shorten(name, 60)!r} names no take: {_HOW}")
+        raise TakeError(f"{shorten(name, 60)!r} does not name a take: {_HOW}")
     return match[1]

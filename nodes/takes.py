@@ -25,7 +25,7 @@ from .stores import reading_store
 from .take_choices import NEWEST, id_of
 from .validation import widget_values
 from .validation.graph import UNKNOWN, QueuedGraph
-from .validation.queued import judged, widgets_fault, widgets_judged
+from .validation.queued import validate_queued, validate_widgets, widget_error
 
 MOST_FRAMES = 1000
 FIRST_PLACE = "2s"  # inside nearly every take
@@ -77,7 +77,7 @@ class LongLiveTakeFrames(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, take=None):  # one input, see compat.queued_prompt
-        return widgets_judged(cls)
+        return validate_widgets(cls)
 
     @classmethod
     @compat.cancellable()
@@ -128,7 +128,7 @@ class LongLiveLoadTake(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name=None):
         # ComfyUI knows of no take, and its words in the list may have changed meanwhile: they do not count.
-        return judged("LongLiveLoadTake", _name_fault, alone=None if name is None else _take_fault(name))
+        return validate_queued("LongLiveLoadTake", _name_error, alone=None if name is None else _take_error(name))
 
     @classmethod
     def fingerprint_inputs(cls, name=None, **inputs):
@@ -145,12 +145,12 @@ class LongLiveLoadTake(io.ComfyNode):
         return io.NodeOutput(handle, ui=ui.PreviewText(take_report(manifest, handle.chunks)))
 
 
-def _name_fault(graph: QueuedGraph, node: str) -> str | None:
+def _name_error(graph: QueuedGraph, node: str) -> str | None:
     name = graph.value(node, "name", NEWEST)
-    return None if name is UNKNOWN else _take_fault(name)
+    return None if name is UNKNOWN else _take_error(name)
 
 
-def _take_fault(name: Any) -> str | None:
+def _take_error(name: Any) -> str | None:
     """Why no take can be loaded by that name; whether there is a newest one is known when it runs."""
     try:
         if name != NEWEST:
@@ -207,7 +207,7 @@ class LongLiveBranchTake(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, take=None):  # one input, which is always there, see compat.queued_prompt
-        return judged("LongLiveBranchTake", _branch_fault)
+        return validate_queued("LongLiveBranchTake", _branch_error)
 
     @classmethod
     @compat.cancellable()
@@ -221,13 +221,13 @@ class LongLiveBranchTake(io.ComfyNode):
         return io.NodeOutput(branch, ui=ui.PreviewText(branch_report(manifest, place)))
 
 
-def _branch_fault(graph: QueuedGraph, node: str) -> str | None:
-    fault, _ = widgets_fault(graph, node, LongLiveBranchTake.define_schema().inputs)
+def _branch_error(graph: QueuedGraph, node: str) -> str | None:
+    fault, _ = widget_error(graph, node, LongLiveBranchTake.define_schema().inputs)
     at = graph.value(node, "at", FIRST_PLACE)
-    return fault or (None if at is UNKNOWN else _place_fault(at))
+    return fault or (None if at is UNKNOWN else _place_error(at))
 
 
-def _place_fault(at: Any) -> str | None:
+def _place_error(at: Any) -> str | None:
     """None also where it is linked, and known when it runs; what is no text is refused by others."""
     try:
         if isinstance(at, str):

@@ -14,8 +14,8 @@ from . import compat
 from .inputs import CHUNKS, ENDLESS, TimelineType, requested_seconds, timeline_inputs
 from .search_words import WORDS
 from .validation import widget_values
-from .validation.film import TIMELINE, timeline_fault
-from .validation.queued import judged
+from .validation.film import TIMELINE, timeline_error
+from .validation.queued import validate_queued
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LongLivePromptTimeline(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, text=None):  # one input, see compat.queued_prompt
-        return judged(TIMELINE, timeline_fault, alone=_text_fault(text))
+        return validate_queued(TIMELINE, timeline_error, alone=_text_error(text))
 
     @classmethod
     @compat.cancellable()
@@ -75,7 +75,7 @@ class LongLivePromptTimeline(io.ComfyNode):
         return io.NodeOutput(timeline, ui=ui.PreviewText(timeline_report(plan, endless, cuts)))
 
 
-def _text_fault(text: Any) -> str | None:
+def _text_error(text: Any) -> str | None:
     """None also where it is linked, and known when it runs; what is no text is refused by others."""
     try:
         if isinstance(text, str):

@@ -84,7 +84,7 @@ def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:
     ]
 
 
-def host_checks_choices() -> bool:
+def host_validates_choices() -> bool:
     """Whether ComfyUI itself looks if a value is among a combo's choices; older versions do so for older nodes only."""
     check = getattr(sys.modules.get("execution"), "validate_inputs", None)
     return check is not None and _looks_at_choices(check)

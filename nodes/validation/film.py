@@ -1,8 +1,8 @@
-"""What is wrong with a Prompt Timeline or a Stream Sampler, told from the whole prompt that is being queued.
+"""Validate a Prompt Timeline and a Stream Sampler with the whole queued prompt.
 
-A timeline may be right by itself and wrong for a sampler: what its first prompt may say depends on whether a take lies
-before it, and how long it may be on the sampler's settings. What is not known before something runs is looked at by the
-nodes again when it is.
+A timeline may be valid alone and invalid for a sampler: its first prompt may begin with a transition only if a take
+comes before it, and the sampler's settings limit its length. Values that are known only at run time are checked by the
+nodes themselves when they run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ...longlive_core.timeline import Script, check_first, parse
 from ..inputs import AUTO, ENDLESS, requested_seconds, sampler_inputs, timeline_inputs
 from ..load import POCKET
 from .graph import UNKNOWN, QueuedGraph
-from .queued import known_values, widgets_fault
+from .queued import known_values, widget_error
 
 TIMELINE, SAMPLER = "LongLivePromptTimeline", "LongLiveStreamSampler"
 BEGINNINGS = ("start_image", "start_latent", "take")
-MODEL_FILES = {"LongLiveLoad": "model", "UNETLoader": "unet_name"}  # loaders, by the input that names the file
-LARGE = 1e9  # bytes: no file of a model below Wan's 1.3B, in whatever numbers, is as large
+MODEL_FILES = {"LongLiveLoad": "model", "UNETLoader": "unet_name"}  # loaders: the input with the file name
+LARGE = 1e9  # bytes: no file of a model smaller than Wan's 1.3B is this large, in any dtype
 
 
-def timeline_fault(graph: QueuedGraph, node: str) -> str | None:
-    """What is wrong with a Prompt Timeline, for itself or for a sampler that takes it; None where nothing is known."""
-    wrong, all_right = widgets_fault(graph, node, timeline_inputs(), taken="text")
-    if not all_right:
-        return wrong
+def timeline_error(graph: QueuedGraph, node: str) -> str | None:
+    """Return the error of a Prompt Timeline, alone or with a sampler that takes it; None if none is known."""
+    error, all_valid = widget_error(graph, node, timeline_inputs(), taken="text")
+    if not all_valid:
+        return error
     values = known_values(graph, node, timeline_inputs())
     if values["text"] is UNKNOWN:
         return None
@@ -42,14 +42,14 @@ def timeline_fault(graph: QueuedGraph, node: str) -> str | None:
             _check_plans(graph, script, values, samplers)
     except ValueError as error:
         return str(error)
-    return next(filter(None, (_first_fault(graph, script, sampler) for sampler in samplers)), None)
+    return next(filter(None, (_first_error(graph, script, sampler) for sampler in samplers)), None)
 
 
-def sampler_fault(graph: QueuedGraph, node: str) -> str | None:
-    """What is wrong with a Stream Sampler, but for its timeline; None where nothing is known."""
-    wrong, all_right = widgets_fault(graph, node, sampler_inputs())
-    if not all_right:
-        return wrong
+def sampler_error(graph: QueuedGraph, node: str) -> str | None:
+    """Return the error of a Stream Sampler, without those of its timeline; None if none is known."""
+    error, all_valid = widget_error(graph, node, sampler_inputs())
+    if not all_valid:
+        return error
     values = known_values(graph, node, sampler_inputs())
     try:
         if UNKNOWN not in (size := (values["size"], values["width"], values["height"])):
@@ -65,13 +65,15 @@ def sampler_fault(graph: QueuedGraph, node: str) -> str | None:
 
 
 def check_beginning(connected: list[str]) -> None:
-    """Raise ValueError where a film would begin with more than one of BEGINNINGS."""
+    """Raise ValueError if a film would begin with more than one of BEGINNINGS."""
     if len(connected) > 1:
-        raise ValueError(f"a film begins with one thing, but {' and '.join(connected)} are connected: keep one of them")
+        raise ValueError(
+            f"a film can begin with one of these only, but {' and '.join(connected)} are connected: keep one of them"
+        )
 
 
 def _check_plans(graph: QueuedGraph, script: Script, values: dict[str, Any], samplers: list[str]) -> None:
-    """Raise ValueError where the timeline cannot be planned in the chunks of a sampler that takes it."""
+    """Raise ValueError if the timeline cannot be planned in the chunks of a sampler that takes it."""
     chunks = {known_values(graph, sampler, sampler_inputs())["chunk"]: sampler for sampler in reversed(samplers)}
     for chunk, sampler in (chunks or {3: None}).items():
         if chunk is UNKNOWN:
@@ -83,8 +85,8 @@ def _check_plans(graph: QueuedGraph, script: Script, values: dict[str, Any], sam
             raise ValueError(f"{error}{where}") from error
 
 
-def _first_fault(graph: QueuedGraph, script: Script, sampler: str) -> str | None:
-    """What the first prompt must not say in a film that goes on after nothing."""
+def _first_error(graph: QueuedGraph, script: Script, sampler: str) -> str | None:
+    """Return the error of a first prompt with a transition, in a film that does not extend a take."""
     if graph.link(sampler, "take") is not None:
         return None
     try:
@@ -95,17 +97,17 @@ def _first_fault(graph: QueuedGraph, script: Script, sampler: str) -> str | None
 
 
 def _stream(values: dict[str, Any], preset: str | None) -> StreamConfig | None:
-    """The sampler's settings, as far as they are known; None where those that depend on one another are not."""
+    """Return the sampler's settings; None if those that depend on one another are not all known."""
     settings = {name: values[name] for name in ("window", "sink", "chunk", "shift", "sink_policy")}
-    own = PRESETS[preset or "pocket"].positions  # with a MODEL that nobody knows yet it does not matter here
+    own = PRESETS[preset or "pocket"].positions  # if the MODEL is not known yet, either works here
     settings["positions"] = own if values["positions"] == AUTO else values["positions"]
     return None if UNKNOWN in settings.values() else StreamConfig(**settings)
 
 
 def _check_length(graph: QueuedGraph, node: str, stream: StreamConfig, endless_only: bool) -> None:
-    """Raise ValueError where the timeline is longer than the settings allow. What is wrong with it is said there.
+    """Raise ValueError if the timeline is longer than the settings allow. The timeline node reports its own errors.
 
-    endless_only: the positions are not known.
+    endless_only: the positions are not known, so check only whether an endless film is allowed.
     """
     timeline, _ = graph.link(node, "timeline") or (None, 0)
     if timeline is None or graph.kind(timeline) != TIMELINE:
@@ -125,9 +127,9 @@ def _check_length(graph: QueuedGraph, node: str, stream: StreamConfig, endless_o
 
 
 def _preset(graph: QueuedGraph, node: str) -> str | None:
-    """What the MODEL of a sampler was made for, as far as its file tells; see `compat.preset_of`.
+    """Return the preset of a sampler's MODEL, if its file shows it; see `compat.preset_of`.
 
-    What lies between loader and sampler, such as LoRA loaders, takes the MODEL as `model`.
+    Nodes between loader and sampler, such as LoRA loaders, are followed through their input `model`.
     """
     seen: set[str] = set()
     while (link := graph.link(node, "model")) is not None and link[0] not in seen:

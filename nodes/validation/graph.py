@@ -1,4 +1,4 @@
-"""A prompt in API format as a graph: what a node will be given, as far as that is known before anything runs."""
+"""A queued prompt (API format) as a graph: the values that a node will receive, if they are known before it runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from ...longlive_core.words.visible import make_visible
 
-UNKNOWN = object()  # a value that only running tells
+UNKNOWN = object()  # a value that is known only at run time
 
-# Nodes that hand on what they are given, by the input that it stands in: ComfyUI's own and KJNodes'.
+# Nodes that output one of their inputs unchanged, with that input's name: ComfyUI's own and KJNodes'.
 _CONSTANTS = {
     "PrimitiveString": "value",
     "PrimitiveStringMultiline": "value",
@@ -24,8 +24,13 @@ _CONSTANTS = {
 
 @dataclass(frozen=True)
 class QueuedGraph:
-    """nodes: the prompt. outputs: the nodes for whose sake it runs. given: inputs by node as they came, before ComfyUI
-    made numbers of texts; where they are not kept, those of `nodes` count."""
+    """A queued prompt.
+
+    Attributes:
+        nodes: the prompt in API format. outputs: ids of the output nodes that will run.
+        given: inputs by node id as the client sent them, before ComfyUI converted text to numbers; for nodes that are
+            not in it, the inputs in `nodes` count.
+    """
 
     nodes: dict[str, dict[str, Any]]
     outputs: list[str]
@@ -39,30 +44,30 @@ class QueuedGraph:
         return inputs if isinstance(inputs, dict) else {}
 
     def title(self, node: str) -> str:
-        """As the user sees the node, with its id."""
+        """Return the node's title as the user sees it, with its id."""
         title = (self._entry(node).get("_meta") or {}).get("title") or self.kind(node)
         return f"{make_visible(str(title))} (node {make_visible(node)})"
 
     def link(self, node: str, name: str) -> tuple[str, int] | None:
-        """(node, output) that an input is linked to."""
+        """Return the (node, output) that an input is linked to."""
         value = self.inputs(node).get(name)
         return (str(value[0]), value[1]) if _is_link(value) else None
 
     def links(self, node: str) -> list[str]:
-        """The inputs that are linked."""
+        """Return the names of the linked inputs."""
         return [name for name, value in self.inputs(node).items() if _is_link(value)]
 
     def value(self, node: str, name: str, default: Any = UNKNOWN) -> Any:
-        """What an input will be given: its value, or that of the constant it is linked to; else UNKNOWN.
+        """Return an input's value, or that of the constant it is linked to; else UNKNOWN.
 
-        default: where there is no such input.
+        default: the result if there is no such input.
         """
         return self._value(node, name, default, set())
 
-    def as_it_came(self, node: str, name: str) -> Any:
-        """A value that stands at the node itself, before ComfyUI made 1 of True and 4 of 4.7; UNKNOWN where none does.
+    def value_as_sent(self, node: str, name: str) -> Any:
+        """Return an unlinked input's value before ComfyUI converted it (True to 1, 4.7 to 4); UNKNOWN without one.
 
-        What somebody else changed since then counts as it is.
+        If other code has changed the value since then, return the changed value.
         """
         value = _unwrapped(self.inputs(node).get(name, UNKNOWN))
         came = _unwrapped(self.given.get(node, {}).get(name, value))
@@ -73,11 +78,11 @@ class QueuedGraph:
         return came if same else value
 
     def is_list(self, node: str, name: str) -> bool:
-        """Whether an input came as a list: as a link, good or bad."""
+        """Return whether an input was sent as a list, that is as a link, valid or not."""
         return isinstance(self.given.get(node, self.inputs(node)).get(name), list)
 
     def takers(self, node: str, kind: str, name: str) -> list[str]:
-        """The nodes of a type whose input `name` is linked to `node`, of those that will run."""
+        """Return the nodes of a type that will run and whose input `name` is linked to `node`."""
         running = self._running()
         return [
             taker
@@ -94,15 +99,15 @@ class QueuedGraph:
         if link is None:
             return _unwrapped(self.inputs(node).get(name, default))
         source, kind = link[0], self.kind(link[0])
-        if source in seen or link[1] != 0:  # constants have one output
+        if source in seen or link[1] != 0:  # the listed nodes have one output
             return UNKNOWN
         if kind in _CONSTANTS:
             return self._value(source, _CONSTANTS[kind], UNKNOWN, seen | {source})
-        made = _MADE.get(kind)
-        return UNKNOWN if made is None else made(lambda part: self._value(source, part, UNKNOWN, seen | {source}))
+        compute = _COMPUTED.get(kind)
+        return UNKNOWN if compute is None else compute(lambda part: self._value(source, part, UNKNOWN, seen | {source}))
 
     def _running(self) -> set[str]:
-        """The nodes that the outputs need, themselves included."""
+        """Return the output nodes and all nodes that they need."""
         found, waiting = set(), list(self.outputs)
         while waiting:
             node = waiting.pop()
@@ -120,7 +125,7 @@ def _is_link(value: Any) -> bool:
 
 
 def _unwrapped(value: Any) -> Any:
-    """ComfyUI's way to pass on a list that is no link."""
+    """Return the list inside ComfyUI's wrapper for a list that is not a link."""
     return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
@@ -137,5 +142,5 @@ def _without_newlines(part: Callable[[str], Any]) -> Any:
     return text.replace("\n", "").strip() if strip else text
 
 
-# Nodes that make a text of others: ComfyUI's, and KJNodes' constant, which may take the ends of lines out.
-_MADE = {"StringConcatenate": _concatenated, "StringConstantMultiline": _without_newlines}
+# Nodes that compute a text: ComfyUI's, and KJNodes' constant, which can remove line breaks.
+_COMPUTED = {"StringConcatenate": _concatenated, "StringConstantMultiline": _without_newlines}

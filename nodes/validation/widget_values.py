@@ -1,5 +1,4 @@
-"""What a node's widgets take, read from its schema: for values over the API, where ComfyUI looks at few of them, and
-from links, where it looks at none."""
+"""Check widget values against a node's schema: ComfyUI checks few values sent over the API, and none from links."""
 
 from __future__ import annotations
 
@@ -15,18 +14,19 @@ from .. import compat
 
 
 class WrongKind(ValueError):
-    """No number, or no text, although ComfyUI could make one of it."""
+    """The value has the wrong type, although ComfyUI could convert it."""
 
 
 class NotAChoice(ValueError):
-    """None of a combo's choices."""
+    """The value is not among a combo's choices."""
 
 
 def settings(inputs: Iterable[io.Input], given: dict[str, Any]) -> dict[str, Any]:
-    """The values of all widgets of a node, those that were left out at their defaults.
+    """Return the checked values of all widgets of a node; omitted ones have their defaults.
 
-    inputs: of its schema. given: what `execute` was given for widgets. ValueError for a value out of bounds and for an
-    input that there is not.
+    inputs: those of the node's schema. given: the widget values that `execute` received.
+
+    Raises ValueError for a value out of bounds and for an unknown input.
     """
     widgets = widgets_of(inputs)
     compat.refuse_removed({name: value for name, value in given.items() if name not in widgets})
@@ -34,15 +34,15 @@ def settings(inputs: Iterable[io.Input], given: dict[str, Any]) -> dict[str, Any
 
 
 def widgets_of(inputs: Iterable[io.Input]) -> dict[str, io.Input]:
-    """The inputs that are widgets, by their names."""
+    """Return the inputs that are widgets, by name."""
     kinds = (io.Int.Input, io.Float.Input, io.String.Input, io.Combo.Input)
     return {each.id: each for each in inputs if isinstance(each, kinds)}
 
 
 def checked(widget: io.Input, value: Any) -> Any:
-    """The value as the node takes it; None for one that may be left out and has no default.
+    """Return the value as the node expects it; None for an optional widget without a default.
 
-    ValueError with the widget's name and what it takes.
+    Raises ValueError with the widget's name and the allowed values.
     """
     if value is None and widget.optional and widget.default is None:
         return None
@@ -56,7 +56,7 @@ def checked(widget: io.Input, value: Any) -> Any:
 
 
 def converted(widget: io.Input, value: Any) -> Any:
-    """What ComfyUI makes of a value that came over the API; raises what that raises."""
+    """Convert a value from the API as ComfyUI does; raises what the conversion raises."""
     if isinstance(widget, io.Combo.Input):
         return value
     kind = str if isinstance(widget, io.String.Input) else int if isinstance(widget, io.Int.Input) else float
@@ -69,7 +69,7 @@ def _choice(widget: io.Combo.Input, value: Any) -> Any:
         return found
     few = len(widget.options) <= 12
     allowed = f": allowed are {', '.join(map(str, widget.options))}" if few else " is none of the choices"
-    # To Python, True is 1.
+    # In Python, True equals 1.
     raise (NotAChoice if found is None else WrongKind)(f"{widget.id} {shown(value)}{allowed}")
 
 
@@ -101,6 +101,6 @@ def _largest(number: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, of whatever kind and size."""
+    """Return a value of any type and size as short text for a message."""
     text = digits(value) if isinstance(value, int) and not isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -244,7 +244,7 @@ def test_branch_is_checked_when_it_is_queued(host):
     """Forbids a place that is none being found out after the film before it."""
     with host.pack() as package:
         graph = package.nodes.validation.graph.QueuedGraph
-        fault = package.nodes.takes._branch_fault
+        fault = package.nodes.takes._branch_error
 
         def check(**inputs):
             return fault(graph({"7": {"class_type": "LongLiveBranchTake", "inputs": inputs}}, [], {"7": inputs}), "7")
