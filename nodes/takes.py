@@ -1,4 +1,4 @@
-"""Nodes around takes: frames out of one, one from the store, and a shorter one to go on from."""
+"""The nodes Take Frames, Load Take and Branch Take."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .validation.graph import UNKNOWN, QueuedGraph
 from .validation.queued import validate_queued, validate_widgets, widget_error
 
 MOST_FRAMES = 1000
-FIRST_PLACE = "2s"  # inside nearly every take
+FIRST_PLACE = "2s"  # inside almost every take
 
 
 class LongLiveTakeFrames(io.ComfyNode):
@@ -38,8 +38,8 @@ class LongLiveTakeFrames(io.ComfyNode):
             node_id="LongLiveTakeFrames",
             display_name="Take Frames",
             category="LongLive",
-            description="A range of a take's frames for upscalers, interpolators and image nodes, and its last frame. "
-            "The whole film never lies in memory.",
+            description="Outputs a range of a take's frames for upscalers, interpolators and image nodes, and its last "
+            "frame. The whole film is never in memory.",
             search_aliases=WORDS["LongLiveTakeFrames"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
@@ -49,8 +49,8 @@ class LongLiveTakeFrames(io.ComfyNode):
                     default=0,
                     min=-1_000_000,
                     max=1_000_000,
-                    tooltip="First frame of the range. Below 0 it counts from the film's end: -16 is the last second "
-                    "at 16 fps.",
+                    tooltip="First frame of the range. A negative number counts from the film's end: -16 is the last "
+                    "second at 16 fps.",
                 ),
                 compat.widget(
                     io.Int,
@@ -58,14 +58,14 @@ class LongLiveTakeFrames(io.ComfyNode):
                     default=48,
                     min=1,
                     max=MOST_FRAMES,
-                    tooltip="Frames of the range, as many as there are. Each takes 12 bytes a pixel: 48 of 832x480 "
-                    "are 230 MB.",
+                    tooltip="Number of frames; fewer if the take ends before. Each needs 12 bytes per pixel: 48 frames "
+                    "of 832x480 are 230 MB.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="With the VAE the frames are decoded from the latents "
-                    "without loss; without it they are those of the film's video.",
+                    tooltip="With a VAE the frames are decoded from the latents, without the video's compression loss. "
+                    "Without one they are read from the film's video.",
                 ),
             ],
             outputs=[
@@ -76,7 +76,7 @@ class LongLiveTakeFrames(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, take=None):  # one input, see compat.queued_prompt
+    def validate_inputs(cls, take=None):  # one argument: see compat.queued_prompt
         return validate_widgets(cls)
 
     @classmethod
@@ -111,15 +111,15 @@ class LongLiveLoadTake(io.ComfyNode):
             node_id="LongLiveLoadTake",
             display_name="Load Take",
             category="LongLive",
-            description="A take that was rendered before, to go on from it or to take frames out of it.",
+            description="Loads a take that was rendered before, to extend it or to get frames from it.",
             search_aliases=WORDS["LongLiveLoadTake"],
             inputs=[
                 io.Combo.Input(
                     "name",
                     options=[NEWEST],
-                    default=NEWEST,  # the front end adds the takes
-                    tooltip="The takes, the one rendered last first: when, length, size, first words, id. Press R to "
-                    "read the folder again. Programs give the id alone, or newest.",
+                    default=NEWEST,  # the front end adds the stored takes
+                    tooltip="The stored takes, the one rendered last first: date, length, size, first words, id. Press "
+                    "R to read the folder again. Programs give the id alone, or newest.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
@@ -127,7 +127,7 @@ class LongLiveLoadTake(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None):
-        # ComfyUI knows of no take, and its words in the list may have changed meanwhile: they do not count.
+        # ComfyUI does not know the takes, and labels in the list may have changed meanwhile: only the id counts.
         return validate_queued("LongLiveLoadTake", _name_error, alone=None if name is None else _take_error(name))
 
     @classmethod
@@ -151,7 +151,7 @@ def _name_error(graph: QueuedGraph, node: str) -> str | None:
 
 
 def _take_error(name: Any) -> str | None:
-    """Why no take can be loaded by that name; whether there is a newest one is known when it runs."""
+    """Return why no take can be loaded by this name. Whether a newest one exists is checked at run time."""
     try:
         if name != NEWEST:
             reading_store().read_manifest(id_of(name))
@@ -163,13 +163,14 @@ def _take_error(name: Any) -> str | None:
 
 
 def _manifest(store: TakeStore, name: Any) -> Manifest:
-    """Of a take by its name, whatever that is; the newest is the one used last of those that have something."""
+    """Return a take's manifest by name, which may be any value. The newest is the take with chunks that was used
+    last."""
     if name != NEWEST:
         return store.read_manifest(id_of(name))
-    there = (take for take in store.takes() if isinstance(take, Manifest) and store.has_latents(take.keys[0]))
-    newest = max(there, key=lambda take: take.recency, default=None)
+    with_chunks = (take for take in store.takes() if isinstance(take, Manifest) and store.has_latents(take.keys[0]))
+    newest = max(with_chunks, key=lambda take: take.recency, default=None)
     if newest is None:
-        raise TakeError("there is no take yet; render a film first")
+        raise TakeError("there is no take yet: render a film first")
     return newest
 
 
@@ -180,7 +181,7 @@ class LongLiveBranchTake(io.ComfyNode):
             node_id="LongLiveBranchTake",
             display_name="Branch Take",
             category="LongLive",
-            description="The beginning of a take, to go on from there in another way. Nothing is copied.",
+            description="Keeps the beginning of a take, to continue from there in another way. Nothing is copied.",
             search_aliases=WORDS["LongLiveBranchTake"],
             inputs=[
                 TakeType.Input("take", tooltip="From Stream Sampler or Load Take."),
@@ -189,8 +190,8 @@ class LongLiveBranchTake(io.ComfyNode):
                     "at",
                     default=FIRST_PLACE,
                     optional=True,
-                    tooltip="Where to leave the take: a time (12s, 0:12), which snaps to the nearest chunk; segment 2, "
-                    "which keeps all that comes before that prompt; or how many chunks stay (16c).",
+                    tooltip="Where the branch begins: a time (12s, 0:12), which snaps to the nearest chunk; segment 2, "
+                    "which keeps everything before that prompt; or the number of chunks to keep (16c).",
                 ),
                 compat.widget(
                     io.Int,
@@ -199,14 +200,14 @@ class LongLiveBranchTake(io.ComfyNode):
                     max=1_000_000,
                     optional=True,
                     force_input=True,
-                    tooltip="How many chunks stay, as a number from another node. It goes before 'at'.",
+                    tooltip="Number of chunks to keep, from another node. It overrides 'at'.",
                 ),
             ],
             outputs=[TakeType.Output(display_name="TAKE")],
         )
 
     @classmethod
-    def validate_inputs(cls, take=None):  # one input, which is always there, see compat.queued_prompt
+    def validate_inputs(cls, take=None):  # one argument, which is always there: see compat.queued_prompt
         return validate_queued("LongLiveBranchTake", _branch_error)
 
     @classmethod
@@ -222,13 +223,13 @@ class LongLiveBranchTake(io.ComfyNode):
 
 
 def _branch_error(graph: QueuedGraph, node: str) -> str | None:
-    fault, _ = widget_error(graph, node, LongLiveBranchTake.define_schema().inputs)
+    error, _ = widget_error(graph, node, LongLiveBranchTake.define_schema().inputs)
     at = graph.value(node, "at", FIRST_PLACE)
-    return fault or (None if at is UNKNOWN else _place_error(at))
+    return error or (None if at is UNKNOWN else _place_error(at))
 
 
 def _place_error(at: Any) -> str | None:
-    """None also where it is linked, and known when it runs; what is no text is refused by others."""
+    """Return the error of a text; None for other values: links are checked at run time, other types elsewhere."""
     try:
         if isinstance(at, str):
             check_branch_point(at)

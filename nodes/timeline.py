@@ -1,4 +1,4 @@
-"""Prompt Timeline: prompts over time, parsed, snapped to chunks and encoded."""
+"""The node Prompt Timeline: prompts over time, parsed, snapped to chunks and encoded."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from .validation.queued import validate_queued
 
 @dataclass(frozen=True)
 class Timeline:
-    """What travels from the timeline to the sampler; small, on the CPU.
+    """The output of Prompt Timeline for Stream Sampler; small, on the CPU.
 
     Attributes:
-        text: as written. script: parsed. duration: seconds, or None for the script's own length. fps: frames a second.
-        endless: render on after that until it is finished by hand.
+        text: as written. script: parsed. duration: seconds, or None for the script's own length. fps: frames per
+        second.
+        endless: after that, continue until the user finishes the film.
         contexts: the embedding [1, L, width] of each distinct prompt.
-        clip: the text encoder, for prompts that come later.
+        clip: the text encoder, for prompts that are sent while the film is rendered.
     """
 
     text: str
@@ -38,7 +39,7 @@ class Timeline:
     endless: bool = False
 
     def plan(self, chunk: int) -> Plan:
-        """The film in chunks of `chunk` latent frames."""
+        """Return the plan of the film in chunks of `chunk` latent frames."""
         return self.script.plan(self.duration, self.fps, chunk)
 
 
@@ -49,8 +50,8 @@ class LongLivePromptTimeline(io.ComfyNode):
             node_id=TIMELINE,
             display_name="Prompt Timeline",
             category="LongLive",
-            description="Prompts over time, one a line with its time in front. Shows to which times they snap, and "
-            "how long the film will be.",
+            description="Prompts over time, one per line with its time in front. Shows the snapped times and the "
+            "film's length.",
             has_intermediate_output=True,
             search_aliases=WORDS["LongLivePromptTimeline"],
             inputs=timeline_inputs(),
@@ -58,7 +59,7 @@ class LongLivePromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None):  # one input, see compat.queued_prompt
+    def validate_inputs(cls, text=None):  # one argument: see compat.queued_prompt
         return validate_queued(TIMELINE, timeline_error, alone=_text_error(text))
 
     @classmethod
@@ -66,7 +67,10 @@ class LongLivePromptTimeline(io.ComfyNode):
     def execute(cls, clip, text, duration, fps, **removed) -> io.NodeOutput:
         compat.refuse_missing(CLIP=clip)
         given = widget_values.settings(timeline_inputs(), {"text": text, "duration": duration, "fps": fps, **removed})
-        script, fps = parse(given["text"], continues=True), given["fps"]  # a take may lie before it; the sampler knows
+        script, fps = (
+            parse(given["text"], continues=True),
+            given["fps"],
+        )  # the sampler checks a first transition
         seconds, endless = requested_seconds(given["duration"]), given["duration"] == ENDLESS
         plan = _plan_shown(script, seconds, fps)
         contexts = {prompt: compat.text.encode_text(clip, prompt) for prompt in cancellable(plan.texts)}
@@ -76,7 +80,7 @@ class LongLivePromptTimeline(io.ComfyNode):
 
 
 def _text_error(text: Any) -> str | None:
-    """None also where it is linked, and known when it runs; what is no text is refused by others."""
+    """Return the error of a text; None for other values: links are checked at run time, other types elsewhere."""
     try:
         if isinstance(text, str):
             parse(text, continues=True)
@@ -86,7 +90,7 @@ def _text_error(text: Any) -> str | None:
 
 
 def _plan_shown(script: Script, seconds: float | None, fps: float) -> Plan:
-    """In chunks of the usual size; where a prompt is too short for them, of those that frame-wise models take."""
+    """Plan in chunks of the usual size; if a prompt is too short for them, in those of frame-wise models."""
     try:
         return script.plan(seconds, fps, CHUNKS[0])
     except ValueError:

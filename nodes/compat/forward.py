@@ -1,6 +1,6 @@
-"""The causal forward over a MODEL with what users' nodes hang on it; `patches` says which of it has an effect.
+"""The causal forward over a MODEL with the patches of other nodes; `patches` decides which of them have an effect.
 
-Written against ComfyUI 0.3.75. Packs: KJNodes' compile, attention and NAG nodes, as they were in August 2026.
+Written against ComfyUI 0.3.75, and KJNodes' compile, attention and NAG nodes of August 2026.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ...longlive_core.model.compiled import compile_blocks
 from ...longlive_core.model.guidance import Guidance
 from ...longlive_core.quant.int8 import settle_in_graphs
 
-COMPILE_KEY = "torch.compile"  # of the wrapper that puts compiled modules in the place of the model's
-COMPILE_OPTIONS = "torch_compile_kwargs"  # what the user chose, in a MODEL's options
+COMPILE_KEY = "torch.compile"  # key of the wrapper that replaces the model's modules by compiled ones
+COMPILE_OPTIONS = "torch_compile_kwargs"  # the user's choices, in a MODEL's options
 CROSS_ATTENTION = "diffusion_model.blocks.{}.cross_attn.forward"
 
 
 def original(module: Any) -> Any:
-    """A module, or the one that torch.compile wraps."""
+    """Return a module, or the module that torch.compile wraps."""
     return getattr(module, "_orig_mod", module)
 
 
 def compute_dtype(model) -> torch.dtype:
-    """Return the dtype a MODEL computes in."""
+    """Return the dtype that a MODEL computes in."""
     return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
 
 
 class HostAttention:
-    """ComfyUI's attention, as the user's flags, patches of the MODEL and preferences of its file have it.
+    """ComfyUI's attention, as chosen by the user's flags, the MODEL's patches and its file's preferences.
 
-    `layer` and `module`: the block's number and the attention module that is computed next; set by `HostWan`.
+    `layer` and `module`: number of the block and attention module computed next; set by `HostWan`.
     """
 
     def __init__(self, module: Any, options: dict):
@@ -49,13 +49,13 @@ class HostAttention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         joined = (t.flatten(2) for t in (q, k, v))
         options = {"transformer_options": {**self.options, "block_index": self.layer}}
-        preferred = getattr(self.module, "comfy_attention", None)  # 0.40: what a file or a LoRA asks for
+        preferred = getattr(self.module, "comfy_attention", None)  # 0.40: requested by a file or a LoRA
         if preferred is not None:
             options["preferred_attention"] = preferred
         return self._function()(*joined, heads=q.shape[2], **options).unflatten(-1, q.shape[2:])
 
     def _function(self) -> Callable:
-        """Looked up at each use: some packs replace it in the module of ComfyUI's Wan, for a run only."""
+        """Look the function up at each use: some packs replace it in the module of ComfyUI's Wan during a run."""
         wan = sys.modules.get(self.home)
         return getattr(wan, "optimized_attention", comfy_attention.optimized_attention)
 
@@ -71,12 +71,12 @@ class HostWan(CausalWan):
     def __init__(self, module: Any, *given, guidance: dict[int, Guidance], **named):
         super().__init__(module, *given, **named)
         self.guidance = guidance
-        self._unwanted: dict[int, tuple[Tensor, Tensor]] = {}  # cross-attention keys and values of the unwanted prompt
+        self._negative: dict[int, tuple[Tensor, Tensor]] = {}  # cross-attention keys and values of the negative prompt
 
     def _prompt_keys(self, context: Tensor):
         for layer, guidance in self.guidance.items():
-            block, unwanted = self.module.blocks[layer], guidance.context.to(self.device, self.dtype)
-            self._unwanted[layer] = self._within(block, self._block_keys, block.cross_attn, unwanted)
+            block, negative = self.module.blocks[layer], guidance.context.to(self.device, self.dtype)
+            self._negative[layer] = self._within(block, self._block_keys, block.cross_attn, negative)
         return super()._prompt_keys(context)
 
     def _block(self, layer: int, block: Any, *given) -> Tensor:
@@ -88,14 +88,14 @@ class HostWan(CausalWan):
 
     def _cross_attention(self, layer: int, block: Any, q: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
         self.attention.module = block.cross_attn
-        wanted = super()._cross_attention(layer, block, q, prompt)
+        positive = super()._cross_attention(layer, block, q, prompt)
         if layer not in self.guidance:
-            return wanted
-        unwanted = super()._cross_attention(layer, block, q, self._unwanted_of(layer, q.shape[0]))
-        return self.guidance[layer].apply(wanted.flatten(2), unwanted.flatten(2)).view_as(wanted)
+            return positive
+        negative = super()._cross_attention(layer, block, q, self._negative_of(layer, q.shape[0]))
+        return self.guidance[layer].apply(positive.flatten(2), negative.flatten(2)).view_as(positive)
 
-    def _unwanted_of(self, layer: int, batch: int) -> tuple[Tensor, Tensor]:
-        k, v = (t.expand(batch, -1, -1, -1) for t in self._unwanted[layer])
+    def _negative_of(self, layer: int, batch: int) -> tuple[Tensor, Tensor]:
+        k, v = (t.expand(batch, -1, -1, -1) for t in self._negative[layer])
         return k, v
 
 
@@ -104,8 +104,8 @@ class HostWan(CausalWan):
 
 @dataclass(frozen=True)
 class Compiler:
-    """How a user's node compiles a MODEL. name: for people. choice: all that was chosen, as text. replays: whether it
-    may record CUDA graphs."""
+    """How a node compiles a MODEL. name: for reports. choice: all of the user's choices, as text. replays: whether
+    CUDA graphs may be recorded."""
 
     name: str
     choice: str
@@ -114,7 +114,7 @@ class Compiler:
 
 
 def compiler_of(model) -> Compiler | None:
-    """The compiler that a node put on a MODEL: by ComfyUI's wrapper, or with compiled modules as parts."""
+    """Return the compiler that a node set on a MODEL: with ComfyUI's wrapper, or by compiled modules."""
     if any(COMPILE_KEY in by_key for by_key in model.wrappers.values()):
         chosen = {name: value for name, value in model.model_options.get(COMPILE_OPTIONS, {}).items() if value}
         text = {name: _named(value) for name, value in sorted(chosen.items())}
@@ -126,19 +126,19 @@ def compiler_of(model) -> Compiler | None:
         )
     for part in (*model.object_patches.values(), *_driven(model)):
         if original(part) is not part:
-            return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx, replays=True)  # who knows
+            return Compiler("torch.compile (modules)", "modules", part.dynamo_ctx, replays=True)  # its mode is unknown
     return None
 
 
 def _named(value: Any) -> str:
-    """The same in every process."""
+    """Return a text for a value that is the same in every process."""
     if isinstance(value, dict):
         return str({key: _named(each) for key, each in sorted(value.items())})
     return getattr(value, "__qualname__", None) or str(value)
 
 
 def _driven(model) -> Iterator[Any]:
-    """The parts of a MODEL that some nodes replace by compiled ones on the spot."""
+    """Yield the modules of a MODEL that some nodes replace in place by compiled ones."""
     module = model.model.diffusion_model
     yield module
     yield from original(module).blocks
@@ -148,7 +148,7 @@ def _driven(model) -> Iterator[Any]:
 
 
 def guidance_of(model) -> dict[int, Guidance]:
-    """By block: the normalised attention guidance that KJNodes' WanVideoNAG put in place of its cross-attention."""
+    """Return, by block, the normalised attention guidance that KJNodes' WanVideoNAG set instead of cross-attention."""
     by_layer = {}
     for layer in range(len(original(model.model.diffusion_model).blocks)):
         guidance = as_guidance(model.object_patches.get(CROSS_ATTENTION.format(layer)))
@@ -158,7 +158,7 @@ def guidance_of(model) -> dict[int, Guidance]:
 
 
 def as_guidance(patch: Any) -> Guidance | None:
-    """What a replaced forward of cross-attention does, where it is that guidance. Its settings lie in a closure."""
+    """Return a replaced cross-attention forward as guidance, if it is one. Its settings are in a closure."""
     for cell in getattr(getattr(patch, "__func__", None), "__closure__", None) or ():
         held = cell.cell_contents
         if all(hasattr(held, f"nag_{name}") for name in ("context", "scale", "alpha", "tau")):
@@ -170,7 +170,7 @@ def as_guidance(patch: Any) -> Guidance | None:
 
 
 def host_wan(model, config: ModelConfig, **named) -> HostWan:
-    """The causal forward over a MODEL, compiled where the user compiles it. named: see `CausalWan`."""
+    """Return the causal forward over a MODEL, compiled if the user compiles it. named: see `CausalWan`."""
     module = original(model.model.diffusion_model)
     options = model.model_options.get("transformer_options", {})
     wan = HostWan(module, config, HostAttention(module, options), guidance=guidance_of(model), **named)
@@ -183,7 +183,8 @@ def host_wan(model, config: ModelConfig, **named) -> HostWan:
 
 @contextmanager
 def sampling(model) -> Iterator[None]:
-    """As around ComfyUI's own sampling, where nodes switch settings on and off (such as FP16 accumulation)."""
+    """Run a MODEL's hooks as ComfyUI's own samplers do: nodes switch settings on and off there (such as FP16
+    accumulation)."""
     model.pre_run()
     try:
         yield

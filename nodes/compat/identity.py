@@ -1,9 +1,9 @@
-"""What a MODEL, a CLIP or a VAE is, as a short name: the one that the command line gives the same weights.
+"""Identify a MODEL, CLIP or VAE by a short name, the same that the command line gives the same weights.
 
-`longlive_core/run/identity.py` says what counts. A MODEL without patches has the command line's name; with some, a name
-of its weights and of them. The weights are named once, and the name stays with them, whatever loading does.
+`longlive_core/run/identity.py` defines what counts. A MODEL without patches has the command line's name; with patches,
+its name depends on the weights and the patches. The weights are named once and keep that name, whatever loading does.
 
-Films of earlier versions lie in stores under other names, which `identity_earlier` still makes.
+Stores contain films of earlier versions under other names, which `identity_earlier` still computes.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .patches import parts_with_effect
 from .weights import weights_of
 
 PREFIX = "diffusion_model."
-TRANSFORMER = "transformer."  # after a text encoder's own name, before Hugging Face's names
-OVERRIDE = "optimized_attention_override"  # of the attention, in a MODEL's transformer options
-CHANGING = ("comfy", "torch")  # libraries whose objects change while a film is made
-_DEPTH = 4  # of functions in functions
+TRANSFORMER = "transformer."  # between a text encoder's own name and Hugging Face's names
+OVERRIDE = "optimized_attention_override"  # the attention's key in a MODEL's transformer options
+CHANGING = ("comfy", "torch")  # libraries whose objects change during a render
+_DEPTH = 4  # of nested functions
 
-# By module: names of its weights, by what they are rounded to.
+# By module: the names of its weights, by the dtype they are rounded to.
 _names: WeakKeyDictionary[nn.Module, dict[Hashable, str]] = WeakKeyDictionary()
-# By LoRA: the name of its weights, which ComfyUI casts where it computes beside a layer (bypass).
+# By LoRA: the name of its weights, which ComfyUI casts when the LoRA runs beside a layer (bypass).
 _lora_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def film_origin(model, clip, dtype: torch.dtype, stream: StreamConfig, size: tuple[int, int], seed: int) -> Origin:
-    """What a film follows from, under every name. dtype: it is computed in. ValueError where something has no name."""
+    """Return a film's origin with all its names. dtype: the compute dtype. Raises ValueError if a part has no name."""
     rest = (str(dtype).removeprefix("torch."), stream, size, seed)
     name, clip_name = model_identity(model, dtype), clip_identity(clip)
     olds = itertools.product(earlier.model_names(model), earlier.clip_names(clip))
@@ -46,9 +46,9 @@ def film_origin(model, clip, dtype: torch.dtype, stream: StreamConfig, size: tup
 
 
 def model_identity(model, dtype: torch.dtype) -> str:
-    """Of a MODEL that computes in `dtype`: its weights, and what nodes have hung on it that may change a film.
+    """Identify a MODEL that computes in `dtype`: its weights, and the patches that may change a film.
 
-    ValueError where a weight has no content to name.
+    Raises ValueError if a weight has no content.
     """
     module = model.model.diffusion_model
     earlier.remember(module)
@@ -67,7 +67,7 @@ def model_identity(model, dtype: torch.dtype) -> str:
 
 
 def clip_identity(clip) -> str:
-    """Of a CLIP: its text encoder, and what nodes have set. ValueError where a weight has no content to name."""
+    """Identify a CLIP: its text encoder, and what nodes have set. Raises ValueError if a weight has no content."""
     patcher, module = clip.patcher, clip.patcher.model
     weights = _once(module, "text", lambda: text_identity(_text_names(weights_of(patcher, module, "", "CLIP"))))
     layer = getattr(clip, "layer_idx", None)
@@ -83,7 +83,7 @@ def clip_identity(clip) -> str:
 
 
 def vae_identity(vae, width: int) -> VaeIdentity:
-    """Of a VAE, under every name. ValueError where a weight has no content to name."""
+    """Identify a VAE, with all its names. Raises ValueError if a weight has no content."""
     patcher, module, dtype = vae.patcher, vae.patcher.model, vae.vae_dtype
     weights = _once(module, dtype, lambda: weights_identity(weights_of(patcher, module, "", "VAE"), dtype))
     name = _with(weights, {"patches": _patches(patcher, ""), "parts": _content(parts_with_effect(patcher, "VAE part"))})
@@ -92,10 +92,10 @@ def vae_identity(vae, width: int) -> VaeIdentity:
     )
 
 
-def _with(weights: str, hung: Mapping[str, Any]) -> str:
-    """The weights' own name where nothing is hung on them."""
-    hung = {kind: value for kind, value in hung.items() if value}
-    return identity([weights, hung]) if hung else weights
+def _with(weights: str, patches: Mapping[str, Any]) -> str:
+    """Return the weights' own name if there are no patches, else a name for both."""
+    patches = {kind: value for kind, value in patches.items() if value}
+    return identity([weights, patches]) if patches else weights
 
 
 def _once(module: nn.Module, key: Hashable, make: Callable[[], str]) -> str:
@@ -106,17 +106,17 @@ def _once(module: nn.Module, key: Hashable, make: Callable[[], str]) -> str:
 
 
 def _text_names(weights: dict[str, Sample | str]) -> dict[str, Sample | str]:
-    """Hugging Face's, where it is one encoder that has them inside; else its own."""
+    """Return Hugging Face's names if a single encoder contains them, else the CLIP's own."""
     inside = {name.partition(TRANSFORMER)[2]: value for name, value in weights.items() if TRANSFORMER in name}
     encoders = {name.partition(TRANSFORMER)[0] for name in weights if TRANSFORMER in name}
     return inside if len(encoders) == 1 else weights
 
 
-# --- what is hung on them --------------------------------------------------------------------------------------------
+# --- patches ---------------------------------------------------------------------------------------------------------
 
 
 def _patches(patcher, prefix: str) -> dict[str, Any]:
-    """LoRAs with their strengths, by weight."""
+    """Return the LoRAs with their strengths, by weight."""
     return {name.removeprefix(prefix): patches for name, patches in patcher.patches.items() if name.startswith(prefix)}
 
 
@@ -125,24 +125,24 @@ def _wrapped(model) -> dict[str, Any]:
 
 
 def _parts(model) -> dict[str, Any]:
-    """Replaced parts of the module that a film follows from. The dtype that is computed in is named anyway."""
+    """Return the replaced parts of the module that change a film. The compute dtype is part of the origin anyway."""
     return {name: part for name, part in parts_with_effect(model).items() if name.startswith(PREFIX)}
 
 
 def _attention(model) -> list:
-    """What replaces the attention, with the options it is handed."""
+    """Return what replaces the attention, with the options passed to it."""
     options = model.model_options.get("transformer_options", {})
     return [_content(options)] if OVERRIDE in options else []
 
 
 def _dequantising(module: nn.Module) -> list[str]:
-    """How ComfyUI-GGUF's layers turn their bytes into numbers, where a user chose it."""
+    """Return how ComfyUI-GGUF's layers dequantise, if the user chose it."""
     chosen = {(getattr(part, "dequant_dtype", None), getattr(part, "patch_dtype", None)) for part in module.modules()}
     return sorted(str(each) for each in chosen - {(None, None)})
 
 
 def _content(value: Any, depth: int = _DEPTH) -> Any:
-    """Something as plain data and tensors: functions by name and by what they hold, objects by class and values."""
+    """Return a value as plain data and tensors: functions by name and contents, objects by class and values."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Tensor):
@@ -174,12 +174,12 @@ def _held(value: Any) -> Iterator[Any]:
 def _lora_name(value: Any) -> str:
     try:
         return _lora_names.setdefault(value, identity(value))
-    except TypeError:  # of a kind that cannot be remembered
+    except TypeError:  # not hashable or not weakly referenceable
         return identity(value)
 
 
 def _is_filled(cell) -> bool:
     try:
         return cell.cell_contents is not None
-    except ValueError:  # of a name that is not set yet
+    except ValueError:  # not assigned yet
         return False

@@ -1,8 +1,8 @@
-"""The names that earlier versions gave a MODEL, a CLIP and a VAE; films lie in stores under them. They never change.
+"""The names that earlier versions gave a MODEL, CLIP and VAE; stores contain films under them. They must never change.
 
-They hold the weights in the dtype in which ComfyUI keeps them, under its own names, and the class, options and object
-patches of the MODEL. Under dynamic VRAM (0.12) ComfyUI casts the parameters of modules that have children, such as
-`modulation`, at the first load, for good: the same MODEL had one name before and another after it.
+They depend on the weights in the dtype in which ComfyUI keeps them, under its own names, and on the class, options and
+object patches of the MODEL. Under dynamic VRAM (0.12) ComfyUI casts the parameters of modules with children, such as
+`modulation`, permanently at the first load: the same MODEL had one name before and another after.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ...longlive_core.run.identity import Sample, identity
 
 PREFIX = "diffusion_model."
 
-# By module: its bare parameters as they were when it was first seen, where loading will cast them.
+# By module: those of its bare parameters that loading will cast, as they were when the module was first seen.
 _firsts: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
 
 
 def remember(module: nn.Module) -> None:
-    """Keep what loading will cast, a few numbers a block, so that the names before and after it can both be made."""
+    """Keep the parameters that loading will cast (a few numbers per block), to compute both names, before and after."""
     if module not in _firsts:
         _firsts[module] = {name: bare.detach().clone() for name, bare, dtype in _bare(module) if bare.dtype != dtype}
 
 
 def model_names(model) -> list[str]:
-    """Of a MODEL, before and after its first load; none where its weights could not be named."""
+    """Return a MODEL's earlier names, before and after its first load; none if its weights cannot be read."""
     options, module = model.model_options.get("transformer_options", {}), model.model.diffusion_model
     remember(module)
     kind = type(model.model).__name__
@@ -48,7 +48,7 @@ def vae_names(vae) -> list[str]:
 
 
 def _states(model, module: nn.Module) -> Iterator[list]:
-    """The weights as they are, as they were before the first load, and as they will be after it."""
+    """Yield the weights as they are, as they were before the first load, and as they will be after it."""
     weights = _patched(model, PREFIX)
     if weights is not None:
         after = {f"{PREFIX}{name}": bare.to(dtype) for name, bare, dtype in _bare(module)}
@@ -58,16 +58,16 @@ def _states(model, module: nn.Module) -> Iterator[list]:
 
 
 def _patched(patcher, prefix: str) -> list | None:
-    """(name, weight as loaded, its patches) of every weight; None where one has no content, as with GGUF."""
+    """Return (name, weight as loaded, patches) of every weight; None if one has no content, as with GGUF."""
     found = []
     for name, weight in sorted(patcher.model.state_dict().items()):
-        # The scales of an INT8 layer change with its patches, and follow from the integers and these.
+        # The scales of an INT8 layer change with its patches, and are determined by the integers and the patches.
         if name.startswith(prefix) and not name.endswith(SCALE):
             original = patcher.backup.get(name)
             weight = weight if original is None else original.weight
             if weight.is_meta:
                 return None
-            # Read once for all the names; of ComfyUI's quantised tensors, their integers.
+            # Read once for all names; for ComfyUI's quantised tensors, read the integers.
             found.append((name, Sample.of(getattr(weight, "_qdata", weight)), patcher.patches.get(name, ())))
     return found
 
@@ -77,7 +77,7 @@ def _named(options) -> list[str]:
 
 
 def _bare(module: nn.Module) -> Iterator[tuple[str, Tensor, torch.dtype]]:
-    """Parameters of modules that have children with some: name, parameter, the dtype that loading casts it to."""
+    """Yield the own parameters of modules whose children have some too: name, parameter, dtype after loading."""
     for place, part in module.named_modules():
         own = dict(part.named_parameters(recurse=False))
         if own and any(name not in own for name, _ in part.named_parameters()):

@@ -1,7 +1,7 @@
-"""What INT8 needs of ComfyUI's insides. Written against ComfyUI 0.3.75.
+"""INT8 in ComfyUI's internals. Written against ComfyUI 0.3.75.
 
-ComfyUI loads and computes the `int8_tensorwise` layout itself from 0.27 on. For older versions there is a linear layer
-here that ComfyUI's model patcher loads, offloads and patches like its own ones.
+From 0.27 on ComfyUI loads and computes the `int8_tensorwise` layout itself. For older versions this file has a linear
+layer that ComfyUI's model patcher loads, offloads and patches like its own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ...longlive_core.quant.layout import FORMAT, mark
 from .forward import compiler_of
 
 PREFERENCE = ".comfy_attention"
-PREFIX = "diffusion_model."  # of the transformer's names in ComfyUI's model
-# Of the model patcher: what a user's nodes may have set and what is not bound to the model's modules.
+PREFIX = "diffusion_model."  # prefix of the transformer's names in ComfyUI's model
+# Attributes of the model patcher that other nodes may have set and that are not bound to the model's modules.
 CARRIED = (
     "model_options",
     "object_patches",
@@ -45,20 +45,20 @@ CARRIED = (
 
 
 def knows_int8() -> bool:
-    """Whether this version of ComfyUI has INT8 layers of its own."""
+    """Return whether this version of ComfyUI has INT8 layers of its own."""
     return FORMAT in getattr(comfy.quant_ops, "QUANT_ALGOS", {})
 
 
 def knows_preferences() -> bool:
-    """Whether this version (0.40) takes an attention that a file asks for."""
+    """Return whether this version (0.40) supports the attention that a file requests."""
     return hasattr(comfy.ldm.modules.attention, "ComfyAttention")
 
 
-# --- our linear layer, for versions without --------------------------------------------------------------------------
+# --- our linear layer, for versions without one ----------------------------------------------------------------------
 
 
 class OpenLinear(comfy.ops.manual_cast.Linear):
-    """ComfyUI's linear layer, which becomes an INT8 one where the weight to load is (in the form of `canonical`)."""
+    """ComfyUI's linear layer; it becomes an INT8 layer if the loaded weight is INT8 (in the form of `canonical`)."""
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
         if f"{prefix}comfy_quant" in state_dict:
@@ -68,7 +68,7 @@ class OpenLinear(comfy.ops.manual_cast.Linear):
 
 
 class Int8Operations(comfy.ops.manual_cast):
-    """ComfyUI's layers with that one among them."""
+    """ComfyUI's layers with `OpenLinear` as the linear layer."""
 
     Linear = OpenLinear
 
@@ -76,12 +76,12 @@ class Int8Operations(comfy.ops.manual_cast):
 class Int8Linear(OpenLinear):
     """ComfyUI's linear layer with an INT8 weight.
 
-    ComfyUI keeps a patched layer's original weight and puts it back by assigning `weight`; the scales belong to the
-    weight, so they go back with it. Buffers make both part of the state dictionary, so ComfyUI's save nodes write the
-    layout of the files.
+    ComfyUI keeps a patched layer's original weight and restores it by assigning `weight`; the scales belong to the
+    weight and are restored with it. Scales and mark are buffers, so they are in the state dictionary and ComfyUI's save
+    nodes write the files' layout.
     """
 
-    unpatched_scale: Tensor | None = None  # of the original weight, while a patched one is in its place
+    unpatched_scale: Tensor | None = None  # scales of the original weight, while a patched weight replaces it
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -90,7 +90,7 @@ class Int8Linear(OpenLinear):
             self.unpatched_scale = None
 
     def forward_comfy_cast_weights(self, input):
-        """Whatever lies elsewhere (low VRAM) is brought to the input's device for this use."""
+        """Compute the layer; tensors on another device (low VRAM) are copied to the input's device for this use."""
         bias = self._bias(input)
         if self.weight_function:
             weight, scale = quantise_rows(self._patched_weight(input.device))
@@ -107,9 +107,9 @@ class Int8Linear(OpenLinear):
         return bias
 
     def _patched_weight(self, device) -> Tensor:
-        """The weight in float32 with the patches of an offloaded layer, which ComfyUI applies at each use.
+        """Return the weight in float32 with the patches of an offloaded layer, which ComfyUI applies at each use.
 
-        Versions differ in who dequantises around such a patch, so its content is applied here, to floats.
+        Versions differ in which code dequantises around such a patch, so it is applied here, to floats.
         """
         weight = dequantise(_move(self.weight, device), _move(self.weight_scale, device))
         for function in self.weight_function:
@@ -120,12 +120,12 @@ class Int8Linear(OpenLinear):
         return weight
 
     def convert_weight(self, weight, inplace=False, **options):
-        """For ComfyUI's patches: the original integers (in any dtype) -> the weight they stand for."""
+        """Dequantise for ComfyUI's patches: the original integers (in any dtype) -> the weight they represent."""
         scale = self.weight_scale if self.unpatched_scale is None else self.unpatched_scale
         return dequantise(weight, scale.to(weight.device))
 
     def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **options):
-        """For ComfyUI's patches: take a patched weight, with scales of its own."""
+        """Set a patched weight for ComfyUI's patches, with scales of its own."""
         if inplace_update or return_weight:
             raise ValueError(
                 "INT8 layers cannot take a LoRA that is scheduled (hooks) or saved in this way; put the "
@@ -137,7 +137,7 @@ class Int8Linear(OpenLinear):
         self.unpatched_scale, self.weight_scale = original, scale
 
     def become_int8(self) -> None:
-        """Make room for an INT8 weight and its scales."""
+        """Replace the weight by an empty INT8 weight with scales."""
         place = {"device": self.weight.device}
         self.weight = torch.nn.Parameter(torch.zeros(self.weight.shape, dtype=torch.int8, **place), requires_grad=False)
         self.register_buffer("weight_scale", torch.ones(self.weight.shape[0], 1, **place))
@@ -152,10 +152,10 @@ def _move(tensor: Tensor, device) -> Tensor:
 
 
 def int8_weights(model) -> dict[str, Tensor]:
-    """A MODEL's weights under Wan's names, on the CPU: its LoRAs baked in, the blocks' linear layers in INT8.
+    """Return a MODEL's weights under Wan's names, on the CPU: LoRAs baked in, the blocks' linear layers in INT8.
 
-    The MODEL is only read. Each layer is computed by itself, so no second copy of the whole is held.
-    Raises ValueError for what is no Wan model, is quantised already, or carries patches that cannot be baked.
+    The MODEL is only read. Layers are computed one by one, so there is never a second copy of the whole model.
+    Raises ValueError if it is not a Wan model, is quantised already, or has patches that cannot be baked in.
     """
     ModelConfig.from_module(model.model.diffusion_model)
     _refuse_what_cannot_be_baked(model)
@@ -166,7 +166,7 @@ def int8_weights(model) -> dict[str, Tensor]:
 
 
 def _preferences(model) -> dict[str, Tensor]:
-    """The attention that a MODEL's file asks for (0.40), which is no weight."""
+    """Return the attention that a MODEL's file requests (0.40); it is not a weight."""
     return {
         name.removeprefix(PREFIX): tensor.cpu()
         for name, tensor in model.model.state_dict().items()
@@ -191,8 +191,8 @@ def _baked(key: str, original, patches: list, device) -> dict[str, Tensor]:
 def _refuse_what_cannot_be_baked(model) -> None:
     marks = [name for name in model.model.state_dict() if name.endswith(QUANTISED)]
     if marks:
-        raise ValueError(f"the MODEL is quantised already, it holds {sample(marks)}: connect the bf16 or fp16 model")
-    # What attention a file or a LoRA prefers (0.40) is taken over as it is: it is bound to no weight.
+        raise ValueError(f"the MODEL is quantised already, it has {sample(marks)}: connect the bf16 or fp16 model")
+    # The attention requested by a file or a LoRA (0.40) is kept: it is not bound to a weight.
     bound = [name for name in model.object_patches if name.startswith(PREFIX) and not name.endswith(PREFERENCE)]
     compiled = compiler_of(model) is not None
     reasons = [
@@ -207,17 +207,17 @@ def _refuse_what_cannot_be_baked(model) -> None:
     ]
     if reasons:
         raise ValueError(
-            f"the MODEL carries {' and '.join(reasons)}, which would be lost in INT8: put Quantize INT8 "
+            f"the MODEL has {' and '.join(reasons)}, which would be lost in INT8: put Quantize INT8 "
             "before the node that does this"
         )
 
 
 def take_over(fresh, model):
-    """What the user's nodes have set on a MODEL, but for what is baked into its weights, on a `fresh` one."""
+    """Copy what other nodes have set on a MODEL, except what is baked into its weights, to a `fresh` one."""
     if type(fresh.model) is not type(model.model):
         raise ValueError(
             f"ComfyUI loads the INT8 weights as {type(fresh.model).__name__}, but the MODEL is "
-            f"{type(model.model).__name__}; this kind of model cannot be quantised"
+            f"{type(model.model).__name__}; this type of model cannot be quantised"
         )
     twin = model.clone()
     for name in CARRIED:
@@ -226,6 +226,6 @@ def take_over(fresh, model):
 
 
 def keep_int8(model, weights: dict[str, Tensor]) -> None:
-    """ComfyUI's own INT8 layers dequantise wherever a compute dtype is forced; they need no force to follow it."""
+    """Do not force the compute dtype: ComfyUI's own INT8 layers would dequantise, and they follow it anyway."""
     if int8_layers(weights) and knows_int8():
         model.force_cast_weights = False

@@ -1,4 +1,4 @@
-"""Pictures and LATENTs of ComfyUI as the latents that the model computes with, and back."""
+"""Convert ComfyUI's pictures and LATENTs to the latents that the model computes with, and back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ...longlive_core.takes import clip_latents
 
-LATENT_CHANNELS, PIXELS = 16, 8  # of Wan's latents; pixels of one in width and height
+LATENT_CHANNELS, PIXELS = 16, 8  # channels of Wan's latents; pixels per latent in width and height
 
 
 def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor:
-    """Pictures [T, H, W, 3] -> normalised latents of whole chunks, scaled, cropped in the middle to (width, height)."""
+    """Encode pictures [T, H, W, 3], scaled and centre-cropped to (width, height) -> normalised latents, whole
+    chunks."""
     sized = comfy.utils.common_upscale(image.movedim(-1, 1), *size, "bicubic", "center").movedim(1, -1)
     reserve = vae.memory_used_encode((1, 3, 1, size[1], size[0]), vae.vae_dtype)
     management.load_models_gpu([vae.patcher], memory_required=reserve)
@@ -21,16 +22,16 @@ def encode_clip(vae, image: Tensor, size: tuple[int, int], chunk: int) -> Tensor
 
 
 def normalised(samples: Tensor) -> Tensor:
-    """A LATENT's samples [B, 16, T, h, w] -> the latents the model sees."""
+    """Normalise a LATENT's samples [B, 16, T, h, w] -> the latents that the model sees."""
     return comfy.latent_formats.Wan21().process_in(samples.float())
 
 
 def latent_size(latent: dict) -> tuple[int, int]:
-    """(width, height) in pixels of a film that begins with a LATENT."""
+    """Return (width, height) in pixels of a film that begins with a LATENT."""
     height, width = latent["samples"].shape[-2:]
     return width * PIXELS, height * PIXELS
 
 
 def as_latent(latents: Tensor) -> dict:
-    """The latents the model sees -> LATENT."""
+    """Return a LATENT from the latents that the model sees."""
     return {"samples": comfy.latent_formats.Wan21().process_out(latents)}

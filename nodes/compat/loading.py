@@ -39,10 +39,10 @@ COMFY_UMT5_KEY = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.
 
 
 def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto", disable_dynamic: bool = False):
-    """A file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
+    """Load a file of any supported format as ComfyUI's own MODEL, with a LoRA merged in.
 
-    weights_of: of a file with two sets of weights, see `WEIGHT_SETS`. `disable_dynamic` is how newer versions ask a
-    loader to do its work again.
+    weights_of: which of two sets of weights in a file, see `WEIGHT_SETS`. disable_dynamic: newer versions pass it when
+    they call a loader again.
     """
     weights = load_state_dict(path, prefer_ema=WEIGHT_SETS[weights_of], keep_attention_settings=knows_preferences())
     if lora is not None:
@@ -60,10 +60,10 @@ def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto"
 
 
 def _weight_dtype(name: str) -> torch.dtype | None:
-    """What weights are kept in. None: ComfyUI's own choice.
+    """Return the dtype to keep weights in; None: ComfyUI's own choice.
 
-    ComfyUI prefers fp16, which Wan's large numbers hardly fit into: it is asked again with bf16 first, so that the
-    user's flags count. It never picks bf16 on a CPU, where some are several times as fast in it.
+    ComfyUI prefers fp16, whose range is too small for some of Wan's values. So we ask it again with bf16 first; the
+    user's flags still count. It never chooses bf16 on a CPU, where some CPUs are several times as fast in bf16.
     """
     if name != "auto":
         return DTYPES[name]
@@ -73,12 +73,12 @@ def _weight_dtype(name: str) -> torch.dtype | None:
 
 
 def _computes_in(name: str, weights: torch.dtype | None) -> torch.dtype | None:
-    """What the model is made to compute in where ComfyUI would not by itself; None: leave it to ComfyUI.
+    """Return the compute dtype to force; None: leave it to ComfyUI.
 
-    It keeps bf16 weights on a CPU but computes in float32, and quantised ones compute in fp16 where that is possible.
+    On a CPU ComfyUI keeps bf16 weights but computes in float32; quantised weights compute in fp16 if possible.
     """
-    asked = weights is torch.bfloat16 and (name == "auto" or _on_cpu())
-    return weights if asked else None
+    forced = weights is torch.bfloat16 and (name == "auto" or _on_cpu())
+    return weights if forced else None
 
 
 def _on_cpu() -> bool:
@@ -86,10 +86,10 @@ def _on_cpu() -> bool:
 
 
 def model_of_weights(weights: dict[str, Tensor], dtype: torch.dtype | None, disable_dynamic: bool = False):
-    """Wan weights as ComfyUI's own MODEL; None where it does not recognise them.
+    """Return Wan weights as ComfyUI's own MODEL; None if ComfyUI does not recognise them.
 
-    INT8 layers are ComfyUI's own where it has some (0.27), else ours. Ours cannot follow dynamic VRAM, so it is
-    switched off for this model; where that is impossible, this raises ValueError.
+    INT8 layers are ComfyUI's own from 0.27 on, else ours. Ours do not support dynamic VRAM, so it is switched off for
+    this model. Raises ValueError if that is impossible.
     """
     options = {} if dtype is None else {"dtype": dtype}
     ours = bool(int8_layers(weights)) and not knows_int8()
@@ -103,14 +103,14 @@ def model_of_weights(weights: dict[str, Tensor], dtype: torch.dtype | None, disa
     )
     if ours and model is not None and getattr(model, "is_dynamic", bool)():
         raise ValueError(
-            "this version of ComfyUI moves weights in a way that INT8 layers cannot follow: start it with "
+            "this version of ComfyUI moves weights in a way that INT8 layers do not support: start it with "
             "--disable-dynamic-vram, or update it to 0.27 or newer, which has INT8 layers of its own"
         )
     return model
 
 
 def quantise_model(model):
-    """A MODEL in INT8 with its LoRAs baked in, and its weights. The given MODEL stays as it is; see `int8`."""
+    """Return a MODEL in INT8 with its LoRAs baked in, and its weights. The given MODEL is not changed; see `int8`."""
     weights = int8_weights(model)
     fresh = take_over(model_of_weights(weights, model.model.get_dtype()), model)
     keep_int8(fresh, weights)
@@ -120,7 +120,7 @@ def quantise_model(model):
 
 
 def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False):
-    """See `load_model`. source: how its own loader makes the unquantised MODEL again."""
+    """Quantise again, see `load_model`. source: how its loader creates the unquantised MODEL again."""
     load, arguments, *part = source
     model = load(*arguments)
     model = model[part[0]] if part else model
@@ -129,7 +129,7 @@ def _quantised_again(source: tuple, patches: dict, disable_dynamic: bool = False
 
 
 def load_vae(path: str, dtype: str):
-    """A Wan 2.1 VAE as ComfyUI's own VAE."""
+    """Load a Wan 2.1 VAE as ComfyUI's own VAE."""
     vae = comfy.sd.VAE(sd=vae_tensors(read_file(path)[0], path), dtype=_vae_dtype(dtype))
     vae.throw_exception_if_invalid()
     vae.patcher.cached_patcher_init = (_vae_patcher, (path, dtype))
@@ -137,25 +137,25 @@ def load_vae(path: str, dtype: str):
 
 
 def _vae_dtype(name: str) -> torch.dtype | None:
-    """None: ComfyUI's own choice, which is bf16 before fp16 for Wan's VAE wherever there is a GPU."""
+    """Return the VAE's dtype; None: ComfyUI's own choice, which on a GPU prefers bf16 to fp16 for Wan's VAE."""
     return _weight_dtype(name) if name != "auto" or _on_cpu() else None
 
 
 def _vae_patcher(path: str, dtype: str, disable_dynamic: bool = False):
-    """The patcher alone, made again; ComfyUI itself decides for a VAE whether it is dynamic."""
+    """Create the patcher alone again; ComfyUI itself decides whether a VAE is dynamic."""
     return load_vae(path, dtype).patcher
 
 
 def load_clip(path: str, embeddings: Sequence[str]):
-    """A umt5-xxl text encoder in ComfyUI's format as ComfyUI's own CLIP."""
-    if len(files_of(path)) > 1:  # ComfyUI would load this one alone
-        raise CheckpointError(f"{path} is one of several files; take umt5_xxl_fp16.safetensors, which is one")
+    """Load a umt5-xxl text encoder in ComfyUI's format as ComfyUI's own CLIP."""
+    if len(files_of(path)) > 1:  # ComfyUI would load only this one
+        raise CheckpointError(f"{path} is one of several files; use umt5_xxl_fp16.safetensors, which is a single file")
     weights, _ = read_file(path)
     width = weights[UMT5_EMBEDDING].shape[1] if UMT5_EMBEDDING in weights else None
     if COMFY_UMT5_KEY not in weights or width != UMT5_XXL_WIDTH:
         kind = recognise(map(str, weights))
         raise CheckpointError(
-            f"{path} is not a umt5-xxl text encoder in ComfyUI's format{f', but {kind.what}' if kind else ''}; take "
+            f"{path} is not a umt5-xxl text encoder in ComfyUI's format{f', but {kind.what}' if kind else ''}; use "
             "umt5_xxl_fp16.safetensors or umt5_xxl_fp8_e4m3fn_scaled.safetensors (Wan's own .pth works on the command "
             "line only)"
         )
@@ -163,7 +163,7 @@ def load_clip(path: str, embeddings: Sequence[str]):
 
 
 def make_clip(model_class: type, tokenizer_class: type, again: Callable, disable_dynamic: bool = False):
-    """A CLIP around classes of ours that answer as ComfyUI's text encoders do. again(disable_dynamic) makes another."""
+    """Return a CLIP around our text encoder classes. again(disable_dynamic) creates another one."""
     target = SimpleNamespace(params={}, clip=model_class, tokenizer=tokenizer_class)
     clip = supported(comfy.sd.CLIP, target=target, disable_dynamic=disable_dynamic)
     clip.patcher.cached_patcher_init = (_clip_patcher, (again,))

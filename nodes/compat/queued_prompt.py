@@ -1,8 +1,8 @@
-"""The whole prompt while ComfyUI checks it; `validate_inputs` itself is given one node's values.
+"""Give nodes the whole queued prompt while ComfyUI validates it; `validate_inputs` receives one node's values only.
 
-A message of `validate_inputs` is listed once for every input that the function takes. So each node's takes one, under
-which whatever is wrong with the node is said once; ComfyUI looks at the least and the most of all other numbers itself,
-and newer versions at choices too. The rest comes from here.
+ComfyUI lists a message of `validate_inputs` once for every argument of the function. So each of our nodes takes one
+argument, and any error of the node is reported once, under that input. ComfyUI itself checks minimum and maximum of all
+other numbers, and newer versions check choices too. The rest is checked with the prompt from here.
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ from comfy_execution.utils import get_executing_context
 from ..validation.graph import QueuedGraph
 from .server import server
 
-OURS = "LongLive"  # what the types of this pack's nodes begin with
+OURS = "LongLive"  # prefix of this pack's node types
 
 
 @dataclass(frozen=True)
 class _Queued:
-    """body: of the request; later handlers and ComfyUI change it in place. given: inputs of our nodes as they came."""
+    """A request. body: later handlers and ComfyUI change it in place. given: our nodes' inputs as the client sent
+    them."""
 
     body: dict[str, Any]
     given: dict[str, dict[str, Any]]
 
 
-# Of the request that is being answered: ComfyUI checks a prompt in the task that received it.
+# The current request: ComfyUI validates a prompt in the task that received it.
 _queued: ContextVar[_Queued | None] = ContextVar("longlive_queued", default=None)
 
 
 def watch_prompts() -> None:
-    """See every prompt before ComfyUI checks it; does nothing where no server runs."""
+    """Register a handler that sees every prompt before ComfyUI validates it. Without a server, do nothing."""
     running = server()
     if running is not None:
         running.add_on_prompt_handler(remember)
 
 
 def remember(body: dict[str, Any]) -> dict[str, Any]:
-    """Called with the request's JSON, whatever that is; it stays as it is."""
+    """Keep the request's JSON, which may be any value, and return it unchanged."""
     prompt = body.get("prompt") if isinstance(body, dict) else None
     nodes = prompt.items() if isinstance(prompt, dict) else ()
     given = {
@@ -58,8 +59,8 @@ def remember(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def being_checked(kind: str) -> tuple[QueuedGraph, str] | None:
-    """The prompt that is being checked, and the node whose turn it is; None where nobody knows.
+def prompt_being_validated(kind: str) -> tuple[QueuedGraph, str] | None:
+    """Return the prompt being validated and the current node; None if they are unknown.
 
     kind: the node's type.
     """
@@ -68,14 +69,14 @@ def being_checked(kind: str) -> tuple[QueuedGraph, str] | None:
         return None
     prompt = queued.body.get("prompt")
     if not isinstance(prompt, dict) or (prompt.get(context.node_id) or {}).get("class_type") != kind:
-        return None  # of another request, which did not come through the handlers
+        return None  # another request, which did not pass the handlers
     return QueuedGraph(
         prompt, _outputs(prompt, queued.body.get("partial_execution_targets")), queued.given
     ), context.node_id
 
 
 def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:
-    """The nodes for whose sake the prompt runs."""
+    """Return the output nodes for which the prompt runs."""
     classes = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
     return [
         node
@@ -85,11 +86,11 @@ def _outputs(prompt: dict[str, dict], targets: list[str] | None) -> list[str]:
 
 
 def host_validates_choices() -> bool:
-    """Whether ComfyUI itself looks if a value is among a combo's choices; older versions do so for older nodes only."""
+    """Return whether ComfyUI itself validates a combo's choices; older versions do so for V1 nodes only."""
     check = getattr(sys.modules.get("execution"), "validate_inputs", None)
-    return check is not None and _looks_at_choices(check)
+    return check is not None and _validates_choices(check)
 
 
 @lru_cache(maxsize=1)
-def _looks_at_choices(check: Callable) -> bool:
+def _validates_choices(check: Callable) -> bool:
     return "Combo.io_type" in inspect.getsource(check)

@@ -1,4 +1,4 @@
-"""ComfyUI's server as nodes see it: who queued what, and messages to them."""
+"""ComfyUI's server as nodes see it: who queued the prompt, messages to that client, routes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from comfy_execution.utils import get_executing_context
 
 
 def server():
-    """The running server; None in tests and tools, where importing it would start half of ComfyUI."""
+    """Return the running server; None in tests and tools, where importing it would load half of ComfyUI."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
 def who_runs() -> tuple[str, str, str | None]:
-    """Id of the node that is executed, of its prompt, and of the client that queued it (None: nobody listens)."""
+    """Return the ids of the executing node, its prompt, and the client that queued it (None: no client listens)."""
     context, client = get_executing_context(), getattr(server(), "client_id", None)
     return ("", "", client) if context is None else (context.node_id, context.prompt_id, client)
 
 
 def send(event: str, data: dict, client: str | None) -> None:
-    """Tell the client that queued the prompt; without one nobody, for ComfyUI would tell everybody."""
+    """Send an event to the client that queued the prompt; without a client do nothing, or ComfyUI would send it to
+    all."""
     if client is not None:
         server().send_sync(event, data, client)
 
 
 def waiting() -> int:
-    """Messages to clients that are not sent yet. ComfyUI sends them one after another, so where one client is connected
-    and does not read, those to all of them wait, in memory."""
+    """Return the number of unsent messages. ComfyUI sends them one after another, so one connected client that does not
+    read keeps the messages to all clients waiting, in memory."""
     messages = getattr(server(), "messages", None)
     return 0 if messages is None else messages.qsize()
 
 
 def send_text(text: str, node: str, client: str | None) -> None:
-    """A line under a node while it runs, in versions that show such lines."""
-    tell = getattr(server(), "send_progress_text", None)
-    if tell is not None and client is not None:
-        tell(text, node, client)
+    """Show a line under a running node, in versions that support it."""
+    send_line = getattr(server(), "send_progress_text", None)
+    if send_line is not None and client is not None:
+        send_line(text, node, client)
 
 
 def routes():
-    """Where routes are registered; None where no server runs, as in tests and tools."""
+    """Return the server's route table; None without a server, as in tests and tools."""
     return getattr(server(), "routes", None)
 
 
 def cors_header() -> str | None:
-    """The origin whose pages ComfyUI lets call its server, as --enable-cors-header names it; `*`: any. None without."""
+    """Return the origin in ComfyUI's flag --enable-cors-header, whose pages may call its server; `*`: any; None:
+    unset."""
     return cli_args.args.enable_cors_header

@@ -1,4 +1,4 @@
-"""Prompts through ComfyUI's CLIP, as the command line's text encoder takes them."""
+"""Encode prompts with ComfyUI's CLIP in the same way as the command line's text encoder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 from ...longlive_core.checkpoints.text_encoder import clean, describe_cut
 from ...longlive_core.config import TEXT_LENGTH
 
-UMT5_TOKENS = "umt5xxl"  # what ComfyUI calls the tokens of Wan's text encoder
+UMT5_TOKENS = "umt5xxl"  # ComfyUI's name for the tokens of Wan's text encoder
 
 
 def encode_text(clip, text: str) -> Tensor:
-    """A prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights.
+    """Return a prompt's embedding [1, L, width], float32 on the CPU. The text is literal: no (word:1.3) weights.
 
-    As on the command line it is cut where the model's training ends, which ComfyUI does not do; see `text_cut`.
+    As on the command line, it is cut at the length of the model's training; ComfyUI does not do that. See `text_cut`.
     """
     tokens, limit = _tokens(clip, text), _text_limit(clip)
     cut = {name: [cut_row(row, limit) for row in rows] for name, rows in tokens.items()}
@@ -30,13 +30,13 @@ def text_cut(clip, text: str) -> str | None:
 
 
 def cut_row(row: list, limit: int) -> list:
-    """Tokens of a prompt, (id, weight, ...), at most `limit` of them; the last one stays, which ends the prompt."""
+    """Cut a prompt's tokens, (id, weight, ...), to `limit`; the last one, which ends the prompt, stays."""
     filled = _filled(row)
     return row if len(filled) <= limit else [*filled[: limit - 1], filled[-1]]
 
 
 def _filled(row: list) -> list:
-    """Without the padding at the end, ids of 0. (An embedding stands for its id as a tensor.)"""
+    """Return the tokens without the padding at the end (ids of 0; an embedding is a tensor instead of an id)."""
     end = len(row)
     while end and not isinstance(row[end - 1][0], Tensor) and row[end - 1][0] == 0:
         end -= 1
@@ -54,5 +54,5 @@ def _tokens(clip, text: str) -> dict[str, list]:
 
 
 def _text_limit(clip) -> int:
-    """Tokens: Wan's, or those of the pocket model's encoder."""
+    """Return the maximum number of tokens, Wan's or the pocket encoder's."""
     return getattr(clip.cond_stage_model, "text_len", TEXT_LENGTH)

@@ -1,7 +1,8 @@
-"""The weights of a MODEL, a CLIP or a VAE as they were loaded, wherever ComfyUI keeps them and whatever it did to them.
+"""Read the weights of a MODEL, CLIP or VAE as they were loaded, wherever ComfyUI keeps them and however it changed
+them.
 
-Read from the modules: state dictionaries of quantised models are made up (ComfyUI-GGUF's has tensors without content).
-What a name holds of a weight is taken at once, so that nothing large is converted.
+They are read from the modules, since state dictionaries of quantised models are artificial (ComfyUI-GGUF's has tensors
+without content). Only the sample of each weight that its identity needs is read, so nothing large is converted.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from ...longlive_core.checkpoints.key_table import strip_wrappers
 from ...longlive_core.quant.layout import MARK, SCALE, WEIGHT, mark
 from ...longlive_core.run.identity import Sample
 
-INT8_LAYOUT = "TensorWiseINT8Layout"  # of ComfyUI's own INT8 layers, with nothing else set
-PLAIN_GGUF = ("F32", "F16")  # kinds of GGUF tensors that are ordinary tensors
+INT8_LAYOUT = "TensorWiseINT8Layout"  # layout of ComfyUI's own INT8 layers, without further settings
+PLAIN_GGUF = ("F32", "F16")  # types of GGUF tensors that are ordinary tensors
 
 
 def weights_of(patcher, module: nn.Module, prefix: str, what: str) -> dict[str, Sample | str]:
-    """What a name holds of the weights in a patcher's `module`, by their names in it.
+    """Return what an identity contains of each weight in a patcher's `module`, by name.
 
-    prefix: of the module's names in the patcher's model. what: MODEL, CLIP or VAE.
-    ValueError where a weight has no content.
+    prefix: prefix of the module's names in the patcher's model. what: MODEL, CLIP or VAE.
+    Raises ValueError if a weight has no content.
     """
     found: dict[str, Sample | str] = {}
     for place, part in module.named_modules(remove_duplicate=False):
@@ -35,31 +36,31 @@ def weights_of(patcher, module: nn.Module, prefix: str, what: str) -> dict[str, 
                 found |= _described(strip_wrappers(full), tensor if kept is None else kept.weight, _kept_in(part, name))
             except (ValueError, NotImplementedError) as error:
                 raise ValueError(
-                    f"the {what} cannot be named, so no film of it could be found again: {error} ({full}, "
+                    f"the {what} cannot be identified, so its films could not be found again: {error} ({full}, "
                     f"{type(tensor).__name__}). Load it with another loader"
                 ) from error
     return found
 
 
 def _own(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A module's own parameters and the buffers that belong into files."""
+    """Yield a module's own parameters and persistent buffers."""
     buffers = {name: buffer for name, buffer in part._buffers.items() if name not in part._non_persistent_buffers_set}
     for name, tensor in (part._parameters | buffers).items():
         if tensor is not None:
-            # Of an INT8 layer of ours: while a patched weight is in place, its scales are, too.
+            # In our INT8 layers, a patched weight also has scales of its own in place.
             unpatched = getattr(part, "unpatched_scale", None) if f".{name}" == SCALE else None
             yield name, tensor if unpatched is None else unpatched
 
 
 def _kept_in(part: nn.Module, name: str) -> torch.dtype | None:
-    """The dtype that ComfyUI (0.12) computes a parameter's numbers from, which it may hold in the file's till then."""
+    """Return the dtype to which ComfyUI (0.12) casts a parameter when it is loaded; before, it has the file's dtype."""
     return getattr(part, f"{name}_comfy_model_dtype", None)
 
 
 def _described(name: str, tensor: Tensor, kept_in: torch.dtype | None) -> Mapping[str, Sample | str]:
     if hasattr(tensor, "_qdata"):
         return _quantised(name.removesuffix(WEIGHT), tensor)
-    if hasattr(tensor, "__tensor_flatten__"):  # of other libraries, such as torchao
+    if hasattr(tensor, "__tensor_flatten__"):  # tensors of other libraries, such as torchao
         parts = {part: getattr(tensor, part) for part in tensor.__tensor_flatten__()[0]}
         return {f"{name}.{part}": Sample.of(held) for part, held in parts.items()} | {name: type(tensor).__qualname__}
     kind = getattr(tensor, "tensor_type", None)
@@ -70,7 +71,7 @@ def _described(name: str, tensor: Tensor, kept_in: torch.dtype | None) -> Mappin
 
 
 def _quantised(layer: str, tensor: Tensor) -> dict[str, Sample | str]:
-    """ComfyUI's own quantised weight, in the form of `quant.layout`: with its scales and what it means."""
+    """Describe ComfyUI's own quantised weight in the form of `quant.layout`, with scales and format."""
     params = getattr(tensor, "_params", None)  # 0.8; before it a dictionary
     fields = dict(tensor._layout_params) if params is None else {name: getattr(params, name) for name in vars(params)}
     scale = fields.pop("scale", None)
@@ -85,11 +86,11 @@ def _quantised(layer: str, tensor: Tensor) -> dict[str, Sample | str]:
 
 
 def _meaning(layout: str, fields: Mapping[str, Any]) -> Sample | str:
-    """What the numbers mean: files' own mark for plain INT8, else the layout and what is set of it."""
+    """Return the format of the numbers: the files' mark for plain INT8, else the layout and its settings."""
     aside = {"orig_dtype", "orig_shape", "is_weight", *([] if fields.get("convrot") else ["convrot_groupsize"])}
-    told = {name: value for name, value in fields.items() if name not in aside and not isinstance(value, Tensor)}
-    told = {name: value for name, value in told.items() if value not in (None, False)}
-    return Sample.of(mark()) if layout == INT8_LAYOUT and not told else f"{layout} {sorted(told.items())}"
+    set_fields = {name: value for name, value in fields.items() if name not in aside and not isinstance(value, Tensor)}
+    set_fields = {name: value for name, value in set_fields.items() if value not in (None, False)}
+    return Sample.of(mark()) if layout == INT8_LAYOUT and not set_fields else f"{layout} {sorted(set_fields.items())}"
 
 
 def _word(kind: Any) -> str:

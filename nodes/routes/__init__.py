@@ -1,1 +1,1 @@
-"""The pack's HTTP routes: who may call (`access`), request bodies (`request_body`), films being rendered (`live`)."""
+"""The pack's HTTP routes: who may call (`access`), request bodies (`request_body`), handlers (`live`)."""

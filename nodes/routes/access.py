@@ -1,13 +1,13 @@
-"""Who may call the pack's routes: judged by a request's headers alone, before anything else of it is read.
+"""Who may call the pack's routes, decided from a request's headers alone, before anything else of it is read.
 
-A browser sends requests for every page that is open in it, to this server too. What a page cannot choose is the name
-under which it reached the server (Host) and where it came from (Origin, Sec-Fetch-Site), so a request is answered when
+Every page open in a browser can send requests to this server. What a page cannot choose is the name under which it
+reached the server (Host) and its own origin (Origin, Sec-Fetch-Site). So a request is answered if
 
-- its Host is an IP address, localhost or this machine's own name, or a name that the user allowed. Any other name may
-  be one that its owner points at this machine after the page was loaded (DNS rebinding);
-- its Origin is that Host, or one that the user allowed, or there is none, as from programs.
+- its Host is an IP address, localhost, this machine's own name, or a name that the user allowed. The owner of any other
+  name could point it at this machine after the page was loaded (DNS rebinding);
+- its Origin is that Host or one that the user allowed, or it has none (programs send none).
 
-Nothing is looked up and no header of a proxy (X-Forwarded-Host, Forwarded) is believed: a page can send those too.
+No name is resolved, and proxy headers (X-Forwarded-Host, Forwarded) are not trusted: a page can send those too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 ALLOWED = "LONGLIVE_ALLOWED_HOSTS"  # environment variable: names and origins, separated by commas
 ANY = "*"
-SHOWN = 120  # characters of a header that an error repeats
+SHOWN = 120  # characters of a header that an error quotes
 DEFAULT_PORTS = {"http": 80, "https": 443}
-OWN_PAGES = {"same-origin", "none"}  # of Sec-Fetch-Site; none: typed by the user
+OWN_PAGES = {"same-origin", "none"}  # values of Sec-Fetch-Site; none: the user typed the address
 
 _NAME = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?"
 _PLACE = re.compile(
@@ -33,7 +33,7 @@ _ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>.*)", re.ASCII)
 
 
 class Refused(Exception):
-    """A request that is not answered as it wished. status: of HTTP."""
+    """A request that is refused. status: the HTTP status code."""
 
     def __init__(self, status: int, message: str):
         self.status = status
@@ -41,8 +41,7 @@ class Refused(Exception):
 
 
 class Place(NamedTuple):
-    """Where a server is. scheme: "" where nothing says so; host: a name or an address, in small letters; port: None
-    where none is named."""
+    """A server's place. scheme: "" if unknown; host: a name or an address, in lower case; port: None if not given."""
 
     scheme: str
     host: str
@@ -57,13 +56,13 @@ class Place(NamedTuple):
         return self.port or DEFAULT_PORTS.get(self.scheme)
 
     def holds(self, name: str) -> bool:
-        """Whether a name is this one or, for `*.name`, below it."""
+        """Return whether a name is this one or, for `*.name`, a subdomain of it."""
         return self.host == ANY or name == self.name or (self.host.startswith("*.") and name.endswith(self.name[1:]))
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a request says of where it comes from; each header as often as it stands there.
+    """The headers that show where a request comes from; each header as often as it occurs.
 
     target: scheme and authority of an absolute request target, such as `http://host:8188`; "" without one.
     changes: whether the route changes anything. secure: whether the connection to this server is TLS.
@@ -78,9 +77,9 @@ class Call:
 
 
 def read_allowed(text: str) -> tuple[Place, ...]:
-    """The allow-list: `name`, `name:port`, `*.name`, `*` (any name), `https://name`, `https://*.name`.
+    """Parse the allow-list: `name`, `name:port`, `*.name`, `*` (any name), `https://name`, `https://*.name`.
 
-    ValueError for anything else: what is not understood must not seem to hold.
+    Raises ValueError for anything else: an entry that is not understood must not seem to be in force.
     """
     return tuple(_entry(word) for word in re.split(r"[\s,]+", text) if word)
 
@@ -98,10 +97,10 @@ def _entry(word: str) -> Place:
 
 
 def check(call: Call, allowed: tuple[Place, ...] = (), cors: str | None = None) -> None:
-    """Refused, with the reason, where a request is not to be answered.
+    """Raise Refused, with the reason, if a request must not be answered.
 
-    allowed: `read_allowed`. cors: what ComfyUI's --enable-cors-header names. An origin there is allowed by the user's
-    own word; `*` lets pages of any origin read, as ComfyUI does, but change nothing.
+    allowed: from `read_allowed`. cors: the value of ComfyUI's --enable-cors-header. An origin there is allowed, since
+    the user named it; `*` lets pages of any origin read, as in ComfyUI, but not change anything.
     """
     named = _origin(cors) if cors else None
     if named is not None and "*" not in named.host:
@@ -113,14 +112,15 @@ def check(call: Call, allowed: tuple[Place, ...] = (), cors: str | None = None) 
 
 def _checked_host(call: Call, allowed: tuple[Place, ...]) -> Place:
     if len(call.hosts) != 1:
-        raise Refused(400, f"a request has one Host, this one {len(call.hosts)}")
+        raise Refused(400, f"a request must have one Host, this one has {len(call.hosts)}")
     host = _place(call.hosts[0], pattern=False)
     if host is None:
-        raise Refused(400, f"Host is {_shown(call.hosts[0])}; it is a name or an address, and a port")
+        raise Refused(400, f"Host is {_shown(call.hosts[0])}; expected a name or an address, and optionally a port")
     if call.target:
         target = _origin(call.target)
         if target is None or not _agree(target, host):
-            raise Refused(400, f"the request asks for {_shown(call.target)}, its Host is {_shown(call.hosts[0])}")
+            target_text, host_text = _shown(call.target), _shown(call.hosts[0])
+            raise Refused(400, f"the request is addressed to {target_text}, but its Host is {host_text}")
     if not (_is_ours(host.name) or any(_holds_host(entry, host) for entry in allowed)):
         raise Refused(
             403,
@@ -132,13 +132,14 @@ def _checked_host(call: Call, allowed: tuple[Place, ...]) -> Place:
 
 
 def _holds_host(entry: Place, host: Place) -> bool:
-    """A port counts in the entry of a Host; that of an origin is the proxy's."""
+    """Return whether an entry allows a Host. Its port counts, unless the entry is an origin: that port is the
+    proxy's."""
     return entry.holds(host.name) and (entry.scheme != "" or entry.port in (None, host.port))
 
 
 def _check_origin(call: Call, host: Place, allowed: tuple[Place, ...]) -> None:
     if len(call.origins) > 1:
-        raise Refused(400, f"a request has one Origin, this one {len(call.origins)}")
+        raise Refused(400, f"a request must have one Origin, this one has {len(call.origins)}")
     origin = _origin(call.origins[0], pattern=False) if call.origins else None
     if origin is not None and any(_holds_origin(entry, origin) for entry in allowed):
         return
@@ -148,7 +149,7 @@ def _check_origin(call: Call, host: Place, allowed: tuple[Place, ...]) -> None:
         raise Refused(
             403,
             f"this request comes from another page (Sec-Fetch-Site is {_shown(call.sites[0])}); "
-            "pages of this server and programs may send it",
+            "only pages of this server and programs may send it",
         )
 
 
@@ -157,13 +158,13 @@ def _holds_origin(entry: Place, origin: Place) -> bool:
 
 
 def _same(origin: Place, host: Place, secure: bool) -> bool:
-    """Whether a page came from the server that it now calls. A proxy in front may do the TLS, so https is always
-    possible; a page that came without, while this server has TLS, is another's."""
+    """Return whether a page was loaded from the server that it now calls. A proxy in front may do the TLS, so https is
+    always possible; an http page calling a server with TLS is another server's."""
     return origin.scheme in ({"https"} if secure else DEFAULT_PORTS) and _agree(origin, host)
 
 
 def _agree(place: Place, host: Place) -> bool:
-    """Whether a Host, which names no scheme, is this place."""
+    """Return whether a Host, which has no scheme, is this place."""
     return (place.host, place.whole_port) == (host.host, host._replace(scheme=place.scheme).whole_port)
 
 
@@ -174,17 +175,17 @@ def _foreign(text: str, origin: Place | None, host: str) -> str:
             "sandboxed frame, which cannot be allowed; open the page from a server"
         )
     return (
-        f"this request comes from a page of {_shown(text)}, but pages of {_shown(host)} alone may send it; if that "
+        f"this request comes from a page of {_shown(text)}, but only pages of {_shown(host)} may send it; if that "
         f"page is yours, or a proxy writes another Host, put {text.lower()} into the environment variable "
         f"{ALLOWED} and start ComfyUI again"
     )
 
 
-# --- reading
+# --- parsing
 
 
 def _place(text: str, scheme: str = "", pattern: bool = True) -> Place | None:
-    """`name:8188`, `127.0.0.1`, `[::1]:8188`; None for anything else. pattern: `*.name` too."""
+    """`name:8188`, `127.0.0.1`, `[::1]:8188`; None for anything else. pattern: accept `*.name` too."""
     found = _PLACE.fullmatch(text.lower())
     if found is None or len(text) > 300 or (text.startswith(ANY) and not pattern):
         return None
@@ -204,7 +205,7 @@ def _origin(text: str, pattern: bool = True) -> Place | None:
 
 
 def _is_ours(name: str) -> bool:
-    """Names that nobody else can point anywhere, and addresses, which are no names."""
+    """Return whether this is a name that nobody else can redirect, or an address."""
     if name == "localhost" or name.endswith(".localhost") or name in own_names():
         return True
     try:
@@ -216,12 +217,12 @@ def _is_ours(name: str) -> bool:
 
 @functools.cache
 def own_names() -> frozenset[str]:
-    """What this machine is called: its whole name, the first part, and that in the local network (mDNS)."""
+    """Return this machine's names: the full name, its first part, and that name in the local network (mDNS)."""
     whole = socket.gethostname().lower().removesuffix(".")
     first = whole.partition(".")[0]
     return frozenset({whole, first, f"{first}.local"} if first else ())
 
 
 def _shown(text: str) -> str:
-    """For errors: nothing in it is a control character, and it is not too long."""
+    """Return a header for an error message: without control characters and not too long."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")

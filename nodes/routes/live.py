@@ -1,15 +1,15 @@
-"""Films that are being rendered now, as the front end and other programs see and steer them over HTTP.
+"""The routes: the front end and other programs list takes, and watch and steer films while they are rendered.
 
-    GET  /longlive/takes                 what the store holds
+    GET  /longlive/takes                 the stored takes
     GET  /longlive/takes/choices         Load Take's list, see `take_choices.py`
     GET  /longlive/live/<id>/status      id: of the take, or of the node that renders it
     POST /longlive/live/<id>/prompt      {"text": ..., "at": "now" or a time, "transition": ...}
-    POST /longlive/live/<id>/finish      end the film after the chunk that is being made
+    POST /longlive/live/<id>/finish      end the film after the chunk that is being rendered
 
-A request only reads and writes a `Live`, never a model; no name that a client sends is ever opened as a file. Answers
-are JSON; mistakes are {"error": ...} with status 400, 403 (may not call, see `access.py`), 404 (not known here), 409
-(nothing can be changed any more), 429 (too often), or one of the body's (`request_body.py`). What reads files or plans
-does so in a thread of its own: everything else that ComfyUI's server does waits for the thread that answers.
+A request only reads and writes a `Live`, never a model, and no name sent by a client is ever opened as a file. Answers
+are JSON; errors are {"error": ...} with status 400, 403 (not allowed to call, see `access.py`), 404 (unknown), 409 (too
+late to change anything), 429 (too many requests), or one of `request_body.py`. Handlers that read files or plan do so
+in another thread, because all of ComfyUI's server waits for the thread that answers.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from . import access
 from .access import Refused
 from .request_body import end_unread, read_object
 
-REMEMBERED = 100  # finished films that still answer
+REMEMBERED = 100  # films, also finished ones, that are still answered for
 FIELDS = {"text", "at", "transition"}
 
 
 @dataclass
 class Showing:
-    """A film that a node renders, or rendered a moment ago."""
+    """A film that a node renders now or rendered recently."""
 
     node: str
     prompt_id: str
@@ -49,12 +49,12 @@ class Showing:
 
 
 _showings: list[Showing] = []  # the newest last
-_listing = asyncio.Lock()  # one reads the store at a time: the threads are the whole server's
+_listing = asyncio.Lock()  # only one request reads the store at a time: the server shares its threads
 
 
 @contextlib.contextmanager
 def showing(node: str, prompt_id: str, live: Live) -> Iterator[None]:
-    """While the film is rendered it can be steered; then it stays known for a while."""
+    """Let requests steer the film while it is rendered; afterwards they can still read its status for a while."""
     _showings.append(Showing(node, prompt_id, live))
     del _showings[:-REMEMBERED]
     try:
@@ -64,7 +64,7 @@ def showing(node: str, prompt_id: str, live: Live) -> Iterator[None]:
 
 
 def find(name: str) -> Showing | None:
-    """The newest film of this node or take."""
+    """Return the newest film of this node or take."""
     return next((s for s in reversed(_showings) if name == s.node or name in s.live.progress.takes), None)
 
 
@@ -86,11 +86,11 @@ def add_routes(routes: web.RouteTableDef) -> None:
     try:
         _allowed()
     except Refused as refusal:
-        logging.error("LongLive: %s", refusal)  # the routes say so too, to whoever calls them
+        logging.error("LongLive: %s", refusal)  # each route answers with the same error
 
 
 def _answered(handler: Handler, changes: bool) -> Handler:
-    """A route of ours: who may not call learns it before anything else; errors become answers."""
+    """Wrap a handler: check first who calls, and turn errors into answers."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.Response:
@@ -135,16 +135,16 @@ async def list_takes(request: web.Request) -> web.Response:
 
 
 def _all_takes() -> str:
-    """JSON, made where it holds nobody up: that of a thousand takes is some megabytes."""
+    """Return the list as JSON, built in this thread: for a thousand takes it is some megabytes."""
     folder = Path(store_folder())
-    if not (folder / "takes").is_dir():  # nothing was rendered yet
+    if not (folder / "takes").is_dir():  # nothing rendered yet
         return '{"takes": []}'
     store = reading_store()
-    there = store.stored_keys()
-    return json.dumps({"takes": [_described(store, take, there) for take in store.takes()]})
+    stored = store.stored_keys()
+    return json.dumps({"takes": [_described(store, take, stored) for take in store.takes()]})
 
 
-def _described(store: TakeStore, take: Manifest | TakeError, there: set[str]) -> dict:
+def _described(store: TakeStore, take: Manifest | TakeError, stored: set[str]) -> dict:
     if isinstance(take, TakeError):
         return {"take": take.take, "error": str(take)}
     film = store.take_folder(take.id) / "film.mp4"
@@ -152,7 +152,7 @@ def _described(store: TakeStore, take: Manifest | TakeError, there: set[str]) ->
         "take": take.id,
         "created": take.created,
         "chunks": len(take.keys),
-        "rendered": store.rendered(take, there),
+        "rendered": store.rendered(take, stored),
         "size": take.origin["size"],
         "seed": take.origin["seed"],
         "fps": take.encoding["fps"],
@@ -189,30 +189,30 @@ def _read_prompt(body: dict) -> tuple[str, str | float, str]:
     _check_fields(body, FIELDS)
     text, at, transition = body.get("text"), body.get("at", "now"), body.get("transition", "recache")
     if not isinstance(text, str) or not text.strip():
-        raise Refused(400, '"text" is the new prompt, a text')
+        raise Refused(400, '"text" must be the new prompt, a text')
     if isinstance(at, bool) or not isinstance(at, (str, int, float)):
-        raise Refused(400, '"at" is "now", a time such as "12s" or "16c", or seconds')
+        raise Refused(400, '"at" must be "now", a time such as "12s" or "16c", or seconds')
     if not isinstance(transition, str):
-        raise Refused(400, '"transition" is "recache", "keep" or "cut"')
+        raise Refused(400, '"transition" must be "recache", "keep" or "cut"')
     return text, at, transition
 
 
 def _check_fields(body: dict, known: set[str]) -> None:
     unknown = sorted(set(body) - known)
     if unknown:
-        allowed = f"allowed are {', '.join(sorted(known))}" if known else "the body is empty, or {}"
+        allowed = f"allowed are {', '.join(sorted(known))}" if known else "the body must be empty or {}"
         raise Refused(400, f"unknown field {', '.join(map(repr, unknown))[:200]}: {allowed}")
 
 
 async def _film(request: web.Request) -> Showing:
-    """The film that a request names. Refused: 404, or 409 for a take that is not rendered now."""
+    """Return the film that a request names. Raises Refused: 404, or 409 for a take that is not being rendered."""
     name = request.match_info["name"]
     found = find(name)
     if found is not None:
         return found
     if await asyncio.to_thread(_is_stored, name):
         raise Refused(409, f"take {name} is not being rendered here; queue its timeline to continue it")
-    raise Refused(404, "no film of this name is being rendered; give the id of its node or of its take")
+    raise Refused(404, "no film with this name is being rendered; give the id of its node or of its take")
 
 
 def _is_stored(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A request's body as a JSON object: its type, encoding, size and time are bounded, and each mistake has its status."""
+"""Read a request's body as a JSON object. Type, encoding, size and time are limited; each error has its status code."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from .access import Refused
 
-MAX_BODY = 64 * 1024  # bytes, as sent and as unpacked
-BODY_SECONDS = 30.0  # in which it must be here
-ENCODINGS = {"", "identity", "gzip", "deflate"}  # of Content-Encoding; aiohttp unpacks
+MAX_BODY = 64 * 1024  # bytes, compressed and uncompressed
+BODY_SECONDS = 30.0  # to receive it
+ENCODINGS = {"", "identity", "gzip", "deflate"}  # values of Content-Encoding; aiohttp decompresses
 CHARSETS = {"utf-8", "utf8"}
 
 
 async def read_object(request: web.Request, optional: bool = False) -> dict:
-    """The JSON object in the body; optional: {} where there is none.
+    """Return the JSON object in the body. optional: {} for an empty body.
 
-    Refused: 400 for what is not a JSON object in UTF-8, or damaged; 408 where it does not come; 413 where it is too
-    large; 415 for another type or encoding, a body sent by a form or a link above all.
+    Raises Refused: 400 if it is not a JSON object in UTF-8, or damaged; 408 if it does not arrive in time; 413 if it is
+    too large; 415 for another type or encoding, above all for a body sent by a form or a link.
     """
     _check_type(request)
     if (request.content_length or 0) > MAX_BODY:
@@ -30,16 +30,16 @@ async def read_object(request: web.Request, optional: bool = False) -> dict:
     try:
         data = await asyncio.wait_for(_read(request), BODY_SECONDS)
     except asyncio.TimeoutError as error:
-        raise Refused(408, f"the body did not come within {BODY_SECONDS:g} s") from error
+        raise Refused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from error
     except (HttpProcessingError, web.RequestPayloadError, ConnectionError) as error:
-        raise Refused(400, "the body is damaged, or ends before its end") from error
-    none = not data and "Content-Encoding" not in request.headers  # half a packed one may be empty too
-    return {} if optional and none else _parse(data)
+        raise Refused(400, "the body is damaged or incomplete") from error
+    empty = not data and "Content-Encoding" not in request.headers  # an incomplete compressed body may be empty too
+    return {} if optional and empty else _parse(data)
 
 
 async def end_unread(request: web.Request, answer: web.Response) -> web.Response:
-    """Answer, and hang up where a packed body is left: aiohttp would unpack all of it only to throw it away, and the
-    whole server waits for that (200 kB that unpack to 200 MB: a second)."""
+    """Answer, and close the connection if a compressed body is unread: aiohttp would decompress all of it only to throw
+    it away, while the whole server waits (200 kB that decompress to 200 MB: a second)."""
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         answer.force_close()
         with contextlib.suppress(ConnectionError):  # the client may be gone
@@ -56,7 +56,7 @@ def _check_type(request: web.Request) -> None:
         raise Refused(415, "send the body as application/json, in UTF-8")
     encodings = request.headers.getall("Content-Encoding", [])
     if len(encodings) > 1 or not ENCODINGS.issuperset(encoding.lower() for encoding in encodings):
-        raise Refused(415, "send the body as it is, or with the Content-Encoding gzip or deflate")
+        raise Refused(415, "send the body uncompressed, or with the Content-Encoding gzip or deflate")
 
 
 async def _read(request: web.Request) -> bytes:
@@ -74,18 +74,18 @@ def _too_large() -> Refused:
 
 def _parse(data: bytes) -> dict:
     try:
-        body = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_twins)
+        body = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_repeated_keys)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "the body is not valid JSON in UTF-8") from error
     if not isinstance(body, dict):
-        raise Refused(400, 'the body is an object, such as {"text": "A red ball spins on a meadow."}')
+        raise Refused(400, 'the body must be an object, such as {"text": "A red ball spins on a meadow."}')
     return body
 
 
-def _without_twins(pairs: list[tuple[str, object]]) -> dict:
-    """Programs differ in which of two they take, so what one has checked may not be what another does."""
+def _without_repeated_keys(pairs: list[tuple[str, object]]) -> dict:
+    """Refuse a repeated key: programs differ in which value they use, so one may check what another ignores."""
     result = dict(pairs)
     if len(result) < len(pairs):
-        ((twin, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise Refused(400, f"{twin[:100]!r} stands twice in the body")
+        ((repeated, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise Refused(400, f"{repeated[:100]!r} occurs twice in the body")
     return result

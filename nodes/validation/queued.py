@@ -21,7 +21,7 @@ def validate_queued(kind: str, find_error: FindError, alone: str | None = None) 
     find_error: finds the error of a node in the queued prompt, or None. alone: the error found without the prompt, for
     when ComfyUI does not give it to us. `execute` checks everything again.
     """
-    found = compat.queued_prompt.being_checked(kind)
+    found = compat.queued_prompt.prompt_being_validated(kind)
     return (alone if found is None else find_error(*found)) or True
 
 
