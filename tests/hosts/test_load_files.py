@@ -67,5 +67,5 @@ def test_a_shard_of_a_text_encoder_is_refused(package, tmp_path):
     """Forbids that ComfyUI's loader reads a third of an encoder: it knows no shards."""
     for number in (1, 2):
         save_file({f"x{number}": torch.zeros(1)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
-    with pytest.raises(ValueError, match="is one of several files; take umt5_xxl_fp16.safetensors"):
+    with pytest.raises(ValueError, match="is one of several files; use umt5_xxl_fp16.safetensors"):
         package.nodes.compat.load_clip(str(tmp_path / "model-00001-of-00002.safetensors"), [])

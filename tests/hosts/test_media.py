@@ -98,7 +98,7 @@ def test_what_cannot_be_is_told(facts, which, words):
 
 def test_what_has_no_effect_is_in_the_report(facts):
     found = facts["beginnings"]
-    assert found["masked"] == ["start_latent's noise_mask has no effect: a film's beginning is taken as it is"]
+    assert found["masked"] == ["start_latent's noise_mask has no effect: a film's beginning is used unchanged"]
     assert [hint.split(":")[0] for hint in found["seen through"]] == [
         "start_image is transparent in places",
         "the prompt 'A red ball bounces on a meadow...' has 73 tokens, of which the text encoder takes 32",

@@ -41,12 +41,12 @@ WITHOUT_EFFECT = {
         f"{place}.*window and sink" for place in ("option context_handler ", "wrapper prepare_sampling Context")
     ],
     "wrapping": [
-        "part latent_format .*forward of this pack's own",
+        "part latent_format .*this pack renders with its own forward",
         "option model_function_wrapper .*TeaCache",
-        "option my_option: nothing here reads it",
-        "transformer option patches attn1_patch .*forward of this pack's own",
-        "transformer option my_weight: .*read by nothing else",
-        "wrapper outer_sample my_pack .*forward of this pack's own",
+        "option my_option: it is not used here",
+        "transformer option patches attn1_patch .*this pack renders with its own forward",
+        "transformer option my_weight: it is passed to attention overrides only",
+        "wrapper outer_sample my_pack .*this pack renders with its own forward",
         "callback on_prepare_state .*own samplers",
     ],
 }

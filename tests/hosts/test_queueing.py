@@ -235,7 +235,7 @@ def test_two_beginnings_are_refused(inside):
     graph = going_on(film())
     graph["7"] = {"class_type": "EmptyImage", "inputs": {"width": 128, "height": 80, "batch_size": 1, "color": 0}}
     (error,) = inside.errors(put(graph, SAMPLER, start_image=["7", 0]))
-    assert error[0] == SAMPLER and "a film begins with one thing, but start_image and take are connected" in error[2]
+    assert error[0] == SAMPLER and "a film can begin with one of these only, but start_image and take are connected" in error[2]
 
 
 def test_what_others_change_counts(inside):
@@ -277,7 +277,7 @@ LINKED = {
     "frames": ("LongLiveTakeFrames", {"first": 0, "frames": 10**9}, "frames is 1000000000: give a whole number"),
     "chunks": ("LongLiveBranchTake", {"chunks": 0}, "chunks is 0: give a whole number from 1 to 1000000"),
     "dtype": ("LongLiveLoad", {"dtype": "int4"}, "dtype 'int4': allowed are auto, bf16, fp16, fp32"),
-    "parts": ("LongLiveLoad", {"model": "longlive_base.pt"}, "longlive_base.pt brings none of its own: choose"),
+    "parts": ("LongLiveLoad", {"model": "longlive_base.pt"}, "longlive_base.pt contains none of its own: choose"),
 }
 NEEDED = {
     "LongLiveStreamSampler": {"model": object, "vae": object, "timeline": object},
@@ -376,9 +376,9 @@ def test_whatever_names_no_take_is_refused(inside, name):
     graph["8"]["inputs"]["name"] = name
     (error,) = inside.errors(graph)
     assert error[0] == "8" and len(error[2]) < 600
-    assert ("there is no take 0123456789ab" if name == "0123456789ab" else "names no take") in error[2]
+    assert ("there is no take 0123456789ab" if name == "0123456789ab" else "does not name a take") in error[2]
     raised = inside.ask({"execute": "LongLiveLoadTake", "inputs": {"name": name}})["raised"]
-    assert "there is no take" in raised or "names no take" in raised
+    assert "there is no take" in raised or "does not name a take" in raised
 
 
 def test_a_linked_name_is_looked_at(inside):
@@ -386,6 +386,6 @@ def test_a_linked_name_is_looked_at(inside):
     graph = going_on(film())
     graph["9"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red ball"}}
     graph["8"]["inputs"]["name"] = ["9", 0]
-    assert any(error[0] == "8" and "'a red ball' names no take" in error[2] for error in inside.errors(graph))
+    assert any(error[0] == "8" and "'a red ball' does not name a take" in error[2] for error in inside.errors(graph))
     graph["9"]["inputs"]["value"] = "newest"
-    assert not any("names no take" in error[2] for error in inside.errors(graph))
+    assert not any("does not name a take" in error[2] for error in inside.errors(graph))

@@ -183,11 +183,11 @@ def test_what_names_a_take(host, store, name):
     ("name", "words"),
     [
         ("000000000009", "there is no take 000000000009"),
-        ("a red ball", "'a red ball' names no take"),
+        ("a red ball", "'a red ball' does not name a take"),
         (f"cannot be read [{DAMAGED}]", "is damaged"),
-        ("", "names no take"),
-        (5, "5 names no take"),
-        ("../../etc [x]", "names no take"),
+        ("", "does not name a take"),
+        (5, "5 does not name a take"),
+        ("../../etc [x]", "does not name a take"),
     ],
 )
 def test_what_names_none_is_told_when_queued(host, store, name, words):
@@ -204,7 +204,7 @@ def test_the_newest_take(host, store):
         (handle,), _ = package.nodes.takes.LongLiveLoadTake.execute("newest")
         assert handle.id == SECOND.id
         shutil.rmtree(store.folder)
-        with pytest.raises(ValueError, match="there is no take yet; render a film first"):
+        with pytest.raises(ValueError, match="there is no take yet: render a film first"):
             package.nodes.takes.LongLiveLoadTake.execute("newest")
 
 
