@@ -1,4 +1,4 @@
-"""What the shipped workflows are filled with: files, sizes, timelines and notes, for pocket model and LongLive."""
+"""Contents of the shipped workflows: files, sizes, timelines and notes, for the pocket model and LongLive."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a workflow's model comes from, and what suits it.
+class WorkflowSource:
+    """A model for the shipped workflows, with timelines and settings that suit it.
 
     Attributes:
         suffix: of the workflows' names. load: the inputs of Load LongLive.
-        seconds: of a short film. texts: timelines by what they are for.
-        loaders: file names for ComfyUI's own loaders; without a text encoder the CLIP is Load LongLive's.
-        branch: where to leave a film of that length.
-        lora: file name of a LoRA of the user's own. notes: Markdown by workflow, "" for all that have none.
+        seconds: length of a short film. texts: timelines by their purpose.
+        loaders: file names for ComfyUI's own loaders; without a text encoder, Load LongLive gives the CLIP.
+        branch: where to branch off a film of that length.
+        lora: file name of a user's LoRA. notes: Markdown by workflow, "" for all others.
     """
 
     suffix: str
@@ -27,29 +27,29 @@ class Source:
     notes: dict[str, str]
 
 
-# What the workflows around takes are for; the same for both models, but for the prompt in the last.
+# Notes of the workflows with takes; the same for both models, except for the prompt in the last.
 RESUME = (
-    "**Queue** it, and **Cancel** it half way: with *on_cancel* at `keep partial` the film so far is saved. "
-    "**Queue again**: it goes on where it stopped. **Edit the last prompt** and queue again: only that prompt's chunks "
-    "are made. Nothing is rendered twice, also after a crash; the report under the sampler says how many chunks were "
-    "reused, and why the others were not."
+    "**Queue** it, and **Cancel** half way: with *on_cancel* at `keep partial` the film so far is saved. "
+    "**Queue again**: it resumes where it stopped. **Edit the last prompt** and queue again: only that prompt's chunks "
+    "are rendered. Nothing is rendered twice, even after a crash; the report under the sampler shows how many chunks "
+    "were reused, and why the others were not."
 )
 EXTEND = (
-    "The first sampler's **TAKE** goes into the second, whose timeline counts from the end of the first. The film goes "
-    "on from the latents, without a seam; change the second timeline, and the first film is not rendered again. The "
-    "second sampler may have another seed, LoRA or INT8. A first prompt that ends in `{cut}`, `{keep}` or "
-    "`{blend=2s}` says how it takes over.\n\n**Take Frames** takes the last second out of the film; its last frame is "
-    "saved as a picture."
+    "The first sampler's **TAKE** is connected to the second, whose timeline counts from the end of the first. The "
+    "film continues from the latents, without a seam; if you change the second timeline, the first film is not "
+    "rendered again. The second sampler may have another seed, LoRA or INT8. End the first prompt with `{cut}`, "
+    "`{keep}` or `{blend=2s}` to choose the transition.\n\n**Take Frames** outputs the last second of the film; its "
+    "last frame is saved as a picture."
 )
 BRANCH = (
-    "**Branch Take** keeps a take up to a time, and two films go on after that, each in its own way: one in the "
-    "same shot, one with a `{cut}`. Their beginnings are the same chunks: nothing is copied, nothing rendered twice. A "
-    "take of an earlier day comes from **Load Take** instead of the first sampler."
+    "**Branch Take** keeps a take up to a time, and two films continue from there in different ways: one in the same "
+    "shot, one with a `{cut}`. They share the chunks of their beginning: nothing is copied or rendered twice. To use a "
+    "take of an earlier day, replace the first sampler by **Load Take**."
 )
 LIVE = (
     "With *duration* at `0` the film has no end. **Queue** it: the film so far plays under the sampler. Type the next "
-    "prompt there and press Enter: it takes over at the next chunk. A `{cut}` or `{blend=2s}` at its end works too. "
-    "**Finish** ends the film after the chunk that is being made, and Save Video gets it.\n\n"
+    "prompt there and press Enter: it is used from the next chunk on. A `{cut}` or `{blend=2s}` at its end works too. "
+    "**Finish** ends the film after the chunk that is being rendered, and Save Video receives it.\n\n"
     "The same from a shell; 3 is the sampler's id:\n\n```\n"
     "curl http://127.0.0.1:8188/longlive/live/3/status\n"
     "curl -H 'Content-Type: application/json' \\\n"
@@ -60,7 +60,7 @@ LIVE = (
 )
 
 
-POCKET = Source(
+POCKET = WorkflowSource(
     suffix="",
     load={"model": "pocket (built-in)", "lora": "none", "text_encoder": "from the model", "vae": "from the model"},
     seconds=5.0,
@@ -87,21 +87,21 @@ POCKET = Source(
     loaders={"unet": "pocket_dit.safetensors", "vae": "pocket_vae.safetensors"},
     lora="pocket_lora.safetensors",
     notes={
-        "": "The **pocket model** is built in: coloured shapes at 128 x 80, on any CPU. It is there to try timelines "
-        "with. The same workflow for LongLive's own files is the one whose name ends in `longlive_1_3b`.",
+        "": "The **pocket model** is built in: coloured shapes at 128 x 80, on any CPU. Use it to try timelines. The "
+        "same workflow for LongLive's own files has a name that ends in `longlive_1_3b`.",
         "comfyui_loaders": "Copy `pocket_dit.safetensors` and `pocket_vae.safetensors` from this pack's "
         "`longlive_core/pocket/weights` into `models/diffusion_models` and `models/vae`, then press **R**. The text "
-        "encoder of the pocket model loads with Load LongLive only.",
-        "lora": "Any LoRA loader goes between model and sampler. Choose a LoRA that was made for the model you load; "
-        "none is shipped for the pocket model.",
-        "int8": "The linear layers of the blocks in 8 bits take half the memory of bf16; the film changes slightly. "
-        "LoRAs go before this node.",
+        "encoder of the pocket model can be loaded with Load LongLive only.",
+        "lora": "Any LoRA loader works between model and sampler. Choose a LoRA for the model that you load; none is "
+        "shipped for the pocket model.",
+        "int8": "The linear layers of the blocks in 8 bits need half the memory of bf16; the film changes slightly. "
+        "Put LoRA loaders before this node.",
         "portrait": "The sampler's *size* is `portrait`. The pocket model was trained at 128 x 80 only, so its shapes "
-        "suffer at 112 x 128; LongLive's portrait size is 480 x 832.",
+        "look worse at 112 x 128; LongLive's portrait size is 480 x 832.",
         "batch_of_seeds": "One timeline, four seeds, one run: model and prompts are loaded and encoded once. For more, "
         "set *control after generate* to `increment` and queue as often as you like.",
-        "transitions_compared": "One change of prompt, three ways. **recache** goes on smoothly and follows the new "
-        "prompt, **keep** leaves the memory as the old prompt made it, **cut** starts a new shot.",
+        "transitions_compared": "One prompt switch, three ways. **recache** continues smoothly and follows the new "
+        "prompt, **keep** keeps the memory of the old prompt, **cut** starts a new shot.",
         "resume": RESUME,
         "extend": EXTEND,
         "branch": BRANCH,
@@ -121,7 +121,7 @@ FOX = "A red fox with a white-tipped tail"
 FOREST = "in a snowy pine forest, soft morning light, cinematic."
 CONVERTED = "`python -m longlive_core convert longlive_base.pt longlive.safetensors --merge lora.pt`"
 
-LONGLIVE = Source(
+LONGLIVE = WorkflowSource(
     suffix="_1_3b",
     load={
         "model": "longlive_base.pt",
@@ -162,18 +162,18 @@ LONGLIVE = Source(
     lora="your_wan2.1_1.3b_lora.safetensors",
     notes={
         "": WHERE,
-        "comfyui_loaders": f"{WHERE}\n\nComfyUI's own loader reads LongLive's model once it is converted: {CONVERTED}, "
+        "comfyui_loaders": f"{WHERE}\n\nComfyUI's own loader reads LongLive's model after a conversion: {CONVERTED}, "
         "run in this pack's folder. `longlive.safetensors` goes to `models/diffusion_models`.",
-        "lora": f"{WHERE}\n\nThe second loader takes a LoRA of yours, made for Wan 2.1 **1.3B**. LongLive's own is "
-        "chosen in Load LongLive and is merged into the model.",
-        "int8": f"{WHERE}\n\nThe linear layers of the blocks in 8 bits take half the memory of bf16; the film changes "
-        "slightly. LoRAs go before this node.",
-        "transitions_compared": f"{WHERE}\n\n**recache** goes on smoothly and follows the new prompt, **keep** leaves "
-        "the memory as the old prompt made it, **cut** starts a new shot.",
+        "lora": f"{WHERE}\n\nThe second loader takes your own LoRA, for Wan 2.1 **1.3B**. LongLive's own LoRA is "
+        "chosen in Load LongLive and merged into the model.",
+        "int8": f"{WHERE}\n\nThe linear layers of the blocks in 8 bits need half the memory of bf16; the film changes "
+        "slightly. Put LoRA loaders before this node.",
+        "transitions_compared": f"{WHERE}\n\n**recache** continues smoothly and follows the new prompt, **keep** keeps "
+        "the memory of the old prompt, **cut** starts a new shot.",
         "resume": f"{WHERE}\n\n{RESUME}",
         "extend": f"{WHERE}\n\n{EXTEND}",
         "branch": f"{WHERE}\n\n{BRANCH}",
         "live": f"{WHERE}\n\n{LIVE.replace('PROMPT', f'{FOX} sits down {FOREST}')}\n\n"
-        "With *positions* at `auto` a shot ends at 256 s, and the film too; a prompt with `{cut}` begins a new shot.",
+        "With *positions* at `auto` a shot ends at 256 s, and the film too; a prompt with `{cut}` starts a new shot.",
     },
 )

@@ -19,17 +19,17 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.templates import FOLDER, TEMPLATES, file_name, template_of  # noqa: E402 - the path comes first
 from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the path comes first
-from scripts.workflow_sources import LONGLIVE, POCKET, Source  # noqa: E402
+from scripts.workflow_sources import LONGLIVE, POCKET, WorkflowSource  # noqa: E402
 
 ROW = 1080  # pixels between films that stand below one another
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
 
-def _load(graph: Graph, source: Source) -> Node:
+def _load(graph: Graph, source: WorkflowSource) -> Node:
     return graph.add("LongLiveLoad", (COLUMNS[0], 80), **source.load, dtype="auto", weights="auto")
 
 
-def _note(graph: Graph, source: Source, name: str) -> None:
+def _note(graph: Graph, source: WorkflowSource, name: str) -> None:
     text = f"**{template_of(name).sentence}**\n\n{source.notes.get(name, source.notes[''])}"
     graph.add(NOTE, (COLUMNS[0], 600), (330, 120 + len(text) // 2), text=text)
 
@@ -94,25 +94,25 @@ def _film(
     return sampler
 
 
-def _simple(graph: Graph, source: Source, text: str, seconds: float, seed: int, **options: Any) -> None:
+def _simple(graph: Graph, source: WorkflowSource, text: str, seconds: float, seed: int, **options: Any) -> None:
     load = _load(graph, source)
     timeline = _timeline(graph, load["CLIP"], source.texts[text], seconds)
     _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=graph.name, **options)
 
 
-def one_prompt(graph: Graph, source: Source) -> None:
+def one_prompt(graph: Graph, source: WorkflowSource) -> None:
     _simple(graph, source, "one", source.seconds, seed=1)
 
 
-def six_segment_story(graph: Graph, source: Source) -> None:
+def six_segment_story(graph: Graph, source: WorkflowSource) -> None:
     _simple(graph, source, "story", 48.0 if source is POCKET else 60.0, seed=7)
 
 
-def portrait(graph: Graph, source: Source) -> None:
+def portrait(graph: Graph, source: WorkflowSource) -> None:
     _simple(graph, source, "portrait", source.seconds, seed=2, size="portrait")
 
 
-def transitions_compared(graph: Graph, source: Source) -> None:
+def transitions_compared(graph: Graph, source: WorkflowSource) -> None:
     """Three films of one timeline, below one another; only the word in braces differs."""
     load = _load(graph, source)
     for row, transition in enumerate(("recache", "keep", "cut")):
@@ -121,7 +121,7 @@ def transitions_compared(graph: Graph, source: Source) -> None:
         _film(graph, load["MODEL"], load["VAE"], timeline, seed=3, prefix=f"{graph.name}_{transition}", row=row)
 
 
-def batch_of_seeds(graph: Graph, source: Source) -> None:
+def batch_of_seeds(graph: Graph, source: WorkflowSource) -> None:
     """One timeline, four films."""
     load = _load(graph, source)
     timeline = _timeline(graph, load["CLIP"], source.texts["seeds"], 4.0 if source is POCKET else 10.0)
@@ -129,7 +129,7 @@ def batch_of_seeds(graph: Graph, source: Source) -> None:
         _film(graph, load["MODEL"], load["VAE"], timeline, seed=seed, prefix=f"{graph.name}_{seed}", row=row)
 
 
-def comfyui_loaders(graph: Graph, source: Source) -> None:
+def comfyui_loaders(graph: Graph, source: WorkflowSource) -> None:
     """MODEL and VAE from ComfyUI's own loaders; the CLIP too, where ComfyUI can load the text encoder."""
     x, files = COLUMNS[0], source.loaders
     unet = graph.add("UNETLoader", (x, 80), unet_name=files["unet"], weight_dtype="default")
@@ -142,7 +142,7 @@ def comfyui_loaders(graph: Graph, source: Source) -> None:
     _film(graph, unet["MODEL"], vae["VAE"], timeline, seed=1, prefix=graph.name)
 
 
-def lora(graph: Graph, source: Source) -> None:
+def lora(graph: Graph, source: WorkflowSource) -> None:
     """A LoRA of the user's own between model and sampler."""
     load = _load(graph, source)
     patched = graph.add(
@@ -152,7 +152,7 @@ def lora(graph: Graph, source: Source) -> None:
     _film(graph, patched["MODEL"], load["VAE"], timeline, seed=1, prefix=graph.name)
 
 
-def int8(graph: Graph, source: Source) -> None:
+def int8(graph: Graph, source: WorkflowSource) -> None:
     """The blocks in 8 bits between model and sampler."""
     load = _load(graph, source)
     quantised = graph.add("LongLiveQuantizeINT8", (COLUMNS[0], 360), model=load["MODEL"])
@@ -160,12 +160,12 @@ def int8(graph: Graph, source: Source) -> None:
     _film(graph, quantised["MODEL"], load["VAE"], timeline, seed=1, prefix=graph.name)
 
 
-def resume(graph: Graph, source: Source) -> None:
+def resume(graph: Graph, source: WorkflowSource) -> None:
     """One film to cancel, go on with and edit; the note says how."""
     _simple(graph, source, "resume", 24.0 if source is POCKET else 30.0, seed=5)
 
 
-def extend(graph: Graph, source: Source) -> None:
+def extend(graph: Graph, source: WorkflowSource) -> None:
     """A film, and a longer one that goes on after it; its last frame as a picture."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
@@ -183,7 +183,7 @@ def extend(graph: Graph, source: Source) -> None:
     )
 
 
-def branch(graph: Graph, source: Source) -> None:
+def branch(graph: Graph, source: WorkflowSource) -> None:
     """One beginning, two films that go on after it in their own ways."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
@@ -203,13 +203,13 @@ def branch(graph: Graph, source: Source) -> None:
         )
 
 
-def live(graph: Graph, source: Source) -> None:
+def live(graph: Graph, source: WorkflowSource) -> None:
     """A film without end, steered while it is rendered."""
     _simple(graph, source, "live", 0.0, seed=6)
 
 
 SOURCES = (POCKET, LONGLIVE)
-DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {
+DESCRIPTIONS: dict[str, Callable[[Graph, WorkflowSource], None]] = {
     describe.__name__: describe
     for describe in (
         one_prompt,
@@ -228,7 +228,7 @@ DESCRIPTIONS: dict[str, Callable[[Graph, Source], None]] = {
 }
 
 
-def graphs(source: Source) -> list[Graph]:
+def graphs(source: WorkflowSource) -> list[Graph]:
     """All workflows of a source, in the templates' order; `file_name` says what the file of each is called."""
     made = []
     for template in TEMPLATES:

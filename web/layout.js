@@ -1,7 +1,7 @@
-// What the nodes' own panels share: text that wraps where a word ends, and a node that keeps its width.
+// Shared by the nodes' panels: text that wraps between words, and a node that keeps its width.
 import { app } from "../../scripts/app.js";
 
-const MARGIN = 10; // pixels that the front end leaves on each side of an element in a node
+const MARGIN = 10; // pixels: the front end's margin on each side of an element in a node
 export const TEXT_STYLE = "box-sizing:border-box;margin:0;font:12px/16px sans-serif;white-space:pre-wrap;" +
   "overflow-wrap:break-word;word-break:normal;user-select:text;cursor:text;color:inherit";
 
@@ -13,7 +13,7 @@ export function element(tag, style, properties = {}) {
 
 export const innerWidth = (node) => Math.max(80, node.size[0] - 2 * MARGIN);
 
-// Pixels that a text takes at a width, whether its element is in the page or not.
+// Height in pixels of a text at a width, whether its element is in the page or not.
 const heights = new Map();
 export function textHeight(text, width) {
   if (!text) return 0;
@@ -28,7 +28,7 @@ export function textHeight(text, width) {
   return heights.get(key);
 }
 
-// Text is for reading and copying; the wheel over it is the canvas's.
+// A text for reading and copying; the mouse wheel over it zooms the canvas.
 export function textBlock(style = "") {
   const block = element("div", `${TEXT_STYLE};${style}`);
   block.addEventListener("wheel", (event) => {
@@ -37,9 +37,9 @@ export function textBlock(style = "") {
   return block;
 }
 
-// As high as what is in the node needs, or as the user made it; never wider or narrower.
+// Make the node as high as its content needs, or as the user set it; never change its width.
 export function fit(node) {
-  if (node.longliveFitted !== node.size[1]) node.longliveOwn = node.size[1]; // its maker's or the user's
+  if (node.longliveFitted !== node.size[1]) node.longliveOwn = node.size[1]; // set by the workflow or the user
   const height = Math.max(node.longliveOwn, node.computeSize()[1]);
   if (height !== node.size[1]) node.setSize([node.size[0], height]);
   node.longliveFitted = node.size[1];

@@ -1,4 +1,4 @@
-// Under a Stream Sampler: the film while it is rendered, how far it is, a line for the next prompt; then what was made.
+// The panel under a Stream Sampler: the growing film, its progress, an input for the next prompt; then the result.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { element, fit, innerWidth, textBlock, textHeight } from "./layout.js";
@@ -6,13 +6,13 @@ import { store } from "./stores.js";
 
 const SAMPLER = "LongLiveStreamSampler";
 const WIDGET = "longlive_live";
-const HOST_TEXT = "$$node-text-preview"; // what the front end shows of a node's own words: this panel shows them
+const HOST_TEXT = "$$node-text-preview"; // the front end's widget for a node's text; this panel shows that text instead
 const HOST_PICTURE = "$$canvas-image-preview";
 const CONTROLS = 24, GAP = 4, PADDING = 20; // pixels
-const PAUSE = 1000; // milliseconds between two reads of the film, however fast the model is
+const PAUSE = 1000; // milliseconds, at least, between two reads of the film
 
 function address(file, chunk) {
-  // The chunk makes the address a new one: the film has grown.
+  // The chunk number changes the address, so that the grown film is read anew.
   const query = new URLSearchParams({ filename: file.filename, subfolder: file.subfolder, type: file.type, chunk });
   return api.apiURL(`/view?${query}`);
 }
@@ -20,18 +20,18 @@ function address(file, chunk) {
 class Panel {
   constructor(node) {
     this.node = node;
-    this.size = null; // of the film, [width, height]; null: nothing to be seen yet
-    this.shown = { chunk: -1, at: 0 }; // of the film that is in the player, and when it was read
+    this.size = null; // the film's [width, height]; null: nothing to show yet
+    this.shown = { chunk: -1, at: 0 }; // the film in the player: its last chunk, and when it was read
     this.root = element("div", `display:flex;flex-direction:column;gap:${GAP}px;width:100%;height:100%`);
     this.film = element("video", "display:none;width:100%;flex:1;min-height:0;object-fit:contain;background:#000", {
       muted: true, autoplay: true, controls: true, playsInline: true });
     this.line = textBlock("flex:none;opacity:.85");
     this.prompt = element("input", "flex:1;min-width:0;padding:2px 4px;font-size:12px", {
-      placeholder: "next prompt", title: "What the film shows from the next chunk on; {cut} and {blend=2s} work too" });
+      placeholder: "next prompt", title: "The prompt from the next chunk on; {cut} and {blend=2s} work too" });
     this.send = element("button", "padding:0 8px;font-size:12px", {
       textContent: "Send", title: "Change the prompt at the next chunk" });
     this.finish = element("button", "padding:0 8px;font-size:12px", {
-      textContent: "Finish", title: "End the film after the chunk that is being made" });
+      textContent: "Finish", title: "End the film after the chunk that is being rendered" });
     this.controls = element("div", `flex:none;display:none;gap:${GAP}px;height:${CONTROLS}px`);
     this.controls.append(this.prompt, this.send, this.finish);
     this.root.className = "longlive-live";
@@ -40,17 +40,17 @@ class Panel {
     this.send.onclick = () => this.post("prompt", { text: this.prompt.value });
     this.finish.onclick = () => this.post("finish", {});
     this.prompt.onkeydown = (event) => {
-      event.stopPropagation(); // the graph has shortcuts of its own
+      event.stopPropagation(); // the graph has its own keyboard shortcuts
       if (event.key === "Enter" && !event.isComposing) this.send.onclick();
     };
     this.film.onended = () => this.grow();
-    this.film.onerror = () => { this.shown.chunk = -1; }; // read while it was written: the next chunk tries again
+    this.film.onerror = () => { this.shown.chunk = -1; }; // read while it was being written: try again at the next chunk
     const widget = node.addDOMWidget(WIDGET, WIDGET, this.root, {
       serialize: false, getMinHeight: () => this.height(), getMaxHeight: () => this.height() });
-    widget.serialize = false; // not part of the workflow file either
+    widget.serialize = false; // not stored in the workflow file either
   }
 
-  // Pixels that all parts take at the node's width; a film that is higher than wide gets a square.
+  // Height in pixels of all parts at the node's width; a portrait film gets a square.
   height() {
     const width = innerWidth(this.node);
     const parts = [textHeight(this.line.textContent, width)];
@@ -59,17 +59,17 @@ class Panel {
     return parts.reduce((sum, part) => sum + part + GAP, PADDING - GAP);
   }
 
-  say(text) {
+  showText(text) {
     this.line.textContent = text;
     this.hideHosts();
     fit(this.node);
   }
 
-  // The front end shows previews and words of its own; here they would be there twice.
+  // Remove the front end's own preview and text, which would repeat this panel.
   hideHosts() {
     const { node } = this;
     const outputs = store("nodeOutput"), stills = outputs?.nodePreviewImages ?? app.nodePreviewImages;
-    outputs?.revokePreviewsByExecutionId?.(String(node.id)); // frees them, a little later
+    outputs?.revokePreviewsByExecutionId?.(String(node.id)); // frees them a little later
     if (stills) delete stills[node.id];
     node.imgs = undefined;
     for (const name of [HOST_TEXT, HOST_PICTURE]) {
@@ -82,11 +82,11 @@ class Panel {
     try {
       const answer = await api.fetchApi(`/longlive/live/${encodeURIComponent(this.event.take)}/${what}`, {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-      const said = await answer.json();
-      this.say(said.error ?? (what === "prompt" ? `from chunk ${said.chunk} on: ${body.text}` : "ends after this chunk"));
-      if (!said.error && what === "prompt") this.prompt.value = "";
+      const result = await answer.json();
+      this.showText(result.error ?? (what === "prompt" ? `from chunk ${result.chunk} on: ${body.text}` : "ends after this chunk"));
+      if (!result.error && what === "prompt") this.prompt.value = "";
     } catch (error) {
-      this.say(String(error)); // the server is gone
+      this.showText(String(error)); // the server does not answer
     }
   }
 
@@ -96,12 +96,12 @@ class Panel {
     this.film.style.display = "block";
     this.lock(false);
     this.controls.style.display = "flex";
-    this.say(event.said);
-    if (event.chunk === 0) this.shown = { chunk: -1, at: 0 }; // another run
+    this.showText(event.said);
+    if (event.chunk === 0) this.shown = { chunk: -1, at: 0 }; // a new run
     this.grow();
   }
 
-  // A still of the newest chunk, until the player has the film.
+  // Show a still of the newest chunk until the player has the film.
   still(blob) {
     if (this.picture) URL.revokeObjectURL(this.picture);
     this.picture = URL.createObjectURL(blob);
@@ -109,7 +109,7 @@ class Panel {
     this.hideHosts();
   }
 
-  // Put the film so far into the player, once what is in it has been seen.
+  // Load the film so far into the player, once the loaded part has been played.
   grow() {
     const { film, event, shown } = this;
     const again = shown.chunk < 0;
@@ -125,17 +125,17 @@ class Panel {
     for (const control of [this.prompt, this.send, this.finish]) control.disabled = locked;
   }
 
-  // The run is over. `film`: the whole one, as a file; none where it was discarded.
+  // The run has ended. `film`: the whole film's file; null if it was discarded.
   end(film, text) {
     this.lock(true);
     this.controls.style.display = "none";
-    if (this.event) this.shown.chunk = this.event.chunk; // nothing more to grow
+    if (this.event) this.shown.chunk = this.event.chunk; // no more chunks will come
     if (film) this.film.src = address(film, "all");
-    this.say(text);
+    this.showText(text);
   }
 }
 
-// The node that an event names, with a panel; none inside a subgraph, in another workflow, or of another kind.
+// The panel of the node with this id; null inside a subgraph, in another workflow, or for another node type.
 function panelOf(id) {
   const node = app.graph.getNodeById(Number(id)) ?? app.graph.getNodeById(id);
   if (node?.comfyClass !== SAMPLER) return null;
@@ -147,7 +147,7 @@ function report(output) {
   try {
     return JSON.parse(output.text[0]);
   } catch {
-    return null; // nothing was said
+    return null; // no report
   }
 }
 
@@ -158,24 +158,24 @@ app.registerExtension({
     const { onExecuted, onDrawBackground } = nodeType.prototype;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
-      const made = report(output), panel = made && panelOf(this.id);
+      const result = report(output), panel = result && panelOf(this.id);
       if (panel?.node !== this) return;
       const file = panel.event?.file;
-      const folder = file?.subfolder.replace(/[^/]*$/, made.take);
-      panel.end(file && { filename: "film.mp4", subfolder: folder, type: file.type }, made.summary);
+      const folder = file?.subfolder.replace(/[^/]*$/, result.take);
+      panel.end(file && { filename: "film.mp4", subfolder: folder, type: file.type }, result.summary);
     };
     nodeType.prototype.onDrawBackground = function () {
-      if (!this.longlivePanel) onDrawBackground?.apply(this, arguments); // it would draw the still
+      if (!this.longlivePanel) onDrawBackground?.apply(this, arguments); // it would draw the still again
     };
   },
   setup() {
     api.addEventListener("longlive.chunk", ({ detail }) => panelOf(detail.node)?.show(detail));
-    api.addEventListener("progress_text", ({ detail }) => panelOf(detail.nodeId)?.say(detail.text));
+    api.addEventListener("progress_text", ({ detail }) => panelOf(detail.nodeId)?.showText(detail.text));
     api.addEventListener("b_preview_with_metadata", ({ detail }) => panelOf(detail.displayNodeId)?.still(detail.blob));
     for (const kind of ["execution_interrupted", "execution_error"]) {
       api.addEventListener(kind, ({ detail }) => {
         const panel = panelOf(detail.node_id);
-        if (panel?.event?.prompt_id === detail.prompt_id) panel.end(null, "stopped: queue again to go on");
+        if (panel?.event?.prompt_id === detail.prompt_id) panel.end(null, "stopped: queue again to resume");
       });
     }
   },

@@ -1,11 +1,11 @@
-// Shows under a LongLive node what it reports when it has run: the snapped timeline, sizes, a take. (live.js: films)
+// Shows a node's report under it: the snapped timeline, sizes, a take. (For the sampler: live.js.)
 import { app } from "../../scripts/app.js";
 import { fit, innerWidth, textBlock, textHeight } from "./layout.js";
 
 const NODES = new Set(["LongLivePromptTimeline", "LongLiveQuantizeINT8", "LongLiveLoadTake", "LongLiveBranchTake"]);
 const WIDGET = "longlive_report";
 const MOST = 260; // pixels; a longer text scrolls
-const PADDING = 20; // pixels that the front end leaves above and below an element
+const PADDING = 20; // pixels: the front end's padding above and below an element
 
 function reportWidget(node) {
   const found = node.widgets?.find((widget) => widget.name === WIDGET);
@@ -20,7 +20,7 @@ function reportWidget(node) {
     getValue: () => block.textContent,
     setValue: (value) => { block.textContent = value; },
   });
-  widget.serialize = false; // not part of the workflow file either
+  widget.serialize = false; // not stored in the workflow file either
   return widget;
 }
 

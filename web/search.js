@@ -1,31 +1,31 @@
-// The nodes are found by words that artists use, on front ends too that know no search words (before 0.11), or list
-// what has them last; and the templates stand in their order.
+// Nodes are found by the words that artists use, also in front ends without search aliases (before 0.11) or which list
+// aliases last. Templates are listed in their order.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { store } from "./stores.js";
 
 const WORDS_FILE = new URL("./search_words.json", import.meta.url);
-const NONE = 9; // the front end's rank of a name that does not have the words; 0: the name itself, 3: inside it
-const WHOLE = 1; // the rank of a whole word, as of a name that begins with it
-const TOP = 4; // places in the list, behind which a whole word does not put a node
-const SHORTEST = 3; // letters from which on a part of a word counts
+const NONE = 9; // the front end's rank of a name without the words; 0: the whole name, 3: inside the name
+const WHOLE = 1; // the rank of a whole search word, the same as for a name that begins with it
+const TOP = 4; // a node found by a whole search word is at most at this place in the list
+const SHORTEST = 3; // minimum number of letters for a match of a word's part
 
 const plain = (text) => text.toLocaleLowerCase().replace(/[-_\s]+/g, " ").trim();
 
-// How well a node's words fit, in the front end's own ranks; null: not at all. A whole word counts as the beginning of
-// the node's name, a part of one as a part of it.
+// How well a node's words match, in the front end's own ranks; null: no match. A whole word ranks like the beginning
+// of the node's name, a part of a word like a part of the name.
 function rank(search, query, node, words) {
-  const asked = plain(query);
-  const used = (scores) => node.postProcessSearchScores?.(scores) ?? scores; // what is used often comes first
-  if (words.some((word) => plain(word) === asked)) return used([WHOLE, 0, node.display_name.length, 0]);
-  if (asked.length < SHORTEST) return null;
-  const ranks = words.map((word) => search.calcAuxSingle(asked, plain(word), 0)).filter(([main]) => main < NONE);
+  const text = plain(query);
+  const used = (scores) => node.postProcessSearchScores?.(scores) ?? scores; // frequently used nodes come first
+  if (words.some((word) => plain(word) === text)) return used([WHOLE, 0, node.display_name.length, 0]);
+  if (text.length < SHORTEST) return null;
+  const ranks = words.map((word) => search.calcAuxSingle(text, plain(word), 0)).filter(([main]) => main < NONE);
   if (!ranks.length) return null;
   const [main, ...rest] = ranks.sort((a, b) => search.compareAux(a, b))[0];
   return used([Math.max(3, main), ...rest]);
 }
 
-// The found nodes with ours where their words put them.
+// Insert our nodes into the results by the rank of their words.
 function placed(search, query, found, ours) {
   const rankOf = (node) => search.calcAuxScores(query.toLocaleLowerCase(), node, 0);
   const result = found.filter((node) => !ours.has(node));
@@ -48,8 +48,8 @@ function teach(service, words) {
     for (const node of search.data) {
       const mine = words[node.name] && rank(search, query, node, words[node.name]);
       const own = mine && found.includes(node) && search.calcAuxScores(query.toLocaleLowerCase(), node, 0);
-      if (!mine || (own && search.compareAux(own, mine) <= 0)) continue; // its name fits better
-      // Filters, such as "takes a MODEL", are the front end's to judge.
+      if (!mine || (own && search.compareAux(own, mine) <= 0)) continue; // its name matches better
+      // The front end applies filters, such as "takes a MODEL".
       const passes = found.includes(node) || searchNode.call(this, node.display_name, filters, undefined, ...rest).includes(node);
       if (passes) ours.set(node, mine);
     }
@@ -58,7 +58,7 @@ function teach(service, words) {
   };
 }
 
-// The server lists files as the disk does.
+// The server lists templates in the disk's order; sort them.
 const PACK = decodeURIComponent(import.meta.url).match(/\/extensions\/([^/]+)\//)?.[1];
 const getWorkflowTemplates = api.getWorkflowTemplates;
 api.getWorkflowTemplates = async function () {
@@ -74,7 +74,7 @@ app.registerExtension({
       const answer = await fetch(WORDS_FILE);
       teach(store("nodeDef").nodeSearchService, await answer.json());
     } catch (error) {
-      console.warn("LongLive: its nodes are found by their names only:", error);
+      console.warn("LongLive: nodes can be found by name only:", error);
     }
   },
 });

@@ -1,5 +1,5 @@
-// A new Stream Sampler keeps its seed after a run, so that queueing again goes on with the same film. Newer interfaces
-// read that from the node's definition; older ones begin at `randomize`. A saved workflow's own value comes later.
+// A new Stream Sampler keeps its seed after a run, so that queueing again continues the same film. Newer front ends read
+// this from the node's definition; older ones begin at `randomize`. A saved workflow's own value is applied afterwards.
 import { app } from "../../scripts/app.js";
 
 app.registerExtension({

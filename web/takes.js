@@ -1,20 +1,20 @@
-// Load Take's list. The server's node definitions do not have it, so that no node depends on what was rendered; here it
-// goes into them wherever the front end reads them: when the page loads, and at R. (ComfyUI's own remote lists choose
-// their first entry in place of a saved one, and put a switch of their own under it.)
+// Load Take's list. The server's node definitions do not contain it, so no definition depends on stored takes. It is added
+// here whenever the front end reads the definitions: when the page loads, and at R. (ComfyUI's own remote lists replace a
+// saved choice by their first entry, and add a switch under the widget.)
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const NODE = "LongLiveLoadTake";
-const ID = /([0-9a-f]{12})\]?\s*$|^([0-9a-f]{12}) /; // in names of this version and earlier ones
+const ID = /([0-9a-f]{12})\]?\s*$|^([0-9a-f]{12}) /; // in labels of this version and earlier ones
 
 async function takes() {
   try {
     const answer = await api.fetchApi("/longlive/takes/choices");
-    const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error);
-    return said.choices;
+    const result = await answer.json();
+    if (!answer.ok) throw new Error(result.error);
+    return result.choices;
   } catch (error) {
-    console.warn("LongLive: the takes cannot be listed:", error);
+    console.warn("LongLive: takes cannot be listed:", error);
     return [];
   }
 }
@@ -24,7 +24,7 @@ const choicesIn = (defs) => {
   return Array.isArray(kind) ? kind : options?.options;
 };
 
-// A saved name is shown as the take is called now: its length and date change as it is rendered on.
+// Show a saved choice under the take's current label: length and date change when it is rendered further.
 function rename(node, choices) {
   const widget = node.widgets?.find(({ name }) => name === "name");
   const found = typeof widget?.value === "string" && widget.value.match(ID);
@@ -32,7 +32,7 @@ function rename(node, choices) {
   if (label && label !== widget.value) widget.value = label;
 }
 
-let listed; // what the list was when it was read last
+let listed; // the list as last read
 const getNodeDefs = api.getNodeDefs;
 api.getNodeDefs = async function () {
   const [defs, labels] = await Promise.all([getNodeDefs.apply(this, arguments), takes()]);
