@@ -131,10 +131,10 @@ class Clip:
 
 
 def prompts() -> dict:
-    encoder, timeline = pack("nodes.compat.text"), pack("longlive_core.timeline")
+    clip_text, timeline = pack("nodes.compat.text"), pack("longlive_core.timeline")
     text = pack("longlive_core.checkpoints.text_encoder")
     clip, long = Clip(), "a red ball rolls over the green grass " * 100
-    contexts = {text: encoder.encode_text(clip, text) for text in ("a red ball", long)}
+    contexts = {text: clip_text.encode_text(clip, text) for text in ("a red ball", long)}
     plan = timeline.parse(f"0s a red ball\n3s {long} {{blend=2s}}").plan(9)
     prompt_spans = pack("longlive_core.engine.prompts").prompt_spans
     spans = prompt_spans(plan.prompts, {**contexts, long.strip(): contexts[long]}.get)
@@ -142,7 +142,7 @@ def prompts() -> dict:
     pocket = pack("nodes.pocket_clip").load_pocket_clip()
     sentence = "A red ball bounces on a meadow. " * 9
     ways = [
-        encoder.encode_text(pocket, sentence),
+        clip_text.encode_text(pocket, sentence),
         encoder.encode([sentence]),
         pocket.encode_from_tokens_scheduled(pocket.tokenize(sentence))[0][0],
     ]
@@ -150,9 +150,9 @@ def prompts() -> dict:
         "lengths": [context.shape[1] for context in contexts.values()],
         "end": float(contexts[long][0, -1, 0]),
         "spans": sorted({span.context.shape[1] for span in spans}),
-        "short": encoder.text_cut(clip, "a red ball"),
-        "told": encoder.text_cut(clip, long),
-        "pocket": encoder.text_cut(pocket, sentence),
+        "short": clip_text.text_cut(clip, "a red ball"),
+        "told": clip_text.text_cut(clip, long),
+        "pocket": clip_text.text_cut(pocket, sentence),
         "ways": [list(way.shape) for way in ways],
         "differ": max(float((way - ways[1]).abs().max()) for way in ways),
     }

@@ -235,7 +235,7 @@ def test_two_beginnings_are_refused(inside):
     graph = going_on(film())
     graph["7"] = {"class_type": "EmptyImage", "inputs": {"width": 128, "height": 80, "batch_size": 1, "color": 0}}
     (error,) = inside.errors(put(graph, SAMPLER, start_image=["7", 0]))
-    assert error[0] == SAMPLER and "a film can begin with one of these only, but start_image and take are connected" in error[2]
+    assert error[0] == SAMPLER and "with one of these only, but start_image and take are connected" in error[2]
 
 
 def test_what_others_change_counts(inside):
