@@ -231,16 +231,17 @@ def test_the_stage_trains_the_transformer_on_its_own_films(tmp_path, monkeypatch
     before = {f"dit.{name}": value for name, value in model.state_dict().items()}
     text = {f"text.{name}": value.bfloat16() for name, value in encoder.state_dict().items()}
     torch.save({"weights": before | text}, tmp_path / "tuned.pt")
-    batches, layouts = [], []
-    noisy_batch = Forcing.noisy_batch
-    monkeypatch.setattr(
-        Forcing,
-        "noisy_batch",
-        lambda self, clips, layout: (batches.append(clips), layouts.append(layout), noisy_batch(self, clips, layout))[
-            -1
-        ],
-    )
-    monkeypatch.setattr(stage_stream, "render_excerpts", lambda *_: 0.0)  # so all own chunks are of streams
+    batches, layouts, noisy_batch = [], [], Forcing.noisy_batch
+
+    def recorded(self, clips, layout):
+        batches.append(clips)
+        layouts.append(layout)
+        return noisy_batch(self, clips, layout)
+
+    monkeypatch.setattr(Forcing, "noisy_batch", recorded)
+    # No renderings but the streams', so all own chunks are of streams.
+    monkeypatch.setattr(Curriculum, "draw_to_render", lambda *_: (EXCERPT_KINDS[0], []))
+    monkeypatch.setattr(stage_stream, "render_excerpts", lambda *_: 0.0)
     stage_stream.train(_Starts(), _Films(FILM_CHUNKS), _Films(CHUNKS), tmp_path, 0, settings)
     after = torch.load(tmp_path / "streamed.pt", weights_only=True)["weights"]
     assert any(clip.own is not None for clips in batches for clip in clips)
