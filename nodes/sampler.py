@@ -63,7 +63,7 @@ class LongLiveStreamSampler(io.ComfyNode):
         start = read_start(vae, timeline, size, stream.chunk, start_image, start_latent, take)
         seed, keep_partial = given["seed"], given["on_cancel"] == KEEP
         filmed = Filming(model, vae, timeline, stream, seed, size, start).run(keep_partial)
-        if not filmed.as_asked:
+        if not filmed.as_requested:
             _partial_results[compat.server.who_runs()[0]] += 1
         report = json.dumps(filmed.report, ensure_ascii=False)
         return io.NodeOutput(InputImpl.VideoFromFile(filmed.path), filmed.take, ui=ui.PreviewText(report))

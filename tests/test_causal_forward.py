@@ -7,7 +7,8 @@ from torch import nn
 
 from longlive_core.config import StreamConfig
 from longlive_core.engine.noise import AddressedNoise
-from longlive_core.engine.rollout import PromptSpan, rollout
+from longlive_core.engine.rollout import rollout
+from longlive_core.engine.shot import PromptSpan
 from longlive_core.model import CausalWan
 
 from .conftest import LATENT_SIZE

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from longlive_core import cli
 from longlive_core.cli import timeline
+from longlive_core.cli.progress import ProgressBar
 from longlive_core.config import StreamConfig
-from longlive_core.run import memory, pipeline, render
+from longlive_core.run import film_run, memory, pipeline
 from longlive_core.run.pipeline import Pipeline
 from longlive_core.vae import StreamingDecoder, WanVAE
 from tests.conftest import TINY
@@ -147,7 +148,7 @@ def test_mistakes_end_in_one_line(capsys, tmp_path, monkeypatch, no_model, argum
 def test_a_film_too_large_leaves_no_file(capsys, tmp_path, tiny_pipeline, monkeypatch, arguments, words):
     """Forbids an allocator's error, or a machine that swaps itself to death, for what shapes tell beforehand."""
     monkeypatch.setattr(memory, "free_memory", lambda device: 50_000_000)
-    monkeypatch.setattr(render, "rollout", None)  # nothing may be computed
+    monkeypatch.setattr(film_run, "render_take", None)  # nothing may be computed
     code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1", *arguments)
     assert code == 2 and words in err and "Traceback" not in err
     assert "the run needs at least" in err and "MB for it" in err
@@ -414,18 +415,16 @@ def test_a_film_is_rendered_again_from_itself(capsys, tmp_path, film):
     assert [text for _, _, text in read_subtitles(film)] == ["a ball", "a cube", "a cone"]
 
 
+def stop_before_third(bar, chunk, step):
+    """Press Ctrl-C before the third chunk."""
+    if chunk == 2:
+        raise KeyboardInterrupt
+
+
 def test_a_film_that_was_saved_elsewhere_or_ended_early_is_rendered_whole(capsys, tmp_path, film, monkeypatch):
     """Forbids needing the file as it was first written, and taking the length from a film that was stopped."""
-    original = render.film_frames
-
-    def stopped(chunks, decoder, turns):
-        for chunk, frames in original(chunks, decoder, turns):
-            if chunk.index == 2:
-                raise KeyboardInterrupt
-            yield chunk, frames
-
     with monkeypatch.context() as patch:
-        patch.setattr(render, "film_frames", stopped)
+        patch.setattr(ProgressBar, "step", stop_before_third)
         assert run(capsys, "render", str(film), "-o", str(tmp_path / "part.mp4"))[0] == 130
     with (
         av.open(str(tmp_path / "part.mp4")) as source,
@@ -486,15 +485,7 @@ def test_a_film_without_a_record_is_told_at_once(capsys, tmp_path, no_model):
 
 def test_a_stopped_film_is_kept(capsys, tmp_path, tiny_pipeline, monkeypatch):
     """Forbids losing what was rendered when the user presses Ctrl-C."""
-    original = render.film_frames
-
-    def stopped(chunks, decoder, turns):
-        for chunk, frames in original(chunks, decoder, turns):
-            if chunk.index == 2:
-                raise KeyboardInterrupt
-            yield chunk, frames
-
-    monkeypatch.setattr(render, "film_frames", stopped)
+    monkeypatch.setattr(ProgressBar, "step", stop_before_third)
     code, _, err = run(capsys, "render", "a ball", "-o", str(tmp_path / "film.mp4"), "--duration", "3", "--steps", "1")
     assert code == 130
     assert "holds the first 21 frames" in err and "Traceback" not in err

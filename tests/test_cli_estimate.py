@@ -6,7 +6,8 @@ import json
 import pytest
 
 from longlive_core import cli
-from longlive_core.run import estimate, memory, render
+from longlive_core.run import estimate, film_run, memory
+from longlive_core.run.film_run import FilmRun
 from longlive_core.run.pipeline import Pipeline
 from longlive_core.takes import TakeStore
 from longlive_core.words.quantities import parse_size
@@ -143,9 +144,9 @@ def test_chunks_that_are_reused_stay_when_their_take_goes(shell, monkeypatch):
     """Forbids making room by removing the chunks that the film was to begin with."""
     shell.render()
     (old,) = shell.ids()
-    found, original = [], render.estimate_render
+    found, original = [], FilmRun.estimate
     with monkeypatch.context() as patch:
-        patch.setattr(render, "estimate_render", lambda *a, **named: found.append(original(*a, **named)) or found[0])
+        patch.setattr(FilmRun, "estimate", lambda run: found.append(original(run)) or found[0])
         dry(shell, STORY, 4.2, "--takes-limit", "1GB")
     limit = found[0].limit.held + found[0].limit.needed - 1
     made, save = [], TakeStore.save_latents
@@ -168,7 +169,7 @@ def test_takes_that_cannot_go_are_told_before_rendering(shell, monkeypatch):
     """Forbids rendering past the limit because somebody renders the take that would have to go."""
     shell.render()
     (old,) = shell.ids()
-    monkeypatch.setattr(render, "render_take", None)  # nothing may be computed
+    monkeypatch.setattr(film_run, "render_take", None)  # nothing may be computed
     with TakeStore(shell.store).rendering(old):
         code, _, err = shell.render(STORY, 2.8, "film.mp4", "--seed", 1, "--takes-limit", stored_size(shell) * 3 // 2)
     assert code == 2 and "cannot be removed" in err and "takes list" in err and old in shell.ids()
@@ -180,7 +181,7 @@ def test_what_cannot_be_read_is_in_the_way_and_is_said(shell, monkeypatch):
     (old,) = shell.ids()
     (shell.store / "takes" / old / "take.json").write_text("{")
     before, limit = tree(shell.store), stored_size(shell) * 3 // 2
-    monkeypatch.setattr(render, "render_take", None)  # nothing may be computed
+    monkeypatch.setattr(film_run, "render_take", None)  # nothing may be computed
     code, _, err = shell.render(STORY, 2.8, "film.mp4", "--seed", 1, "--takes-limit", limit)
     assert code == 2 and "of takes that cannot be read, and chunks that may be theirs cannot be removed" in err
     assert {path: what for path, what in tree(shell.store).items() if path in before} == before

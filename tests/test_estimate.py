@@ -11,9 +11,9 @@ from longlive_core.config import StreamConfig
 from longlive_core.film.video import Encoding
 from longlive_core.run import estimate as module
 from longlive_core.run.estimate import NotEnoughDisk, chunks_to_make, estimate_film
-from longlive_core.run.memory import Need, NotEnoughMemory
+from longlive_core.run.memory import MemoryPlan, Need, NotEnoughMemory
 from longlive_core.run.pipeline import Pipeline
-from longlive_core.run.render import estimate_render, plan_stored, render_stored
+from longlive_core.run.render import film_run, render_film
 from longlive_core.run.speed import SpeedBook, speed_key
 from longlive_core.takes import Origin, TakeStore, VaeIdentity, plan_take
 from longlive_core.timeline import parse
@@ -55,17 +55,23 @@ def fill(take, chunks, video=b""):
 
 def estimated(model, plan, tmp_path, **named):
     available = named.pop("available", None)
-    return estimate_film(model, plan, StreamConfig(), SIZE, NEED, available, tmp_path / "film.mp4", **named)
+    return estimate_film(model, plan, StreamConfig(), SIZE, MemoryPlan(NEED, available), tmp_path / "film.mp4", **named)
 
 
 def test_a_film_without_a_store_needs_its_own_space(tiny_model, tmp_path):
-    """Forbids latents on disk where none are kept, and times that nobody measured."""
+    """Forbids chunks that are kept beside the film and not counted, and times that nobody measured."""
     plan = plan_of()
     found = estimated(tiny_model, plan, tmp_path)
-    assert (found.made, found.encoded, found.latents, found.seconds, found.measured) == (8, 8, 0, None, False)
+    assert (found.made, found.encoded, found.latents, found.seconds, found.measured) == (
+        8,
+        8,
+        8 * 16 * 3 * 4 * 6 * 4,
+        None,
+        False,
+    )
     assert found.video == int(module.ASSUMED_VIDEO * 48 * 32 * plan.frames)
     ((folder, needed),) = [(space.folder, space.needed) for space in found.spaces]
-    assert (folder, needed) == (tmp_path, found.video)
+    assert (folder, needed) == (tmp_path, found.latents + 3 * found.video)
     assert "not measured here yet" in found.describe() and "assumed" in found.describe()
 
 
@@ -103,13 +109,17 @@ def test_two_disks_are_asked_each_for_its_own(tiny_model, tmp_path, store, monke
     monkeypatch.setattr(module, "_file_system", lambda folder: folder.name)
     free = {"takes": 10**9, "films": 10**9}
     monkeypatch.setattr(module, "free_disk", lambda folder: free[folder.name])
-    found = estimate_film(tiny_model, take.plan, StreamConfig(), SIZE, NEED, None, films / "film.mp4", take=take)
+    found = estimate_film(
+        tiny_model, take.plan, StreamConfig(), SIZE, MemoryPlan(NEED, None), films / "film.mp4", take=take
+    )
     stored, film = found.spaces
     assert film.needed == found.video and stored.needed == found.latents + 3 * found.video
     found.check()
     for folder, needed in (("takes", stored.needed), ("films", film.needed)):
         monkeypatch.setitem(free, folder, needed - 1)
-        found = estimate_film(tiny_model, take.plan, StreamConfig(), SIZE, NEED, None, films / "film.mp4", take=take)
+        found = estimate_film(
+            tiny_model, take.plan, StreamConfig(), SIZE, MemoryPlan(NEED, None), films / "film.mp4", take=take
+        )
         with pytest.raises(NotEnoughDisk, match=folder) as error:
             found.check()
         for words in ("free some space", "shorten the film", "another folder", module.gigabytes(needed)):
@@ -202,12 +212,9 @@ def test_the_pocket_models_films_are_as_large_as_estimated(tmp_path):
     ):
         plan = parse(text).plan((12 * chunks - 3) / 16)
         store, path = TakeStore(tmp_path / str(number)), tmp_path / f"{number}.mp4"
-        run = {"timeline": text, "stream": stream, "seed": 1, "size": size}
-        take = plan_stored(pipeline, plan, store, **run)
-        expected = estimate_render(pipeline, plan, path, stream=stream, size=size, book=book, take=take)
-        render_stored(
-            pipeline, plan, path, store, metadata={}, on_chunk=lambda *_: None, say=lambda _: None, book=book, **run
-        )
+        run = film_run(pipeline, plan, path, stream=stream, size=size, seed=1, timeline=text, store=store, book=book)
+        expected = run.estimate()
+        render_film(run)
         assert latents_in(store) == expected.latents
         units = sum(unit.stat().st_size for unit in store.folder.glob("chunks/*/*.mp4"))
         sizes.append((expected, path.stat().st_size, latents_in(store) + units + 2 * path.stat().st_size))

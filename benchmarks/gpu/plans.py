@@ -95,19 +95,20 @@ def film(setting: Setting) -> dict[str, Any]:
     import torch
 
     from benchmarks import rollout as bench
-    from longlive_core.run.render import estimate_render, render_film
+    from longlive_core.run.film_run import RunObserver
+    from longlive_core.run.render import film_run, render_film
     from longlive_core.timeline import parse
 
     pipeline = random_pipeline("tiny" if setting.tiny else "longlive-1.3b", setting.device)
     plan = parse(f"0c A red ball\n{CHUNKS - 1}c A blue ball").plan(None, chunks=CHUNKS)
-    run: dict[str, Any] = {"stream": pipeline.stream, "size": pipeline.default_size}
     with tempfile.TemporaryDirectory(dir=setting.work) as folder:
         path = Path(folder) / "film.mp4"
-        need = estimate_render(pipeline, plan, path, **run).need
         seconds = [time.perf_counter()]
-        frames = render_film(
-            pipeline, plan, path, seed=0, **run, on_chunk=lambda done, frames: seconds.append(time.perf_counter())
-        )
+        observer = RunObserver()
+        observer.chunk = lambda chunk, frames: seconds.append(time.perf_counter())
+        run = film_run(pipeline, plan, path, stream=pipeline.stream, size=pipeline.default_size, observer=observer)
+        need = run.estimate().need
+        frames = render_film(run).frames
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     laps = [round(after - before, 3) for before, after in zip(seconds, seconds[1:])]  # noqa: B905 - neighbours
     peak = bench.peak_memory_mb(setting.device) * 2**20

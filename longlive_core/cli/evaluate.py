@@ -94,8 +94,7 @@ def _measure(films: Sequence[Film], settings: Settings, options: argparse.Namesp
     clip = dino = None
     if options.clip or options.dino:
         from ..eval.clip_dino import ClipEncoder, DinoEncoder
-        from ..run.pipeline import resolve_device
-        from ..run.render import check_device
+        from ..run.pipeline import check_device, resolve_device
 
         check_device(options.device)
         device = resolve_device(options.device)

@@ -59,7 +59,7 @@ def _seed(text: str) -> int:
 
 
 def _follow_ups(options: argparse.Namespace) -> int:
-    from ..run.render import check_device
+    from ..run.pipeline import check_device
     from ..train.data.pair_file import PairFile, missing_prompts
     from ..train.data.prompt_files import read_prompts
 

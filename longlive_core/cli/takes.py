@@ -7,7 +7,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..takes.labels import take_length
 from ..words.visible import make_visible
 from ..words.wording import count, shorten
 from .verify import add_verify, verify_store
@@ -51,6 +50,7 @@ def _store(options: argparse.Namespace):
 
 def _list(options: argparse.Namespace) -> None:
     from ..takes import TakeError
+    from ..takes.labels import take_length
 
     store = _store(options)
     there = store.stored_keys()

@@ -25,7 +25,7 @@ _ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
 
 @dataclass(frozen=True)
 class Source:
-    """A timeline, and the run of the film it was taken from, if it was."""
+    """A timeline, and the record of the film that it comes from, if it does."""
 
     text: str
     script: Script
@@ -33,11 +33,11 @@ class Source:
 
     @property
     def seed(self) -> int:
-        """The one to use where none is given."""
+        """The seed to use if the user gives none."""
         return 0 if self.film is None else self.film.seed
 
     def plan(self, duration: float | None, chunk: int | None) -> Plan:
-        """The plan for a duration in seconds and chunks of so many latent frames; None where none is given."""
+        """The plan for a duration in seconds, in chunks of `chunk` latent frames; None: the user gave none."""
         film = self.film
         if film is None:
             return self.script.plan(duration, chunk=chunk or 3)
@@ -49,7 +49,7 @@ class Source:
         return self.script.plan(seconds, film.fps, chunk or film.stream.chunk)
 
     def note_model(self, model: str) -> None:
-        """Tell the user where the film was made with another model than `model`, as far as names tell."""
+        """Print a note if the film was rendered with a model of another name than `model`."""
         if self.film is not None and self.film.model != model:
             made = shorten(self.film.model, 80)
             print(
@@ -59,7 +59,7 @@ class Source:
 
 
 def read_source(argument: str, continues: bool = False) -> Source:
-    """What `render` is to render; continues: after a take. ValueError where the argument, or what it names, is none."""
+    """Read what is to be rendered. continues: after a take. ValueError if the argument, or its file, is no timeline."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
         from ..film.read_tags import read_film
 
@@ -78,7 +78,7 @@ def read_source(argument: str, continues: bool = False) -> Source:
 def read_timeline(argument: str) -> str:
     """The timeline's text from a file, standard input (`-`) or the argument itself.
 
-    What looks like a path but is no file is a ValueError: nobody wants a film of the words 'panda.txt'.
+    ValueError for what looks like a path but is no file: no film is meant to show the words 'panda.txt'.
     """
     if argument == "-":
         return _decode(sys.stdin.buffer.read(), "standard input")

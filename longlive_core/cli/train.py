@@ -47,7 +47,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from ..film.video import check_writable
-    from ..run.render import check_device
+    from ..run.pipeline import check_device
     from ..train.config import CAUSAL, load_config
     from ..train.parallel import launched_ranks
     from ..train.run import run

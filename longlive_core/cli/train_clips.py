@@ -95,7 +95,7 @@ class ClipRequest:
 def _train_clips(options: argparse.Namespace) -> None:
     import torch
 
-    from ..run.render import check_device
+    from ..run.pipeline import check_device
     from ..train.config import load_config
     from ..train.parallel import launched_ranks
 

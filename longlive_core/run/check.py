@@ -37,6 +37,7 @@ from .pipeline import (
     POCKET,
     WANTED,
     Pipeline,
+    check_device,
     default_size,
     is_pocket,
     load_text_encoder,
@@ -45,7 +46,6 @@ from .pipeline import (
     settings_for,
     vae_file,
 )
-from .render import check_device
 
 Say = Callable[[str], None]
 SIZE = (128, 80)  # width, height: small enough for the 1.3B model on a CPU

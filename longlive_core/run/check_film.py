@@ -18,15 +18,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..film.contact_sheet import contact_sheet
-from ..film.tags import film_metadata
 from ..timeline import Plan, parse
 from ..words.quantities import gigabytes
+from .film_run import FilmRun, RunObserver
 from .memory import free_memory
 from .pipeline import WANTED, Pipeline, is_pocket, model_file, vae_file
-from .render import estimate_render, render_film
+from .render import film_run, render_film
 from .speed import device_name
 
 Say = Callable[[str], None]
@@ -127,38 +128,50 @@ def _render(folder: Path, files: Mapping[str, Any], findings: Findings, say: Say
     text = POCKET_STORY if is_pocket(files["model"]) else STORY
     plan, size = parse(text).plan(SECONDS, chunk=pipeline.stream.chunk), pipeline.default_size
     facts |= _settings(pipeline, plan)
-    need = estimate_render(pipeline, plan, folder / FILM, stream=pipeline.stream, size=size).need
+    timing = _Timing(plan.chunks, findings.chunks, say)
+    run = film_run(
+        pipeline,
+        plan,
+        folder / FILM,
+        stream=pipeline.stream,
+        size=size,
+        seed=SEED,
+        timeline=text,
+        model_name=Path(files["model"]).name,
+        observer=timing,
+    )
+    need = run.estimate().need
     facts["memory, estimated"] = need.describe()
     facts["placement"] = need.placement.name
     _note_peak(pipeline.device, facts, reset=True)
-    began = last = time.perf_counter()
-
-    def on_chunk(done: int, frames: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        findings.chunks.append(now - last)
-        last = now
-        say(f"chunk {done} of {plan.chunks}: {findings.chunks[-1]:.2f} s")
-
+    began = time.perf_counter()
     try:
-        metadata = film_metadata(text, plan, pipeline.stream, SEED, size, Path(files["model"]).name)
-        frames = render_film(
-            pipeline,
-            plan,
-            folder / FILM,
-            stream=pipeline.stream,
-            seed=SEED,
-            size=size,
-            metadata=metadata,
-            on_chunk=on_chunk,
-            say=say,
-        )
+        frames = render_film(run).frames
     finally:
         _note_peak(pipeline.device, facts)
     seconds = time.perf_counter() - began
     facts["speed"] = f"{frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames/s with prompts and encoding"
     facts["film, SHA-256"] = sha256(folder / FILM)
     contact_sheet(folder / FILM, folder / SHEET, prompts=[(s.start_seconds, s.text) for s in plan.segments])
+
+
+class _Timing(RunObserver):
+    """Takes the seconds of every chunk, and reports them."""
+
+    def __init__(self, chunks: int, seconds: list[float], say: Say):
+        self._chunks, self._seconds, self._say = chunks, seconds, say
+
+    def planned(self, run: FilmRun) -> None:
+        self._last = time.perf_counter()
+
+    def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
+        now = time.perf_counter()
+        self._seconds.append(now - self._last)
+        self._last = now
+        self._say(f"chunk {chunk + 1} of {self._chunks}: {self._seconds[-1]:.2f} s")
+
+    def report(self, text: str) -> None:
+        self._say(text)
 
 
 def _settings(pipeline: Pipeline, plan: Plan) -> dict[str, str]:

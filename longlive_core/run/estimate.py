@@ -20,7 +20,7 @@ from ..takes.room import in_the_way, removed_line
 from ..timeline import Plan
 from ..words.quantities import duration_text, gigabytes
 from ..words.wording import count
-from .memory import Need
+from .memory import MemoryPlan, Need
 from .speed import Speed, SpeedBook, SpeedKey, speed_key
 
 if TYPE_CHECKING:
@@ -254,32 +254,30 @@ def estimate_film(
     plan: Plan,
     stream: StreamConfig,
     size: tuple[int, int],
-    need: Need,
-    available: int | None,
+    memory: MemoryPlan,
     film: str | os.PathLike,
-    *,
     take: Take | None = None,
     book: SpeedBook | None = None,
-    main: int = 0,
 ) -> Estimate:
-    """What rendering `plan` to the file `film` will take.
+    """Estimate what rendering `plan` to the file `film` will take.
 
     Args:
         model: its shape, dtype and device count.
         size: (width, height) in pixels.
-        need: from `memory.estimate`.
-        available: bytes on the device for it; None: nobody can tell.
-        take: what is stored; None: nothing is kept.
+        memory: what the run needs of it, and what there is.
+        take: what is stored; None: chunks are kept beside the film until it is finished.
         book: the speeds measured before; None: none.
-        main: see `Estimate`.
     """
     key = speed_key(model, stream, size)
     rate = book.video_rate(key) if book is not None else None
     frame = size[0] * size[1] * (ASSUMED_VIDEO if rate is None else rate)
-    made = encoded = plan.chunks
-    latents, fresh, video = 0, 0, int(frame * plan.frames)
-    if take is not None:
-        made, latents = _latents_to_store(take, model)
+    if take is None:
+        made = encoded = plan.chunks
+        latents, fresh = made * _latent_bytes(model, plan, size), int(frame * plan.frames)
+        video = fresh
+    else:
+        made = len(chunks_to_make(take))
+        latents = made * _latent_bytes(model, plan, size)
         encoded, fresh, video = _video_to_store(take, frame * plan.frames / plan.chunks)
     spaces, limit = _disk(Path(film), fresh, video, latents, take)
     return Estimate(
@@ -288,10 +286,10 @@ def estimate_film(
         made=made,
         encoded=encoded,
         speed=None if book is None else book.recall(key),
-        need=need,
-        available=available,
+        need=memory.need,
+        available=memory.available,
         device=str(model.device),
-        main=main,
+        main=memory.main,
         latents=latents,
         video=video,
         measured=rate is not None or encoded == 0,
@@ -336,11 +334,9 @@ def chunks_to_make(take: Take) -> list[int]:
     return list(made.values())
 
 
-def _latents_to_store(take: Take, model: CausalWan) -> tuple[int, int]:
-    """(chunks to be made, bytes of their latents)"""
-    width, height = take.origin.size
-    made = len(chunks_to_make(take))
-    return made, made * model.config.in_dim * take.plan.chunk * (height // 8) * (width // 8) * model.dtype.itemsize
+def _latent_bytes(model: CausalWan, plan: Plan, size: tuple[int, int]) -> int:
+    """Bytes of a chunk's latents in a store."""
+    return model.config.in_dim * plan.chunk * (size[1] // 8) * (size[0] // 8) * model.dtype.itemsize
 
 
 def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
@@ -361,12 +357,12 @@ def _disk(
     take: Take | None,
 ) -> tuple[tuple[Space, ...], Limit | None]:
     """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
-    if take is None:
-        return (Space(film.parent, video, free_disk(film.parent)),), None
-    store = take.store
     # When the last chunk is there, the growing film and the finished one lie side by side for a moment. The film at
     # `film` is written after the growing one is gone, so on one file system it takes that one's place.
     needed = latents + fresh + 2 * video
+    if take is None:
+        return (Space(film.parent, needed, free_disk(film.parent)),), None
+    store = take.store
     limit = _limit(take, needed)
     spaces = [Space(store.folder, needed, _plus(free_disk(store.folder), limit))]
     if _file_system(store.folder) != _file_system(film.parent):

@@ -133,6 +133,21 @@ class Need:
             )
 
 
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run needs, and what there is.
+
+    Attributes:
+        need: bytes on the device, and what rests in main memory in between.
+        available: bytes on the device for it; None: unknown.
+        main: bytes of main memory beside that; 0 where the device is the CPU, or nobody can tell.
+    """
+
+    need: Need
+    available: int | None
+    main: int = 0
+
+
 def estimate(
     model: CausalWan,
     decoder: StreamingDecoder,

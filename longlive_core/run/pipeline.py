@@ -180,3 +180,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError unless torch can compute on the device `name`; "auto" always can."""
+    if name == "auto":
+        return
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"no device '{name}' here ({reason}); use auto, cpu, or cuda where there is a GPU") from error

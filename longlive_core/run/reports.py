@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..timeline.limits import MAX_CHUNKS, MAX_SECONDS
 from ..words.quantities import duration_text, gigabytes, seconds_text
 from ..words.wording import PROMPT_WIDTH, count, hint_lines, shorten, shorten_list, shorten_middle
+from .film_run import CANCELLED, COMPLETE, FINISHED, FULL, LONGEST, NO_ROOM
 
 if TYPE_CHECKING:
     from .estimate import Estimate
+    from .film_run import FilmResult, FilmRun
 
 NAME = 44  # of a file's or a part's name
-# How a film came to its end.
-COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
-LONGEST, NO_ROOM = "longest", "no_room"
 
 
 # --- Stream Sampler
@@ -73,6 +72,36 @@ def progress_line(status: Mapping[str, Any], fps: float) -> str:
     if status["frames_per_second"]:
         parts.append(f"{status['frames_per_second']:.1f} frames/s")
     return f"{', '.join(parts)}\n{shorten(status['segment']['text'], PROMPT_WIDTH)}"
+
+
+def result_facts(result: FilmResult, run: FilmRun, endless: bool) -> dict[str, Any]:
+    """The facts of a finished run as plain data; see docs/api.md."""
+    done, fps = result.progress, run.film.plan.fps
+    return {
+        "frames": done.frames,
+        "seconds": round(done.frames / fps, 3),
+        "fps": fps,
+        "chunks": done.chunk,
+        "chunks_asked": None if endless else run.film.plan.chunks,
+        "take": result.take.id,
+        "partial": result.ended == CANCELLED or done.chunk < result.take.plan.chunks,
+        "ended": result.ended,
+        "no_room": done.no_room,
+        "repaired": repaired_line(done.repaired),
+        "rendered_chunks": done.rendered,
+        "render_seconds": round(result.seconds, 3),
+        "frames_per_second": round(done.rendered_frames / result.seconds, 2) if done.rendered else None,
+        "segments": [
+            {
+                "start_seconds": round(segment.start_seconds, 3),
+                "start_frame": segment.start_frame,
+                "start_chunk": segment.start_chunk,
+                "transition": segment.transition,
+                "text": segment.text,
+            }
+            for segment in result.take.plan.segments
+        ],
+    }
 
 
 def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> str:

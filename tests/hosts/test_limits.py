@@ -30,7 +30,7 @@ def test_a_film_that_the_limit_ends_says_so(new_host, parts, endless):  # noqa: 
         film.store.limit = 400_000 if endless else 150_000
         filmed = run(film)
         report = filmed.report
-        assert report["ended"] == "no_room" and not filmed.as_asked
+        assert report["ended"] == "no_room" and not filmed.as_requested
         assert "for the takes is reached" in report["no_room"] and "are this film's" in report["no_room"]
         of = "" if endless else f" of {CHUNKS} chunks"
         assert f"ended after {report['chunks']}{of or ' chunks'}: {report['no_room']}" in report["summary"]
@@ -62,14 +62,14 @@ def test_what_was_removed_meanwhile_is_in_the_report(new_host, parts):  # noqa: 
     """Forbids that only the log knows of it."""
     with new_host.pack() as package:
         film = filming(package, parts)
-        chunk = package.nodes.filming.Watcher.chunk
+        chunk = package.nodes.progress.Watcher.chunk
 
         def removing(watcher, number, frames):
             if number == 1:
                 film.store.manifest_path(film.take.id).unlink()
             chunk(watcher, number, frames)
 
-        package.nodes.filming.Watcher.chunk = removing
+        package.nodes.progress.Watcher.chunk = removing
         report = run(film).report
         assert report["ended"] == "complete" and film.store.has_manifest(report["take"])
         said = f"take {report['take']} was removed while it was rendered; it was written again"

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from longlive_core.config import StreamConfig
-from longlive_core.film.tags import film_metadata
 from longlive_core.model import CausalWan
 from longlive_core.run.identity import text_identity, weights_identity
 from longlive_core.run.pipeline import Pipeline
-from longlive_core.run.render import render_stored
+from longlive_core.run.render import film_run, render_film
 from longlive_core.takes import TakeStore
 from longlive_core.timeline import parse
 from longlive_core.vae import StreamingDecoder
@@ -62,22 +61,21 @@ def command_line(film, parts) -> tuple[Pipeline, dict]:  # noqa: F811
         "stream": stream,
         "seed": 3,
         "size": SIZE,
-        "metadata": film_metadata(TEXT, plan, stream, 3, SIZE, "a model"),
-        "on_chunk": lambda chunk, frames: None,
+        "model_name": "a model",
     }
 
 
-def render(pipeline: Pipeline, run: dict, path) -> list[str]:
-    said = []
-    render_stored(pipeline, path=path, say=said.append, **run)
-    return said
+def render_again(pipeline: Pipeline, run: dict, path) -> list[str]:
+    found = film_run(pipeline, path=path, **run)
+    render_film(found)
+    return [found.reuse]
 
 
 def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  # noqa: F811
     """Forbids rendering in ComfyUI what the command line made: here all of it, or its first chunks."""
     with host.pack() as package:
         pipeline, run = command_line(film_of(package, parts), parts)
-        render(pipeline, run, tmp_path / "film.mp4")
+        render_again(pipeline, run, tmp_path / "film.mp4")
         film = film_of(package, parts)
         assert complete(film.take) and not film.take.new
         for key in film.take.manifest.keys[4:]:
@@ -95,7 +93,7 @@ def test_a_film_of_comfyui_goes_on_in_the_command_line(host, parts, tmp_path):  
         pipeline, run = command_line(film, parts)
         for key in film.take.manifest.keys[6:]:
             film.store.latents_path(key).unlink()
-        said = render(pipeline, run, tmp_path / "film.mp4")
+        said = render_again(pipeline, run, tmp_path / "film.mp4")
     assert said[0] == f"take {film.take.id}: it was not finished: 6 of {CHUNKS} chunks reused"
 
 

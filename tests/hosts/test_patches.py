@@ -191,7 +191,7 @@ def test_the_report_names_what_has_no_effect(new_host, parts):  # noqa: F811
     }
     with new_host.pack() as package:
         said = []
-        package.nodes.filming.Watcher.report = lambda watcher, text: said.append(text)
+        package.nodes.progress.Watcher.report = lambda watcher, text: said.append(text)
         filmed = filming(package, parts).run(keep_partial=True)
         assert run == ["on", "off"]
     (line,) = filmed.report["no_effect"]

@@ -106,14 +106,14 @@ def test_a_misspelt_argument_is_an_error(host):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_cancel_leaves_what_was_asked_for(host, parts, keep):
+def test_cancel_leaves_what_was_requested_for(host, parts, keep):
     """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
     with host.pack() as package:
         film = filming(package, parts)
         host.interrupt.at = 24  # in the sixth chunk
         if keep:
             filmed = film.run(keep_partial=True)
-            assert not filmed.as_asked and filmed.report["chunks"] == filmed.take.chunks == 5
+            assert not filmed.as_requested and filmed.report["chunks"] == filmed.take.chunks == 5
             assert [str(path) for path in host.temp.iterdir()] == [filmed.path]
         else:
             with pytest.raises(host.interrupt.kind):
@@ -134,8 +134,8 @@ def test_a_client_that_stops_reading(host, parts, monkeypatch, waiting, pictures
         monkeypatch.setattr(package.nodes.compat.server, "send", lambda *message: told.append(message))
         monkeypatch.setattr(package.nodes.compat.server, "waiting", lambda: waiting)
         bar = type("Bar", (), {"update_absolute": lambda self, *said: bars.append(said)})
-        monkeypatch.setattr(package.nodes.filming.comfy.utils, "ProgressBar", lambda total: bar())
-        assert film.run(keep_partial=True).as_asked
+        monkeypatch.setattr(package.nodes.progress.comfy.utils, "ProgressBar", lambda total: bar())
+        assert film.run(keep_partial=True).as_requested
     assert (len([said for said in bars if said[2:] and said[2]]), len(told)) == (pictures, events)
     assert bool(bars) == bool(events)
 

@@ -1,4 +1,4 @@
-"""`render --start` and `--extend`: what a film begins with."""
+"""`render --start`, `--extend` and `--branch-at`: what a film begins with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from ..takes.labels import branch_report
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,14 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], chunks of the store, or nothing."""
+class Start:
+    """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], stored chunks, or nothing."""
 
     plan: Plan
-    given: StartChunks | Tensor | None = None
+    begins_with: StartChunks | Tensor | None = None
 
 
-def add_beginning(render: argparse.ArgumentParser) -> None:
+def add_start(render: argparse.ArgumentParser) -> None:
     add = render.add_argument_group("beginning (needs --takes)").add_argument
     add(
         "--start",
@@ -34,43 +32,41 @@ def add_beginning(render: argparse.ArgumentParser) -> None:
     add(
         "--extend",
         metavar="ID",
-        help="a take of the folder that the film goes on after; the timeline's times count from there",
+        help="a take of the folder that the film extends; the timeline's times count from its end",
     )
     add(
         "--branch-at",
         metavar="PLACE",
-        help="leave that take there: a time (12s, 0:12), 'segment 2' (what comes "
-        "before it stays), or so many chunks (16c, or 16); default: its end",
+        help="extend the take from this place instead of its end: a time (12s, 0:12), 'segment 2' (from before it), "
+        "or a number of chunks (16c, or 16)",
     )
 
 
-def read_beginning(
-    options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]
-) -> Beginning:
-    """What the arguments ask for. ValueError for what contradicts itself or is not there."""
+def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]) -> Start:
+    """Read what the arguments name. ValueError for arguments that contradict each other, or name nothing."""
     if options.branch_at is not None and options.extend is None:
-        raise ValueError("--branch-at is for a take that is gone on with: give --extend ID as well")
+        raise ValueError("--branch-at is for a take that is extended: give --extend ID as well")
     if options.start is None and options.extend is None:
-        return Beginning(plan)
+        return Start(plan)
     if options.start is not None and options.extend is not None:
         raise ValueError("a film begins with one thing: give --start or --extend, not both")
     if store is None:
-        raise ValueError("what a film begins with lies in a folder of takes: give --takes FOLDER as well")
+        raise ValueError("what a film begins with is kept in a folder of takes: give --takes FOLDER as well")
     from ..film.clips import read_clip
     from ..film.start_inputs import check_given
     from ..takes import clip_chunks, extended
 
     if options.extend is not None:
         whole, given = extended(store, options.extend, _branch(options, store), plan, size)
-        return Beginning(whole, given)
+        return Start(whole, given)
     if options.dry_run:
         raise ValueError(
-            "--dry-run writes nothing, and a film that begins with a file has to store that first: leave "
+            "--dry-run writes nothing, but a film that begins with a file has to store that first: leave "
             "one of them out"
         )
     clip = read_clip(options.start, size, plan.fps, _note)
     check_given(clip_chunks(len(clip), plan.chunk), plan.chunks)
-    return Beginning(plan, clip)
+    return Start(plan, clip)
 
 
 def _note(text: str) -> None:
@@ -78,8 +74,9 @@ def _note(text: str) -> None:
 
 
 def _branch(options: argparse.Namespace, store: TakeStore) -> int | None:
-    """Chunks of the take to go on after; None: all. Says where that is, since a time snaps."""
+    """How many chunks of the take to extend; None: all. Prints where they end, since a time snaps."""
     from ..takes import find_branch_point
+    from ..takes.labels import branch_report
 
     if options.branch_at is None:
         return None

@@ -1,0 +1,140 @@
+"""`render`: a timeline, or a film to render again, becomes an MP4."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..timeline import plan_text
+from ..words.wording import count
+from .model_files import file_options
+from .render_options import Settings, add_render_options, check_options, read_settings
+from .start import read_start
+from .timeline import Source, read_source
+
+if TYPE_CHECKING:
+    from ..run.film_run import FilmRun
+    from ..run.pipeline import Pipeline
+    from ..takes import TakeStore
+    from ..timeline import Plan
+
+
+def add_render(render: argparse.ArgumentParser) -> None:
+    add_render_options(render)
+    render.set_defaults(run=run_render)
+
+
+def run_render(options: argparse.Namespace) -> None:
+    source = _read_source(options)
+    check_options(options)
+    store = _open_store(options)
+    settings = read_settings(options, source, store)
+    start = read_start(options, store, settings.plan, settings.size)
+    pipeline = _load(options, source, start.plan)
+    run = _film_run(options, source, settings, store, start, pipeline)
+    if options.dry_run:
+        _report_estimate(run)
+        return
+    film = _render(run)
+    if options.contact_sheet is not None:
+        _save_contact_sheet(options, film, start.plan)
+
+
+def _read_source(options: argparse.Namespace) -> Source:
+    """The timeline, with its errors reported before anything else."""
+    source = read_source(options.timeline, continues=options.extend is not None)
+    source.plan(options.duration, options.chunk)
+    options.seed = source.seed if options.seed is None else options.seed
+    return source
+
+
+def _open_store(options: argparse.Namespace) -> TakeStore | None:
+    from ..takes import TakeStore
+
+    if options.takes is None:
+        return None
+    return TakeStore(options.takes, options.takes_limit, create=not options.dry_run)
+
+
+def _load(options: argparse.Namespace, source: Source, plan: Plan) -> Pipeline:
+    """Load the models; print the plan, and what of its prompts the text encoder cuts off."""
+    from ..run.pipeline import Pipeline
+
+    source.note_model(Path(options.model).name)
+    pipeline = Pipeline.load(**file_options(options))
+    print(
+        "\n".join([plan.describe(), *(f"hint: {make_visible(cut)}" for cut in pipeline.text.cuts(plan.texts))]),
+        flush=True,
+    )
+    return pipeline
+
+
+def _film_run(options, source: Source, settings: Settings, store, start, pipeline: Pipeline) -> FilmRun:
+    from ..run.render import film_run
+    from ..run.speed import SpeedBook
+
+    return film_run(
+        pipeline,
+        start.plan,
+        options.output or "film.mp4",  # a dry run looks at the folder alone
+        stream=settings.stream,
+        size=settings.size,
+        seed=options.seed,
+        timeline=source.text if options.extend is None else plan_text(start.plan),
+        start=start.begins_with,
+        model_name=None if options.no_metadata else Path(options.model).name,
+        store=store,
+        book=SpeedBook(),
+    )
+
+
+def _report_estimate(run: FilmRun) -> None:
+    """Print the estimate. Raises what the render would raise before it begins; writes nothing."""
+    from ..takes import reuse
+
+    if run.store is not None:
+        run.store.check_writable()
+    expected = run.estimate()
+    if run.take is not None:
+        print(reuse(run.take))
+    print(expected.describe(), flush=True)
+    expected.check()
+    print("dry run: it can run; nothing was rendered or written")
+
+
+def _render(run: FilmRun) -> Path:
+    """Render with a progress bar. -> the film, which has another name where a player holds the one requested."""
+    from tqdm import tqdm
+
+    from ..film.video import FilmInUse
+    from ..run.render import render_film
+    from .progress import ProgressBar
+
+    began, path = time.perf_counter(), run.path
+    with tqdm(total=run.film.plan.frames, unit="frame", file=sys.stderr) as bar:
+        run.observer = ProgressBar(run, bar)
+        try:
+            render_film(run)
+        except FilmInUse as error:
+            print(f"note: {error}", file=sys.stderr)
+            path = error.kept
+        except KeyboardInterrupt:
+            if bar.n:
+                print(f"{path} holds the first {count(int(bar.n), 'frame')}", file=sys.stderr)
+            raise
+        frames = int(bar.n)
+    seconds, (width, height) = time.perf_counter() - began, run.film.size
+    speed = f" ({frames / seconds:.1f} frames/s)" if run.temporary else ""  # stored ones would count as rendered
+    print(f"{path}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
+    return path
+
+
+def _save_contact_sheet(options: argparse.Namespace, film: Path, plan: Plan) -> None:
+    from ..film.contact_sheet import contact_sheet
+
+    prompts = None if options.no_metadata else [(segment.start_seconds, segment.text) for segment in plan.segments]
+    stills = contact_sheet(film, options.contact_sheet, prompts=prompts)
+    print(f"{options.contact_sheet}: {count(stills, 'picture')}")

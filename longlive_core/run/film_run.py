@@ -1,0 +1,293 @@
+"""One run, from a plan to a film on disk. The sampler node, the command line and every program run this.
+
+    with FilmRun(host, film, path, store, observer) as run:  # planned and checked; nothing is computed yet
+        result = run.render()
+
+With a store, `run.begin()` does for the `with` statement, since there is nothing to close.
+
+The steps, in this order: find the film's take, estimate, check, write the manifest, make space in the store, render
+what is missing, join the film, record the speed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..cancelling import cancellable
+from ..config import StreamConfig
+from ..device.placement import Offloader
+from ..film.tags import film_metadata, with_given
+from ..film.video import Encoding, check_writable
+from ..sizes import check_size
+from ..takes import (
+    Live,
+    Observer,
+    StartChunks,
+    Take,
+    TakeStore,
+    plan_take,
+    reason_for,
+    render_take,
+    reuse,
+    store_start_latents,
+)
+from ..takes.live import Progress
+from ..timeline import Plan
+from .estimate import Estimate, estimate_film, make_room
+from .host import Host
+from .speed import SpeedBook, SpeedRecorder
+
+# How a film came to its end.
+COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
+LONGEST, NO_ROOM = "longest", "no_room"
+
+
+@dataclass(frozen=True)
+class Film:
+    """What is to be rendered.
+
+    Attributes:
+        plan: the prompts in chunks.
+        timeline: the text that the plan was made from, as written.
+        stream: window, sink, steps and so on; its chunk is the plan's.
+        seed: of the noise.
+        size: (width, height) in pixels, multiples of 16.
+        start: what the film begins with: stored chunks, normalised latents [1, C, T, h, w], or None.
+        model_name: for the film's metadata; None: the file has no tags, subtitles or chapters.
+        endless: render on after the plan's end, until `Live.finish`.
+    """
+
+    plan: Plan
+    timeline: str
+    stream: StreamConfig
+    seed: int
+    size: tuple[int, int]
+    start: StartChunks | Tensor | None = None
+    model_name: str | None = None
+    endless: bool = False
+
+    def check(self) -> None:
+        """Raise ValueError for settings that contradict each other."""
+        check_size(*self.size)
+        if self.stream.chunk != self.plan.chunk:
+            raise ValueError(
+                f"the plan has chunks of {self.plan.chunk} latent frames, the run of {self.stream.chunk}; plan again"
+            )
+
+    def tags(self, take: Take) -> dict[str, str] | None:
+        """The metadata of a take of this film."""
+        if self.model_name is None:
+            return None
+        timeline = take.manifest.timeline
+        tags = film_metadata(timeline, take.plan, self.stream, self.seed, self.size, self.model_name)
+        return with_given(tags, take.manifest.given)
+
+
+@dataclass(frozen=True)
+class FilmResult:
+    """Result of a run.
+
+    Attributes:
+        path: the film.
+        frames: its length.
+        ended: how it came to its end, one of the constants above.
+        take: what is stored; of another plan than the film's if prompts came while it was rendered.
+        progress: what was rendered, reused and repaired.
+        seconds: of the run.
+        stopped: the exception that stopped the run early, if it was one of those after which the film is kept.
+    """
+
+    path: Path
+    frames: int
+    ended: str
+    take: Take
+    progress: Progress
+    seconds: float
+    stopped: BaseException | None = None
+
+
+class RunObserver(Observer):
+    """Follows a run: what `Observer` follows, and the plan."""
+
+    def planned(self, run: FilmRun) -> None:
+        """Called when the run is planned and checked, before other takes are removed or anything is computed."""
+
+    def rendered(self, run: FilmRun) -> None:
+        """Called when every chunk is rendered, before the film is joined."""
+
+
+class FilmRun:
+    """One run. Use it in a `with` statement: entering it plans and checks, and raises for what cannot end well.
+
+    Args:
+        host: the loaded models.
+        film: what to render.
+        path: of the MP4.
+        store: where every chunk is kept; None: in a temporary folder beside the film, until the run ends.
+        observer: follows the run and may stop it.
+        book: measured speeds; the speed of this run is recorded there. None: no time is expected.
+
+    Attributes, once it is entered: take, the film's take; expected, the estimate; reused, the number of chunks that
+    were stored before; reason, why the others were not, or None; reuse, both as a text; live, to change the plan from
+    another thread.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        film: Film,
+        path: str | os.PathLike,
+        store: TakeStore | None = None,
+        observer: RunObserver | None = None,
+        book: SpeedBook | None = None,
+    ):
+        self.host, self.film, self.path, self.book = host, film, Path(path), book
+        self.store, self.observer = store, observer or RunObserver()
+        self.temporary = store is None
+        self.take: Take | None = None
+        self._resources = ExitStack()
+
+    # --- before the render
+
+    def estimate(self) -> Estimate:
+        """Estimate what the run needs. Writes nothing but a start of latents. ValueError if it cannot be rendered."""
+        self.film.check()
+        if self.store is not None:
+            self.take = self._plan_take()
+        film, host = self.film, self.host
+        memory = host.memory(film.plan, film.stream, film.size)
+        take = None if self.temporary else self.take
+        return estimate_film(host.model, film.plan, film.stream, film.size, memory, self.path, take, self.book)
+
+    def begin(self) -> FilmRun:
+        """Plan and check. NotEnoughMemory and NotEnoughDisk before anything is computed."""
+        self.film.check()
+        check_writable(self.path)
+        with ExitStack() as stack:
+            if self.temporary:
+                self.store = TakeStore(stack.enter_context(_temporary_folder(self.path)))
+            with self.store.locked():
+                self.expected = self.estimate()
+                self.expected.check()
+                self.reused, self.reason, self.reuse = self.take.reused, reason_for(self.take), reuse(self.take)
+                self.store.write_manifest(self.take.manifest)  # from here on the chunks that it reuses stay
+            self._resources = stack.pop_all()
+        self.live = Live(self.film.plan, self.film.endless, self.film.stream.longest_shot)
+        self._offloader = Offloader(self.expected.need.placement, self.host.decoder)
+        return self
+
+    def __enter__(self) -> FilmRun:
+        return self.begin()
+
+    def __exit__(self, *error) -> None:
+        self._resources.close()
+
+    def _plan_take(self) -> Take:
+        film = self.film
+        origin = self.host.origin(film.stream, film.size, film.seed)
+        start = film.start
+        if isinstance(start, Tensor):
+            start = store_start_latents(self.store, start, origin, film.plan.chunks)
+        encoding = Encoding(*film.size, fps=film.plan.fps)
+        return plan_take(self.store, film.timeline, film.plan, origin, encoding, self.host.vae(), start)
+
+    # --- the render
+
+    def render(self, keep_after: tuple[type[BaseException], ...] = ()) -> FilmResult:
+        """Render what is missing, and join the film.
+
+        keep_after: exceptions that may stop the run and still leave the film so far at `path`, as a result with
+        `stopped`, if there is a first chunk. Any other one is raised and leaves the chunks in the store alone.
+        """
+        began, stopped = time.perf_counter(), None
+        self._recorder = SpeedRecorder(self.book, self.expected.key)
+        self.observer.planned(self)
+        make_room(self.take, self.expected, self.observer.report)
+        try:
+            self._render()
+        except keep_after as error:
+            if not self.live.progress.chunk:
+                raise
+            stopped = error
+        if stopped is None:
+            self.observer.rendered(self)
+        frames = self._join(stopped)
+        seconds = time.perf_counter() - began
+        ended = self._ended(stopped)
+        return FilmResult(self.path, frames, ended, self.take, self.live.progress, seconds, stopped)
+
+    def _render(self) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(self.host.session(self.expected.need))
+            stack.callback(self.host.decoder.reset)
+            contexts = self.host.contexts(self.film.plan.texts)
+
+            def prepare() -> None:
+                for text in cancellable(self.film.plan.texts):
+                    contexts(text)  # before the model needs the device
+                stack.enter_context(self.host.computing(self._left_to_allocate))
+
+            follower = _Follower(self, prepare)
+            model, decoder = self.host.model, self.host.decoder
+            render_take(self.take, model, decoder, contexts, self.film.tags, follower, self.live, self._offloader)
+
+    def _left_to_allocate(self) -> int:
+        """Bytes that the run will take on the device beyond what it holds there now."""
+        return max(0, self.expected.need.run - self._offloader.allocated)
+
+    def _join(self, stopped: BaseException | None) -> int:
+        """Write the film to `path`; returns its frames."""
+        tags = self.film.tags(self.take)
+        try:
+            frames = self.take.join(self.path, tags, tags is not None)
+        except (OSError, ValueError) as error:  # the disk may be full: report what led here
+            if stopped is None:
+                raise
+            raise stopped from error
+        self._recorder.finish(os.path.getsize(self.path), frames)
+        return frames
+
+    def _ended(self, stopped: BaseException | None) -> str:
+        """How the film came to its end. An endless one is complete whenever it is ended."""
+        if stopped is not None:
+            return CANCELLED
+        if self.live.progress.no_room is not None:
+            return NO_ROOM
+        if self.film.endless:
+            return FINISHED if self.live.finishing else LONGEST if self.live.full else FULL
+        return COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else FINISHED
+
+
+class _Follower(Observer):
+    """Follows the render for the run, and passes everything on to the run's observer."""
+
+    def __init__(self, run: FilmRun, prepare):
+        self._run, self._prepare, self._rendered = run, prepare, 0
+        self.step, self.report = run.observer.step, run.observer.report  # nothing to add
+
+    def prepare(self) -> None:
+        self._prepare()
+        self._run.observer.prepare()
+
+    def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
+        rendered = self._run.live.progress.rendered
+        self._run._recorder.lap(rendered > self._rendered)
+        self._rendered = rendered
+        self._run.observer.chunk(chunk, frames)
+
+    def changed(self, take: Take) -> None:
+        self._run.take = take
+        self._run.observer.changed(take)
+
+
+def _temporary_folder(film: Path) -> tempfile.TemporaryDirectory:
+    """A folder beside the film, on the same disk; not in the system's temporary one, which may be main memory."""
+    return tempfile.TemporaryDirectory(prefix=f".{film.stem}.", suffix=".takes", dir=film.parent)
