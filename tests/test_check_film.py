@@ -48,8 +48,9 @@ def test_it_leaves_film_pictures_and_a_report(short, tmp_path, capsys):
 def test_a_film_that_fails_still_gives_a_report(short, tmp_path, monkeypatch, capsys):
     """Forbids that the reports that are needed most are the ones that are never written."""
 
-    def fail(pipeline, plan, path, *, on_chunk, **rest):
-        on_chunk(1, 9)
+    def fail(run):
+        run.observer.planned(run)
+        run.observer.chunk(0, None)
         raise ValueError("chunk 1: the model's output holds NaN")
 
     monkeypatch.setattr(check_film, "render_film", fail)

@@ -54,7 +54,7 @@ def tiny_pipeline(monkeypatch, tiny_model):
             encode=encode,
             stream=StreamConfig(),
             default_size=(48, 32),
-            text=SimpleNamespace(cuts=lambda texts: []),
+            text=SimpleNamespace(cuts=lambda texts: [], model=torch.nn.Linear(2, 2)),
         )
 
     monkeypatch.setattr(Pipeline, "load", load)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..timeline import plan_text
-from ..words.wording import count
+from ..words.wording import count, hint_lines
 from .model_files import file_options
 from .render_options import Settings, add_render_options, check_options, read_settings
 from .start import read_start
@@ -65,10 +65,7 @@ def _load(options: argparse.Namespace, source: Source, plan: Plan) -> Pipeline:
 
     source.note_model(Path(options.model).name)
     pipeline = Pipeline.load(**file_options(options))
-    print(
-        "\n".join([plan.describe(), *(f"hint: {make_visible(cut)}" for cut in pipeline.text.cuts(plan.texts))]),
-        flush=True,
-    )
+    print("\n".join([plan.describe(), *hint_lines(pipeline.text.cuts(plan.texts))]), flush=True)
     return pipeline
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..cancelling import cancellable
 from ..config import StreamConfig
@@ -204,49 +204,6 @@ class Estimate:
                 )
             )
         return lines
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as plain data: seconds, bytes, frames; None: not known."""
-        plan, need = self.plan, self.need
-        return {
-            "chunks": plan.chunks,
-            "frames": plan.frames,
-            "film_seconds": plan.seconds,
-            "segments": [
-                {
-                    "seconds": s.start_seconds,
-                    "frame": s.start_frame,
-                    "chunk": s.start_chunk,
-                    "transition": s.transition,
-                    "text": s.text,
-                }
-                for s in plan.segments
-            ],
-            "chunks_to_make": self.made,
-            "chunks_to_encode": self.encoded,
-            "expected_seconds": self.seconds,
-            "measured": None if self.speed is None else self.speed.date,
-            "memory": {
-                "device": self.device,
-                "needed": need.total,
-                "available": self.available,
-                "weights": need.weights,
-                "cache": need.cache,
-                "vae": need.vae,
-                "activations": need.work,
-                "main_memory": self.main,
-                "placement": self.need.placement.name,
-                "moving": self.need.moving,
-                "saved_by_int8": self.need.saved_by_int8,
-            },
-            "disk": {
-                "latents": self.latents,
-                "film": self.video,
-                "film_measured": self.measured,
-                "folders": [{"folder": str(s.folder), "needed": s.needed, "free": s.free} for s in self.spaces],
-                "limit": None if self.limit is None else {**vars(self.limit), "to_remove": self.limit.to_remove},
-            },
-        }
 
 
 def estimate_film(

@@ -1,0 +1,246 @@
+"""One run: its order, its temporary store, and what it leaves however it ends."""
+
+import pytest
+import torch
+
+from longlive_core.config import StreamConfig
+from longlive_core.engine.prompts import PromptEmbeddings
+from longlive_core.run.estimate import NotEnoughDisk
+from longlive_core.run.film_run import CANCELLED, COMPLETE, FINISHED, FULL, NO_ROOM, Film, FilmRun, RunObserver
+from longlive_core.run.host import Host
+from longlive_core.run.memory import MemoryPlan, estimate
+from longlive_core.run.render import render_film
+from longlive_core.takes import Origin, TakeStore
+from longlive_core.timeline import parse
+
+from .studio import SIZE, VAE, Stop, frames_of
+
+CHUNKS = 4
+STORY = "0c a\n2c b"
+
+
+class Recorder(RunObserver):
+    """Writes down what happens; raises `error` at `stop_at`."""
+
+    def __init__(self, stop_at=None, error=Stop):
+        self.seen, self.stop_at, self.error = [], stop_at, error
+
+    def note(self, what):
+        self.seen.append(what)
+        if what == self.stop_at:
+            raise self.error
+
+    def planned(self, run):
+        self.note("planned")
+
+    def prepare(self):
+        self.note("prepare")
+
+    def chunk(self, chunk, frames):
+        self.note(f"chunk {chunk}")
+
+    def rendered(self, run):
+        self.note("rendered")
+
+    def report(self, text):
+        self.note(text)
+
+
+class TinyHost:
+    """The tiny models of the tests; `seen` gets the order of its steps."""
+
+    def __init__(self, model, decoder, contexts, seen):
+        self.model, self.decoder, self._contexts, self._seen = model, decoder, contexts, seen
+        self.left = []
+
+    def origin(self, stream, size, seed):
+        return Origin("model", "text", "float32", stream, size, seed)
+
+    def vae(self):
+        return VAE
+
+    def memory(self, plan, stream, size):
+        return MemoryPlan(estimate(self.model, self.decoder, plan, stream, size), None)
+
+    def contexts(self, texts):
+        def encode(texts):
+            self._seen.append("encode")
+            return {text: self._contexts[text] for text in texts}
+
+        return PromptEmbeddings(encode, texts)
+
+    def session(self, need):
+        return _Noted(self._seen, "session")
+
+    def computing(self, left_to_allocate):
+        self.left.append(left_to_allocate())
+        return _Noted(self._seen, "computing")
+
+
+class _Noted:
+    def __init__(self, seen, name):
+        self.seen, self.name = seen, name
+
+    def __enter__(self):
+        self.seen.append(self.name)
+
+    def __exit__(self, *error):
+        self.seen.append(f"{self.name} ends")
+
+
+@pytest.fixture
+def make(tiny_model, tiny_decoder, contexts, tmp_path):
+    """Returns runs of a small film at `film.mp4` in an empty folder."""
+    (tmp_path / "films").mkdir()
+
+    def make(observer=None, store=None, text=STORY, **film):
+        plan = parse(text).plan((12 * CHUNKS - 3) / 16)
+        observer = observer or Recorder()
+        host = TinyHost(tiny_model, tiny_decoder, dict(zip("ab", contexts, strict=False)), observer.seen)
+        made = Film(plan, text, StreamConfig(denoising_steps=(1000, 500)), 3, SIZE, **film)
+        return FilmRun(host, made, tmp_path / "films" / "film.mp4", store, observer)
+
+    return make
+
+
+def test_the_order_of_a_run(make):
+    """Forbids a model on the device before the prompts are encoded, and models that stay there after the film."""
+    run = make()
+    result = render_film(run)
+    assert run.observer.seen == [
+        *("planned", "session", "encode", "computing", "prepare"),
+        *(f"chunk {chunk}" for chunk in range(CHUNKS)),
+        *("computing ends", "session ends", "rendered"),
+    ]
+    assert (result.ended, result.frames, result.stopped) == (COMPLETE, 12 * CHUNKS - 3, None)
+    assert run.host.left == [run.expected.need.run]
+
+
+def test_without_a_store_nothing_is_left_but_the_film(make, tmp_path):
+    """Forbids chunks that stay beside a film for which no folder of takes was given."""
+    seen, run = [], make()
+    run.observer.chunk = lambda chunk, frames: seen.append(sorted(path.name for path in run.path.parent.iterdir()))
+    render_film(run)
+    assert all(len(names) == 1 and names[0].startswith(".film.") for names in seen) and len(seen) == CHUNKS
+    assert [path.name for path in run.path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_with_and_without_a_store_the_film_is_the_same(make, tmp_path):
+    """Forbids two ways to render."""
+    one = frames_of(render_film(make()).path)
+    two = frames_of(render_film(make(store=TakeStore(tmp_path / "takes"))).path)
+    assert len(one) == len(two) == 12 * CHUNKS - 3 and all((a == b).all() for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stop])
+def test_what_a_stopped_run_leaves(make, tmp_path, stored, error):
+    """Forbids losing what was rendered when the user stops it, and replacing a film by a part of one after an error."""
+    store = TakeStore(tmp_path / "takes") if stored else None
+    run = make(Recorder("chunk 2", error), store)
+    with pytest.raises(error):
+        render_film(run)
+    kept = stored or error is KeyboardInterrupt
+    assert [path.name for path in run.path.parent.iterdir()] == ["film.mp4"] * kept
+    assert not kept or len(frames_of(run.path)) == 33
+    assert "session ends" in run.observer.seen and run.host.decoder._memory == {}
+
+
+def test_a_run_that_is_stopped_before_its_first_chunk(make, tmp_path):
+    """Forbids a film of nothing."""
+    run = make(Recorder("prepare", KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        render_film(run)
+    assert list(run.path.parent.iterdir()) == []
+
+
+def test_a_stop_that_the_caller_allows_is_a_result(make, tmp_path):
+    """Forbids an error for a film that the user ended, and calling it complete."""
+    with make(Recorder("chunk 1")) as run:
+        result = run.render(keep_after=(Stop,))
+    assert result.ended == CANCELLED and isinstance(result.stopped, Stop) and result.frames == 21
+
+
+def test_what_stopped_the_run_is_raised_if_its_film_cannot_be_written(make, tmp_path):
+    """Forbids a full disk's message instead of what led there; it is the cause."""
+    with make(Recorder("chunk 1"), TakeStore(tmp_path / "takes")) as run:
+        run.path = tmp_path / "gone" / "film.mp4"
+        with pytest.raises(Stop) as stopped:
+            run.render(keep_after=(Stop,))
+    assert isinstance(stopped.value.__cause__, (OSError, ValueError))
+
+
+def test_finish_and_the_end_of_positions(make):
+    """Forbids calling a film complete that was ended by hand, and an endless one cancelled."""
+    ends = {}
+    for endless in (False, True):
+        run = make(endless=endless)
+        run.observer.chunk = lambda chunk, frames, run=run: run.live.finish() if chunk == 1 else None
+        ends[endless] = render_film(run)
+    assert [(end.ended, end.progress.chunk) for end in ends.values()] == [(FINISHED, 2), (FINISHED, 2)]
+    run = make(endless=True)
+    run.begin()
+    run.live.longest_shot = 6
+    assert run.render().ended == FULL
+
+
+def test_no_space_under_the_limit(make, tmp_path, monkeypatch):
+    """Forbids a film that ends early as if it were whole."""
+    store = TakeStore(tmp_path / "takes", 10**9)
+    run = make(store=store)
+    run.observer.chunk = lambda chunk, frames: run.live.end("the limit is reached") if chunk == 1 else None
+    with pytest.raises(NotEnoughDisk, match="ends after 2 of 4 chunks: the limit is reached"):
+        render_film(run)
+    assert len(frames_of(run.path)) == 21
+    with make(store=store) as run:
+        run.live.end("the limit is reached")
+        assert run.render().ended == NO_ROOM
+
+
+def test_what_is_stored_needs_no_model(make, tmp_path):
+    """Forbids loading models, and encoding prompts, for a film whose every chunk is stored."""
+    store = TakeStore(tmp_path / "takes")
+    render_film(make(store=store))
+    run = make(store=store)
+    assert render_film(run).progress.rendered == 0
+    assert "computing" not in run.observer.seen and "encode" not in run.observer.seen
+    assert (run.reused, run.reason) == (CHUNKS, None) and "4 of 4 chunks reused" in run.reuse
+
+
+def test_an_estimate_writes_nothing(make, tmp_path):
+    """Forbids a dry run that leaves files."""
+    for store in (None, TakeStore(tmp_path / "takes", create=False)):
+        assert make(store=store).estimate().made == CHUNKS
+    assert list((tmp_path / "films").iterdir()) == [] and not (tmp_path / "takes").exists()
+
+
+def test_settings_that_contradict_each_other(make):
+    """Forbids a plan in other chunks than the model's, before anything is written."""
+    run = make()
+    plan = parse(STORY.replace("c", "s")).plan(4, chunk=1)
+    run.film = Film(plan, STORY, StreamConfig(), 3, SIZE)
+    with pytest.raises(ValueError, match="the plan has chunks of 1 latent frames, the run of 3"):
+        run.begin()
+    run.film = Film(make().film.plan, STORY, StreamConfig(), 3, (50, 32))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        run.begin()
+    assert list(run.path.parent.iterdir()) == []
+
+
+def test_latents_as_a_start(make, tmp_path):
+    """Forbids a start that is rendered over."""
+    store, start = TakeStore(tmp_path / "takes"), torch.randn(1, 16, 3, 4, 6)
+    run = make(store=store, start=start)
+    result = render_film(run)
+    assert result.progress.rendered == CHUNKS - 1
+    assert torch.equal(store.load_latents(result.take.manifest.keys[0]), start)
+
+
+def test_hosts_follow_the_protocol(make):
+    """Forbids a host that lacks a method which only some films call."""
+    from longlive_core.run.host import PipelineHost
+
+    methods = {name for name in vars(Host) if not name.startswith("_") and callable(getattr(Host, name))}
+    assert methods == {"origin", "vae", "memory", "contexts", "session", "computing"}
+    for host in (PipelineHost, TinyHost):
+        assert all(callable(getattr(host, name)) for name in methods)
