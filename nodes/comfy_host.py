@@ -30,7 +30,7 @@ class ComfyHost:
         self._patcher, self._vae, self._clip, self._known = model, vae, timeline.clip, timeline.contexts
         self.model, self.decoder = compat.causal_model(model), compat.streaming_decoder(vae)
         self.effects = effects(model, vae, timeline.clip)
-        self._left_to_allocate: Callable[[], int] | None = None  # once the models are on the device
+        self._left_to_allocate: Callable[[], int] | None = None  # while the models are on the device
         _check_text_width(timeline, self.model.config.text_dim)
 
     def origin(self, stream: StreamConfig, size: tuple[int, int], seed: int) -> Origin:
@@ -60,9 +60,12 @@ class ComfyHost:
     @contextlib.contextmanager
     def computing(self, left_to_allocate: Callable[[], int]) -> Iterator[None]:
         self._left_to_allocate = left_to_allocate
-        self._load()
-        with sampling(self._patcher):
-            yield
+        try:
+            self._load()
+            with sampling(self._patcher):
+                yield
+        finally:
+            self._left_to_allocate = None  # it knows the run, which knows this host
 
     def _load(self) -> None:
         compat.load_for_run(self._patcher, self._vae, self._left_to_allocate())

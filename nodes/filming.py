@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from .routes.live import showing
 from .starts import Start
 from .stores import open_store
 from .timeline import Timeline
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Filming:
         path = _film_path()
         with self.store.locked():  # the take that the film extends stays until the film has a manifest
             film = self._film(stream, seed, size)
-            self.film_run = FilmRun(self.host, film, path, self.store, Watcher(self._report_before), SpeedBook())
+            self.film_run = FilmRun(self.host, film, path, self.store, Watcher(), SpeedBook())
             self.film_run.begin()
 
     @property
@@ -76,6 +79,8 @@ class Filming:
     def run(self, keep_partial: bool) -> Filmed:
         """Render. Cancel raises; with `keep_partial` and a first chunk it ends the film there."""
         run, watcher = self.film_run, self.film_run.observer
+        log.info("%s\n%s", run.reuse, run.expected.describe())
+        watcher.report(self._report_before())
         with showing(watcher.node, watcher.prompt_id, run.live):
             result = run.render(keep_after=(compat.Cancelled,) if keep_partial else ())
         handle = TakeHandle(str(self.store.folder), result.take.id, result.progress.chunk)
@@ -96,9 +101,10 @@ class Filming:
         config = self.host.model.config
         return f"Wan 2.1, width {config.dim}, {config.num_layers} layers" if compat.metadata_wanted() else None
 
-    def _report_before(self, run: FilmRun) -> str:
+    def _report_before(self) -> str:
+        run = self.film_run
         return reports.beginning_report(
-            run.expected, run.reused, run.reason, self.timeline.endless, self.host.effects.without, self._hints()
+            run.expected, run.reused, run.reason, run.film.endless, self.host.effects.without, self._hints()
         )
 
     def _hints(self) -> list[str]:
@@ -111,7 +117,7 @@ class Filming:
         """What the node shows, and what programs read; see docs/api.md."""
         facts = {
             **self._settings(),
-            **reports.result_facts(result, self.film_run, self.timeline.endless),
+            **reports.result_facts(result, self.film_run),
             "honoured": self.host.effects.honoured,
             "no_effect": self.host.effects.without,
             "hints": self._hints(),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-
 import comfy.utils
 import numpy as np
 from PIL import Image
@@ -14,30 +11,22 @@ from ..longlive_core.run.film_run import FilmRun, RunObserver
 from . import compat
 from .stores import film_file
 
-log = logging.getLogger(__name__)
-
 PREVIEW_SIZE = 512  # pixels, the longer side
 MOST_PICTURES, MOST_MESSAGES = 32, 1000  # that may wait for clients; a picture is as large as the film's
 
 
 class Watcher(RunObserver):
-    """Reports a run to ComfyUI, and raises when the user cancels.
+    """Reports a run to ComfyUI, and raises when the user cancels."""
 
-    Args:
-        report_before: what to show below the node before anything is computed.
-    """
-
-    def __init__(self, report_before: Callable[[FilmRun], str]):
-        self._report_before = report_before
+    def __init__(self):
         self.node, self.prompt_id, self.client = compat.server.who_runs()
 
     def planned(self, run: FilmRun) -> None:
-        self.run, self._begun = run, run.take
+        # The run itself is not kept: it knows this object, and models would stay in memory for the circle of the two.
+        self._take, self._live = run.take, run.live
         self.passes = len(run.film.stream.denoising_steps) + 1
         self.total = run.film.plan.chunks * self.passes
         self.bar = comfy.utils.ProgressBar(self.total)
-        log.info("%s\n%s", run.reuse, run.expected.describe())
-        self.report(self._report_before(run))
 
     def step(self, chunk: int, step: int) -> None:
         compat.check_cancelled()
@@ -56,7 +45,7 @@ class Watcher(RunObserver):
 
     def _send_event(self, chunk: int) -> None:
         # The growing film is in the folder of the take that was begun, also after a new prompt made it another.
-        take, status = self._begun, self.run.live.status(timeline=False)
+        take, status = self._take, self._live.status(timeline=False)
         event = {
             "node": self.node,
             "prompt_id": self.prompt_id,

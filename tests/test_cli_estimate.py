@@ -248,7 +248,7 @@ def test_sizes_that_are_none(text):
     ("arguments", "words"),
     [
         (["render", "0s a"], "give -o FILM.mp4 (only --dry-run needs none)"),
-        (["render", "0s a", "--takes-limit", "lots"], "'lots' is no size; write it like 20GB, 500MB, or in bytes"),
+        (["render", "0s a", "--takes-limit", "lots"], "'lots' is not a size; write it like 20GB, 500MB, or in bytes"),
         (
             ["render", "0s a", "-o", "film.mp4", "--takes-limit", "1GB"],
             "--takes-limit is for the folder of --takes FOLDER",

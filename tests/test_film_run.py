@@ -1,5 +1,8 @@
 """One run: its order, its temporary store, and what it leaves however it ends."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -234,6 +237,21 @@ def test_latents_as_a_start(make, tmp_path):
     result = render_film(run)
     assert result.progress.rendered == CHUNKS - 1
     assert torch.equal(store.load_latents(result.take.manifest.keys[0]), start)
+
+
+@pytest.mark.parametrize("stop_at", [None, "chunk 1"])
+def test_models_are_free_after_the_film(make, stop_at):
+    """Forbids circles of references: models would stay on the device until Python looks for them."""
+    gc.disable()
+    try:
+        run = make(Recorder(stop_at))
+        with run:
+            result = run.render(keep_after=(Stop,))
+        host = weakref.ref(run.host)
+        del run, result
+        assert host() is None
+    finally:
+        gc.enable()
 
 
 def test_hosts_follow_the_protocol(make):

@@ -12,18 +12,19 @@ from ..run.reports import repaired_line
 class ProgressBar(RunObserver):
     """Shows a run on the console: a bar of frames, and lines above it."""
 
-    def __init__(self, run: FilmRun, bar: tqdm):
-        self._run, self._bar = run, bar
+    def __init__(self, bar: tqdm):
+        self._bar = bar
 
     def planned(self, run: FilmRun) -> None:
+        self._chunks, self._frames_of = run.film.plan.chunks, run.take.frames_of
         if not run.temporary:
             self.report(run.reuse)
         if run.expected.made and run.expected.speed is not None:
             self.report(f"expected: {run.expected.describe_time()}")
 
     def chunk(self, chunk: int, frames: np.ndarray | None) -> None:
-        self._bar.set_postfix_str(f"chunk {chunk + 1}/{self._run.film.plan.chunks}", refresh=False)
-        self._bar.update(self._run.take.frames_of(chunk))
+        self._bar.set_postfix_str(f"chunk {chunk + 1}/{self._chunks}", refresh=False)
+        self._bar.update(self._frames_of(chunk))
 
     def rendered(self, run: FilmRun) -> None:
         progress = run.live.progress

@@ -112,7 +112,7 @@ def _render(run: FilmRun) -> Path:
 
     began, path = time.perf_counter(), run.path
     with tqdm(total=run.film.plan.frames, unit="frame", file=sys.stderr) as bar:
-        run.observer = ProgressBar(run, bar)
+        run.observer = ProgressBar(bar)
         try:
             render_film(run)
         except FilmInUse as error:

@@ -181,7 +181,7 @@ class FilmRun:
                 self.store.write_manifest(self.take.manifest)  # from here on the chunks that it reuses stay
             self._resources = stack.pop_all()
         self.live = Live(self.film.plan, self.film.endless, self.film.stream.longest_shot)
-        self._offloader = Offloader(self.expected.need.placement, self.host.decoder)
+        self.offloader = Offloader(self.expected.need.placement, self.host.decoder)
         return self
 
     def __enter__(self) -> FilmRun:
@@ -212,17 +212,18 @@ class FilmRun:
         self.observer.planned(self)
         make_room(self.take, self.expected, self.observer.report)
         try:
-            self._render()
-        except keep_after as error:
-            if not self.live.progress.chunk:
-                raise
-            stopped = error
-        if stopped is None:
-            self.observer.rendered(self)
-        frames = self._join(stopped)
-        seconds = time.perf_counter() - began
-        ended = self._ended(stopped)
-        return FilmResult(self.path, frames, ended, self.take, self.live.progress, seconds, stopped)
+            try:
+                self._render()
+                self.observer.rendered(self)
+            except keep_after as error:
+                if not self.live.progress.chunk:
+                    raise
+                stopped = error
+            frames = self._join(stopped)
+            seconds, ended = time.perf_counter() - began, self._ended(stopped)
+            return FilmResult(self.path, frames, ended, self.take, self.live.progress, seconds, stopped)
+        finally:
+            stopped = None  # its traceback knows this frame: models would stay in memory for the circle of the two
 
     def _render(self) -> None:
         with ExitStack() as stack:
@@ -237,11 +238,11 @@ class FilmRun:
 
             follower = _Follower(self, prepare)
             model, decoder = self.host.model, self.host.decoder
-            render_take(self.take, model, decoder, contexts, self.film.tags, follower, self.live, self._offloader)
+            render_take(self.take, model, decoder, contexts, self.film.tags, follower, self.live, self.offloader)
 
     def _left_to_allocate(self) -> int:
         """Bytes that the run will take on the device beyond what it holds there now."""
-        return max(0, self.expected.need.run - self._offloader.allocated)
+        return max(0, self.expected.need.run - self.offloader.allocated)
 
     def _join(self, stopped: BaseException | None) -> int:
         """Write the film to `path`; returns its frames."""

@@ -74,7 +74,7 @@ def progress_line(status: Mapping[str, Any], fps: float) -> str:
     return f"{', '.join(parts)}\n{shorten(status['segment']['text'], PROMPT_WIDTH)}"
 
 
-def result_facts(result: FilmResult, run: FilmRun, endless: bool) -> dict[str, Any]:
+def result_facts(result: FilmResult, run: FilmRun) -> dict[str, Any]:
     """The facts of a finished run as plain data; see docs/api.md."""
     done, fps = result.progress, run.film.plan.fps
     return {
@@ -82,7 +82,7 @@ def result_facts(result: FilmResult, run: FilmRun, endless: bool) -> dict[str, A
         "seconds": round(done.frames / fps, 3),
         "fps": fps,
         "chunks": done.chunk,
-        "chunks_asked": None if endless else run.film.plan.chunks,
+        "chunks_asked": None if run.film.endless else run.film.plan.chunks,
         "take": result.take.id,
         "partial": result.ended == CANCELLED or done.chunk < result.take.plan.chunks,
         "ended": result.ended,

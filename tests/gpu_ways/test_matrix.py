@@ -70,7 +70,7 @@ def test_no_pass_makes_the_host_wait(case, filmed):
     events = filmed(case)["events"]
     assert [event for event in events if event[1].startswith("float64")] == []
     waits = {what: count for phase, what, count in events if phase == "Shot.next_chunk" and what.startswith("wait")}
-    assert list(waits.values()) == [CHUNKS] and "rollout.py" in next(iter(waits)), waits
+    assert list(waits.values()) == [CHUNKS] and "shot.py" in next(iter(waits)), waits
     often = [event for event in events if event[0] in ("Shot.next_chunk", "Shot.recache") and event[2] >= CHUNKS]
     assert [event for event in often if event[1] not in waits] == []
     recache = [event for event in events if event[0] == "Shot.recache"]

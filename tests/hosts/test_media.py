@@ -113,6 +113,6 @@ def test_every_host_knows_the_flag(new_host, parts):  # noqa: F811 - fixtures
     with new_host.pack() as package:
         film = filming(package, parts)
         film.run(keep_partial=True)
-        for path in (film.path, film.take.film_path):
+        for path in (film.film_run.path, film.take.film_path):
             with av.open(str(path)) as container:
                 assert sorted(container.metadata) == NOT_OURS and len(container.streams) == 1

@@ -40,15 +40,17 @@ def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch): 
 
         def load(models, memory_required):
             asked.append(memory_required)
-            held.append(film.offloader.allocated)
+            held.append(film.film_run.offloader.allocated)
 
         monkeypatch.setattr(compat.running.management, "load_models_gpu", load)
         embedding = torch.randn(1, 5, SHAPE.text_dim)
         monkeypatch.setattr(package.nodes.compat.text, "encode_text", lambda clip, text: embedding)
-        film.live.prompt("a prompt that nobody knew", at="4c")
+        film.film_run.live.prompt("a prompt that nobody knew", at="4c")
         film.run(keep_partial=True)
-    assert asked == [film.need.run - bytes_held for bytes_held in held]
-    assert held[0] == 0 and film.need.cache < held[1] < 1.1 * (film.need.cache + film.need.vae)
+    assert asked == [film.film_run.expected.need.run - bytes_held for bytes_held in held]
+    assert held[0] == 0 and film.film_run.expected.need.cache < held[1] < 1.1 * (
+        film.film_run.expected.need.cache + film.film_run.expected.need.vae
+    )
 
 
 def test_prompts_of_a_take_are_encoded_before_the_model_is_loaded(host, parts, monkeypatch):  # noqa: F811

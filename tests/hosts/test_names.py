@@ -102,15 +102,16 @@ def test_a_store_of_the_version_before_renders_nothing_again(host, parts):  # no
     with host.pack() as package:
         film = film_of(package, parts)
         film.store.remove(film.take.id)
-        old, old_vae = film.origin.aliases[0], package.nodes.compat.identity.vae_identity(parts[1], 4).aliases[0]
+        origin = film.host.origin(film.film_run.film.stream, SIZE, film.film_run.film.seed)
+        old, old_vae = origin.aliases[0], package.nodes.compat.identity.vae_identity(parts[1], 4).aliases[0]
         plan = package.longlive_core.takes.plan_take
-        take = plan(film.store, TEXT, film.plan, old, film.take.encoding, old_vae)
+        take = plan(film.store, TEXT, film.take.plan, old, film.take.encoding, old_vae)
         film.store.write_manifest(take.manifest)
-        film.take = take
+        film.film_run.take = take
         film.run(keep_partial=True)  # under the names of before
         again = film_of(package, parts)
         report = again.run(keep_partial=True).report
-    assert old.model != film.origin.model and old.text_encoder != film.origin.text_encoder
+    assert old.model != origin.model and old.text_encoder != origin.text_encoder
     assert (again.take.id, again.take.manifest.unit) == (take.id, take.manifest.unit)
     assert report["rendered_chunks"] == 0 and report["take"] == take.id
 

@@ -121,7 +121,7 @@ def test_cancel_leaves_what_was_requested_for(host, parts, keep):
             assert list(host.temp.iterdir()) == []
         assert film.take.reused == 5
     assert host.interrupt.looks == 24
-    assert film.decoder._memory == {}
+    assert film.host.decoder._memory == {}
     assert host.released == 1
 
 
