@@ -15,6 +15,7 @@ The language is described in docs/timeline.md. Every error of the user raises `T
 names line and column; nothing is ignored and nothing falls back silently.
 """
 
+from ..config import TRANSITIONS
 from .edit import NewSegment, with_segment, with_segments
 from .limits import MAX_CHUNKS, MAX_SECONDS, MAX_SEGMENTS
 from .parse import parse
@@ -22,7 +23,7 @@ from .plan import Plan, PlannedPrompt, PlannedSegment, shot_boundary
 from .report import timeline_report
 from .script import Script, check_first
 from .snap import DEFAULT_SEGMENT_SECONDS
-from .syntax import TRANSITIONS, Segment, Time, TimelineError
+from .syntax import Segment, Time, TimelineError
 from .times import parse_time
 from .write import plan_text, read_exact, script_text
 

@@ -10,10 +10,11 @@ import difflib
 import re
 from typing import Any
 
+from ..config import TRANSITIONS
 from ..words.wording import truncate
 from .folding import fold, lstrip, rstrip
 from .limits import check_prompt
-from .syntax import TRANSITIONS, Segment, Time, TimelineError
+from .syntax import Segment, Time, TimelineError
 from .times import parse_time
 
 # Equal to longlive_core.engine.noise.MAX_SEED, whose module needs torch; a test compares them.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..config import TRANSITIONS
 from ..words.wording import truncate
 from .folding import fold, invisible_inside
 from .options import VALUED
-from .syntax import TRANSITIONS, Segment
+from .syntax import Segment
 from .times import NUMBER, TIME
 
 _SWITCHES = (

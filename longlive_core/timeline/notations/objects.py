@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ...config import TRANSITIONS
 from ..folding import one_line
 from ..options import make_segment
-from ..syntax import TRANSITIONS, Segment, Time, TimelineError
+from ..syntax import Segment, Time, TimelineError
 from ..times import parse_time, with_unit
 from .heads import find_head
 from .json_values import finite, kind_of, place_of
