@@ -73,10 +73,14 @@ def load(name: str) -> dict:
         "warnings": list(warnings),
         "node": node.RELATIVE_PYTHON_MODULE,
         "routes": [f"{route.method} {route.path}" for route in routes],
-        "same copy": {route.handler.__module__.rpartition(".")[0] for route in routes}
-        == {node.__module__.rpartition(".")[0]},
+        "same copy": {_copy_of(route.handler) for route in routes} == {_copy_of(node)},
         "web": [name for name, place in nodes.EXTENSION_WEB_DIRS.items() if "live" in name.lower()],
     }
+
+
+def _copy_of(part) -> str:
+    """The pack that a node or a route belongs to."""
+    return part.__module__.partition(".nodes.")[0]
 
 
 def twins() -> dict:
