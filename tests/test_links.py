@@ -12,6 +12,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
+NO_FILES = {"take.json", "nodes/NAME.py", "web/docs/NODE.md"}  # written by a run, or stand for any name
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -37,3 +38,14 @@ def test_the_labs_index_is_whole():
     folder = ROOT / "docs" / "lab"
     linked = {path for path, _ in LINK.findall((folder / "README.md").read_text(encoding="utf-8"))}
     assert {path.name for path in folder.glob("*.md")} - {"README.md"} <= linked
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/adding.md", "docs/timeline.md"])
+def test_files_that_are_named_exist(page):
+    """Forbids instructions for developers that name files which were moved or renamed."""
+    folders = ("longlive_core", "nodes", "web", "tests", "scripts", "docs", "workflows", "benchmarks")
+    files = {path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
+    whole = [f"/{path.relative_to(ROOT).as_posix()}" for path in files]
+    spans = re.findall(r"`([\w./-]+\.(?:py|js|json|md|toml))`", (ROOT / page).read_text(encoding="utf-8"))
+    missing = {span for span in spans if not any(name.endswith(f"/{span}") for name in whole)}
+    assert {span for span in missing - NO_FILES if not (ROOT / span).exists()} == set()
