@@ -33,7 +33,7 @@ def test_vaes_of_other_models(tmp_path, name):
     """Forbids colours from the wrong decoder."""
     tensors, words = wrong_files.VAES[name]
     text = refusal(tmp_path, name, tensors, load_vae)
-    assert words in text and "Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors" in text
+    assert words in text and "Use Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors" in text
 
 
 @pytest.mark.parametrize("name", wrong_files.TEXT_ENCODERS)
@@ -41,7 +41,7 @@ def test_text_encoders_of_other_models(tmp_path, name):
     """Forbids prompts that mean nothing to the model."""
     tensors, words = wrong_files.TEXT_ENCODERS[name]
     text = refusal(tmp_path, name, tensors, TextEncoder.load)
-    assert words in text and "Take Wan's models_t5_umt5-xxl-enc-bf16.pth or ComfyUI's umt5_xxl_fp16" in text
+    assert words in text and "Use Wan's models_t5_umt5-xxl-enc-bf16.pth or ComfyUI's umt5_xxl_fp16" in text
 
 
 @pytest.mark.parametrize("name", LORAS)

@@ -26,7 +26,7 @@ MODELS = {
     "wan_i2v.safetensors": (wan(channels=36), "Wan image-to-video (I2V, 36 input channels); LongLive takes 16"),
     "wan_i2v_clip.safetensors": (wan(part="img_emb.proj.0.weight"), "Wan image-to-video (I2V), which LongLive"),
     "wan_vace.safetensors": (wan(part="vace_blocks.0.before_proj.weight"), "Wan VACE, which LongLive does not run on"),
-    "longlive2.safetensors": (wan(width=3072, channels=48), "Wan 2.2 5B (48 input channels; LongLive 2.0 is made of"),
+    "longlive2.safetensors": (wan(width=3072, channels=48), "Wan 2.2 5B (48 input channels; LongLive 2.0 is based on"),
     "flux.safetensors": (_small("double_blocks.0.img_attn.qkv.weight"), "an SD3, Flux or HunyuanVideo model"),
 }
 VAES = {

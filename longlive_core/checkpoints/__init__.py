@@ -1,4 +1,10 @@
-"""Files of weights: which formats there are, how their names map to Wan 2.1's, and what is wrong with a wrong file."""
+"""Weight files: reading every format, mapping keys to Wan 2.1's names, checking and converting.
+
+In the order of calls: `tensor_files.py` and `shards.py` read files; `weight_sets.py` selects weights or their moving
+average; `key_table.py` (the table of key names) and `wan_keys.py` map the keys; `model_kinds.py` names other kinds of
+files; `models.py` builds the model or VAE; `weight_checks.py` finds damaged weights; `convert.py` writes files for
+ComfyUI. `lora/` and `text_encoder/` do the same for LoRAs and UMT5.
+"""
 
 from .convert import convert_lora, convert_model
 from .errors import CheckpointError

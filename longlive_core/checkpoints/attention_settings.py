@@ -1,7 +1,7 @@
-"""Attention that a file asks for, layer by layer: `<attention>.comfy_attention.config`, JSON in bytes.
+"""Attention settings in a file, per layer: `<attention>.comfy_attention.config`, JSON in bytes.
 
-ComfyUI has it from 0.40 on, for diffusion models and LoRAs, and its nodes honour it there. The core attends in its own
-way and leaves it out, which the log says.
+ComfyUI supports them from 0.40 on, for diffusion models and LoRAs, and the nodes apply them there. The core uses its
+own attention and drops them, with a warning in the log.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ log = logging.getLogger(__name__)
 
 
 def without_attention_settings(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights alone."""
+    """Return the weights without attention settings."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(ATTENTION_SETTING)}
 
 
 def drop_attention_settings(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Tensor]:
-    """The weights alone; a warning names what `path` asks for besides."""
-    asked = [tensor for name, tensor in tensors.items() if name.endswith(ATTENTION_SETTING)]
-    if asked:
-        methods = ", ".join(sorted({_method(tensor) for tensor in asked}))
+    """Return the weights without attention settings; a warning names the settings that `path` has."""
+    settings = [tensor for name, tensor in tensors.items() if name.endswith(ATTENTION_SETTING)]
+    if settings:
+        methods = ", ".join(sorted({_method(tensor) for tensor in settings}))
         log.warning(
-            "%s asks for attention of another kind in %d layers (%s), which is not used here; ComfyUI uses it "
-            "from 0.40 on",
+            "%s sets another kind of attention in %d layers (%s), which is not used here; ComfyUI uses it from 0.40 on",
             path,
-            len(asked),
+            len(settings),
             methods,
         )
     return without_attention_settings(tensors)
@@ -40,8 +39,8 @@ def drop_attention_settings(tensors: Mapping[str, Tensor], path: str | os.PathLi
 
 def _method(tensor: Tensor) -> str:
     try:
-        asked = json.loads(bytes(tensor.tolist()))
+        setting = json.loads(bytes(tensor.tolist()))
     except (ValueError, TypeError):
         return "unreadable"
-    asked = asked.get("attention") if isinstance(asked, dict) else asked
-    return asked if isinstance(asked, str) else json.dumps(asked)
+    method = setting.get("attention") if isinstance(setting, dict) else setting
+    return method if isinstance(method, str) else json.dumps(method)

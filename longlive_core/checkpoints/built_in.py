@@ -1,4 +1,4 @@
-"""The shipped files of the built-in pocket model: where they lie, and which files of users go with them."""
+"""The shipped files of the built-in pocket model: where they are, and which user files belong with them."""
 
 import os
 from pathlib import Path
@@ -12,21 +12,21 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def weights_folder() -> Path:
-    """The folder of the shipped weights."""
+    """Return the folder of the shipped weights."""
     return Path(__file__).parents[1] / "pocket" / "weights"
 
 
 def is_pocket_file(path: str | os.PathLike | None) -> bool:
-    """Whether a safetensors file holds a transformer of the pocket model's width, as checkpoints of its training do.
+    """Return whether a safetensors file holds a transformer of the pocket model's width, such as a training checkpoint.
 
-    Such a file goes with the built-in VAE and text encoder. Reads the header only; a file that cannot be read is none.
+    Such a file works with the built-in VAE and text encoder. Reads only the header; False if the file cannot be read.
     """
     shape = None if path is None else _patch_shape(path)
     return shape is not None and shape == _patch_shape(weights_folder() / DIT_FILE)
 
 
 def _patch_shape(path: str | os.PathLike) -> list[int] | None:
-    """Shape of the patch embedding: width, channels, patch."""
+    """Return the shape of the patch embedding: width, channels, patch."""
     try:
         with safe_open(path, framework="numpy") as file:
             found = [name for name in file.keys() if name.endswith("patch_embedding.weight")]  # noqa: SIM118

@@ -1,7 +1,7 @@
 """Conversion into files that ComfyUI's own loaders read: UNETLoader for models, the LoRA loaders for LoRAs.
 
-What goes in is looked through first, and what was written is read again before it gets its name: it must be made of
-the names that those loaders know, with the very numbers that were meant. Else nothing is left behind.
+The input is checked first. The output is read again before it gets its final name: it must have the keys that those
+loaders know, with exactly the intended numbers. Otherwise nothing is left behind.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def convert_model(
     """Write any supported diffusion model as one safetensors file with bare Wan names.
 
     Args:
-        target: ends in `.safetensors`; written whole or not at all.
+        target: must end in `.safetensors`; written completely or not at all.
         lora, lora_alpha, strength: a LoRA to merge, before the weights are rounded to `dtype`.
-        dtype: None keeps the source's. What is INT8 in the source stays so.
+        dtype: None keeps the source's. INT8 layers of the source stay INT8.
         prefer_ema: as in `load_state_dict`.
         int8: quantise the blocks' linear layers (docs/int8.md), from the merged weights.
 
     Raises:
-        CheckpointError: whatever `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise; weights that
-            cannot be (`findings.py`); a LoRA without effect; a written file that is not what was meant.
+        CheckpointError: anything that `load_state_dict`, `load_lora`, `merge_lora` and a strict load raise; damaged
+            weights (`weight_checks.py`); a LoRA without effect; an output that differs from what was intended.
     """
     for given in (*files_of(source), lora):
-        _different(given, target)
+        _require_other_file(given, target)
     state_dict = load_state_dict(source, prefer_ema=prefer_ema, keep_attention_settings=True)
     build_model(without_attention_settings(state_dict), device="meta", path=source)  # strict: names and shapes
     _require_sound(weight_problems(without_attention_settings(state_dict), copies=True), source)
@@ -71,25 +71,25 @@ def convert_model(
     return write_safetensors(target, placed, metadata, lambda part: _verify_model(part, placed, target))
 
 
-def _verify_model(part: Path, meant: Mapping[str, Tensor], target: str | os.PathLike) -> None:
-    """CheckpointError unless a written file is a Wan model under bare names with the numbers that were `meant`."""
+def _verify_model(part: Path, expected: Mapping[str, Tensor], target: str | os.PathLike) -> None:
+    """Raise CheckpointError unless the output is a Wan model under bare names with the numbers in `expected`."""
     written, _ = read_file(part)
-    _require_equal(written, meant, target)
+    _require_equal(written, expected, target)
     named = without_attention_settings(to_wan_keys(written, target, any_width=True))
     if not named.keys() <= written.keys():
         raise CheckpointError(f"the conversion failed: {target} would not have Wan's names; nothing is written")
     build_model(named, device="meta", path=target)
 
 
-def _require_equal(written: Mapping[str, Tensor], meant: Mapping[str, Tensor], target: str | os.PathLike) -> None:
+def _require_equal(written: Mapping[str, Tensor], expected: Mapping[str, Tensor], target: str | os.PathLike) -> None:
     differing = [
         name
-        for name in written.keys() | meant.keys()
-        if name not in written or name not in meant or not _same(written[name], meant[name])
+        for name in written.keys() | expected.keys()
+        if name not in written or name not in expected or not _same(written[name], expected[name])
     ]
     if differing:
         raise CheckpointError(
-            f"the conversion failed: what was read again of {target} differs from what was written, "
+            f"the conversion failed: {target} read again differs from what was written, "
             f"in {sample(differing)}; nothing is left behind. Try another disk"
         )
 
@@ -99,25 +99,25 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
-def _require_sound(findings: list[str], what: str | os.PathLike) -> None:
-    if findings:
-        raise CheckpointError(f"{what} {'; it '.join(findings)}. Nothing is written")
+def _require_sound(problems: list[str], what: str | os.PathLike) -> None:
+    if problems:
+        raise CheckpointError(f"{what} {'; it '.join(problems)}. Nothing is written")
 
 
 def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha: float | None = None) -> Path:
-    """Write a LoRA with the names ComfyUI's LoRA loaders know, alpha included; the factors keep their dtype.
+    """Write a LoRA with the keys that ComfyUI's LoRA loaders know, alpha included; the factors keep their dtype.
 
     `alpha` is for a source that states none, see `load_lora`.
     """
     for given in files_of(source):
-        _different(given, target)
+        _require_other_file(given, target)
     parts = load_lora(source, alpha)
     _require_sound(lora_problems(parts), f"the LoRA {source}")
     return write_lora(target, parts, _origin("source", source))
 
 
 def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraPart], origin: Mapping[str, str]) -> Path:
-    """Write a LoRA's parts with the names ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
+    """Write a LoRA's parts with the keys that ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
     tensors = {
         f"{COMFY_LORA_PREFIX}{key}{ending}": value
         for key, part in lora.items()
@@ -129,11 +129,11 @@ def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraPart], origin: 
 
 
 def _verify_lora(
-    part: Path, meant: Mapping[str, Tensor], lora: Mapping[str, LoraPart], target: str | os.PathLike
+    part: Path, expected: Mapping[str, Tensor], lora: Mapping[str, LoraPart], target: str | os.PathLike
 ) -> None:
-    """CheckpointError unless a written file has ComfyUI's names for Wan's layers, and reads as the same LoRA."""
+    """Raise CheckpointError unless the output has ComfyUI's keys for Wan's layers, and is read as the same LoRA."""
     written, _ = read_file(part)
-    _require_equal(written, meant, target)
+    _require_equal(written, expected, target)
     again = parse_lora(written, path=target)
     foreign = [key for key in lora if wan_module(key.removesuffix(".bias")) != key.removesuffix(".bias")]
     changed = [
@@ -150,7 +150,7 @@ def _verify_lora(
         )
 
 
-def _different(source: str | os.PathLike | None, target: str | os.PathLike) -> None:
+def _require_other_file(source: str | os.PathLike | None, target: str | os.PathLike) -> None:
     if source is not None and Path(source).resolve() == Path(target).resolve():
         raise CheckpointError(f"the output is the input ({target}); choose another name")
 

@@ -1,10 +1,10 @@
-"""What a file is that holds no weights, from its first bytes: what is downloaded or chosen by accident."""
+"""Recognise files that hold no weights, by their first bytes: files downloaded or chosen by accident."""
 
 from __future__ import annotations
 
 import json
 
-BEGINNING = 4096  # bytes that tell
+BEGINNING = 4096  # bytes that are inspected
 
 _AGAIN = "the download failed (often a missing login); download the file again"
 _UNPACK = "unpack it and give the file of weights in it"
@@ -29,11 +29,14 @@ _MAGIC = (
 
 
 def describe_not_weights(start: bytes, size: int) -> str:
-    """What a file is and what to do, after its name. start: its first BEGINNING bytes. size: of the whole, in bytes."""
+    """Return what a file is and what to do, to follow its name. start: its first BEGINNING bytes. size: of the file."""
     if size == 0:
         return "is empty (0 bytes): the download did not begin, or the disk was full; download it again"
     if not start.strip(b"\0"):
-        return f"begins with zeros ({size} bytes in all): the download was prepared and not filled; download it again"
+        return (
+            f"begins with zeros ({size} bytes in all): the download allocated the file and did not fill it; "
+            "download it again"
+        )
     found = next((what for magic, what in _MAGIC if start.startswith(magic)), None)
     if found is None and start[4:8] == b"ftyp":
         found = "is a clip (MP4 or MOV), not weights"
@@ -50,7 +53,7 @@ def describe_not_weights(start: bytes, size: int) -> str:
 
 
 def _text(start: bytes) -> str | None:
-    """For a file that is text: a page, an answer of a server, settings."""
+    """Describe a text file: a web page, a server's reply, settings; None if it is not text."""
     try:
         text = start.decode("utf-8-sig", errors="strict" if len(start) < BEGINNING else "ignore").strip()
     except UnicodeDecodeError:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-# Put anywhere into a name by training wrappers (the reference strips the same three when it collects its parameters).
+# Inserted anywhere in a key by training wrappers (the reference strips the same three when it collects its parameters).
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 
-# Before a module's name, taken away one after another until none is left. Those that end in an underscore belong to
-# names without dots.
+# Before a module's name; removed one after another until none is left. Those that end in an underscore belong to names
+# without dots.
 PREFIXES = (
     "base_model.model.",  # PEFT
     "pipe.dit.",
@@ -50,7 +50,7 @@ _ATTENTION = {
     "norm_k": "norm_k",
 }
 
-# Wan's module of a block <- how others call it.
+# Wan's module of a block <- other programs' names for it.
 BLOCK_MODULES = {
     "ffn.0": ("ffn.net.0.proj",),
     "ffn.2": ("ffn.net.2",),
@@ -63,7 +63,7 @@ for _theirs, _ours in _ATTENTION.items():
     BLOCK_MODULES[f"self_attn.{_ours}"] += (f"attn1.{_theirs}",)
     BLOCK_MODULES[f"cross_attn.{_ours}"] += (f"attn2.{_theirs}",)
 
-# The same outside of the blocks.
+# The same for modules outside of the blocks.
 OUTER_MODULES = {
     "patch_embedding": (),
     "text_embedding.0": ("condition_embedder.text_embedder.linear_1",),
@@ -75,11 +75,11 @@ OUTER_MODULES = {
     "head.modulation": ("scale_shift_table",),
 }
 
-DIFFUSERS = "condition_embedder.time_embedder.linear_1.weight"  # every Wan model in diffusers' names has it
+DIFFUSERS = "condition_embedder.time_embedder.linear_1.weight"  # in every Wan model with diffusers' names
 
 
 def underscored(name: str) -> str:
-    """A name with dots and underscores as single underscores."""
+    """Return a name with dots and underscores as single underscores."""
     return re.sub(r"[._]+", "_", name).strip("_")
 
 
@@ -89,14 +89,14 @@ _IN_BLOCK = re.compile(r"blocks_(\d+)_(.+)")
 
 
 def strip_wrappers(name: str) -> str:
-    """A name without what training wrappers put into it."""
+    """Remove from a key what training wrappers inserted."""
     for wrapper in WRAPPERS:
         name = name.replace(wrapper, "")
     return name
 
 
 def strip_prefixes(name: str) -> str:
-    """A name without wrappers and prefixes; the module's part stays as it is spelled."""
+    """Remove wrappers and prefixes from a key; the module's part is not changed."""
     name = strip_wrappers(name.replace("$$", ".")).replace("_orig_mod_", "")  # $$: dots of AI-Toolkit's
     while (prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)) is not None:
         name = name.removeprefix(prefix)
@@ -104,7 +104,7 @@ def strip_prefixes(name: str) -> str:
 
 
 def wan_module(name: str) -> str | None:
-    """Wan 2.1's own name of a module or modulation (`blocks.0.self_attn.q`), however spelled; None: it is not Wan's."""
+    """Return Wan 2.1's own name of a module or modulation (`blocks.0.self_attn.q`), or None if it is not Wan's."""
     spelled = underscored(strip_prefixes(name).replace("processor.", ""))
     if found := _IN_BLOCK.fullmatch(spelled):
         part = _BLOCK.get(found[2])
@@ -113,12 +113,12 @@ def wan_module(name: str) -> str | None:
 
 
 def is_parameter(module: str) -> bool:
-    """Whether a name of `wan_module` is a parameter by itself, without `.weight` after it."""
+    """Return whether a name from `wan_module` is itself a parameter, without `.weight` after it."""
     return module.endswith("modulation")
 
 
 def from_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's tensors under Wan's names if they have diffusers', else as they are. What is unknown keeps its name."""
+    """Rename a model's tensors from diffusers' to Wan's names; others are not changed. Unknown keys stay."""
     anchor = next((name for name in tensors if name == DIFFUSERS or name.endswith(f".{DIFFUSERS}")), None)
     if anchor is None:
         return dict(tensors)

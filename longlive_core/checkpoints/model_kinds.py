@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class FileKind(NamedTuple):
-    """A kind of file: `what` it is and where it belongs, and the parts of names of which one gives it away."""
+    """A kind of file: `what` it is and where it belongs, and `markers`, parts of keys that identify it."""
 
     name: str
     what: str
     markers: tuple[str, ...]
 
 
-# First match wins, so narrow kinds stand before wide ones.
+# The first match wins, so specific kinds are before general ones.
 FILE_KINDS = (
     FileKind(
         "lora",
@@ -57,8 +57,8 @@ FILE_KINDS = (
     ),
 )
 
-# Members of the Wan family that are not the text-to-video model LongLive is made of: a part (the first word of its
-# weights' names, and the attribute of a live module) that only they have.
+# Members of the Wan family other than the text-to-video model that LongLive is based on: a part that only they have
+# (the first word of its keys, and an attribute of a loaded module).
 RELATIVES = (
     ("vace_patch_embedding", "Wan VACE"),
     ("vace_blocks", "Wan VACE"),
@@ -69,10 +69,10 @@ RELATIVES = (
     ("img_emb", "Wan image-to-video (I2V)"),
 )
 
-# The same by latent channels of the input.
+# The same by the latent channels of the input.
 CHANNELS = {
     36: "Wan image-to-video (I2V, 36 input channels)",
-    48: "Wan 2.2 5B (48 input channels; LongLive 2.0 is made of it)",
+    48: "Wan 2.2 5B (48 input channels; LongLive 2.0 is based on it)",
 }
 
 LATENT_CHANNELS = 16
@@ -80,17 +80,17 @@ WAN_14B_WIDTH = 5120
 
 
 def recognise(names: Iterable[str]) -> FileKind | None:
-    """What else a file is, from its names; None where no kind fits (or it is a Wan diffusion model)."""
+    """Return the kind of a file, from its keys; None if no kind matches (or it is a Wan diffusion model)."""
     names = list(names)
     return next((kind for kind in FILE_KINDS if any(marker in name for name in names for marker in kind.markers)), None)
 
 
 def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:
-    """What a model of the Wan family is, if LongLive does not run on it, and why; None where it does.
+    """Return what a model of the Wan family is, and why LongLive cannot run it; None if it can.
 
-    The causal forward would run on any width, but LongLive's weights, LoRA and training exist for the 1.3B model
-    alone, plain 14B weights were not trained to film chunk by chunk, and no causal 14B model was ever tried here. So
-    14B is refused, but as a teacher or critic in training, which see whole clips.
+    The causal forward would run on any width, but LongLive's weights, LoRA and training exist for the 1.3B model only,
+    plain 14B weights were not trained to generate chunk by chunk, and no causal 14B model was ever tried here. So 14B
+    is refused, except as a teacher or critic in training, which see whole clips.
 
     Args:
         parts: names of the model's top-level modules.

@@ -1,4 +1,4 @@
-"""From a file to a diffusion model or a VAE: read, rename, check, build on `meta`, assign."""
+"""Load a diffusion model or a VAE from a file: read, rename, check, build on `meta`, assign."""
 
 from __future__ import annotations
 
@@ -31,30 +31,31 @@ def load_state_dict(
     any_width: bool = False,
     keep_attention_settings: bool = False,
 ) -> dict[str, Tensor]:
-    """A diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
+    """Return a diffusion model's weights under Wan 2.1's names, on the CPU, in the file's dtype.
 
     Args:
         path: `longlive_base.pt`, Self-Forcing's `.pt`, Wan 2.1 safetensors as published, as diffusers or as ComfyUI
-            saves them, or such a file in INT8 (`int8_tensorwise`). Of several shards one, or their index.
+            saves them, or such a file in INT8 (`int8_tensorwise`). Of several shards, one of them or their index.
         prefer_ema: a training checkpoint may hold the weights and their moving average. None: the weights (as in the
-            reference's `use_ema: false`), or the average where only that is there. True or False: that one, and an
-            error where it is missing. Self-Forcing's README uses the average. The log says what was taken.
-        any_width: take Wan 2.1 14B too, which films no causal film here but may teach one (training).
-        preferences: keep what the file says of attention (`preferences.py`), for ComfyUI. Else a warning names it.
+            reference's `use_ema: false`), or the average if the file has only that. True or False: only the average or
+            only the weights; an error if missing. Self-Forcing's README uses the average. The log reports the choice.
+        any_width: also accept Wan 2.1 14B, which cannot render causal films here but can be a teacher in training.
+        keep_attention_settings: keep the file's attention settings (`attention_settings.py`), for ComfyUI. Otherwise
+            a warning names them.
 
     Raises:
-        CheckpointError: the file is not one of these; the message says what it is and what to do.
+        CheckpointError: the file is none of these; the message says what it is and what to do.
     """
-    chosen = select_from_file(path, prefer_ema)
-    told = chosen.describe(path)
-    if told is not None:  # a warning where nobody chose, so that the command line shows it too
-        log.log(logging.WARNING if prefer_ema is None else logging.INFO, "%s (see `weights`)", told)
-    weights = to_wan_keys(chosen.tensors, path, any_width)
+    selected = select_from_file(path, prefer_ema)
+    choice = selected.describe(path)
+    if choice is not None:  # a warning if the user did not choose, so that the command line shows it too
+        log.log(logging.WARNING if prefer_ema is None else logging.INFO, "%s (see `weights`)", choice)
+    weights = to_wan_keys(selected.tensors, path, any_width)
     return weights if keep_attention_settings else drop_attention_settings(weights, path)
 
 
 def select_from_file(path: str | os.PathLike, prefer_ema: bool | None = None) -> SelectedWeights:
-    """The set of weights that `load_state_dict` takes of a file, under the file's own names. Raises CheckpointError."""
+    """Return the set of weights that `load_state_dict` uses, under the file's own keys. Raises CheckpointError."""
     content, _ = read_file(path)
     if isinstance(content, Mapping) and isinstance(content.get("generator_lora"), Mapping):
         kind = recognise(content["generator_lora"])
@@ -88,18 +89,18 @@ def build_model(
     config: ModelConfig | None = None,
     path: str | os.PathLike = "the given state dictionary",
 ) -> WanModel:
-    """A WanModel with these weights: built on `meta`, so that nothing is initialised or held twice.
+    """Return a WanModel with these weights, built on `meta`, so that nothing is initialised or held twice.
 
     Args:
         state_dict: Wan names, as from `load_state_dict`.
-        dtype: of all weights but INT8 ones and their scales; None keeps the file's.
-        config: read from the shapes by default (heads of 128, as in every Wan model).
-        path: only for messages.
+        dtype: of all weights except INT8 ones and their scales; None keeps the file's.
+        config: by default read from the shapes (heads of 128, as in every Wan model).
+        path: for messages only.
 
     Raises:
         CheckpointError: missing or unexpected names, or other shapes; counted, with samples.
     """
-    with torch.device("meta"):  # as an argument it would come too late: layers initialise where they are made
+    with torch.device("meta"):  # `device="meta"` would be too late: layers are initialised where they are created
         model = WanModel(config or ModelConfig.from_state_dict(state_dict))
     try:
         insert_int8_linears(model, int8_layers(state_dict))
@@ -111,9 +112,9 @@ def build_model(
 
 
 def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> WanVAE:
-    """Wan 2.1's VAE from `Wan2.1_VAE.pth` or ComfyUI's `wan_2.1_vae.safetensors` (the names are the same).
+    """Load Wan 2.1's VAE from `Wan2.1_VAE.pth` or ComfyUI's `wan_2.1_vae.safetensors` (the keys are the same).
 
-    Raises CheckpointError where the file is something else or incomplete.
+    Raises CheckpointError if the file is something else or incomplete.
     """
     tensors = vae_tensors(read_file(path)[0], path)
     _check_vae(tensors, path)
@@ -121,11 +122,11 @@ def load_vae(path: str | os.PathLike, device: torch.device | str = "cpu", dtype:
     return channels_last(WanVAE.from_state_dict(placed).eval().requires_grad_(False))
 
 
-VAE_ANCHOR = "decoder.middle.0.residual.0.gamma"  # every Wan 2.1 VAE has it
+VAE_ANCHOR = "decoder.middle.0.residual.0.gamma"  # in every Wan 2.1 VAE
 
 
 def vae_tensors(content, path) -> dict[str, Tensor]:
-    """A VAE's weights out of a file's content; CheckpointError where it is not Wan 2.1's, with what it is instead."""
+    """Return a VAE's weights from a file's content. CheckpointError: not Wan 2.1's VAE; names what it is instead."""
     tensors = {strip_wrappers(str(name)): value for name, value in select_weights(content, None, path).tensors.items()}
     kind = recognise(tensors)
     if kind is not None and kind.name == "vae":
@@ -137,7 +138,7 @@ def vae_tensors(content, path) -> dict[str, Tensor]:
         else:
             what = kind.what if kind else f"something else; it holds {sample(map(str, content))}"
         raise CheckpointError(
-            f"{path} is not Wan 2.1's VAE: it is {what}. Take Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
+            f"{path} is not Wan 2.1's VAE: it is {what}. Use Wan2.1_VAE.pth or ComfyUI's wan_2.1_vae.safetensors"
         )
     require_floating_point(tensors, path)
     return tensors

@@ -1,6 +1,6 @@
-"""Weights in several files: `x-00001-of-00002.safetensors` and the index that names them, as Hugging Face has them.
+"""Weights in several files, as Hugging Face saves them: `x-00001-of-00002.safetensors`, and the index that names them.
 
-A name that tells the number of its parts is the one thing here that is read from a name: nothing in a shard says that
+The number of shards is the only information that is read from a file's name, because nothing inside a shard says that
 there are others.
 """
 
@@ -19,14 +19,14 @@ _INDEX = ".index.json"
 
 
 class Shards(NamedTuple):
-    """The `files` of one set of weights, and the `names` that their index lists, if there is one."""
+    """The `files` of one set of weights, and the `names` in their index, if there is one."""
 
     files: tuple[Path, ...]
     names: tuple[str, ...]
     index: Path | None
 
     def check(self, tensors: Mapping[str, Any]) -> None:
-        """CheckpointError where the shards do not hold what their index says."""
+        """Raise CheckpointError if the shards do not hold all tensors in their index."""
         missing = set(self.names) - tensors.keys()
         if missing:
             raise CheckpointError(
@@ -36,9 +36,9 @@ class Shards(NamedTuple):
 
 
 def shards_of(path: Path) -> Shards | None:
-    """The whole set that a file is a part or the index of; None for a file that stands for itself.
+    """Return the set of shards to which a file or index belongs; None if the file is not a shard.
 
-    CheckpointError where one of the set is missing.
+    CheckpointError: a shard is missing.
     """
     if path.name.endswith(_INDEX) or (path.suffix == ".json" and b'"weight_map"' in _beginning(path)):
         return _of_index(path)
@@ -66,7 +66,7 @@ def _of_index(path: Path) -> Shards:
 
 
 def _listed(index: Path) -> tuple[tuple[str, ...], list[str]]:
-    """The tensors that an index lists, and the files that they are in."""
+    """Return the tensors in an index, and the files that hold them."""
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names, files = tuple(places), sorted(set(places.values()))
@@ -90,20 +90,19 @@ def _all_there(path: Path, names: list[str], what: str) -> tuple[Path, ...]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise CheckpointError(
-            f"{path} {what}, of which are missing: {sample(missing)}. Put them all into "
-            f"{path.parent}; any one of them then stands for all"
+            f"{path} {what}; missing: {sample(missing)}. Put all of them into {path.parent}, then give any one of them"
         )
     return files
 
 
 def add_shard(tensors: dict[str, Any], content: Any, shard: Path) -> None:
-    """Put a shard's tensors to the others'. CheckpointError where it holds none, or one that is there already."""
+    """Add a shard's tensors to `tensors`. CheckpointError: it holds none, or one that another shard has."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{shard} holds a {type(content).__name__}, not a dictionary of weights")
     twice = tensors.keys() & content.keys()
     if twice:
         raise CheckpointError(
             f"{shard} holds tensors that another shard holds too: {sample(map(str, twice))}; the "
-            "files are not of one set"
+            "files do not belong to one set"
         )
     tensors.update(content)

@@ -1,7 +1,7 @@
-"""Reading and writing files of tensors.
+"""Read and write files of tensors.
 
-What a file is follows from its first bytes, never from its name: people rename downloads. Pickles are read with
-`weights_only=True` without exception, so a file that carries code is refused and the code does not run.
+The format is determined by a file's first bytes, never by its name, because people rename downloads. Pickles are always
+read with `weights_only=True`, so a file that contains code is refused and the code does not run.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
 
 
 def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
-    """Everything a file holds: (tensors by name, metadata) for safetensors, (the pickled object, {}) for a `.pt`.
+    """Return the content of a file: (tensors by name, metadata) for safetensors, (the pickled object, {}) for a `.pt`.
 
-    One of several shards, or their index, stands for all of them. Tensors stay on the CPU and are mapped from the file,
-    not copied, where the format allows it.
-    Raises CheckpointError where the file is missing, cut short, of another format, or carries code.
+    For one of several shards, or their index, all shards are read. Tensors stay on the CPU and are mapped from the
+    file, not copied, if the format allows it.
+    Raises CheckpointError if the file is missing, truncated, of another format, or contains code.
     """
     path = Path(path)
     if path.is_dir():
@@ -48,9 +48,9 @@ def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
         return _read_one(path)
     tensors, metadata = {}, {}
     for shard in shards.files:
-        content, told = _read_one(shard)
+        content, shard_metadata = _read_one(shard)
         add_shard(tensors, content, shard)
-        metadata |= told
+        metadata |= shard_metadata
     shards.check(tensors)
     return tensors, metadata
 
@@ -58,7 +58,7 @@ def read_file(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
 def _read_one(path: Path) -> tuple[Any, dict[str, str]]:
     with open(path, "rb") as file:
         start = file.read(BEGINNING)
-    # First, because a safetensors file begins with a number, whose bytes may be anyone's magic.
+    # Checked first: a safetensors file begins with a number, whose bytes may equal another format's signature.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT:
         return _read_safetensors(path)
     if start[:4] == b"PK\x03\x04":
@@ -83,7 +83,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{damaged} (its header cannot be read: {error})") from error
     expected = 8 + header_size + max(ends, default=0)
     if size < expected:
-        raise CheckpointError(f"{damaged} ({size} of {expected} bytes are there)")
+        raise CheckpointError(f"{damaged} ({size} of {expected} bytes exist)")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -92,7 +92,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_zip(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # the table of contents lies at the end
+    if not zipfile.is_zipfile(path):  # the table of contents is at the end
         raise CheckpointError(
             f"{path} is cut short ({path.stat().st_size} bytes, its end is missing): download it again"
         )
@@ -105,14 +105,14 @@ def _read_zip(path: Path) -> Any:
     return _load_pickle(path, mmap=True)
 
 
-# What PyTorch's restricted unpickler says when it meets something other than tensors and plain containers.
+# Messages of PyTorch's restricted unpickler about anything other than tensors and plain containers.
 _CODE = re.compile(
     r"Unsupported (?:global: GLOBAL|class|operand) (\S+)|GLOBAL (\S+)|reduce for unrecognized function (.+)"
 )
 
 
 def _load_pickle(path: Path, mmap: bool) -> Any:
-    # torch.load can map a file only by its name, but newer ones open *.safetensors as such: then read it whole.
+    # torch.load can map a file only by its name, but newer versions open *.safetensors as such: then read it whole.
     mmap = mmap and path.suffix.lower() != ".safetensors"
     try:
         if mmap:
@@ -126,7 +126,7 @@ def _load_pickle(path: Path, mmap: bool) -> Any:
         name = next(group for group in found.groups() if group)
         raise CheckpointError(
             f"{path} is refused: it contains code ({name}), not only weights; nothing in it was run. "
-            "Save its tensors alone in the program that made it, or get a safetensors file"
+            "Save only its tensors in the program that created it, or get a safetensors file"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, IndexError, UnicodeDecodeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or cut short: download it again ({type(error).__name__})") from error
@@ -138,16 +138,16 @@ def write_safetensors(
     metadata: dict[str, str],
     verify: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write a safetensors file in one step: PATH is either the old file or the whole new one, never half of it.
+    """Write a safetensors file atomically: `path` is either the old file or the complete new one.
 
-    verify: looks at what was written before it gets its name; an error of it leaves nothing behind.
-    Raises CheckpointError where the name does not end in `.safetensors` (ComfyUI goes by it) or its folder is missing.
+    verify: checks the written file before it gets its final name; if it raises, nothing is left behind.
+    Raises CheckpointError if the name does not end in `.safetensors` (ComfyUI requires it) or the folder is missing.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"the output {path} must end in .safetensors, because ComfyUI reads it by that name")
     if not path.parent.is_dir():
-        raise CheckpointError(f"the folder of the output {path} does not exist; make it first")
+        raise CheckpointError(f"the folder of the output {path} does not exist; create it first")
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
@@ -156,7 +156,8 @@ def write_safetensors(
         in_use.replace(part, path)
     except PermissionError as error:
         raise CheckpointError(
-            f"the output {path} cannot be written ({error.strerror}); close what uses it, or choose another name"
+            f"the output {path} cannot be written ({error.strerror}); close the program that uses it, or choose "
+            "another name"
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -164,13 +165,13 @@ def write_safetensors(
 
 
 def files_of(path: str | os.PathLike) -> tuple[Path, ...]:
-    """The files that are read for a path: itself, or all shards of its set."""
+    """Return the files that are read for a path: the file itself, or all shards of its set."""
     shards = shards_of(Path(path))
     return (Path(path),) if shards is None else shards.files
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal; of shards that of all of them, one after the other."""
+    """Return the SHA-256 of a file in hexadecimal; for shards, of all of them in order."""
     digest = hashlib.sha256()
     for part in files_of(path):
         with open(part, "rb") as file:

@@ -1,7 +1,7 @@
-"""What a file of weights is, from its names: a Wan model behind some prefix, or something else, which is named.
+"""Bring a diffusion model's tensors under Wan 2.1's own keys: find and remove prefixes, refuse other models by name.
 
 Inside the core a diffusion model's weights always have the names of Wan 2.1's own module, without a prefix
-(`blocks.0.self_attn.q.weight`). `docs/checkpoints.md` shows the table for people.
+(`blocks.0.self_attn.q.weight`). `docs/checkpoints.md` shows all layouts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import CheckpointError, sample
 from .key_table import from_diffusers, strip_wrappers, wan_module
 from .model_kinds import LATENT_CHANNELS, recognise, unsuitable
 
-# What may stand before a diffusion model's names, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
+# Prefixes of a diffusion model's keys, in any order: attributes of wrappers, ComfyUI's and DiffSynth's.
 PREFIX_PARTS = {
     "model",
     "module",
@@ -37,10 +37,10 @@ PREFIX_PARTS = {
     "ema_model",
 }
 
-# Other parts of a bundled ComfyUI checkpoint: not the diffusion model, left aside.
+# Other parts of a bundled ComfyUI checkpoint, which are ignored.
 BUNDLED = ("first_stage_model.", "vae.", "cond_stage_model.", "text_encoders.", "clip_vision.", "conditioner.")
 
-# Entries that only quantised files have.
+# Key endings that only quantised files have.
 QUANTISED = (
     ".scale_weight",
     ".weight_scale",
@@ -51,7 +51,7 @@ QUANTISED = (
     "scaled_fp8",
 )
 
-# Without these not even the model's size can be read.
+# Without these even the model's size cannot be read.
 ESSENTIAL = (
     "patch_embedding.weight",
     "text_embedding.0.weight",
@@ -62,19 +62,19 @@ ESSENTIAL = (
 )
 
 ONE_OF_SEVERAL = (
-    "If it is one of several files, give them back their names (...-00001-of-00002.safetensors); else download it again"
+    "If it is one of several files, restore their names (...-00001-of-00002.safetensors); otherwise download it again"
 )
 
 LOADABLE = "LongLive loads longlive_base.pt, Self-Forcing's .pt, or Wan 2.1 T2V 1.3B weights as safetensors"
 
 
 def to_wan_keys(tensors: Mapping[str, Tensor], path, any_width: bool = False) -> dict[str, Tensor]:
-    """A file's tensors under Wan's own names, without prefix and wrappers; INT8 layers as `quant.canonical` has them.
+    """Return a file's tensors under Wan's own keys, without prefix and wrappers; INT8 layers as in `quant.canonical`.
 
-    any_width: take a 14B model too.
+    any_width: accept a 14B model too.
 
-    Raises CheckpointError where the file is something else (named, where it is known), is quantised in another way
-    than `int8_tensorwise`, belongs to a Wan model that LongLive does not run on, or has weights that are no fractions.
+    Raises CheckpointError if the file is something else (named, if known), is quantised in another format than
+    `int8_tensorwise`, belongs to a Wan model that LongLive cannot run, or has integer weights.
     """
     tensors = _check_quantised(
         from_diffusers({strip_wrappers(str(name)): tensor for name, tensor in tensors.items()}), path
@@ -112,9 +112,9 @@ _ANCHOR = "head.modulation"
 
 
 def _prefix(tensors: Mapping[str, Tensor], path) -> str | None:
-    """What stands before Wan's names, made of PREFIX_PARTS; None where there are no such names."""
+    """Return the prefix of Wan's keys, composed of PREFIX_PARTS; None if there are no such keys."""
     found = sorted(
-        prefix for name in tensors if name.endswith(_ANCHOR) and _is_container(prefix := name.removesuffix(_ANCHOR))
+        prefix for name in tensors if name.endswith(_ANCHOR) and _is_prefix(prefix := name.removesuffix(_ANCHOR))
     )
     if len(found) > 1:
         shown = ", ".join(prefix or "without a prefix" for prefix in found)
@@ -125,13 +125,13 @@ def _prefix(tensors: Mapping[str, Tensor], path) -> str | None:
     return found[0] if found else None
 
 
-def _is_container(prefix: str) -> bool:
+def _is_prefix(prefix: str) -> bool:
     *parts, last = prefix.split(".")
     return not last and PREFIX_PARTS.issuperset(parts)
 
 
 def require_floating_point(tensors: Mapping[str, Tensor], path) -> None:
-    """Raise CheckpointError where weights are integers: those mean something only where INT8 layers have scales."""
+    """Raise CheckpointError if weights are integers, which are valid only in INT8 layers with scales."""
     whole = [
         f"{name} {str(tensor.dtype).removeprefix('torch.')}"
         for name, tensor in tensors.items()
@@ -140,7 +140,7 @@ def require_floating_point(tensors: Mapping[str, Tensor], path) -> None:
     if whole:
         raise CheckpointError(
             f"{path} has weights that are not of a floating-point type: {sample(whole)}. It was "
-            "damaged when it was converted: take the original file"
+            "damaged by a conversion: use the original file"
         )
 
 
@@ -170,5 +170,5 @@ def _require_t2v(tensors: Mapping[str, Tensor], path, any_width: bool) -> None:
     missing = [name for name in ESSENTIAL if name not in tensors]
     if missing:
         raise CheckpointError(
-            f"{path} is incomplete: it lacks {sample(missing)}, so not even its size is known. {ONE_OF_SEVERAL}"
+            f"{path} is incomplete: it lacks {sample(missing)}, so even its size is unknown. {ONE_OF_SEVERAL}"
         )

@@ -1,7 +1,7 @@
-"""Dictionaries in dictionaries: which weights of a training's file are taken, and by which way they are found.
+"""Select the weights in a training checkpoint: nested dictionaries, with weights and their moving average (EMA).
 
-One rule at every level: of the entries that are dictionaries, one that is known by name is opened, weights before
-their moving average unless the average is asked for. So `{"state_dict": {"model": ...}}` is read as deep as it goes.
+One rule at every level: of the entries that are dictionaries, one with a known name is opened, weights before their
+moving average unless the average is requested. So `{"state_dict": {"model": ...}}` is opened at any depth.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config import GENERATOR, GENERATOR_EMA
 from .errors import CheckpointError, sample
 
-# Names of the weights, and of their moving average, the first that is there counts.
+# Names of the weights, and of their moving average; the first one in a file is used.
 WEIGHT_NAMES = (
     GENERATOR,
     "model",
@@ -36,24 +36,30 @@ EMA_NAMES = (GENERATOR_EMA, "ema", "model_ema", "ema_model", "ema_state_dict", "
 
 
 class SelectedWeights(NamedTuple):
-    """Tensors by name, the `way` of entries to them (`generator`), and the `others` that could be chosen too."""
+    """The selected weights.
+
+    Attributes:
+        tensors: by key.
+        way: the names of the nested entries to them (`generator`).
+        others: the names of entries that could be chosen instead.
+    """
 
     tensors: dict[str, Tensor]
     way: tuple[str, ...]
     others: tuple[str, ...]
 
     def describe(self, path) -> str | None:
-        """`x.pt holds generator and generator_ema; generator is taken`, where there was a choice."""
+        """Return `x.pt holds generator and generator_ema; generator is taken`, or None if there was no choice."""
         if not self.others:
             return None
         return f"{path} holds {self.way[-1]} and {' and '.join(self.others)}; {self.way[-1]} is taken"
 
 
 def select_weights(content: Any, prefer_ema: bool | None, path) -> SelectedWeights:
-    """The weights of all that a file holds.
+    """Select one set of weights from a file's content.
 
-    prefer_ema: None: the weights, or their average where only that is there. True, False: the average, the weights.
-    Raises CheckpointError where there are none, or not those asked for: a file of one set without a name has neither.
+    prefer_ema: None: the weights, or their average if there is only that. True: the average. False: the weights.
+    Raises CheckpointError if there are none, or not the requested ones: a file with one unnamed set has neither.
     """
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
@@ -78,20 +84,20 @@ def select_weights(content: Any, prefer_ema: bool | None, path) -> SelectedWeigh
     tensors = {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(
-            f"{path} holds no weights under a name that is known ({', '.join(WEIGHT_NAMES[:4])}, ...); "
+            f"{path} holds no weights under a known name ({', '.join(WEIGHT_NAMES[:4])}, ...); "
             f"its entries are {sample(map(str, content))}"
         )
     return SelectedWeights(tensors, tuple(way), tuple(others))
 
 
-def _absent(content: Mapping, wanted: str, prefer_ema: bool, path) -> str:
-    inner = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
-    there = f"it has {sample(inner)}" if inner else "it holds one set of weights; leave the choice at auto"
-    return f"{path} has no `{wanted}`, which weights={wanted} (prefer_ema={prefer_ema}) asks for; {there}"
+def _absent(entries: Mapping, wanted: str, prefer_ema: bool, path) -> str:
+    inner = [str(name) for name, value in entries.items() if isinstance(value, Mapping)]
+    content = f"it has {sample(inner)}" if inner else "it holds one set of weights; leave the choice at auto"
+    return f"{path} has no `{wanted}`, which weights={wanted} (prefer_ema={prefer_ema}) selects; {content}"
 
 
 def _nested(content: Mapping) -> Mapping:
-    """A flat file of weights and their average (`generator.blocks...`, `generator_ema.blocks...`) as dictionaries."""
+    """Convert a flat file of weights and average (`generator.blocks...`, `generator_ema.blocks...`) to dictionaries."""
     heads = {str(name).partition(".")[0] for name, value in content.items() if isinstance(value, Tensor)}
     if not heads & set(EMA_NAMES):
         return content

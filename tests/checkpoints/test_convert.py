@@ -36,7 +36,7 @@ def test_a_model_in_use_is_not_replaced(tmp_path, weights, monkeypatch):
     source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
     save_file(weights, source)
     target.write_bytes(b"old")
-    with holding(monkeypatch, target), pytest.raises(CheckpointError, match="cannot be written .in use.; close what"):
+    with holding(monkeypatch, target), pytest.raises(CheckpointError, match="cannot be written .in use.; close the program"):
         convert_model(source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.safetensors", "out.safetensors"]
     assert target.read_bytes() == b"old"
@@ -93,6 +93,6 @@ def test_outputs_that_cannot_work_are_refused(tmp_path, weights):
     other = tmp_path / "other.safetensors"
     assert "the output is the input" in message(convert_model, source, other, lora=other)
     assert "must end in .safetensors" in message(convert_model, source, tmp_path / "out.pt")
-    assert "make it first" in message(convert_model, source, tmp_path / "no" / "out.safetensors")
+    assert "create it first" in message(convert_model, source, tmp_path / "no" / "out.safetensors")
     save_file({n: w for n, w in weights.items() if n != "blocks.1.modulation"}, source)
     assert "missing: 1 (blocks.1.modulation)" in message(convert_model, source, tmp_path / "out.safetensors")

@@ -197,7 +197,7 @@ def test_an_alpha_that_is_no_number(tmp_path, alpha):
 
 # What is refused
 
-COMFYUI, NOT_EITHER = "ComfyUI's LoRA loader nodes read it as it is", "do not read all of it either"
+COMFYUI, NOT_EITHER = "ComfyUI's LoRA loader nodes read this file unchanged", "do not read all of it either"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_several_loras_in_one_file(tmp_path):
     twice = {**pair(Q), **pair("blocks_0_self_attn_q", prefix="lora_unet_")}
     assert "names the same thing twice: 2 (lora_unet_blocks_0_self_attn_q" in refusal(tmp_path, twice)
     both = {**pair(Q), f"diffusion_model.{Q}.diff": torch.rand(128, 128)}
-    assert "diff, down, up stand for one weight, and only one kind can" in refusal(tmp_path, both)
+    assert "diff, down, up are given for one weight, but only one kind can be" in refusal(tmp_path, both)
 
 
 def test_wrapped_loras(tmp_path):

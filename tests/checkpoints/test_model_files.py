@@ -87,7 +87,7 @@ def test_attention_that_a_lora_asks_for_is_named(tmp_path, weights, peft_lora, c
     save_file(peft_lora | wish, tmp_path / "lora.safetensors")
     layers = load_lora(tmp_path / "lora.safetensors")
     assert layers.keys() == load_lora(tmp_path / "plain.safetensors").keys()
-    assert "lora.safetensors asks for attention of another kind in 1 layers (x)" in caplog.text
+    assert "lora.safetensors sets another kind of attention in 1 layers (x)" in caplog.text
 
 
 def test_a_bundled_checkpoint_gives_its_diffusion_model(tmp_path, weights):

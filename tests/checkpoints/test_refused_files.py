@@ -78,7 +78,7 @@ def test_a_torchscript_file_is_refused(tmp_path):
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
         (b"\xef\xbb\xbf\n <html>", "a web page"),
         (b"", "is empty (0 bytes)"),
-        (b"\x00" * 64, "begins with zeros (64 bytes in all): the download was prepared and not filled"),
+        (b"\x00" * 64, "begins with zeros (64 bytes in all): the download allocated the file and did not fill it"),
         (b"\x01\x02" * 64, "neither a safetensors file nor a PyTorch file"),
         (b'{"error": "unauthorized", "code": 401}', "is a JSON file, not weights (it holds error, code)"),
         (b"Entry not found", 'is a text file, not weights (it begins "Entry not found")'),

@@ -213,7 +213,7 @@ def test_a_tokenizer_of_another_encoder_is_refused(tmp_path, hf_weights, tokeniz
     """Forbids an index error inside the embedding."""
     small = {**hf_weights, "shared.weight": hf_weights["shared.weight"][:4].clone()}
     save_file(small, tmp_path / "t.safetensors")
-    with pytest.raises(CheckpointError, match="does not belong to this text encoder: it makes the id 5"):
+    with pytest.raises(CheckpointError, match="does not belong to this text encoder: it returns the id 5"):
         TextEncoder.load(tmp_path / "t.safetensors").encode(["a red ball"])
 
 

@@ -152,9 +152,9 @@ def test_shards_that_are_missing_or_do_not_belong_together(tmp_path, weights):
     assert "holds tensors that another shard holds too: 23 (" in message(load_state_dict, paths[0])
     paths[1].unlink()
     text = message(load_state_dict, paths[0])
-    assert f"is number 1 of 3 files that belong together, of which are missing: 1 ({paths[1].name})" in text
-    assert f"Put them all into {tmp_path}" in text
-    assert f"is the index of 3 files, of which are missing: 1 ({paths[1].name})" in message(load_state_dict, paths[-1])
+    assert f"is number 1 of 3 files that belong together; missing: 1 ({paths[1].name})" in text
+    assert f"Put all of them into {tmp_path}" in text
+    assert f"is the index of 3 files; missing: 1 ({paths[1].name})" in message(load_state_dict, paths[-1])
 
 
 @pytest.mark.parametrize(

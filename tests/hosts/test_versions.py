@@ -237,7 +237,7 @@ def test_attention_that_a_file_asks_for_is_handed_on_or_named(host, tmp_path, ca
     with host.pack() as package:
         loaded = package.nodes.compat.load_model(str(tmp_path / "asks.safetensors"), None, "fp32").model
     assert loaded.keys() - weights.keys() == ({wish} if host.newest else set())
-    said = "asks.safetensors asks for attention of another kind in 1 layers (comfy_kitchen_int8), which is not used"
+    said = "asks.safetensors sets another kind of attention in 1 layers (comfy_kitchen_int8), which is not used"
     assert (said in caplog.text) is not host.newest
 
 

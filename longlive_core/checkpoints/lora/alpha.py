@@ -1,4 +1,4 @@
-"""Alpha, which scales a LoRA by alpha / rank: where files state it, and where only notes speak of it."""
+"""Alpha, which scales a LoRA by alpha / rank: where files state it, and where only a trainer's notes mention it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration
 
 
 def stated_alpha(key: str, roles: Mapping[str, Tensor], path, config: Mapping) -> float | None:
+    """Return the alpha that a file states for a layer, in its entries or its configuration; None if it states none."""
     if "alpha" not in roles:
         return _configured_alpha(config, roles)
     if roles["alpha"].numel() != 1 or not math.isfinite(float(roles["alpha"])):
@@ -31,8 +32,10 @@ def stated_alpha(key: str, roles: Mapping[str, Tensor], path, config: Mapping) -
 
 
 def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
-    """PEFT's configuration of a transformer's LoRA as diffusers keeps it in a file's metadata, without the names'
-    prefix; or `lora_alpha` beside a pickle's entries.
+    """Return PEFT's configuration of a LoRA.
+
+    It is read from a file's metadata, where diffusers stores it, without the prefix of its names; or from `lora_alpha`
+    next to a pickle's entries.
     """
     if METADATA not in metadata:
         beside = (content.get(name) for name in ("lora_alpha", "alpha", "network_alpha"))
@@ -41,7 +44,7 @@ def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
         given = json.loads(metadata[METADATA])
         config = {name.removeprefix("transformer."): value for name, value in given.items()}
     except (ValueError, AttributeError):
-        log.warning("%s: its metadata about alpha cannot be read and are left out", path)
+        log.warning("%s: its metadata about alpha cannot be read and are ignored", path)
         return {}
     if config.get("use_dora") or config.get("alpha_pattern") or config.get("lora_bias"):
         kinds = [name for name in ("use_dora", "alpha_pattern", "lora_bias") if config.get(name)]
@@ -53,28 +56,29 @@ def stated_config(content: Mapping, metadata: Mapping[str, str], path) -> dict:
 
 
 def warn_about_alpha(path: str | os.PathLike, metadata: Mapping[str, str], parts: Mapping[str, LoraPart]) -> None:
-    """A warning where only a trainer's notes speak of alpha. They are no statement: converters that multiply the
-    scale into the weights leave them as they were.
+    """Log a warning if only a trainer's notes mention alpha.
+
+    Notes do not count as a statement: converters that multiply the scale into the weights leave them unchanged.
     """
-    told = {"ss_network_alpha": metadata.get("ss_network_alpha")}
+    noted = {"ss_network_alpha": metadata.get("ss_network_alpha")}
     beside = Path(path).with_name("adapter_config.json")
     for name, text in (
         ("lora_config", metadata.get("lora_config")),
         (beside.name, beside.read_text("utf-8", "replace") if beside.is_file() else None),
     ):
         try:
-            told[name] = json.loads(text or "{}").get("lora_alpha")
+            noted[name] = json.loads(text or "{}").get("lora_alpha")
         except (ValueError, AttributeError):
             continue
-    for name, alpha in told.items():
+    for name, alpha in noted.items():
         try:
             differs = alpha is not None and any(part.rank and float(alpha) != part.rank for part in parts.values())
         except (ValueError, TypeError):
             continue
         if differs:
             log.warning(
-                "%s: no layer states alpha, so it is taken as the rank, but %s says %s: if the LoRA is too "
-                "strong or too weak, give that (alpha, --lora-alpha)",
+                "%s: no layer states alpha, so the rank is used, but %s says %s: if the LoRA is too "
+                "strong or too weak, give that value (alpha, --lora-alpha)",
                 path,
                 name,
                 alpha,

@@ -1,7 +1,7 @@
-"""The names of a LoRA file's entries, of whatever trainer: which module, and what of it.
+"""Parse the keys of LoRA files from any trainer: which module a key changes, and its role in the change.
 
-The module is read by the table in `modules.py`; the endings are here. What is not read is named, with advice that
-holds: whether ComfyUI's own LoRA loader nodes read an entry is written down here too, and a test asks them.
+The module is read by the table in `modules.py`; the endings are here. Entries that cannot be merged are named, with
+advice: whether ComfyUI's own LoRA loader nodes read an entry is recorded here too, and a test compares it with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OTHER = re.compile(r"(?P<layer>.+)\.(?P<ending>alpha|diff|diff_b|w_norm|b_norm|
 _ROLES = {"diff": "diff", "w_norm": "diff", "diff_b": "diff", "b_norm": "diff"}
 _OF_BIAS = {"diff_b", "b_norm"}
 
-# Endings that are known and not merged -> what they are.
+# Endings that are known but not merged -> what they are.
 UNMERGED = (
     ("dora_scale", "DoRA"),
     ("lora_magnitude_vector", "DoRA"),
@@ -45,11 +45,11 @@ UNMERGED = (
     (r"hra_|\.scalar$", "another kind of lycoris"),
 )
 
-# What a layer's name says of the model it is of.
+# Patterns in a layer's name -> the model it belongs to.
 FOREIGN = (
     (
         r"^lora_te\d*_|^lora_prior_te_|text_encoder|text_model|^te\d*[._]|^clip[._]|t5xxl",
-        "a text encoder, which LongLive's LoRAs leave alone",
+        "a text encoder, which LongLive's LoRAs do not change",
     ),
     (r"(?:^|[._])transformer_2\.|dit2\.", "the second model of Wan 2.2"),
     (r"vace_", "Wan VACE"),
@@ -62,8 +62,8 @@ FOREIGN = (
     (r"transformer_blocks", "another video model, such as LTX-Video or CogVideoX"),
 )
 
-# How ComfyUI's loader finds a weight: by these two names of its module, and these endings. Cores of convolutions it
-# finds too, but computes with two axes only, and Wan's one convolution has three.
+# How ComfyUI's loader finds a weight: by these two names of its module, and these endings. It finds cores of
+# convolutions too, but computes with two axes only, and Wan's one convolution has three.
 _COMFY_ENDINGS = re.compile(
     r"\.lora_(?:A|B)(?:\.default)?\.weight|\.lora_(?:A|B)|\.lora_(?:down|up)\.weight|[._]lora\.(?:down|up)\.weight"
     r"|\.lora_linear_layer\.(?:down|up)\.weight|\.alpha|\.dora_scale|\.diff|\.diff_b|\.w_norm|\.b_norm|\.set_weight"
@@ -72,9 +72,13 @@ _COMFY_ENDINGS = re.compile(
 
 
 class LoraKey(NamedTuple):
-    """`key`: the tensor it changes, without `.weight` (`blocks.0.self_attn.q`, `blocks.0.self_attn.q.bias`,
-    `blocks.0.modulation`). `role`: what it is of the change (`down`, `up`, `alpha`, `diff`, `hada_w1_a`, ...).
-    `adapter`: of PEFT, where several may lie in one file.
+    """A parsed key of a LoRA file.
+
+    Attributes:
+        key: the tensor that is changed, without `.weight` (`blocks.0.self_attn.q`, `blocks.0.self_attn.q.bias`,
+            `blocks.0.modulation`).
+        role: in the change (`down`, `up`, `alpha`, `diff`, `hada_w1_a`, ...).
+        adapter: PEFT's name of the adapter, of which a file may hold several.
     """
 
     key: str
@@ -83,7 +87,7 @@ class LoraKey(NamedTuple):
 
 
 def parse_key(name: str) -> LoraKey | None:
-    """What an entry is; None where it is none that can be merged."""
+    """Parse a key; None if the entry cannot be merged."""
     match, adapter = _PAIR.fullmatch(name), ""
     if match is not None:
         layer, role, adapter, ending = match["layer"], _SIDES[match["side"]], match["adapter"] or "", ""
@@ -98,12 +102,12 @@ def parse_key(name: str) -> LoraKey | None:
 
 
 def has_lora_ending(name: str) -> bool:
-    """Whether a name ends as entries of LoRA files do, whatever its layer is."""
+    """Return whether a key ends like an entry of a LoRA file, whatever its layer is."""
     return (_PAIR.fullmatch(name) or _OTHER.fullmatch(name) or _kind(name)) is not None
 
 
 def comfyui_reads(name: str) -> bool:
-    """Whether ComfyUI's own LoRA loader finds the weight of an entry in a Wan model."""
+    """Return whether ComfyUI's own LoRA loader finds the weight of an entry in a Wan model."""
     for ending in _COMFY_ENDINGS.finditer(name):
         if ending.end() == len(name):
             layer = name[: ending.start()]
@@ -115,7 +119,7 @@ def comfyui_reads(name: str) -> bool:
 
 
 def describe_unread(unread: Iterable[str], names: Iterable[str]) -> str:
-    """Which of a LoRA's `names` cannot be merged, what they are, and what to do, in the middle of a sentence."""
+    """Describe which of a LoRA's `names` cannot be merged, what they are, and what to do, after the file's name."""
     unread, names = list(unread), list(names)
     foreign = next((what for pattern, what in FOREIGN if any(re.search(pattern, name) for name in unread)), None)
     usual = all(_PAIR.fullmatch(name) or _OTHER.fullmatch(name) for name in unread)
@@ -137,10 +141,10 @@ USE_INSTEAD = "Use LongLive's lora.pt here, or a LoRA that was trained on Wan 2.
 
 def _advice(names: list[str]) -> str:
     if all(comfyui_reads(name) for name in names):
-        return "ComfyUI's LoRA loader nodes read it as it is: connect one after Load LongLive"
+        return "ComfyUI's LoRA loader nodes read this file unchanged: connect one after Load LongLive"
     return (
-        "ComfyUI's LoRA loader nodes do not read all of it either; save it as an ordinary LoRA (lora_A and lora_B "
-        "alone) with the program that trained it"
+        "ComfyUI's LoRA loader nodes do not read all of it either; save it as an ordinary LoRA (only lora_A and "
+        "lora_B) with the program that trained it"
     )
 
 

@@ -1,8 +1,4 @@
-"""LoRA files of every trainer, merged into weights at load.
-
-Low-rank pairs, LoHa, LoKr and differences: W' = W + strength * delta, in float32. A LoRA that does not fit is an
-error, never a partly applied one.
-"""
+"""Load LoRA files from any trainer: low-rank pairs, LoHa, LoKr and differences."""
 
 from __future__ import annotations
 
@@ -28,17 +24,17 @@ _FOREIGN_WIDTHS = (3072, 5120)
 
 
 def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, LoraPart]:
-    """A LoRA's parts by the Wan tensor they change, without `.weight` (`blocks.0.self_attn.q`).
+    """Return a LoRA's parts by the Wan tensor that they change, without `.weight` (`blocks.0.self_attn.q`).
 
     Args:
         path: PEFT's `.pt` (bare or under `generator_lora`), or any trainer's safetensors (docs/checkpoints.md).
-        alpha: for a file that states none. PEFT keeps alpha in its configuration, not beside the weights; LongLive's
+        alpha: for a file that states none. PEFT keeps alpha in its configuration, not with the weights; LongLive's
             is 256 at rank 256 (`adapter` in its configs/longlive_inference.yaml). None: alpha = rank, which is the
-            same for LongLive's and is ComfyUI's reading of such a file.
+            same for LongLive's, and what ComfyUI uses for such a file.
 
     Raises:
-        CheckpointError: no LoRA, unknown names, half a pair, an alpha that contradicts the file's, or a LoRA of Wan
-            14B or Wan 2.2 5B.
+        CheckpointError: not a LoRA, unknown keys, an incomplete pair, an alpha that contradicts the file's, or a LoRA
+            of Wan 14B or Wan 2.2 5B.
     """
     if alpha is not None and not math.isfinite(alpha):
         raise CheckpointError(f"alpha is {alpha} for the LoRA {path}; it must be a number, such as its rank")
@@ -48,7 +44,7 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a LoRA")
     if not any(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(
-            f"{path} is not a LoRA: no tensors are in it under a name that is known (generator_lora, "
+            f"{path} is not a LoRA: it holds no tensors under a known name (generator_lora, "
             f"lora, state_dict, ...); its entries are {sample(map(str, content))}"
         )
     tensors, config = _entries(content), stated_config(content, metadata, path)
@@ -65,7 +61,7 @@ def load_lora(path: str | os.PathLike, alpha: float | None = None) -> dict[str, 
 
 
 def _opened(content):
-    """The dictionary of a LoRA's entries, out of those that training code puts around it."""
+    """Return the dictionary of a LoRA's entries, from inside the dictionaries that training code adds around it."""
     while isinstance(content, Mapping):
         inside = next(
             (name for name in ("generator_lora", "lora", *WEIGHT_NAMES) if isinstance(content.get(name), Mapping)), None
@@ -77,7 +73,7 @@ def _opened(content):
 
 
 def _entries(content: Mapping) -> dict[str, Tensor]:
-    """The tensors, and alphas that a pickle holds as plain numbers."""
+    """Return the tensors, and alphas that a pickle holds as plain numbers."""
     found = {}
     for name, value in content.items():
         if isinstance(value, Tensor):
@@ -90,7 +86,10 @@ def _entries(content: Mapping) -> dict[str, Tensor]:
 def parse_lora(
     tensors: Mapping[str, Tensor], alpha: float | None = None, path="the LoRA", config: Mapping | None = None
 ) -> dict[str, LoraPart]:
-    """`load_lora` on tensors already read; `path` is for messages only. config: PEFT's `lora_alpha`, `use_rslora`."""
+    """Do the same as `load_lora` for tensors already read; `path` is for messages only.
+
+    config: PEFT's `lora_alpha`, `use_rslora`.
+    """
     tensors = drop_attention_settings(tensors, path)
     found: dict[str, dict[str, Tensor]] = {}
     unread, adapters, twice = [], set(), []
@@ -141,8 +140,8 @@ def _build_parts(
         else:
             parts[key] = part
     if incomplete:
-        told = "; ".join(f"{what} for {sample(keys)} layers" for what, keys in incomplete.items())
-        raise CheckpointError(f"the LoRA {path} is incomplete: {told}")
+        missing = "; ".join(f"{what} for {sample(keys)} layers" for what, keys in incomplete.items())
+        raise CheckpointError(f"the LoRA {path} is incomplete: {missing}")
     require_floating_point(
         {f"{key}.{name}": tensor for key, part in parts.items() for name, tensor in factors(part).items()},
         f"the LoRA {path}",

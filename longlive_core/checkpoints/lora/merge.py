@@ -20,17 +20,17 @@ from .width import WIDTHS, model_width
 
 
 def tensor_of(key: str) -> str:
-    """The name of the tensor that a part changes."""
+    """Return the name of the tensor that a part changes."""
     return key if key.endswith(".bias") or is_parameter(key) else f"{key}.weight"
 
 
 def merge_lora(
     state_dict: Mapping[str, Tensor], lora: Mapping[str, LoraPart], strength: float = 1.0, *, path="of this run"
 ) -> dict[str, Tensor]:
-    """A new state dictionary with the LoRA (`path`, in messages) added in float32, stored in each weight's dtype.
+    """Return a new state dictionary with the LoRA added in float32, stored in each weight's dtype.
 
-    Weights that the LoRA does not touch are shared with `state_dict`, which stays as it is. INT8 layers get new
-    integers and new scales; merging before quantising loses less.
+    `path` is for messages. Weights that the LoRA does not change are shared with `state_dict`, which is unchanged.
+    INT8 layers get new integers and new scales; merging before quantising loses less.
     Raises CheckpointError unless every part of the LoRA has its weight, in the right shape.
     """
     if not math.isfinite(strength):
@@ -59,8 +59,8 @@ def _check_fit(state_dict: Mapping[str, Tensor], lora: Mapping[str, LoraPart], p
     if misfits:
         if all(_is_transposed(part, state_dict[tensor_of(key)]) for key, part in present.items()):
             raise CheckpointError(
-                f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged when "
-                "it was converted: take the original file"
+                f"the LoRA {path} has its factors transposed: {sample(misfits)}. It was damaged by "
+                "a conversion: use the original file"
             )
         width = model_width(lora)
         model = f" ({WIDTHS[width]}, width {width})" if width in WIDTHS else ""
@@ -87,7 +87,7 @@ def _is_transposed(part: LoraPart, weight: Tensor) -> bool:
 
 
 def _trimmed(shape: list[int]) -> list[int]:
-    """A shape without axes of length 1 at its end: some trainers write linear layers as convolutions."""
+    """Remove axes of length 1 from the end of a shape: some trainers write linear layers as convolutions."""
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape

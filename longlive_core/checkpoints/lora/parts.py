@@ -1,5 +1,7 @@
-"""What a LoRA file does to one weight: a low-rank product (LoRA), a Hadamard or a Kronecker product of such (LoHa,
-LoKr), or a difference. Each gives the exact change in float32, and the tensors by which ComfyUI's loaders know it.
+"""The parts of a LoRA: how it changes one weight.
+
+A part is a low-rank product (LoRA), a Hadamard or Kronecker product of such products (LoHa, LoKr), or a difference.
+Each part computes its exact change in float32 (`delta`) and has tensors under the endings that ComfyUI's loaders know.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from torch import Tensor
 
 
 class LoraLayer(NamedTuple):
-    """One layer's low-rank update: down [rank, in], up [out, rank], and alpha, which scales it by alpha / rank.
+    """The low-rank update of a layer: down [rank, in], up [out, rank], and alpha, which scales it by alpha / rank.
 
-    Of a convolution both have the kernel's axes behind these, up's of length 1.
+    For a convolution both have the kernel's axes after these; those of up have length 1.
     """
 
     down: Tensor
@@ -27,7 +29,7 @@ class LoraLayer(NamedTuple):
 
     @property
     def size(self) -> list[int]:
-        """Shape of the weight it is for."""
+        """Shape of the weight that it changes."""
         return [self.up.shape[0], *self.down.shape[1:]]
 
     @property
@@ -35,15 +37,15 @@ class LoraLayer(NamedTuple):
         return self.alpha / self.rank
 
     def delta(self) -> Tensor:
-        """What it adds to a weight [out, in] at strength 1, in float32."""
+        """Return the change of a weight [out, in] at strength 1, in float32."""
         return (self.up.float().flatten(1) @ self.down.float().flatten(1)) * self.scale
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the endings that ComfyUI's loaders know."""
+        """Return its tensors under the endings that ComfyUI's loaders know."""
         return {".lora_A.weight": self.down, ".lora_B.weight": self.up, ".alpha": torch.tensor(self.alpha)}
 
     def problem(self) -> str | None:
-        """Why the shapes do not belong together."""
+        """Return why the shapes do not match; None if they do."""
         down, up = self.down, self.up
         if down.ndim >= 2 and up.ndim >= 2 and up.flatten(1).shape[1] == down.shape[0] > 0:
             return None
@@ -54,7 +56,7 @@ class LoraLayer(NamedTuple):
 
 
 class LohaLayer(NamedTuple):
-    """(w1_a @ w1_b) * (w2_a @ w2_b) * alpha / rank, number by number; w_a [out, rank], w_b [rank, in]."""
+    """The elementwise product (w1_a @ w1_b) * (w2_a @ w2_b) * alpha / rank; w_a [out, rank], w_b [rank, in]."""
 
     w1_a: Tensor
     w1_b: Tensor
@@ -95,7 +97,7 @@ class LohaLayer(NamedTuple):
 
 
 class LokrLayer(NamedTuple):
-    """The Kronecker product of w1 and w2, each whole or a product of two; alpha counts where one is a product."""
+    """The Kronecker product of w1 and w2, each a matrix or a product of two; alpha applies if one is a product."""
 
     w1: tuple[Tensor, ...]
     w2: tuple[Tensor, ...]
@@ -103,7 +105,7 @@ class LokrLayer(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """0: neither factor is a product, so there is no rank."""
+        """The rank; 0 if neither factor is a product."""
         return next((factor[1].shape[0] for factor in (self.w2, self.w1) if len(factor) == 2), 0)
 
     @property
@@ -135,7 +137,7 @@ class LokrLayer(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A whole difference, of a weight or a bias."""
+    """A full difference of a weight or a bias."""
 
     diff: Tensor
 
@@ -174,15 +176,15 @@ def _product(factor: tuple[Tensor, ...]) -> Tensor:
 
 
 def factors(part: LoraPart) -> dict[str, Tensor]:
-    """A part's tensors without alpha, by short names (`lora_A`, `hada_w1_a`, `diff`)."""
+    """Return a part's tensors without alpha, by short names (`lora_A`, `hada_w1_a`, `diff`)."""
     named = {name.strip(".").removesuffix(".weight"): value for name, value in part.tensors().items()}
     return {name: value for name, value in named.items() if name != "alpha"}
 
 
 def make_part(given: Mapping[str, Tensor], alpha: float | None) -> LoraPart | str:
-    """The part that the entries of one weight make (`down`, `up`, `hada_w1_a`, `lokr_w1`, `diff`, ...).
+    """Build a part from the entries of one weight (`down`, `up`, `hada_w1_a`, `lokr_w1`, `diff`, ...).
 
-    alpha: None: the rank, which is ComfyUI's reading too. -> what is missing, where the entries are not a whole.
+    alpha: None: the rank, as in ComfyUI. Returns a description of what is missing if the entries are incomplete.
     """
     names = given.keys()
     if names == {"diff"}:
@@ -200,7 +202,7 @@ def make_part(given: Mapping[str, Tensor], alpha: float | None) -> LoraPart | st
         return "one of hada_w1_a, hada_w1_b, hada_w2_a and hada_w2_b is missing"
     if all(name.startswith("lokr_") for name in names):
         return _lokr(given, alpha)
-    return f"{', '.join(sorted(names))} stand for one weight, and only one kind can"
+    return f"{', '.join(sorted(names))} are given for one weight, but only one kind can be"
 
 
 def _lokr(given: Mapping[str, Tensor], alpha: float | None) -> LoraPart | str:

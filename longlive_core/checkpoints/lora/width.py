@@ -8,7 +8,7 @@ from .parts import LoraPart
 
 WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B"}
 
-# Where the model's width stands in the shape of a layer.
+# The axis of a layer's shape that is the model's width.
 _WIDTH_AT = (
     *((f"attn.{letter}{ending}", 0) for letter in "qkvo" for ending in ("", ".bias")),
     ("ffn.0", 1),
@@ -21,6 +21,6 @@ _WIDTH_AT = (
 
 
 def model_width(parts: Mapping[str, LoraPart]) -> int | None:
-    """The width of the model that a LoRA was made for, as far as its attention layers tell."""
+    """Return the width of the model that a LoRA was trained for, from the shapes of its layers; None if unknown."""
     widths = (part.size[axis] for key, part in parts.items() for ending, axis in _WIDTH_AT if key.endswith(ending))
     return next(widths, None)

@@ -1,8 +1,7 @@
-"""Prompts to embeddings: the UMT5 encoder Wan 2.1 was trained with, and its tokenizer.
+"""Encode prompts with the UMT5 encoder that Wan 2.1 was trained with.
 
-The encoder is transformers' `UMT5EncoderModel`; files in Wan's, Hugging Face's and ComfyUI's naming load into it
-through one table. A prompt becomes ids (ended by </s>, cut at the encoder's length), the ids become vectors, and the
-places after the prompt's end are zero, as in the paper's code.
+A prompt becomes ids (with a final </s>, cut at the encoder's length), the ids become vectors, and the positions after
+the end of the prompt are zero, as in the paper's code.
 
 Shapes: N prompts, L tokens (512 for Wan), D width (4096 for Wan).
 """
@@ -35,20 +34,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _UNCUT = 2**31 - 1  # tokens
 _LONG_WORD = 30  # letters
-CONTEXT_WIDTH = 4096  # what Wan's text_embedding takes; narrower encoders are padded with zeros
+CONTEXT_WIDTH = 4096  # input width of Wan's text_embedding; narrower encoders are padded with zeros
 
 
 class TextEncoder:
     """A UMT5 encoder with its tokenizer.
 
     Attributes:
-        model: transformers' UMT5EncoderModel, on whatever device it was moved to last.
+        model: transformers' UMT5EncoderModel, on the device it was moved to last.
         text_len: tokens of every embedding; longer prompts are cut (and a warning is logged, once).
     """
 
     def __init__(self, model: UMT5EncoderModel, tokenizer: Tokenizer, text_len: int = TEXT_LENGTH):
         self.model, self.tokenizer, self.text_len = model, tokenizer, text_len
-        self._told: set[str] = set()
+        self._reported_cuts: set[str] = set()
 
     @classmethod
     def load(
@@ -66,10 +65,10 @@ class TextEncoder:
             dtype: of the weights; None keeps the file's, but float16 becomes bfloat16 (UMT5's activations exceed
                 float16's range).
             tokenizer: a `tokenizer.json` or `spiece.model`, or the folder of one. By default the one inside the file,
-                else one beside it.
+                else one next to it.
 
         Raises:
-            CheckpointError: not a UMT5 encoder, incomplete, or no tokenizer to be found.
+            CheckpointError: not a UMT5 encoder, incomplete, or no tokenizer was found.
         """
         if path == "pocket":
             path, tokenizer = weights_folder() / TEXT_ENCODER_FILE, weights_folder() / TOKENIZER_FILE
@@ -85,30 +84,30 @@ class TextEncoder:
         return self
 
     def all_ids(self, text: str) -> list[int]:
-        """Ids of a prompt of any length, with the final </s>."""
+        """Return the ids of a prompt of any length, with the final </s>."""
         return self.tokenizer(clean(text), _UNCUT)[0]
 
     def cuts(self, texts: Iterable[str]) -> list[str]:
-        """What is said of those texts that have too many tokens, see `describe_cut`. Nothing more is logged of them."""
+        """Describe the texts that have too many tokens, see `describe_cut`. They are not logged again."""
         cuts = {text: describe_cut(text, lambda part: len(self.all_ids(part)), self.text_len) for text in texts}
-        self._told |= set(cuts)
+        self._reported_cuts |= set(cuts)
         return [cut for cut in cuts.values() if cut is not None]
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """ids and mask [N, L], int64 on the CPU, padded with 0."""
+        """Return ids and mask [N, L], int64 on the CPU, padded with 0."""
         ids = torch.zeros(len(texts), self.text_len, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(texts):
             tokens, cut = self.tokenizer(clean(text), self.text_len)
-            if cut and text not in self._told:
+            if cut and text not in self._reported_cuts:
                 logger.warning(*self.cuts([text]))
             ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
             mask[row, : len(tokens)] = 1
         vocabulary = self.model.config.vocab_size
         if len(texts) and int(ids.max()) >= vocabulary:
             raise CheckpointError(
-                f"the tokenizer does not belong to this text encoder: it makes the id {int(ids.max())}, "
-                f"and the encoder knows {vocabulary}"
+                f"the tokenizer does not belong to this text encoder: it returns the id {int(ids.max())}, "
+                f"and the encoder has {vocabulary} ids"
             )
         return ids, mask
 
@@ -116,7 +115,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [N, L, 4096], float32 on the CPU; zero after each prompt's end and past the encoder's width.
 
-        One prompt at a time: memory stays underscored, and an embedding does not depend on its neighbours in the list.
+        Prompts are encoded one at a time, so memory does not grow and embeddings do not depend on each other.
         """
         ids, mask = self.tokenize(texts)
         contexts = [encode_ids(self.model, ids[i : i + 1], mask[i : i + 1]).float().cpu() for i in range(len(texts))]
@@ -127,17 +126,17 @@ class TextEncoder:
 
 
 def clean(text: str) -> str:
-    """White space as Wan's cleaning leaves it: single blanks, none at the ends.
+    """Clean white space as Wan's code does: single spaces, none at the ends.
 
-    Wan's also repairs broken encodings and resolves HTML entities (ftfy), which typed prompts have no use for.
+    Wan's code also repairs broken encodings and resolves HTML entities (ftfy), which typed prompts do not need.
     """
     return re.sub(r"\s+", " ", text).strip()
 
 
 def describe_cut(text: str, count: Callable[[str], int], limit: int) -> str | None:
-    """What is said of a prompt of more than `limit` tokens: how many, and from where on nothing is read of it.
+    """Describe a prompt of more than `limit` tokens: how many it has, and before which word it is cut.
 
-    count: the tokens of a text, with its final </s>. None for a prompt that fits.
+    count: returns the number of tokens of a text, with its final </s>. Returns None for a prompt that fits.
     """
     text = clean(text)
     tokens = count(text)

@@ -13,7 +13,7 @@ from ..model_kinds import recognise
 from ..wan_keys import QUANTISED
 from ..weight_sets import select_weights
 
-# Wan's names -> Hugging Face's. {} is the layer's number; every layer of UMT5 has its own position bias.
+# Wan's keys -> Hugging Face's. {} is the layer's number; every layer of UMT5 has its own position bias.
 GLOBAL_NAMES = {
     "token_embedding.weight": "shared.weight",
     "norm.weight": "encoder.final_layer_norm.weight",
@@ -33,13 +33,13 @@ LAYER_NAMES = {
 }
 EMBEDDING, EMBEDDING_TWIN = "shared.weight", "encoder.embed_tokens.weight"  # one tensor under two names
 TOKENIZER_TENSOR = "spiece_model"  # ComfyUI's files carry the tokenizer among the weights
-ASIDE = ("decoder.", "lm_head.", TOKENIZER_TENSOR)  # not the encoder's
+IGNORED = ("decoder.", "lm_head.", TOKENIZER_TENSOR)  # not part of the encoder
 
 
 def hugging_face_names(content, path="the text encoder") -> dict[str, Tensor]:
-    """An encoder's weights under Hugging Face's names, from Wan's names or Hugging Face's; the tokenizer left out.
+    """Return an encoder's weights under Hugging Face's keys, from Wan's or Hugging Face's; without the tokenizer.
 
-    Raises CheckpointError where the content is no UMT5 encoder.
+    Raises CheckpointError if the content is not a UMT5 encoder.
     """
     tensors = _unwrapped(select_weights(content, None, path).tensors)
     quantised = [name for name in tensors if name.endswith(QUANTISED)]
@@ -51,19 +51,19 @@ def hugging_face_names(content, path="the text encoder") -> dict[str, Tensor]:
     if "token_embedding.weight" in tensors and "blocks.0.attn.q.weight" in tensors:
         return _from_wan(tensors)
     if EMBEDDING in tensors or EMBEDDING_TWIN in tensors:
-        renamed = {name: value for name, value in tensors.items() if not name.startswith(ASIDE)}
+        renamed = {name: value for name, value in tensors.items() if not name.startswith(IGNORED)}
         twin = renamed.pop(EMBEDDING_TWIN, None)
         return renamed if EMBEDDING in renamed else {EMBEDDING: twin, **renamed}
     kind = recognise(tensors)
     what = kind.what if kind else f"something else; it holds {sample(map(str, content))}"
     raise CheckpointError(
-        f"{path} is not a UMT5 text encoder: it is {what}. Take Wan's models_t5_umt5-xxl-enc-bf16.pth or ComfyUI's "
+        f"{path} is not a UMT5 text encoder: it is {what}. Use Wan's models_t5_umt5-xxl-enc-bf16.pth or ComfyUI's "
         "umt5_xxl_fp16.safetensors"
     )
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what stands before the embedding's, such as `module.`; of a bundle, those of the encoder alone."""
+    """Remove the prefix before the embedding's key, such as `module.`; from a bundle keep only the encoder."""
     tensors = {strip_wrappers(str(name)): value for name, value in tensors.items()}
     found = (
         name.removesuffix(anchor)

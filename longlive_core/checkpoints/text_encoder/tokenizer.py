@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-# Where a tokenizer lies, seen from the encoder's file: beside it, or as Wan's own download has it.
+# Where a tokenizer is, relative to the encoder's folder: next to the file, or as in Wan's own download.
 TOKENIZER_FOLDERS = (".", "google/umt5-xxl", "umt5-xxl", "tokenizer")
 TOKENIZER_NAMES = ("tokenizer.json", "spiece.model")
 
@@ -19,9 +19,9 @@ Tokenizer = Callable[[str, int], tuple[list[int], bool]]
 
 
 def find_tokenizer(path: str | os.PathLike, embedded: Tensor | None, given: str | os.PathLike | None) -> Tokenizer:
-    """The tokenizer given, else the one inside the encoder's file, else one beside it.
+    """Return the tokenizer given, else the one inside the encoder's file, else one next to it.
 
-    Raises CheckpointError with the places looked at where there is none.
+    Raises CheckpointError with the places that were searched if there is none.
     """
     if given is None and embedded is not None:
         return _sentencepiece(embedded.numpy().tobytes())
@@ -32,7 +32,7 @@ def find_tokenizer(path: str | os.PathLike, embedded: Tensor | None, given: str 
         raise CheckpointError(
             f"no tokenizer for the text encoder {path}: none in it, and neither {' nor '.join(TOKENIZER_NAMES)} in "
             f"{', '.join(str(folder) for folder in folders)}. Put the folder google/umt5-xxl of Wan 2.1's download "
-            "beside it, or take ComfyUI's umt5_xxl_fp16.safetensors, which carries its tokenizer"
+            "next to it, or use ComfyUI's umt5_xxl_fp16.safetensors, which contains its tokenizer"
         )
     return _tokenizers(found) if found.suffix == ".json" else _sentencepiece(found.read_bytes())
 

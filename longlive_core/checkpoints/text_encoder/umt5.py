@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from transformers import UMT5EncoderModel
 
 
-# Of a configuration in a file's metadata, what its tensors' shapes do not tell.
+# Fields of a configuration in a file's metadata that do not follow from shapes.
 STATED = ("relative_attention_max_distance", "feed_forward_proj", "layer_norm_epsilon")
 
 
 def encode_ids(model: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Embeddings [N, L, D] of ids and mask [N, L] (mask 1 = token, padding at the end), zero at the padding.
+    """Return embeddings [N, L, D] of ids and mask [N, L] (mask 1 = token, padding at the end), zero at the padding.
 
-    Padding is attended by nobody, so only as many places as the longest prompt has tokens are computed.
+    No token attends to padding, so only as many positions as the longest prompt has tokens are computed.
     """
     device = model.shared.weight.device
     longest = int(mask.sum(dim=1).max())
@@ -46,13 +46,13 @@ def build_encoder(
     fields: Mapping | None = None,
     path="the text encoder",
 ) -> UMT5EncoderModel:
-    """A UMT5 encoder with these weights (Hugging Face's names), built on `meta`, loaded strictly.
+    """Return a UMT5 encoder with these weights (Hugging Face's keys), built on `meta`, loaded strictly.
 
     Args:
-        fields: entries of UMT5Config that the shapes do not tell; UMT5's own otherwise.
+        fields: entries of UMT5Config that do not follow from shapes; by default UMT5's own.
 
     Raises:
-        CheckpointError: missing or unexpected names, or other shapes.
+        CheckpointError: missing or unexpected keys, or other shapes.
     """
     UMT5Config, UMT5EncoderModel = _transformers()
     config = UMT5Config(**{**_shapes(weights, path), **(fields or {})})
@@ -69,26 +69,26 @@ def build_encoder(
 
 
 def _transformers():
-    """transformers' two classes; imported late, because that takes seconds."""
+    """Import transformers' two classes; done late, because it takes seconds."""
     try:
         from transformers import UMT5Config, UMT5EncoderModel
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             f"the text encoder needs the package transformers, which cannot be imported: {error} "
-            "Install it, or, where it is there, make torchvision match PyTorch (its import is what usually fails)"
+            "Install it; if it is installed, make torchvision match PyTorch (its import is what usually fails)"
         ) from error
     return UMT5Config, UMT5EncoderModel
 
 
 def _shapes(weights: Mapping[str, Tensor], path) -> dict:
-    """UMT5Config's fields: those the shapes tell, then UMT5's constants (the same in every published size)."""
+    """Return UMT5Config's fields: those that follow from shapes, and UMT5's constants (equal in all sizes)."""
     layer = "encoder.block.0.layer.{}"
     q = layer.format("0.SelfAttention.q.weight")
     bias = layer.format("0.SelfAttention.relative_attention_bias.weight")
     gate = layer.format("1.DenseReluDense.wi_0.weight")
     missing = [name for name in (EMBEDDING, q, bias, gate) if name not in weights]
     if missing:
-        raise CheckpointError(f"{path} is no complete UMT5 encoder: it lacks {sample(missing)}")
+        raise CheckpointError(f"{path} is not a complete UMT5 encoder: it lacks {sample(missing)}")
     layers = {int(name.split(".")[2]) for name in weights if name.startswith("encoder.block.")}
     if "encoder.block.1.layer.0.layer_norm.weight" in weights and bias.replace(".0.", ".1.", 1) not in weights:
         raise CheckpointError(
@@ -116,7 +116,7 @@ def _shapes(weights: Mapping[str, Tensor], path) -> dict:
 
 
 def config_in_metadata(metadata: Mapping[str, str]) -> dict:
-    """UMT5Config's fields that no shape tells, from the metadata (the built-in encoder has them)."""
+    """Return UMT5Config's fields that do not follow from shapes, from the metadata (the built-in encoder has them)."""
     stated = json.loads(metadata.get("config", "{}"))
     return {name: stated[name] for name in STATED if name in stated}
 
