@@ -1,11 +1,11 @@
-"""INT8 against bf16 and float32: bytes, drift and speed, in one run, as the tables of docs/int8.md.
+"""INT8 against bf16 and float32: size, drift and speed, in one run; prints the tables of docs/lab/int8.md.
 
     python -m benchmarks.int8
     python -m benchmarks.int8 --model longlive.safetensors --text-encoder umt5.safetensors --vae vae.safetensors
 
-Drift is measured three ways: each linear layer on the inputs it really gets; the model's velocity, pass by pass, with
-everything it has seen so far taken from the float32 film; and whole films of equal noise, which go their own ways.
-All films are decoded by the same float32 VAE; PSNR is of frames before the video encoder, against the named film.
+Drift is measured in three ways: each linear layer on its real inputs; the model's velocity, pass by pass, with the
+cache of the float32 film; and whole films with equal noise, each with its own cache. All films are decoded by the same
+float32 VAE; PSNR is of frames before the video encoder, against the named film.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text-encoder")
     parser.add_argument("--vae")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--chunks", type=int, default=8, help="length of each film; the prompt changes half-way")
+    parser.add_argument("--chunks", type=int, default=8, help="length of each film; the prompt switches half-way")
     parser.add_argument("--seeds", type=int, default=2, help="films")
-    parser.add_argument("--timed", type=int, default=8, help="chunks timed once the window is full; 0: none")
+    parser.add_argument("--timed", type=int, default=8, help="chunks timed after the window is full; 0: none")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 
 
 class Subject:
-    """The pipeline in float32, its model in all variants, and the film that they all make."""
+    """The pipeline in float32, its model in all variants, and the film that all of them render."""
 
     def __init__(self, args: argparse.Namespace):
         self.pipe = Pipeline.load(
@@ -80,14 +80,14 @@ class Subject:
         return CausalWan(build_model(weights, self.pipe.device, dtype), self.pipe.model.config)
 
     def film(self, model, seed: int, chunks: int | None = None, spans=None):
-        """Yields chunks."""
+        """Yield chunks."""
         return rollout(
             model, spans or self.spans, chunks or self.chunks, self.latent_size, self.pipe.stream, AddressedNoise(seed)
         )
 
 
 class Error:
-    """Relative error over many tensors: the root of the summed squares of differences over those of the reference."""
+    """Relative error over many tensors: root of the sum of squared differences over that of the reference's squares."""
 
     def __init__(self):
         self.difference, self.size = 0.0, 0.0
@@ -102,7 +102,7 @@ class Error:
 
 
 class Beside:
-    """A model for the rollout that answers as `reference` does and has others answer the same questions.
+    """A model for the rollout that returns the results of `reference` and also runs other models on the same inputs.
 
     The others go first: what they write to the cache is overwritten by the reference before it is committed.
     """
@@ -146,7 +146,7 @@ def sizes(subject: Subject) -> dict:
 
 
 def layer_errors(subject: Subject) -> dict[str, float]:
-    """By kind of layer: its INT8 twin on the same inputs, over one film."""
+    """Return errors by kind of layer: the INT8 layer on the same inputs, over one film."""
     module, errors, handles = subject.models[REFERENCE].module, defaultdict(Error), []
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and is_block_linear(name):
@@ -164,7 +164,7 @@ def layer_errors(subject: Subject) -> dict[str, float]:
 
 
 def velocity_errors(subject: Subject, seeds: int) -> dict[str, dict[float, float]]:
-    """By variant and timestep (0 is the clean pass), in the context of the float32 film."""
+    """Return errors by variant and timestep (0 is the clean pass), with the cache of the float32 film."""
     others = {name: model for name, model in subject.models.items() if name != REFERENCE}
     beside = Beside(subject.models[REFERENCE], others)
     for seed in range(seeds):
@@ -177,7 +177,7 @@ def velocity_errors(subject: Subject, seeds: int) -> dict[str, dict[float, float
 
 
 def film_drift(subject: Subject, seeds: int) -> dict[str, dict[str, float]]:
-    """By pair of variants: PSNR over whole films (median and lowest), and how alike the latents stay."""
+    """Return, by pair of variants, PSNR over whole films (median and lowest) and the cosines of the latents."""
     results: dict[str, dict[str, list[float]]] = {f"{a} / {b}": defaultdict(list) for a, b in PAIRS}
     for seed in range(seeds):
         films = {name: _film(subject, model, seed) for name, model in subject.models.items()}
@@ -204,13 +204,13 @@ def _film(subject: Subject, model, seed: int) -> tuple[list[torch.Tensor], np.nd
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of uint8 frames, in dB."""
+    """Return the PSNR of uint8 frames, in dB."""
     error = np.square(a.astype(np.float64) - b).mean()
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def rollout_speed(subject: Subject, timed: int) -> dict[str, float]:
-    """Median milliseconds of a chunk (transformer only) once the window is full, variants taking turns."""
+    """Return median milliseconds of a chunk (transformer only) after the window is full; variants alternate."""
     warm = max(subject.pipe.stream.window // subject.pipe.stream.chunk, 1)
     runs = {name: subject.film(m, 0, warm + timed, subject.spans[:1]) for name, m in subject.models.items()}
     times: dict[str, list[float]] = defaultdict(list)
@@ -225,7 +225,7 @@ def rollout_speed(subject: Subject, timed: int) -> dict[str, float]:
 
 
 def layer_speed(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of single layers at the real model's shapes, for one chunk at 832x480."""
+    """Return median milliseconds of single layers at the real model's shapes, for one chunk at 832x480."""
     result = {}
     for inner, outer in ((REAL.dim, REAL.dim), (REAL.dim, REAL.ffn_dim), (REAL.ffn_dim, REAL.dim)):
         linear = nn.Linear(inner, outer, device=device)
@@ -253,7 +253,7 @@ def _wait(device: torch.device) -> None:
 
 
 def table(title: str, rows: dict[str, dict], digits: str) -> str:
-    """A Markdown table; all rows have the same columns."""
+    """Return a Markdown table; all rows have the same columns."""
     columns = list(next(iter(rows.values())))
     lines = [f"\n{title}\n", f"| | {' | '.join(map(str, columns))} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(format(row[c], digits) for c in columns)} |" for name, row in rows.items()]

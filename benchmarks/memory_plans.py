@@ -1,9 +1,9 @@
-"""What a film takes of a card: the placement that is chosen, and the gigabytes, counted from shapes alone.
+"""The memory of a film on each card: the placement that is chosen, and the gigabytes, computed from shapes alone.
 
     python -m benchmarks.memory_plans
 
-Prints the table of docs/devices.md. Nothing is loaded: models of the real shapes lie on PyTorch's `meta` device.
-`--taken` is what of a card nobody else gets: CUDA's own context, a desktop, and what ComfyUI keeps free.
+Prints the tables of docs/devices.md. Nothing is loaded: models of the real shapes are on PyTorch's `meta` device.
+`--taken` is the memory of a card that is not available: CUDA's context, a desktop, and what ComfyUI keeps free.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GPU = torch.device("cuda")
 
 
 def needed(preset: Preset, dtype: torch.dtype, size: tuple[int, int], int8: bool) -> Need:
-    """Of a film with LongLive's settings and a change of prompt behind a full window."""
+    """Return the need of a film with LongLive's settings and a prompt switch after the window is full."""
     with torch.device("meta"):
         model, vae = WanModel(preset.model).to(dtype), WanVAE(preset.vae_dim).to(dtype)
     causal, decoder = CausalWan(model, preset.model), StreamingDecoder(vae)
@@ -57,7 +57,7 @@ def row(card: int, taken: float, size: tuple[int, int], name: str, need: Need) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=MODELS, default="longlive-1.3b")
-    parser.add_argument("--taken", type=float, default=1.0, help="gigabytes of each card that nobody else gets")
+    parser.add_argument("--taken", type=float, default=1.0, help="gigabytes of each card that are not available")
     args = parser.parse_args()
     print("| card | size | weights | placement | moves | on the card |\n|---|---|---|---|---|---|")
     needs = {}

@@ -1,10 +1,10 @@
-"""What a run holds at a model's true shapes, beside what `memory.estimate` says before it begins.
+"""Measure the memory of a run at a model's real shapes, next to what `run.memory.estimate` predicts.
 
     python -m benchmarks.memory_shapes --chunks 2 --steps 1 --json docs/results/memory_shapes.json
 
 Weights are random, see `benchmarks.rollout`. The number of steps does not matter for memory: every pass needs the same,
-so `--steps 1` saves time. On a CPU the peak is that of the whole process, so what it held before the model was built
-stands beside it; on a GPU it is what PyTorch allocated.
+so `--steps 1` saves time. On a CPU the peak is that of the whole process, so the memory before the model was built is
+printed too; on a GPU it is what PyTorch allocated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=MODELS, default="longlive-1.3b")
     parser.add_argument("--size", help="such as 832x480; the preset's own by default")
-    parser.add_argument("--layers", type=int, help="fewer than the preset has, where they do not fit")
+    parser.add_argument("--layers", type=int, help="fewer than the preset has, if they do not fit")
     parser.add_argument("--chunks", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="slow on a CPU that only emulates it")
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
 
 
 def render(model, decoder, context, size: tuple[int, int], chunks: int, stream: StreamConfig) -> list[float]:
-    """A film that nobody keeps; seconds of each chunk."""
+    """Render a film without storing it; return the seconds of each chunk."""
     made = rollout(model, [PromptSpan(0, context)], chunks, (size[1] // 8, size[0] // 8), stream, AddressedNoise(0))
     seconds, last = [], time.perf_counter()
     for _, frames in film_frames(made, decoder):

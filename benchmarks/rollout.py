@@ -1,11 +1,11 @@
-"""Where the time of a chunk goes: transformer, VAE, encoder; and the naive twin beside it, in one run.
+"""Measure the time of a chunk by stage (transformer, VAE, encoder), and that of the naive twin, in one run.
 
     python -m benchmarks.rollout --preset pocket
     python -m benchmarks.rollout --preset longlive-1.3b --chunks 30 --json docs/results/rollout.json
 
 Weights are random normal numbers at the preset's shapes (never zeros, which run faster than real weights). The first
-chunks fill the window and are not counted; half-way through the counted ones the prompt changes, and what that costs
-is told apart. The film is a real MP4 and its frames are counted by decoding it again.
+chunks fill the window and are not counted; half-way through the counted ones the prompt switches, and its cost
+is reported separately. The film is a real MP4 and its frames are counted by decoding it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cpu_ways import both_ways
+from benchmarks.cpu_kernels import compare
 from longlive_core.config import PRESETS, ModelConfig, StreamConfig
 from longlive_core.device.precision import resolve_dtype
 from longlive_core.engine.noise import AddressedNoise
@@ -62,11 +62,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=MODELS, default="pocket")
     parser.add_argument("--chunks", type=int, default=12, help="chunks that are timed")
-    parser.add_argument("--naive-chunks", type=int, default=8, help="length of the film both engines make; 0: skip")
+    parser.add_argument("--naive-chunks", type=int, default=8, help="film length for both engines; 0: skip")
     parser.add_argument("--width", type=int, help="pixels; the preset's own size by default")
     parser.add_argument("--height", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help="auto: what the device computes in")
+    parser.add_argument("--dtype", choices=["auto", *DTYPES], default="auto", help="auto: the best one of the device")
     parser.add_argument("--int8", action="store_true", help="the blocks' linear layers in INT8")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
@@ -124,9 +124,9 @@ def contexts(preset: Preset, count: int = 2) -> list[torch.Tensor]:
 
 
 class FilmTimes:
-    """Milliseconds of each stage of each chunk; the film's first `warm` chunks fill the window and count for nothing.
+    """Milliseconds of each stage of each chunk; the first `warm` chunks fill the window and are not counted.
 
-    on_chunk: told the summary so far after every counted chunk.
+    on_chunk: called with the summary so far after every counted chunk.
     """
 
     def __init__(self, warm: int, change: int | None, on_chunk: Callable[[dict], None] | None = None):
@@ -140,7 +140,7 @@ class FilmTimes:
 
     @property
     def steady(self) -> list[list[float]]:
-        """Rows of the chunks that count: the window is full and the prompt stays."""
+        """Rows of the counted chunks: the window is full and the prompt does not switch."""
         return [row for index, row in enumerate(self.rows) if index >= self.warm and index != self.change]
 
     def summary(self) -> dict:
@@ -167,7 +167,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def film_run(model, decoder, preset, size, stream, chunks, device, folder, on_chunk=None) -> dict:
-    """Roll out, decode and encode a film: milliseconds of each part once the window is full, and frames per second."""
+    """Roll out, decode and encode a film; return milliseconds per stage after the window is full, and frames/s."""
     from longlive_core.film.video import FilmWriter
 
     warm = stream.window // stream.chunk
@@ -183,7 +183,7 @@ def film_run(model, decoder, preset, size, stream, chunks, device, folder, on_ch
 
 
 def _laps(made, decoder, writer, device) -> list[float]:
-    """Makes one chunk, down to the film. -> milliseconds, in the order of STAGES."""
+    """Render one chunk, down to the film. -> milliseconds, in the order of STAGES."""
     clock = Clock(device)
     latents = next(made).latents
     laps = [clock.lap()]
@@ -196,7 +196,7 @@ def _laps(made, decoder, writer, device) -> list[float]:
 
 
 def speeds(times: FilmTimes, path: Path, chunk: int) -> dict:
-    """Frames per second of the chunks behind the window, the change of prompt among them."""
+    """Return frames per second of the chunks after the window is full, including the prompt switch."""
     counted, rows = count_frames(path) - (4 * chunk * times.warm - 3), times.rows[times.warm :]
     return {
         "frames counted in the MP4": counted,
@@ -206,7 +206,7 @@ def speeds(times: FilmTimes, path: Path, chunk: int) -> dict:
 
 
 def count_frames(path: Path) -> int:
-    """By decoding them all."""
+    """Count frames by decoding all of them."""
     import av
 
     with av.open(str(path)) as film:
@@ -214,7 +214,7 @@ def count_frames(path: Path) -> int:
 
 
 def first_frame(model, decoder, preset, size, stream, device) -> float:
-    """Milliseconds from a prompt's embedding to the pixels of the film's first chunk in main memory."""
+    """Return milliseconds from a prompt's embedding to the pixels of the first chunk in main memory."""
     (context,) = contexts(preset, 1)
     clock = Clock(device)
     clock.lap()
@@ -225,9 +225,9 @@ def first_frame(model, decoder, preset, size, stream, device) -> float:
 
 
 def twin_run(model, preset, size, stream, chunks, device) -> dict:
-    """Both engines make the same latents; the ratio is what ring and in-place writes are worth.
+    """Time both engines, which render the same latents; the ratio is the gain of ring and in-place writes.
 
-    They take turns chunk by chunk; the chunks behind the window are timed, or the last one of a film within it.
+    They alternate chunk by chunk; the chunks after the window is full are timed, or the last one of a film within it.
     """
     latent_size, warm = (size[1] // 8, size[0] // 8), min(stream.window // stream.chunk, chunks - 1)
     film = ([PromptSpan(0, contexts(preset, 1)[0])], chunks, latent_size, stream, AddressedNoise(0))
@@ -286,7 +286,7 @@ def main() -> None:
         if args.naive_chunks:
             report["naive twin"] = twin_run(model, preset, size, stream, args.naive_chunks, args.device)
         if args.device == "cpu":
-            report["ways of computing the same on this CPU"] = both_ways(preset.model, decoder, size, stream)
+            report["ways of computing the same on this CPU"] = compare(preset.model, decoder, size, stream)
     text = json.dumps(report, indent=2)
     print(text)
     if args.json:

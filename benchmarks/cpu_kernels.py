@@ -1,7 +1,7 @@
-"""Two ways of computing the same on a CPU, side by side in one run: convolutions and attention.
+"""Compare two implementations of convolution and of attention on a CPU, side by side in one run.
 
-`longlive_core/vae/convolution.py` and `model/attention.py` each take one of them by a fixed rule; a ratio below 1 here
-says that the rule is wrong for this machine.
+`longlive_core/vae/convolution.py` and `model/attention.py` each choose one of them by a fixed rule; a ratio below 1
+means that the rule is wrong for this machine.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from longlive_core.vae import StreamingDecoder, convolution
 ROUNDS = 7
 
 
-def both_ways(model: ModelConfig, decoder: StreamingDecoder, size: tuple[int, int], stream: StreamConfig) -> dict:
-    """Milliseconds of either way at a rollout's shapes, and how many times as fast the one that is taken is."""
+def compare(model: ModelConfig, decoder: StreamingDecoder, size: tuple[int, int], stream: StreamConfig) -> dict:
+    """Return milliseconds of both implementations at a rollout's shapes, and the speed-up of the chosen one."""
     return {
         "decoding a chunk": convolutions(decoder, size, stream),
         "self-attention": attentions(model, size, stream, decoder.dtype),
@@ -60,7 +60,7 @@ def compared(name: str, ours: float, other: str, theirs: float) -> dict:
 
 
 def milliseconds(function: Callable) -> float:
-    """Median of some calls, after one that warms up."""
+    """Return the median of several calls, after one warm-up call."""
     function()
     times = []
     for _ in range(ROUNDS):
