@@ -1,24 +1,24 @@
-"""LongLive for ComfyUI: films from a timeline of prompts. Everything of ComfyUI is imported in `nodes`, on demand.
+"""LongLive for ComfyUI: films from a timeline of prompts. ComfyUI's modules are imported in `nodes` only, on demand.
 
-Of several copies in custom_nodes the first that works is used, whole; the others say so and register nothing, for
-with the nodes of one and the routes and scripts of another nothing would fit.
+If custom_nodes contains several copies, only the first that works is used; the others log a warning and register
+nothing, because the nodes of one copy do not fit the routes and scripts of another.
 """
 
 import logging
 import os
 import sys
 
-_COPY_IN_USE = "comfyui_longlive.copy_in_use"  # in sys.modules: stays the same in all versions
+_COPY_IN_USE = "comfyui_longlive.copy_in_use"  # key in sys.modules; the same in all versions
 _A_NODE = "LongLiveStreamSampler"
 
 
 def _other_copy():
-    """The folder's name of another copy of this pack that is in use, and its version if it tells; or None."""
+    """Return the folder name and the version (or "") of another copy of this pack that is in use; None without one."""
     copy = sys.modules.get(_COPY_IN_USE)
     if copy is not None:
         return None if copy.__name__ == __name__ else (_folder(copy.__file__), _version(copy.__file__))
     node = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {}).get(_A_NODE)
-    module = str(getattr(node, "RELATIVE_PYTHON_MODULE", ""))  # of a copy that leaves no mark
+    module = str(getattr(node, "RELATIVE_PYTHON_MODULE", ""))  # a copy of a version without that key
     name = module.rpartition(".")[2]
     return (name, "") if name and name != _folder(__file__) else None
 
@@ -28,7 +28,7 @@ def _folder(file):
 
 
 def _version(file):
-    """As pyproject.toml has it, read without a parser; empty where it is not there."""
+    """Return the version in pyproject.toml, read without a parser; "" if there is none."""
     try:
         with open(os.path.join(os.path.dirname(file), "pyproject.toml"), encoding="utf-8") as project:
             line = next((line for line in project if line.startswith("version")), "")
@@ -41,8 +41,8 @@ def _warn(other, version):
     own = _version(__file__)
     versions = f" (versions {version} and {own})" if version and own and version != own else ""
     logging.warning(
-        "ComfyUI-LongLive is installed twice%s: '%s' is used, '%s' is left out. Remove one of the two folders from "
-        "custom_nodes, or give its name the ending .disabled, and start ComfyUI again.",
+        "ComfyUI-LongLive is installed twice%s: '%s' is used, '%s' is ignored. Remove one of the two folders from "
+        "custom_nodes, or add .disabled to its name, and restart ComfyUI.",
         versions,
         other,
         _folder(__file__),
@@ -56,7 +56,7 @@ if _other is not None:
 
 
 async def comfy_entrypoint():
-    """ComfyUI's way in: the extension with the pack's nodes, or with none where another copy is in use."""
+    """Return the extension with the pack's nodes, or without nodes if another copy is in use; ComfyUI calls this."""
     if _other is not None:
         from comfy_api.latest import ComfyExtension
 

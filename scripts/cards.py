@@ -1,4 +1,4 @@
-"""Pictures of templates that show no film: a workflow's nodes and links, drawn. Needs Pillow; no server, no model."""
+"""Cards for ComfyUI's template browser, and drawings of a workflow's nodes and links. Needs only Pillow."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SIZE = (400, 400)  # cards are square
 MARGIN, GAP, TITLE, LINE, STRIP = 12, 4, 36, 22, 28  # pixels; the strip is at the bottom
 BACKGROUND, INK, DIM, BAR = (24, 24, 28), (225, 225, 230), (160, 160, 170), (38, 38, 46)
 NODE, OURS, EDGE, LINK = (58, 58, 66), (44, 74, 96), (90, 90, 100), (150, 150, 120)
-STRETCH = 2.2  # of one axis against the other, so that long columns of nodes have room for words
-COLUMNS = 44  # characters of a sentence's line
+STRETCH = 2.2  # maximum ratio of the axes' scales, so that long columns of nodes have space for text
+COLUMNS = 44  # characters per line of the sentence
 MAX_BYTES = 40_000
 HIDDEN = "MarkdownNote"
 
@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]
 
 
 def frame(template: Template, words: str, accent: tuple[int, int, int]) -> tuple[Image.Image, Box]:
-    """An empty card with title, sentence and strip, and the box (left, top, right, bottom) for its picture."""
+    """Return an empty card with title, sentence and strip, and the box (left, top, right, bottom) for its picture."""
     card = Image.new("RGB", SIZE, BACKGROUND)
     draw = ImageDraw.Draw(card)
     draw.text((MARGIN, 10), template.title, INK, ImageFont.load_default(size=26))
@@ -37,7 +37,7 @@ def frame(template: Template, words: str, accent: tuple[int, int, int]) -> tuple
 
 
 def draw_graph(card: Image.Image, box: Box, workflow: dict) -> None:
-    """The nodes and links of a workflow, as large as the box allows. workflow: in the browser's form."""
+    """Draw a workflow's nodes and links as large as the box allows. workflow: in the browser's format."""
     nodes = {node["id"]: node for node in workflow["nodes"] if node["type"] != HIDDEN}
     left, top = (min(node["pos"][axis] for node in nodes.values()) for axis in (0, 1))
     right, bottom = (max(node["pos"][axis] + node["size"][axis] for node in nodes.values()) for axis in (0, 1))
@@ -69,20 +69,20 @@ def _title(kind: str) -> str:
 
 
 def _write(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], text: str) -> None:
-    """In the largest size that fits, a word a line; nothing where none does."""
+    """Write the text in the largest font that fits, in one line or one word per line; nothing if none fits."""
     width, height, lines = box[2] - box[0] - 6, box[3] - box[1] - 4, "\n".join(text.split())
     for size in (13, 12, 11, 10, 9, 8):
         font = ImageFont.load_default(size=size)
-        for said in (text, lines):
-            around = draw.multiline_textbbox((0, 0), said, font)
+        for layout in (text, lines):
+            around = draw.multiline_textbbox((0, 0), layout, font)
             if around[2] - around[0] <= width and around[3] - around[1] <= height:
                 middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-                draw.multiline_text(middle, said, INK, font, anchor="mm", align="center")
+                draw.multiline_text(middle, layout, INK, font, anchor="mm", align="center")
                 return
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """The best JPEG that stays below MAX_BYTES."""
+    """Return the picture as the best JPEG smaller than MAX_BYTES."""
     for quality in range(90, 20, -5):
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=quality, optimize=True)

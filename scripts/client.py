@@ -1,8 +1,8 @@
-"""An example client: queue many timelines on a ComfyUI server, follow them, fetch the films. See docs/api.md.
+"""Example client: queue many timelines on a ComfyUI server, follow them, fetch the films. See docs/api.md.
 
     python scripts/client.py --out films story.txt "0s A red ball bounces on a meadow."
 
-Needs aiohttp, which ComfyUI's environment has, and nothing else of this pack: copy it and change it.
+Needs only aiohttp, which ComfyUI's environment has, and nothing else of this pack: copy it and adapt it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import aiohttp
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "workflows" / "api" / "01_start_here_pocket.json"
 FINISHED = {"execution_success": "done", "execution_error": "failed", "execution_interrupted": "cancelled"}
-POLL_SECONDS = 5.0  # between looks into the history, should an event have been missed
+POLL_SECONDS = 5.0  # between reads of the history, in case an event was missed
 
 
 @dataclass
 class Job:
-    """One film. state: queued, running, done, failed, cancelled or refused; text: what there is to say about it."""
+    """One film. state: queued, running, done, failed, cancelled or refused; text: an error, or the films' paths."""
 
     name: str
     prompt: dict
@@ -41,7 +41,7 @@ class Job:
 
 
 def make_prompt(workflow: dict, timeline: str, settings: dict) -> dict:
-    """The workflow with a timeline and settings put in, by the inputs' names."""
+    """Return the workflow with a timeline and settings set, by the inputs' names."""
     prompt = copy.deepcopy(workflow)
     for name, value in {"text": timeline, **settings}.items():
         owners = [node["inputs"] for node in prompt.values() if name in node["inputs"]]
@@ -59,19 +59,19 @@ class Server:
         self.session, self.url, self.client_id = session, url.rstrip("/"), uuid.uuid4().hex
 
     def listen(self):
-        """The websocket. Connect before queueing, or the first events are lost."""
+        """Return the websocket. Connect before queueing, or the first events are lost."""
         return self.session.ws_connect(f"{self.url}/ws", params={"clientId": self.client_id}, max_msg_size=0)
 
     async def queue(self, job: Job) -> None:
         body = {"prompt": job.prompt, "client_id": self.client_id, "prompt_id": job.id}
         async with self.session.post(f"{self.url}/prompt", json=body) as response:
-            if response.status == 400:  # nothing runs; each node says what is wrong with which input
+            if response.status == 400:  # nothing runs; the answer lists the errors by node
                 job.state, job.text = "refused", _refusal(await response.json())
             else:
                 response.raise_for_status()
 
     async def history(self, job: Job) -> dict | None:
-        """What became of a job; None until it has ended. It outlives the websocket."""
+        """Return a job's result; None until it has ended. The history does not need the websocket."""
         async with self.session.get(f"{self.url}/history/{job.id}") as response:
             return (await response.json()).get(job.id)
 
@@ -84,7 +84,7 @@ class Server:
                     out.write(piece)
 
     async def cancel(self, jobs: list[Job]) -> None:
-        """Take waiting jobs off the queue, and end the one that runs."""
+        """Remove waiting jobs from the queue, and end the running one."""
         await self.session.post(f"{self.url}/queue", json={"delete": [job.id for job in jobs]})
         for job in jobs:
             if job.state == "running":
@@ -101,24 +101,24 @@ def _refusal(answer: dict) -> str:
 
 
 async def run(url: str, jobs: list[Job], out: Path) -> None:
-    """Queue all jobs, and fetch each film as soon as it is there."""
+    """Queue all jobs, and fetch each film as soon as it is finished."""
     async with aiohttp.ClientSession() as session:
         server = Server(session, url)
         async with server.listen() as events:
             for job in jobs:
                 await server.queue(job)
-                say(job)
+                report(job)
             try:
                 while any(job.open for job in jobs):
                     for job in await follow(events, [job for job in jobs if job.open]):
-                        await settle(server, job, out)
+                        await collect(server, job, out)
             except asyncio.CancelledError:
                 await server.cancel([job for job in jobs if job.open])
                 raise
 
 
 async def follow(events: aiohttp.ClientWebSocketResponse, jobs: list[Job]) -> list[Job]:
-    """Take in events until a job has ended: -> that job. After POLL_SECONDS: all, should an event have been missed."""
+    """Read events until a job has ended and return it. After POLL_SECONDS return all, in case an event was missed."""
     by_id, ended = {job.id: job for job in jobs}, []
     deadline = asyncio.get_running_loop().time() + POLL_SECONDS
     while (left := deadline - asyncio.get_running_loop().time()) > 0:
@@ -144,17 +144,17 @@ async def follow(events: aiohttp.ClientWebSocketResponse, jobs: list[Job]) -> li
 
 
 def note_progress(job: Job, data: dict) -> None:
-    """The sampler's progress, in steps of 10 %."""
+    """Print the sampler's progress, in steps of 10 %."""
     if job.prompt.get(data["node"], {}).get("class_type") != "LongLiveStreamSampler":
         return
     percent = 100 * data["value"] // data["max"]
     if job.state == "queued" or percent // 10 != job.percent // 10:
         job.state, job.percent = "running", percent
-        say(job)
+        report(job)
 
 
-async def settle(server: Server, job: Job, out: Path) -> None:
-    """If a job has ended, note how, and fetch its films."""
+async def collect(server: Server, job: Job, out: Path) -> None:
+    """If a job has ended, set its state and fetch its films."""
     ended = await server.history(job)
     if ended is None:
         return
@@ -170,22 +170,22 @@ async def settle(server: Server, job: Job, out: Path) -> None:
         for file, path in zip(files, paths):  # noqa: B905 - equally long
             await server.fetch(file, path)
         job.text = ", ".join(map(str, paths))
-    say(job)
+    report(job)
 
 
-def say(job: Job) -> None:
+def report(job: Job) -> None:
     progress = f"{job.percent} %" if job.state == "running" else job.text
     print(f"{job.name}: {job.state} {progress}".rstrip(), flush=True)
 
 
 def read_timelines(arguments: list[str]) -> dict[str, str]:
-    """Text by name. A timeline is a file, or the text itself; what looks like a missing file is an error."""
+    """Return texts by name. A timeline is a file or the text itself; a word that is not a file is an error."""
     timelines = {}
     for argument in arguments:
         is_text = re.search(r"\s", argument) is not None
         path = Path(argument)
         if not is_text and not path.is_file():
-            raise SystemExit(f"there is no file {argument}; a timeline is a file, or the text itself")
+            raise SystemExit(f"there is no file {argument}; a timeline is a file or the text itself")
         name, text = ("film", argument) if is_text else (path.stem, path.read_text(encoding="utf-8"))
         number = 1
         while (unique := name if number == 1 else f"{name}_{number}") in timelines:
@@ -196,20 +196,20 @@ def read_timelines(arguments: list[str]) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Queue timelines on a ComfyUI server and fetch the films.")
-    parser.add_argument("timelines", nargs="+", metavar="TIMELINE", help="a file, or the text itself")
-    parser.add_argument("--server", default="http://127.0.0.1:8188", help="its address; %(default)s")
+    parser.add_argument("timelines", nargs="+", metavar="TIMELINE", help="a file or the text itself")
+    parser.add_argument("--server", default="http://127.0.0.1:8188", help="address of the server; default: %(default)s")
     parser.add_argument(
-        "--workflow", type=Path, default=WORKFLOW, help="in API format; 01_start_here_pocket.json by default"
+        "--workflow", type=Path, default=WORKFLOW, help="in API format; default: 01_start_here_pocket.json"
     )
-    parser.add_argument("--out", type=Path, default=Path("films"), help="folder for the films; %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("films"), help="folder for the films; default: %(default)s")
     given = {"duration": float, "seed": int, "size": str, "width": int, "height": int}
     for name, kind in given.items():
-        parser.add_argument(f"--{name}", type=kind, help="instead of the workflow's")
+        parser.add_argument(f"--{name}", type=kind, help="replaces the workflow's value")
     options = vars(parser.parse_args())
     settings = {name: options[name] for name in given if options[name] is not None}
     workflow = json.loads(options["workflow"].read_text(encoding="utf-8"))
     if settings.keys() & {"width", "height"} and any("size" in node["inputs"] for node in workflow.values()):
-        settings.setdefault("size", "auto")  # the one with which width and height go
+        settings.setdefault("size", "auto")  # the only size that allows width and height
     jobs = [
         Job(name, make_prompt(workflow, text, settings)) for name, text in read_timelines(options["timelines"]).items()
     ]

@@ -1,4 +1,4 @@
-"""The demo: a six-segment story through a ComfyUI server of its own. Run it by scripts/demo.
+"""The demo: render a six-segment story with a ComfyUI server of its own. Run it with scripts/demo.
 
 demo [--ui] [--workflow NAME] [--seed N]
 """
@@ -28,7 +28,7 @@ def main() -> int:
     prompt = graphs.api(options.workflow)
     films = graphs.films_of(prompt)
     if options.seed is not None:
-        step = options.seed - prompt[films[0][1]]["inputs"]["seed"]  # films that differ by their seed still do
+        step = options.seed - prompt[films[0][1]]["inputs"]["seed"]  # keep the differences between the films' seeds
         for _, sampler, _ in films:
             prompt[sampler]["inputs"]["seed"] += step
     print("starting ComfyUI", flush=True)
@@ -49,7 +49,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Render a story with the built-in model.")
-    parser.add_argument("--ui", action="store_true", help="leave the server open and print its address")
+    parser.add_argument("--ui", action="store_true", help="keep the server running and print its address")
     parser.add_argument("--workflow", choices=CHOICES, default="six_segment_story")
     parser.add_argument("--seed", type=int)
     return parser.parse_args()
@@ -72,14 +72,18 @@ def _show(server: ComfyServer, run: Run, sampler: str, saver: str) -> None:
     film = server.base / file["type"] / file["subfolder"] / file["filename"]
     sheet = film.with_suffix(".png")
     contact_sheet(film, sheet, prompts=[(part["start_seconds"], part["text"]) for part in report["segments"]])
-    speed = report["frames_per_second"]  # none where all of it was rendered before
-    how = f"in {report['render_seconds']:.1f} s ({speed:.1f} frames/s)" if speed else f"as before, {report['reused']}"
+    speed = report["frames_per_second"]  # null if everything was rendered before
+    how = f"in {report['render_seconds']:.1f} s ({speed:.1f} frames/s)" if speed else "from the store: "
+    f"{report['reused']}"
     print(f"{report['frames']} frames, {report['seconds']:.2f} s of film {how}")
     print(f"film: {film}\npictures: {sheet}")
 
 
 def _keep_open(server: ComfyServer) -> None:
-    print(f"ComfyUI is open at {server.url} (Workflow > Browse Templates > LongLive); Ctrl-C ends it", flush=True)
+    print(
+        f"ComfyUI is running at {server.url} (Workflow > Browse Templates > LongLive); Ctrl-C stops it",
+        flush=True,
+    )
     try:
         server.process.wait()
     except KeyboardInterrupt:

@@ -1,13 +1,13 @@
-"""Prepares `python -m benchmarks.gpu` for a GPU machine without network. Run it by scripts/gpu_pack.
+"""Prepares `python -m benchmarks.gpu` for a GPU machine without network. Run it with scripts/gpu_pack.
 
 gpu_pack [--python 3.12] [--without pillow ...] [--limit 64MiB] [--archive FILE.tar]
 
-Writes .cache/gpu_pack (git ignores it): the packages that a bare machine lacks beside PyTorch, transformers and
-safetensors, and a ComfyUI, an archive each. Take the checkout and that folder along, or with --archive one file that
-holds both; then, in the checkout: python -m benchmarks.gpu --out FOLDER
+Writes .cache/gpu_pack (ignored by git): a ComfyUI, and the packages that are needed beside PyTorch, transformers and
+safetensors, one archive each. Copy the checkout and that folder to the machine, or with --archive one file that
+contains both; then, in the checkout: python -m benchmarks.gpu --out FOLDER
 
-Prints the sizes, the tracked files that the run does without, and the commands that take these out of the working tree
-and bring them back. Where tree and pack are larger than --limit together, it says so and ends with code 1.
+Prints the sizes, the tracked files that the run does not need, and the commands that remove these from the working tree
+and restore them. If tree and pack together are larger than --limit, it reports that and ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from benchmarks.gpu.environment import MANIFEST, PACK, PACKAGES, commit, find_co
 from benchmarks.gpu.notes import read_json, write_json  # noqa: E402
 
 NAME = "ComfyUI-LongLive"
-# Of the tracked files the run does without, as patterns of .gitignore. The text encoder's and all recordings stay.
+# Tracked files that the run does not need, as .gitignore patterns. The text encoder's file and all recordings stay.
 NOT_NEEDED = (
     "/longlive_core/pocket/weights/pocket_dit.safetensors",
     "/longlive_core/pocket/weights/pocket_vae.safetensors",
@@ -43,8 +43,8 @@ NOT_NEEDED = (
     "/web/docs/*.webp",
     "/workflows/*.jpg",
 )
-# Of ComfyUI: nodes of paid services, tests, what users keep there (at its top), a tokenizer of 2 MB that Wan has no use
-# for, and leftovers.
+# Parts of ComfyUI that are not packed: nodes of paid services, tests, users' files (at its top), a tokenizer of 2 MB
+# that Wan does not use, and leftovers.
 NOT_COMFYUI_TOP = {
     "comfy_api_nodes",
     "tests",
@@ -71,14 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
     needed, left_out = tree_files(), not_needed_files()
     if options.archive is not None:
         write_archive(options.archive, [name for name in needed if name not in left_out], PACK)
-    return tell(needed, left_out, options.limit, options.archive)
+    return report(needed, left_out, options.limit, options.archive)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/gpu_pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python", default="3.12", help="the machine's version (default: 3.12)")
+    parser.add_argument("--python", default="3.12", help="the machine's Python version (default: 3.12)")
     parser.add_argument(
         "--without",
         nargs="*",
@@ -87,7 +87,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=sorted(set(PACKAGES.values())),
         help="packages that the machine has",
     )
-    parser.add_argument("--limit", type=size_of, default=size_of("64MiB"), help="of tree and pack (default: 64MiB)")
+    parser.add_argument("--limit", type=size_of, default=size_of("64MiB"), help="for tree and pack (default: 64MiB)")
     parser.add_argument("--archive", type=Path, metavar="FILE.tar", help="also write tree and pack as one file")
     return parser.parse_args(arguments)
 
@@ -96,12 +96,12 @@ def size_of(text: str) -> int:
     """'64MiB' -> bytes."""
     found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
     if not found or found[2].upper() not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 64MiB, 60MB or a number of bytes")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 64MiB, 60MB or a number of bytes")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def make_pack(target: Path, python: str, packages: list[str], comfyui: Path) -> None:
-    """Write the pack, with these packages for Linux on x86-64; one that was made of the same is kept."""
+    """Write the pack with these packages for Linux on x86-64, unless it exists with the same contents."""
     lines = [wanted(name) for name in packages]
     made_of = {"made for": python_name(python), "wanted": lines, "comfyui version": comfyui_version(comfyui)}
     manifest = read_json(target / MANIFEST)
@@ -120,7 +120,7 @@ def make_pack(target: Path, python: str, packages: list[str], comfyui: Path) -> 
 
 
 def wanted(name: str) -> str:
-    """The version that is installed, and so tested, here; any where there is none."""
+    """Return the requirement of the version installed (and so tested) here; of any version if none is installed."""
     try:
         return f"{name}=={version(name)}"
     except PackageNotFoundError:
@@ -128,7 +128,7 @@ def wanted(name: str) -> str:
 
 
 def download(packages: list[str], python: str, folder: Path) -> dict[str, Path]:
-    """-> the wheels by their packages' names."""
+    """Download wheels and return them by package name."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     command = [
         sys.executable,
@@ -157,14 +157,14 @@ def canonical(name: str) -> str:
 
 
 def pack_wheel(wheel: Path, archive: Path) -> None:
-    """A wheel's files as .tar.xz, which is a quarter smaller."""
+    """Write a wheel's files as .tar.xz, which is a quarter smaller."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as content:
         content.extractall(folder)
         pack_folder(Path(folder), "", archive)
 
 
 def pack_folder(folder: Path, inside: str, archive: Path, without=frozenset(), without_top=frozenset()) -> None:
-    """A folder as .tar.xz, under the name `inside`, without some names: anywhere, or at its top."""
+    """Write a folder as .tar.xz under the name `inside`, without some names: anywhere, or at its top only."""
 
     def keep(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         entry.uid = entry.gid = 0
@@ -187,7 +187,7 @@ def git_files(*arguments: str) -> list[str]:
 
 
 def tree_files() -> list[str]:
-    """What travels with a working tree: tracked files, and new ones that git does not ignore."""
+    """Return the files of a working tree: tracked files, and new ones that git does not ignore."""
     return git_files("--cached", "--others", "--exclude-standard")
 
 
@@ -196,7 +196,7 @@ def not_needed_files() -> set[str]:
 
 
 def write_archive(target: Path, names: list[str], pack: Path) -> None:
-    """Tree and pack in one file. What is large in it is compressed already."""
+    """Write tree and pack into one file, uncompressed: its large parts are compressed already."""
     with tarfile.open(target, "w") as tar:
         for name in names:
             if (ROOT / name).exists():
@@ -204,8 +204,8 @@ def write_archive(target: Path, names: list[str], pack: Path) -> None:
         tar.add(pack, f"{NAME}/{PACK.relative_to(ROOT).as_posix()}")
 
 
-def tell(needed: list[str], left_out: set[str], limit: int, archive: Path | None) -> int:
-    """Print sizes and commands. -> 1 where it is too much."""
+def report(needed: list[str], left_out: set[str], limit: int, archive: Path | None) -> int:
+    """Print sizes and commands. Return 1 if it is too large, else 0."""
     tree, less = disk_size(name for name in needed if name not in left_out), disk_size(left_out)
     files = sorted(PACK.iterdir(), key=lambda file: -file.stat().st_size)
     pack = sum(file.stat().st_size for file in files)
@@ -217,16 +217,16 @@ def tell(needed: list[str], left_out: set[str], limit: int, archive: Path | None
     print(f"{mib(pack + tree)}  together; the limit is {mib(limit)}")
     if archive is not None:
         print(
-            f"{mib(archive.stat().st_size)}  {archive}: unpack it there, and in {NAME}: "
+            f"{mib(archive.stat().st_size)}  {archive}: unpack it there, then in {NAME}: "
             "python -m benchmarks.gpu --out FOLDER"
         )
     print("\nnot needed:", *sorted(left_out), sep="\n  ")
     patterns = " ".join(shlex.quote(f"!{pattern}") for pattern in NOT_NEEDED)
-    print(f"\ntake them out of the working tree:  git sparse-checkout set --no-cone '/*' {patterns}")
-    print("bring them back:                    git sparse-checkout disable")
+    print(f"\nremove them from the working tree:  git sparse-checkout set --no-cone '/*' {patterns}")
+    print("restore them:                       git sparse-checkout disable")
     if pack + tree > limit:
         print(
-            f"\nTOO LARGE by {mib(pack + tree - limit)}: leave packages out that the machine has (--without "
+            f"\nTOO LARGE by {mib(pack + tree - limit)}: omit packages that the machine has (--without "
             f"{' '.join(file.name.split('.')[0] for file in files[:3])} ...), or raise --limit",
             file=sys.stderr,
         )
@@ -239,7 +239,7 @@ def disk_size(names) -> int:
 
 
 def _stored_size(name: str) -> int:
-    """Of a tracked file that is not in the working tree."""
+    """Return the size of a tracked file that is not in the working tree."""
     done = subprocess.run(["git", "cat-file", "-s", f":{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
     return int(done.stdout or 0)
 

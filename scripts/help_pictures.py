@@ -1,11 +1,10 @@
-"""Pictures for the nodes' help pages: web/docs/NODE.webp. Run it by scripts/help_pictures.
+"""Take the pictures of the nodes' help pages: web/docs/NODE.webp. Run it with scripts/help_pictures.
 
-A ComfyUI server of its own, its own browser interface in a headless Chromium, a short film of the pocket model so that
-the nodes show their reports and the sampler its panel, the nodes around takes with that film's take, and one picture a
-node. Needs Chromium (or CHROMIUM=path) and `pip install playwright`
-in .venv, which are asked for by nothing else.
+Starts a ComfyUI server and its interface in a headless Chromium, renders a short film with the pocket model, so that
+the nodes show their reports and the sampler its panel, and takes one picture per node. Needs Chromium (or
+CHROMIUM=path) and `pip install playwright` in .venv; nothing else needs these two.
 
-help_pictures [--templates FILE]   also a picture of the template browser, to look at
+help_pictures [--templates FILE]   also take a picture of the template browser
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from scripts.workflow_graph import Graph  # noqa: E402 - the path comes first
 PAGES = ROOT / "web" / "docs"
 WORKFLOW = "int8"
 WINDOW = {"width": 1700, "height": 1200}
-MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which lies above its origin
+MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which is above its origin
 SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
-# The interface first opens a workflow of its own, which would come over a workflow that is loaded too early.
+# The interface first opens its own workflow, which would replace a workflow that is loaded too early.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
   && window.LiteGraph?.registered_node_types?.SaveVideo"""
-# Each runs in the page. chunks: `longlive.chunk` events, which make a sampler show its panel.
+# These run in the page. chunks: `longlive.chunk` events, which make a sampler show its panel.
 LOAD_WORKFLOW = """async ([workflow, reports, chunks]) => {
   await window.app.loadGraphData(workflow);
   for (const detail of chunks) window.app.api.dispatchEvent(new CustomEvent("longlive.chunk", { detail }));
@@ -60,8 +59,8 @@ SHOW_NODE = """async (id) => {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/help_pictures", description="Photograph the nodes for their pages.")
-    parser.add_argument("--templates", type=Path, metavar="FILE", help="also photograph the template browser")
+    parser = argparse.ArgumentParser(prog="scripts/help_pictures", description="Take the help pages' pictures.")
+    parser.add_argument("--templates", type=Path, metavar="FILE", help="also take a picture of the template browser")
     options = parser.parse_args()
     sync_playwright, chromium = browser_tools()
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +94,7 @@ def browser_tools():
 
 
 def _film() -> tuple[dict, dict]:
-    """A workflow, for the browser and for programs, with the short film's text, which is of two segments."""
+    """Return a workflow in UI and API format, with the short film's text of two segments."""
     workflow, graph = graphs.ui(WORKFLOW), graphs.api(WORKFLOW)
     timeline = next(node for node in workflow["nodes"] if node["type"] == "LongLivePromptTimeline")
     timeline["widgets_values"][:2] = [graphs.TEXT, SECONDS]
@@ -105,7 +104,7 @@ def _film() -> tuple[dict, dict]:
 
 
 def _takes() -> tuple[dict, dict]:
-    """The nodes around takes, in a row."""
+    """Return a workflow with the take nodes in a row."""
     graph = Graph("takes")
     load = graph.add("LongLiveLoadTake", (40, 80), name="newest")
     branch = graph.add("LongLiveBranchTake", (640, 80), take=load["TAKE"], at="1.5s")
@@ -115,7 +114,7 @@ def _takes() -> tuple[dict, dict]:
 
 
 def _shown(server: ComfyServer, workflow: dict, graph: dict) -> tuple[dict, dict, list[dict]]:
-    """A workflow with what its nodes say after a run: outputs by node id, the sampler's last `longlive.chunk`."""
+    """Return a workflow with its nodes' outputs after a run, by node id, and the sampler's last `longlive.chunk`."""
     with ComfyClient(server.url) as client:
         run = client.run(graph)
     if run.status != "execution_success":
@@ -123,7 +122,7 @@ def _shown(server: ComfyServer, workflow: dict, graph: dict) -> tuple[dict, dict
     reports = {node: out for node, out in run.outputs.items() if graph[node]["class_type"].startswith("LongLive")}
     chunks = run.of("longlive.chunk")[-1:]
     for chunk in chunks:
-        chunk["file"]["filename"] = "film.mp4"  # the growing one is gone by now
+        chunk["file"]["filename"] = "film.mp4"  # the growing film does not exist any more
     return workflow, reports, chunks
 
 
@@ -146,7 +145,7 @@ def _photograph_nodes(page, workflow: dict, reports: dict[str, dict], chunks: li
 
 
 def _photograph_templates(page, path: Path) -> None:
-    """ComfyUI's template browser at this pack's templates."""
+    """Take a picture of ComfyUI's template browser with this pack's templates."""
     page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text("ComfyUI-LongLive").first.click()
     page.wait_for_timeout(3000)

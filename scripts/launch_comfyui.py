@@ -1,9 +1,9 @@
-"""Starts ComfyUI's main.py, also beside a PyTorch for CPUs: launch_comfyui.py FOLDER [ComfyUI's arguments]
+"""Start ComfyUI's main.py, also with a PyTorch for CPUs: launch_comfyui.py FOLDER [ComfyUI's arguments]
 
-On Linux the package indexes have no torchvision for such a PyTorch. Its Python part imports once two operators are
-defined that the binary part would bring; ComfyUI uses neither of them.
+On Linux, package indexes have no torchvision for a CPU-only PyTorch. Its Python part can be imported once two operators
+of its binary part are defined; ComfyUI uses neither.
 
-LONGLIVE_STANDINS=1 puts stand-ins where packages are missing that a film does without, see `standins.py`.
+LONGLIVE_STANDINS=1 replaces missing packages that a render does not need, see `standins.py`.
 """
 
 import os
@@ -17,7 +17,7 @@ EXTRAS = Path(__file__).resolve().parent.parent / ".comfyui" / "extras"
 def provide_torchvision() -> None:
     sys.path.append(str(EXTRAS))
     try:
-        import torchvision  # noqa: F401 - builds for macOS and Windows, or for CUDA, are whole
+        import torchvision  # noqa: F401 - builds for macOS, Windows and CUDA are complete
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
@@ -30,7 +30,7 @@ def define_operators() -> None:
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    define_operators.library = library  # the definitions live as long as the object
+    define_operators.library = library  # keeps the definitions alive
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Modules in the place of those that ComfyUI imports at its top and that are not installed, for a bare machine.
+"""Stand-ins for modules that ComfyUI imports at the top but that are not installed, for a bare machine.
 
-ComfyUI's list of requirements is long, and a film needs few of them. `provide()` looks for each module of NOT_NEEDED
-and, where it is not installed, puts one there whose every name is a class that does nothing. Nodes that would really
-use such a module fail or do nothing, so this is for a server that renders films of ours (`benchmarks.gpu`), and never
-for a user's ComfyUI. `launch_comfyui.py` calls it where LONGLIVE_STANDINS=1 asks for it.
+ComfyUI's list of requirements is long, and a render needs few of them. `provide()` replaces each module of NOT_NEEDED
+that is not installed by a module in which every name is a class that does nothing. Nodes that really use such a module
+fail or do nothing, so this is only for a server that renders our films (`benchmarks.gpu`), never for a user's ComfyUI.
+`launch_comfyui.py` calls it if LONGLIVE_STANDINS=1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOT_NEEDED = ("torchvision", "torchaudio", "kornia", "spandrel", "scipy", "torch
 
 
 class _Names(type):
-    """A class whose attributes are more of its kind, whatever their name."""
+    """A class of which every attribute is `StandIn`."""
 
     def __getattr__(cls, name: str):
         if name.startswith("__"):
@@ -35,7 +35,7 @@ class _Names(type):
 
 
 class StandIn(metaclass=_Names):
-    """Stands for any class, function or decorator. As a decorator it leaves what it decorates as it is."""
+    """Replaces any class, function or decorator. As a decorator it returns the function unchanged."""
 
     def __new__(cls, *given, **options):
         if len(given) == 1 and not options and callable(given[0]):
@@ -60,7 +60,7 @@ class _Module(ModuleType):
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of the given names, and all below them."""
+    """Finds the modules with the given names, and all their submodules."""
 
     def __init__(self, names: set[str]):
         self.names = names
@@ -78,9 +78,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def provide(names=NOT_NEEDED) -> list[str]:
-    """Put stand-ins for those of `names` that are not installed. -> these, sorted.
+    """Provide stand-ins for those of `names` that are not installed, and return these, sorted.
 
-    Nothing is imported to find out: ComfyUI makes settings that must come before PyTorch.
+    This imports nothing: ComfyUI has settings that it must make before PyTorch is imported.
     """
     absent = sorted(name for name in names if importlib.util.find_spec(name) is None)
     if absent:

@@ -1,12 +1,11 @@
-"""The tests against any ComfyUI, each version in an environment of its own. Run it by scripts/test_host.
+"""Run the tests with any ComfyUI, each version in an environment of its own. Run it with scripts/test_host.
 
 COMFYUI_PATH=FOLDER test_host [arguments of pytest]
 
-Where the arguments name no file, tests/comfy, tests/hosts and tests/gpu_ways run.
+Without a file among the arguments, tests/comfy, tests/hosts and tests/gpu_ways run.
 
-The environment is made once, in .cache/hosts: it sees the packages of .venv, and what that ComfyUI's requirements.txt
-asks for beyond them is installed into it, PyTorch excepted. .venv stays as it is. HOST_PYTHON=PYTHON takes one that is
-there already.
+The environment is created once, in .cache/hosts. It sees the packages of .venv; other requirements of that ComfyUI,
+except PyTorch, are installed into it. .venv is not changed. HOST_PYTHON=PYTHON uses an existing Python instead.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def main() -> int:
     given = os.environ.get("COMFYUI_PATH", "")
     comfyui = Path(given).expanduser().resolve()
     if not given or not (comfyui / "main.py").is_file():
-        sys.exit(f"COMFYUI_PATH is '{given}', where there is no main.py; give the folder of a ComfyUI")
+        sys.exit(f"COMFYUI_PATH is '{given}', which has no main.py; give the folder of a ComfyUI")
     python = os.environ.get("HOST_PYTHON") or make_environment(comfyui)
     print(f"ComfyUI {version(comfyui)} in {comfyui}, {python}", flush=True)
     arguments = sys.argv[1:]
@@ -43,13 +42,13 @@ def main() -> int:
 
 
 def version(comfyui: Path) -> str:
-    """As its comfyui_version.py says."""
+    """Return the version in its comfyui_version.py."""
     found = re.search(r'__version__ = "(.+)"', (comfyui / "comfyui_version.py").read_text(encoding="utf-8"))
-    return found[1] if found else "of an unknown version"
+    return found[1] if found else "of unknown version"
 
 
 def make_environment(comfyui: Path) -> Path:
-    """-> its Python. Made from that ComfyUI's list of requirements, and found again by it."""
+    """Create the environment for that ComfyUI's requirements, or find it, and return its Python."""
     lines = (comfyui / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     wanted = [line for line in wanted if bootstrap.name_of(line) not in bootstrap.NOT_FROM_LIST]
@@ -57,7 +56,7 @@ def make_environment(comfyui: Path) -> Path:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "longlive-made"
     if not stamp.is_file():
-        print(f"making {folder}", flush=True)
+        print(f"creating {folder}", flush=True)
         venv.create(folder, clear=True, with_pip=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         (packages / "base.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
@@ -73,7 +72,8 @@ def pip(python: Path, *arguments: str) -> None:
 
 
 def ensure_torchaudio(python: Path, packages: Path) -> None:
-    """Newer versions import it at their top. Its Python part does without the binary one, which may want CUDA."""
+    """Install torchaudio, which newer versions import at the top. If its binary part fails (it may need CUDA), remove
+    that."""
     if bootstrap.ask(python, "import torchaudio") is None:
         pip(python, "--no-deps", "torchaudio")
     if bootstrap.ask(python, "import torchaudio") is None:

@@ -1,10 +1,10 @@
-"""Pictures for ComfyUI's template browser: workflows/NAME.jpg beside NAME.json. Run it by scripts/thumbnails.
+"""Make the pictures of ComfyUI's template browser: workflows/NAME.jpg beside NAME.json. Run it with scripts/thumbnails.
 
-Every workflow of the pocket model is run through a ComfyUI server of its own, and stills of its films are laid out on
-one small card. The workflows for LongLive's own files, which are not here, show no film: their nodes are drawn.
+Every workflow of the pocket model runs in a ComfyUI server, and stills of its films are arranged on a small card. The
+workflows for LongLive's own files cannot be run here: their cards show the nodes.
 
-thumbnails [NAME ...]    of these pocket workflows, such as one_prompt; all by default
-thumbnails --drawn       only what needs no server: the cards of LongLive's own
+thumbnails [NAME ...]    these pocket workflows, such as one_prompt; all by default
+thumbnails --drawn       only the cards that need no server: those of LongLive's own files
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from scripts.templates import picture_path, template_of, ui_path  # noqa: E402
 WORDS = "pocket model (built in)"
 DRAWN_WORDS = "LongLive 1.3B: its files are not shipped, so no film here"
 ACCENT, DRAWN_ACCENT = (90, 170, 90), (200, 130, 60)
-LIVE_CHUNKS = 7  # after which a film without end is finished
-STILLS = {1: 6, 2: 3, 3: 2}  # of each film, by the number of films; of more films one each
+LIVE_CHUNKS = 7  # after these, a film without end is finished
+STILLS = {1: 6, 2: 3, 3: 2}  # stills per film, by number of films; one each if there are more films
 
 
 def main() -> int:
@@ -36,12 +36,12 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="scripts/thumbnails", description="Render the template browser's pictures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(graphs.POCKET_NAMES)}; all by default")
-    parser.add_argument("--drawn", action="store_true", help="only the cards that show no film")
+    parser.add_argument("--drawn", action="store_true", help="only the cards without films")
     options = parser.parse_args()
     names = options.names or graphs.POCKET_NAMES
     unknown = sorted(set(names) - set(graphs.POCKET_NAMES))
     if unknown:
-        parser.error(f"no workflow of the pocket model is called {', '.join(unknown)}")
+        parser.error(f"no workflow of the pocket model is named {', '.join(unknown)}")
     for name in graphs.REAL_NAMES:
         _keep(name, drawn(name))
     if not options.drawn:
@@ -69,21 +69,21 @@ def _keep(name: str, card: Image.Image) -> None:
 
 
 def drawn(name: str) -> Image.Image:
-    """The card of a workflow whose film nobody has here."""
+    """Return the card of a workflow that cannot be run here."""
     card, box = frame(template_of(name), DRAWN_WORDS, DRAWN_ACCENT)
     draw_graph(card, box, json.loads(ui_path(name).read_text(encoding="utf-8")))
     return card
 
 
 def filmed(name: str, cells: list[np.ndarray]) -> Image.Image:
-    """The card of a workflow with stills of its films."""
+    """Return the card of a workflow with stills of its films."""
     card, box = frame(template_of(name), WORDS, ACCENT)
     layout(card, box, cells)
     return card
 
 
 def render(client, name: str) -> list[np.ndarray]:
-    """The films of a workflow, in its order: uint8 [T, H, W, 3] each. client: a `ComfyClient`."""
+    """Render a workflow and return its films in order: uint8 [T, H, W, 3] each. client: a `ComfyClient`."""
     from scripts.harness import graphs, mp4
 
     graph = graphs.api(name)
@@ -96,13 +96,13 @@ def render(client, name: str) -> list[np.ndarray]:
 
 
 def stills(frames: np.ndarray, siblings: int) -> list[np.ndarray]:
-    """Frames spread evenly over a film; the more films a workflow makes, the fewer of each."""
+    """Return frames evenly spread over a film; the more films a workflow has, the fewer stills of each."""
     count = STILLS.get(siblings, 1)
     return [frames[int((i + 0.5) / count * len(frames))] for i in range(count)]
 
 
 def layout(card: Image.Image, box: tuple[int, int, int, int], cells: list[np.ndarray]) -> None:
-    """Cells in the grid that shows them largest, row by row, in a box (left, top, right, bottom) of the card."""
+    """Paste cells row by row into a box (left, top, right, bottom) of the card, in the grid that shows them largest."""
     height, width = cells[0].shape[:2]
     area = (box[2] - box[0], box[3] - box[1])
     columns, scale = max(

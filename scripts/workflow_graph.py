@@ -1,7 +1,7 @@
-"""A workflow described once, written in both of ComfyUI's forms: for the browser (UI) and for programs (API).
+"""Describe a workflow once and write it in both of ComfyUI's formats: UI (for the browser) and API (for programs).
 
-The UI form is by position: widget values stand in the order of a node's schema, and links are rows. So `add` takes a
-node's inputs in that order; tests/comfy/test_workflows.py holds the result against a server's /object_info.
+The UI format is positional: widget values are in the order of a node's schema, and links are rows. So `add` takes a
+node's inputs in that order; tests/comfy/test_workflows.py compares the result with a server's /object_info.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-NOTE = "MarkdownNote"  # drawn by the browser; the server does not know it
+NOTE = "MarkdownNote"  # exists in the browser only, not on the server
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ KINDS = {
     "LongLiveQuantizeINT8": Kind("Quantize INT8", _same("MODEL"), (330, 110)),
     NOTE: Kind("Note", (), (420, 200)),
 }
-SEED_CONTROL = "fixed"  # the widget that ComfyUI's browser puts behind a seed: what becomes of it after a run
+SEED_CONTROL = "fixed"  # the browser's widget after a seed: how the seed changes after a run
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a node: what an input is linked to."""
+    """An output of a node, to which an input can be linked."""
 
     node: int
     slot: int
@@ -58,7 +58,7 @@ class Output:
 
 @dataclass
 class Node:
-    """A node as described; its inputs are values of widgets or an Output of another node."""
+    """A node; each input is a widget's value or an `Output` of another node."""
 
     id: int
     kind: str
@@ -98,7 +98,7 @@ class Graph:
         return node
 
     def api(self) -> dict[str, dict]:
-        """What is posted to /prompt."""
+        """Return the workflow in API format, as posted to /prompt."""
         return {
             str(node.id): {
                 "class_type": node.kind,
@@ -110,7 +110,7 @@ class Graph:
         }
 
     def ui(self) -> dict[str, Any]:
-        """What the browser opens (format 0.4)."""
+        """Return the workflow in UI format (0.4), as the browser opens it."""
         links, rows = {}, []
         for node in self.nodes:
             for slot, (name, output) in enumerate(node.links.items()):

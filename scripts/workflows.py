@@ -1,8 +1,8 @@
-"""The shipped workflows, described once: `python scripts/workflows.py` writes workflows/*.json and api/*.json there.
+"""The shipped workflows: `python scripts/workflows.py` writes workflows/*.json and workflows/api/*.json.
 
-This is the one list of them. Every description is written for the pocket model, where the tests run it through a
-server, and for LongLive's own files (names end in _1_3b), where the tests hold it against /object_info only.
-Standard library only. `--check` writes nothing and fails where a file is not what would be written.
+Every description is written twice: for the pocket model, with which the tests run it in a server, and for LongLive's
+own files (names end in _1_3b), which the tests only compare with /object_info. Standard library only. `--check` writes
+nothing and fails if a file differs from what would be written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scripts.templates import FOLDER, TEMPLATES, file_name, template_of  # noqa:
 from scripts.workflow_graph import NOTE, Graph, Node, Output  # noqa: E402 - the path comes first
 from scripts.workflow_sources import LONGLIVE, POCKET, WorkflowSource  # noqa: E402
 
-ROW = 1080  # pixels between films that stand below one another
+ROW = 1080  # pixels between films, from top to top
 COLUMNS = (40, 430, 1090, 1480)  # x of loader, timeline, sampler, saver
 
 
@@ -51,7 +51,7 @@ def _sampler(
     row: int = 0,
     **start: Output,
 ) -> Node:
-    """start: what its film begins with, such as take=node["TAKE"]."""
+    """Add a sampler. start: the input its film begins with, such as take=node["TAKE"]."""
     return graph.add(
         "LongLiveStreamSampler",
         (COLUMNS[2], 80 + row * ROW),
@@ -88,7 +88,7 @@ def _save(graph: Graph, sampler: Node, prefix: str, row: int = 0) -> None:
 def _film(
     graph: Graph, model: Output, vae: Output, timeline: Node, *, seed: int, prefix: str, row: int = 0, **options: Any
 ) -> Node:
-    """A sampler, with options as `_sampler` has them, and the node that saves its film; returns the sampler."""
+    """Add a sampler and the node that saves its film, and return the sampler. options: see `_sampler`."""
     sampler = _sampler(graph, model, vae, timeline, seed=seed, row=row, **options)
     _save(graph, sampler, prefix, row)
     return sampler
@@ -113,7 +113,7 @@ def portrait(graph: Graph, source: WorkflowSource) -> None:
 
 
 def transitions_compared(graph: Graph, source: WorkflowSource) -> None:
-    """Three films of one timeline, below one another; only the word in braces differs."""
+    """Three films of one timeline, one below the other; only the transition in braces differs."""
     load = _load(graph, source)
     for row, transition in enumerate(("recache", "keep", "cut")):
         text = source.texts["change"].replace("TRANSITION", transition)
@@ -130,7 +130,7 @@ def batch_of_seeds(graph: Graph, source: WorkflowSource) -> None:
 
 
 def comfyui_loaders(graph: Graph, source: WorkflowSource) -> None:
-    """MODEL and VAE from ComfyUI's own loaders; the CLIP too, where ComfyUI can load the text encoder."""
+    """MODEL and VAE from ComfyUI's own loaders; the CLIP too, if ComfyUI can load the text encoder."""
     x, files = COLUMNS[0], source.loaders
     unet = graph.add("UNETLoader", (x, 80), unet_name=files["unet"], weight_dtype="default")
     if "clip" in files:
@@ -143,7 +143,7 @@ def comfyui_loaders(graph: Graph, source: WorkflowSource) -> None:
 
 
 def lora(graph: Graph, source: WorkflowSource) -> None:
-    """A LoRA of the user's own between model and sampler."""
+    """A LoRA between model and sampler."""
     load = _load(graph, source)
     patched = graph.add(
         "LoraLoaderModelOnly", (COLUMNS[0], 360), model=load["MODEL"], lora_name=source.lora, strength_model=1.0
@@ -161,12 +161,12 @@ def int8(graph: Graph, source: WorkflowSource) -> None:
 
 
 def resume(graph: Graph, source: WorkflowSource) -> None:
-    """One film to cancel, go on with and edit; the note says how."""
+    """One film to cancel, resume and edit; the note says how."""
     _simple(graph, source, "resume", 24.0 if source is POCKET else 30.0, seed=5)
 
 
 def extend(graph: Graph, source: WorkflowSource) -> None:
-    """A film, and a longer one that goes on after it; its last frame as a picture."""
+    """A film, one that extends it, and its last frame as a picture."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
     begun = _sampler(graph, load["MODEL"], load["VAE"], first, seed=8)
@@ -184,7 +184,7 @@ def extend(graph: Graph, source: WorkflowSource) -> None:
 
 
 def branch(graph: Graph, source: WorkflowSource) -> None:
-    """One beginning, two films that go on after it in their own ways."""
+    """One beginning, two films that continue it in different ways."""
     load = _load(graph, source)
     first = _timeline(graph, load["CLIP"], source.texts["begin"], source.seconds)
     begun = _sampler(graph, load["MODEL"], load["VAE"], first, seed=8)
@@ -229,7 +229,7 @@ DESCRIPTIONS: dict[str, Callable[[Graph, WorkflowSource], None]] = {
 
 
 def graphs(source: WorkflowSource) -> list[Graph]:
-    """All workflows of a source, in the templates' order; `file_name` says what the file of each is called."""
+    """Return all workflows of a source, in the templates' order; `file_name` gives the names of their files."""
     made = []
     for template in TEMPLATES:
         graph = Graph(template.name + source.suffix)
@@ -240,7 +240,7 @@ def graphs(source: WorkflowSource) -> list[Graph]:
 
 
 def files() -> dict[str, str]:
-    """Content of every workflow file by its path below workflows/."""
+    """Return the content of every workflow file, by its path below workflows/."""
     content = {}
     for graph in (graph for source in SOURCES for graph in graphs(source)):
         content[f"{file_name(graph.name)}.json"] = _json(graph.ui())
@@ -254,11 +254,11 @@ def _json(value: Any) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the shipped workflows from their descriptions.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
     check = parser.parse_args().check
     wanted = files()
-    there = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.json")}
-    stale = sorted(name for name in there | set(wanted) if _content(name) != wanted.get(name))
+    existing = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.json")}
+    stale = sorted(name for name in existing | set(wanted) if _content(name) != wanted.get(name))
     for name in stale:
         print(f"{'differs' if check else 'removed' if name not in wanted else 'written'}: workflows/{name}")
         if not check:

@@ -30,8 +30,8 @@ def in_checkout():
 def test_the_limit_counts_pack_and_tree(pack, capsys):
     """Forbids a bundle that is refused only where it is used."""
     names, left_out = ["needed.py", "picture.png"], {"picture.png"}
-    assert gpu_pack.tell(names, left_out, limit=3500, archive=None) == 0
-    assert gpu_pack.tell(names, left_out, limit=3499, archive=None) == 1
+    assert gpu_pack.report(names, left_out, limit=3500, archive=None) == 0
+    assert gpu_pack.report(names, left_out, limit=3499, archive=None) == 1
     assert "TOO LARGE" in capsys.readouterr().err
 
 
@@ -55,7 +55,7 @@ def test_the_commands_that_are_printed_work(pack, tmp_path, capsys):
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "a")
-    gpu_pack.tell([], set(), limit=10**9, archive=None)
+    gpu_pack.report([], set(), limit=10**9, archive=None)
     commands = [line.partition(":")[2].strip() for line in capsys.readouterr().out.splitlines() if "sparse" in line]
     there = []
     for line in commands:

@@ -1,4 +1,4 @@
-"""A client of ComfyUI's own HTTP and websocket interface: queue a prompt, watch it, fetch what it made."""
+"""A client of ComfyUI's own HTTP and websocket interface: queue a prompt, follow it, fetch its files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 import websocket
 
-PREVIEW_IMAGE_WITH_METADATA = 4  # binary websocket messages begin with their type
-PATIENCE = 600.0  # seconds for one answer; a loaded machine takes long
+PREVIEW_IMAGE_WITH_METADATA = 4  # type of a binary websocket message, its first number
+PATIENCE = 600.0  # seconds for one answer, long enough for a loaded machine
 FINISHED = ("execution_success", "execution_error", "execution_interrupted")
 CHUNK_EVENT = "longlive.chunk"  # this pack's event for every chunk of a render
 OnEvent = Callable[["Run", str, dict], None]
 
 
 class Rejected(Exception):
-    """The server refused a prompt before running anything.
+    """The server rejected a prompt before running anything.
 
-    Attributes: messages (by node id, the distinct messages), answer (the server's JSON).
+    Attributes: messages (distinct messages by node id), answer (the server's JSON).
     """
 
     def __init__(self, answer: dict):
@@ -39,11 +39,11 @@ class Rejected(Exception):
 
 @dataclass
 class Run:
-    """What became of a prompt.
+    """The result of a prompt.
 
     Attributes:
-        status: one of FINISHED. error: the exception's message where it failed.
-        outputs: by node id, what nodes told the front end. events: (type, data) in order.
+        status: one of FINISHED. error: the exception's message if it failed.
+        outputs: the nodes' UI outputs by node id. events: (type, data) in order.
         previews: (node id, JPEG bytes) in order.
     """
 
@@ -55,12 +55,12 @@ class Run:
     previews: list[tuple[str, bytes]] = field(default_factory=list)
 
     def of(self, kind: str) -> list[dict]:
-        """The data of all events of a kind."""
+        """Return the data of all events of a type."""
         return [data for name, data in self.events if name == kind]
 
     @property
     def cached(self) -> set[str]:
-        """Ids of the nodes that were not run again."""
+        """Ids of the nodes whose cached results were used."""
         return {node for data in self.of("execution_cached") for node in data["nodes"]}
 
 
@@ -77,7 +77,7 @@ def after_chunk(number: int, act: Callable[[Run], None]) -> OnEvent:
 
 
 class ComfyClient:
-    """One websocket to one server; use as a context manager."""
+    """A websocket connection to a server; use it as a context manager."""
 
     def __init__(self, url: str):
         self.url, self.id = url, uuid.uuid4().hex
@@ -113,12 +113,12 @@ class ComfyClient:
     def run(
         self, prompt: dict, workflow: dict | None = None, on_event: OnEvent | None = None, timeout: float = 1800.0
     ) -> Run:
-        """Queue a prompt (API format) and watch it to its end.
+        """Queue a prompt (API format) and follow it to its end.
 
         Args:
-            workflow: its UI form, which Save Video writes into the film.
+            workflow: its UI format, which Save Video writes into the film.
             on_event: called with every event of this prompt.
-            timeout: seconds without an end, after which it is interrupted and TimeoutError raised.
+            timeout: seconds; after that the prompt is interrupted and TimeoutError is raised.
         """
         run = Run(str(uuid.uuid4()))
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
@@ -133,7 +133,7 @@ class ComfyClient:
         self.post("/interrupt", {"prompt_id": run.prompt_id})
 
     def finishing_after(self, chunks: int) -> OnEvent:
-        """An `on_event` that ends every film after so many chunks, or a few more where they were stored."""
+        """Return an `on_event` that ends every film after that many chunks, or a few more if they were stored."""
 
         def finish(run: Run, kind: str, data: dict) -> None:
             if kind == CHUNK_EVENT and data["chunk"] + 1 == chunks:
@@ -142,7 +142,7 @@ class ComfyClient:
         return finish
 
     def view(self, file: dict) -> bytes:
-        """The content of a file that a node named: {filename, subfolder, type}."""
+        """Return the content of a file that a node reported as {filename, subfolder, type}."""
         query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})
         return self.read(f"/view?{query}")
 
@@ -175,7 +175,7 @@ class ComfyClient:
             run.previews.append((header["node_id"], message[8 + length :]))
 
     def _read_history(self, run: Run, deadline: float) -> None:
-        """It is written just after the last event; the server announces that with a `status` message."""
+        """Read the history, which is written just after the last event; a `status` message follows it."""
         while run.prompt_id not in (history := self.get(f"/history/{run.prompt_id}")):
             if time.monotonic() > deadline:
                 raise TimeoutError("the prompt ended, but its history does not appear")

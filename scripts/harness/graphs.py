@@ -1,4 +1,4 @@
-"""The shipped workflows, and small graphs made from one of them, in API format."""
+"""The shipped workflows, and short films based on one of them, in API format."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from scripts import templates
 
 WORKFLOWS = templates.FOLDER
-NAMES = sorted(templates.NAMES)  # `templates` knows what their files are called
-REAL_NAMES = [name for name in NAMES if name.endswith("_1_3b")]  # for LongLive's own files, which no test has
+NAMES = sorted(templates.NAMES)  # `templates` has the names of their files
+REAL_NAMES = [name for name in NAMES if name.endswith("_1_3b")]  # for LongLive's own files, which tests do not have
 POCKET_NAMES = [name for name in NAMES if name not in REAL_NAMES]
-ENDLESS = ["live"]  # they run until they are finished by hand
-GOING_ON = ["branch", "extend"]  # their films go on after a take
+ENDLESS = ["live"]  # they run until the user finishes them
+EXTENDING = ["branch", "extend"]  # their films extend a take
 LOAD, TIMELINE, SAMPLER, SAVE = "1", "2", "3", "4"  # node ids in one_prompt
 # Files of Load LongLive. Tests of pictures use the pocket model, all others a tiny random one (tests/tiny.py).
 TINY = {"model": "tiny_dit.safetensors", "vae": "tiny_vae.safetensors"}
@@ -32,21 +32,21 @@ def api(name: str) -> dict:
 
 
 def of_kind(graph: dict, kind: str) -> list[str]:
-    """Ids of all nodes of a type."""
+    """Return the ids of all nodes of a type."""
     return [node for node, entry in graph.items() if entry["class_type"] == kind]
 
 
 def films_of(graph: dict) -> list[tuple[str, str, str]]:
-    """Ids (timeline, sampler, saver) of every film that a workflow makes."""
-    made = []
+    """Return the node ids (timeline, sampler, saver) of every film of a workflow."""
+    films = []
     for saver in of_kind(graph, "SaveVideo"):
         sampler = graph[saver]["inputs"]["video"][0]
-        made.append((graph[sampler]["inputs"]["timeline"][0], sampler, saver))
-    return made
+        films.append((graph[sampler]["inputs"]["timeline"][0], sampler, saver))
+    return films
 
 
 def film(files: dict = TINY, **inputs) -> dict:
-    """A short film of two prompts; every keyword replaces the input of that name, wherever it is."""
+    """Return the graph of a short film with two prompts; each keyword replaces all inputs of that name."""
     graph = copy.deepcopy(api("one_prompt"))
     graph[LOAD]["inputs"].update(files)
     for name, value in {"text": TEXT, "duration": SECONDS, **inputs}.items():
@@ -58,7 +58,7 @@ def film(files: dict = TINY, **inputs) -> dict:
 
 
 def with_tiny_files(graph: dict) -> dict:
-    """A workflow for the pocket model, with the tiny one's files in all loaders and small pictures."""
+    """Return a workflow for the pocket model with the tiny model's files in all loaders, and a small size."""
     graph = copy.deepcopy(graph)
     for node in graph.values():
         inputs = node["inputs"]

@@ -24,7 +24,7 @@ def place_models(models: Path) -> None:
 
 
 def _lora() -> dict[str, torch.Tensor]:
-    """A random LoRA on the first block's attention, in the names that ComfyUI's LoRA loaders take."""
+    """Return a random LoRA on the first block's attention, with key names that ComfyUI's LoRA loaders know."""
     generator = torch.Generator().manual_seed(0)
     weights = load_file(weights_folder() / DIT_FILE)
     tensors = {}

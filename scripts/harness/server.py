@@ -1,4 +1,4 @@
-"""A ComfyUI server of our own for tests and demo: its own folders, its own port, this pack in custom_nodes."""
+"""A ComfyUI server with its own folders and port, and this pack in custom_nodes."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ FOLDERS = (
     "user",
 )
 NOT_COPIED = (".git", ".venv", ".comfyui", ".cache", "output", "__pycache__", ".pytest_cache", ".ruff_cache")
-START_DEADLINE = 900.0  # seconds; a loaded machine took 195 for a newer ComfyUI
+START_DEADLINE = 900.0  # seconds; a newer ComfyUI took 195 on a loaded machine
 
 
 def comfyui_path() -> Path | None:
-    """ComfyUI's folder: COMFYUI_PATH, else the copy that scripts/setup made; None where there is neither."""
+    """Return ComfyUI's folder: COMFYUI_PATH, else the copy of scripts/setup; None if there is neither."""
     folder = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
     return folder if (folder / "main.py").is_file() else None
 
 
 class ComfyServer:
-    """Use as a context manager.
+    """A server process; use it as a context manager.
 
     Args:
-        base: folder for models, input, output, temp and user files; made where it is missing.
-        port: a free one by default.
+        base: folder for models, input, output, temp and user files; created if it is missing.
+        port: a free port by default.
         arguments: more flags for ComfyUI.
 
     Attributes: url, log (path of what the server prints), process.
@@ -61,7 +61,7 @@ class ComfyServer:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until it answers. RuntimeError with the end of the log where it does not."""
+        """Start the server and wait until it answers. Raises RuntimeError with the end of the log if it does not."""
         folder = comfyui_path()
         if folder is None:
             raise RuntimeError("there is no ComfyUI; run scripts/setup, or set COMFYUI_PATH to a ComfyUI's folder")
@@ -122,16 +122,16 @@ class ComfyServer:
             self.process.wait()
 
     def forget_takes(self) -> None:
-        """Remove what was rendered before, so that the next film is made anew."""
+        """Remove all takes, so that the next film is rendered from the beginning."""
         shutil.rmtree(self.base / "output" / "longlive", ignore_errors=True)
 
     def tail(self, lines: int = 60) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def place_pack(target: Path) -> None:
-    """Put this pack there: a link, or a copy where the system allows no links."""
+    """Install this pack at `target`: as a link, or as a copy if the system does not allow links."""
     if target.is_symlink() or target.exists():
         return
     try:
@@ -143,7 +143,7 @@ def place_pack(target: Path) -> None:
 def _device() -> list[str]:
     import torch
 
-    # ComfyUI's default attention on a CPU is a split one for saving memory; PyTorch's own is faster.
+    # ComfyUI's default attention on a CPU is split to save memory; PyTorch's own is faster.
     return [] if torch.cuda.is_available() else ["--cpu", "--use-pytorch-cross-attention"]
 
 

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.comfy
 
 LIVE_CHUNKS = 4
 LOOKED_AT = ["one_prompt"]  # made by the pocket model; of the others only the graph counts
-OTHERS = [*graphs.ENDLESS, *graphs.GOING_ON]  # whose films are not as long as their timeline says
+OTHERS = [*graphs.ENDLESS, *graphs.EXTENDING]  # whose films are not as long as their timeline says
 
 
-def saved(client, run, saver: str = SAVE) -> mp4.Film:
+def saved(client, run, saver: str = SAVE) -> mp4.DecodedFilm:
     assert run.status == "execution_success", run.error
     return mp4.read(client.view(run.outputs[saver]["images"][0]))
 

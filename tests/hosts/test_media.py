@@ -46,7 +46,7 @@ def test_of_two_copies_one_is_used_whole(facts, which):
     assert found["loaded"] and found["same copy"] and found["node"] == "custom_nodes.ComfyUI-LongLive-main"
     assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == 5
     (warning,) = found["warnings"]
-    assert f"twice: 'ComfyUI-LongLive-main' is used, '{name}' is left out. Remove one" in warning
+    assert f"twice: 'ComfyUI-LongLive-main' is used, '{name}' is ignored. Remove one" in warning
 
 
 def test_copies_of_two_versions_say_which(facts):
