@@ -52,7 +52,9 @@ def test_of_two_copies_one_is_used_whole(facts, which):
 def test_copies_of_two_versions_say_which(facts):
     """Forbids an old copy that wins over the one just installed without a word of it."""
     (warning,) = facts["twins"]["newer"]["warnings"]
-    assert re.search(r"twice \(versions \d\S* and 98\.7\): 'ComfyUI-LongLive-main' is used, 'newer' is ignored", warning)
+    assert re.search(
+        r"twice \(versions \d\S* and 98\.7\): 'ComfyUI-LongLive-main' is used, 'newer' is ignored", warning
+    )
     assert facts["twins"]["newer"]["same copy"]
 
 
