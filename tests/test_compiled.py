@@ -78,7 +78,7 @@ def test_a_failing_compiler_is_explained(module):
 
 
 def test_guidance_pushes_within_its_limit():
-    """Forbids guidance without an end to it, and one that changes anything where it is not asked to."""
+    """Forbids guidance without an end to it, and one that changes anything where it is not set."""
     wanted, unwanted = torch.randn(2, 5, 16), torch.randn(2, 5, 16)
     size = wanted.abs().sum(-1)
     strong = Guidance(torch.zeros(1), scale=11.0, alpha=1.0, tau=1.5).apply(wanted, unwanted)

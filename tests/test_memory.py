@@ -126,7 +126,7 @@ def test_the_refusal_gives_both_numbers_and_what_to_lower(wan, monkeypatch):
 
 
 def test_enough_and_unknown_are_no_alarm(wan, monkeypatch):
-    """Forbids a refusal where nobody can tell how much is free, or where it just suffices."""
+    """Forbids a refusal where the free memory is unknown, or where it just suffices."""
     plan = plan_of(StreamConfig())
     run = estimate(*wan, plan, StreamConfig(), SIZE).run
     for free in (None, run):

@@ -75,7 +75,7 @@ def test_a_nan_that_comes_late_names_its_chunk_and_step(model, contexts):
     assert "layer blocks.1.ffn.0" in text and "its weights and inputs (up to" in text and "are finite" in text
 
 
-def test_a_broken_prompt_is_told_from_a_broken_model(model, contexts):
+def test_a_broken_prompt_and_a_broken_model_are_distinguished(model, contexts):
     """Forbids blaming the model for the text encoder."""
     context = contexts[0].clone()
     context[0, 1, 0] = float("nan")
@@ -115,7 +115,7 @@ def test_what_does_not_come_again_is_no_layers_fault(model, contexts):
 
 
 def test_nothing_is_left_behind(model, contexts):
-    """Forbids hooks that stay, and NaN in the cache: once the cause is gone, the shot goes on as if nothing was."""
+    """Forbids hooks that stay, and NaN in the cache: once the cause is gone, the shot continues normally."""
     expected = film(model, contexts[0])
     shot = Shot(model, StreamConfig(), LATENT_SIZE, batch=1, capacity=9)
     shot.switch(contexts[0], "cut", lambda step: None)
@@ -133,7 +133,7 @@ def test_nothing_is_left_behind(model, contexts):
 
 
 def test_the_check_is_one_reduction_a_chunk(model, contexts, monkeypatch):
-    """Forbids a synchronisation in every step: the latents are asked once a chunk, all passes already queued."""
+    """Forbids a synchronisation in every step: the latents are checked once per chunk, after all passes are queued."""
     order = []
     original = torch.isfinite
     monkeypatch.setattr(torch, "isfinite", lambda t: order.append("isfinite") or original(t))
@@ -141,7 +141,7 @@ def test_the_check_is_one_reduction_a_chunk(model, contexts, monkeypatch):
     assert order == [0, 1, 2, 3, "isfinite", 4] * 2
 
 
-def test_a_nan_of_the_vae_is_told_from_one_of_the_model(model, contexts):
+def test_a_nan_of_the_vae_and_of_the_model_are_distinguished(model, contexts):
     """Forbids black frames from a VAE that overflows."""
     vae = WanVAE(dim=4).requires_grad_(False)
     vae.decoder.head[2].bias[0] = float("nan")

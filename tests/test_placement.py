@@ -1,4 +1,4 @@
-"""Placements: the same film whatever rests in main memory meanwhile, and as little on the device as was said."""
+"""Placements: the same film whatever is offloaded, and no more on the device than planned."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 GPU = torch.device("cuda")
 CARD = {"24 GB": 24, "16 GB": 16, "12 GB": 12, "8 GB": 8}
-TAKEN = 1.0e9  # bytes that a desktop, CUDA itself and ComfyUI's reserve leave nobody else
+TAKEN = 1.0e9  # bytes that a desktop, CUDA itself and ComfyUI's reserve use
 
 
 def film(model, decoder, contexts, where, chunks=6):
@@ -65,7 +65,7 @@ def test_a_take_that_was_stopped_goes_on_alike_in_every_placement(studio, where)
 
 
 def test_what_is_allocated_is_what_lies_on_the_device(tiny_model, tiny_decoder, contexts):
-    """ComfyUI is asked to keep free what is still to come: what the run holds already must not count twice."""
+    """ComfyUI keeps free what the run will still allocate: memory that the run already holds must not count twice."""
     offloader = Offloader(PLACEMENTS[-1], tiny_decoder)
     tiny_decoder.reset()
     assert offloader.allocated == 0

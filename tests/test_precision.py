@@ -108,7 +108,7 @@ def test_auto_is_the_16_bits_that_the_device_computes_in(monkeypatch, device, co
 
 
 def test_the_processor_is_asked_unless_the_user_says(monkeypatch):
-    """LONGLIVE_CPU_BF16 makes a newer CPU take the ordinary one's way, for tests and for whoever wants it."""
+    """LONGLIVE_CPU_BF16 makes a newer CPU compute like an ordinary one, for tests and for users."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert cpu_computes_bf16()
     monkeypatch.setenv(precision.CPU_BF16, "0")

@@ -1,4 +1,4 @@
-"""A film that goes on from stored latents is the film that was never interrupted, bit for bit."""
+"""A film resumed from stored latents equals one that was never interrupted, bit for bit."""
 
 import pytest
 import torch

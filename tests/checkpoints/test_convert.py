@@ -21,7 +21,7 @@ from .files import message, prefixed, same
 
 
 def test_convert_model_writes_what_unetloader_reads(tmp_path, weights):
-    """Forbids a prefix, a dtype other than asked, or a converted file that does not load back."""
+    """Forbids a prefix, a dtype other than the requested one, or a converted file that does not load back."""
     torch.save({"generator": prefixed(weights, "model.")}, tmp_path / "base.pt")
     target = convert_model(tmp_path / "base.pt", tmp_path / "out.safetensors")
     assert same(load_file(target), {name: value.bfloat16() for name, value in weights.items()})

@@ -171,7 +171,7 @@ def test_loha_lokr_and_differences_are_exact(tmp_path, weights):
 
 
 def test_alpha_of_each_layer_and_of_metadata(tmp_path, weights):
-    """Forbids one alpha for all layers, and a scale that a file states in its metadata and nobody reads."""
+    """Forbids one alpha for all layers, and an ignored scale in a file's metadata."""
     made = changes(weights, outside=())
     tensors = lora_file("kohya", made)
     for number, name in enumerate(name for name in tensors if name.endswith(".alpha")):
@@ -253,7 +253,7 @@ def test_entries_that_are_not_merged_are_named(tmp_path, entries, words, advice)
     ],
 )
 def test_loras_of_other_models_are_named(tmp_path, layer, words):
-    """Forbids "not understood" for files whose model can be told."""
+    """Forbids "not understood" for files whose model can be recognised."""
     text = refusal(tmp_path, pair(layer, prefix=""))
     other = f", but of {words}" if words else ": 2 ("
     assert f"belongs to another model: none of its 2 entries is of Wan 2.1{other}" in text

@@ -51,7 +51,7 @@ def encoded(config):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "words"),
     [
         ('{"attention": "comfy_kitchen_int8"}', "(comfy_kitchen_int8)"),
         (
@@ -61,17 +61,17 @@ def encoded(config):
         ("not JSON", "(unreadable)"),
     ],
 )
-def test_attention_that_a_file_asks_for_is_named(tmp_path, weights, caplog, config, said):
+def test_attention_settings_of_a_file_are_named(tmp_path, weights, caplog, config, words):
     """Forbids a refusal of files that newer ComfyUIs write, and leaving out in silence what they ask for."""
     save_file(prefixed({**weights, WISH: encoded(config)}, "model.diffusion_model."), tmp_path / "model.safetensors")
     loaded = load_state_dict(tmp_path / "model.safetensors")
     assert same(loaded, weights)
     build_model(loaded)
-    (told,) = caplog.records
-    assert told.levelname == "WARNING" and "in 1 layers " + said in told.getMessage()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "in 1 layers " + words in record.getMessage()
 
 
-def test_converting_keeps_the_attention_that_a_file_asks_for(tmp_path, weights):
+def test_converting_keeps_attention_settings(tmp_path, weights):
     """Forbids that a file loses it on the way to ComfyUI, which uses it."""
     wish = encoded('{"attention": "comfy_kitchen_int8"}')
     save_file({**weights, WISH: wish}, tmp_path / "in.safetensors")
@@ -80,7 +80,7 @@ def test_converting_keeps_the_attention_that_a_file_asks_for(tmp_path, weights):
         assert torch.equal(load_file(tmp_path / "out.safetensors")[WISH], wish)
 
 
-def test_attention_that_a_lora_asks_for_is_named(tmp_path, weights, peft_lora, caplog):
+def test_attention_settings_of_a_lora_are_named(tmp_path, weights, peft_lora, caplog):
     """Forbids a refusal of such LoRAs, and silence about what is not used of them."""
     wish = {f"diffusion_model.{WISH}": encoded('{"attention": "x"}')}
     save_file(peft_lora, tmp_path / "plain.safetensors")
@@ -106,7 +106,7 @@ def test_the_format_follows_from_the_content(tmp_path, weights):
         assert same(load_state_dict(tmp_path / name), weights), name
 
 
-def test_weights_and_average_are_told_apart(tmp_path, weights):
+def test_weights_or_average_can_be_chosen(tmp_path, weights):
     """Forbids taking the moving average where the reference takes the weights, and a silent substitute for either."""
     average = {name: value + 1 for name, value in weights.items()}
     both = tmp_path / "both.pt"
@@ -124,7 +124,7 @@ def test_weights_and_average_are_told_apart(tmp_path, weights):
 
 
 def test_build_model_holds_exactly_the_weights(weights):
-    """Forbids parameters left on `meta` or initialised, and a dtype that is not the one asked for."""
+    """Forbids parameters left on `meta` or initialised, and a dtype that is not the requested one."""
     model = build_model(weights)
     assert same(model.state_dict(), weights) and not any(p.requires_grad for p in model.parameters())
     assert {p.dtype for p in build_model(weights, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""The text encoder: three namings of one network, the paper's numbers, and a tokenizer that is found or asked for."""
+"""The text encoder: three namings of one network, the paper's numbers, and a tokenizer that is found or requested."""
 
 import io
 import json
@@ -141,7 +141,7 @@ def test_metadata_gives_length_and_configuration(tmp_path, hf_weights, tokenizer
     assert encoder.model.config.is_encoder_decoder is False, "only what shapes do not tell is taken over"
 
 
-def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, caplog):
+def test_long_prompts_are_cut_with_a_warning(tmp_path, hf_weights, tokenizer_json, caplog):
     """Forbids a cut without </s> (the paper's tokenizer keeps it) and a silent one."""
     save_file(hf_weights, tmp_path / "t.safetensors", {"text_len": "4"})
     encoder = TextEncoder.load(tmp_path / "t.safetensors")
@@ -149,8 +149,8 @@ def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, 
     assert ids.tolist() == [[3, 4, 5, 1]] and mask.sum() == 4 and not caplog.records
     ids, mask = encoder.tokenize(["a red ball rolls over grass"])
     assert ids.tolist() == [[3, 4, 5, 1]]
-    told = "the prompt 'a red ball rolls over grass...' has 7 tokens, of which the text encoder takes 4: it is cut "
-    assert caplog.messages == [told + "before word 4, 'rolls over grass'; make it shorter, or split it"]
+    message = "the prompt 'a red ball rolls over grass...' has 7 tokens, of which the text encoder takes 4: it is cut "
+    assert caplog.messages == [message + "before word 4, 'rolls over grass'; make it shorter, or split it"]
     encoder.tokenize(["a red ball rolls over grass"])
     assert encoder.cuts(["a red ball", "a red ball " * 2])[0].endswith(
         "cut before word 4, 'a red ball'; make it shorter, or split it"
@@ -159,7 +159,7 @@ def test_long_prompts_are_cut_and_said_so(tmp_path, hf_weights, tokenizer_json, 
     assert len(caplog.messages) == 1, "once for each prompt"
 
 
-def test_the_cut_is_told_where_it_is(tmp_path):
+def test_the_place_of_the_cut_is_reported(tmp_path):
     """Forbids a word that is still read, or one behind the first that is not."""
     assert describe_cut("one two three", lambda text: len(text.split()) + 1, 4) is None
     assert "before word 3, 'three'" in describe_cut("one two three", lambda text: len(text.split()) + 1, 3)
@@ -167,8 +167,10 @@ def test_the_cut_is_told_where_it_is(tmp_path):
         "within the word"
     )
     long = "\u96ea" * 100
-    told = describe_cut(long, lambda text: len(text) + 1, 41)
-    assert f"has 101 tokens, of which the text encoder takes 41: it is cut before letter 41, '{long[:30]}...'" in told
+    message = describe_cut(long, lambda text: len(text) + 1, 41)
+    assert (
+        f"has 101 tokens, of which the text encoder takes 41: it is cut before letter 41, '{long[:30]}...'" in message
+    )
 
 
 def test_prompts_of_other_lengths_blend_and_none_is_longer_than_the_model_knows():

@@ -245,7 +245,7 @@ def test_a_set_that_is_not_there_is_an_error_that_names_what_is(tmp_path, weight
 
 
 def test_what_is_taken_is_told(both, caplog):
-    """Forbids a choice that nobody hears of."""
+    """Forbids a choice without a warning."""
     caplog.set_level(logging.INFO)
     for choice, taken, level in ((None, "generator", "WARNING"), (True, "generator_ema", "INFO")):
         caplog.clear()

@@ -1,6 +1,6 @@
 """Parse the keys of LoRA files from any trainer: which module a key changes, and its role in the change.
 
-The module is read by the table in `modules.py`; the endings are here. Entries that cannot be merged are named, with
+Modules are found with the table in `key_table.py`; the endings are here. Entries that cannot be merged are named, with
 advice: whether ComfyUI's own LoRA loader nodes read an entry is recorded here too, and a test compares it with them.
 """
 
