@@ -53,7 +53,7 @@ def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto"
         raise CheckpointError(f"ComfyUI does not recognise {path} as a Wan 2.1 model; it needs heads of 128")
     computes = _computes_in(dtype, wanted)
     if computes is not None and computes is not compute_dtype(model):
-        model.set_modelcompute_dtype(computes)
+        model.set_model_compute_dtype(computes)
         keep_int8(model, weights)
     model.cached_patcher_init = (load_model, (path, lora, dtype, weights_of))
     return model

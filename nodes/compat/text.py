@@ -21,7 +21,7 @@ def encode_text(clip, text: str) -> Tensor:
 
 
 def text_cut(clip, text: str) -> str | None:
-    """What is said of a prompt that is too long for the text encoder, see `describe_cut`; None where it is not."""
+    """Return the hint for a prompt that is too long for the text encoder, see `describe_cut`; None if it fits."""
 
     def count(part: str) -> int:
         return max(len(_filled(row)) for rows in _tokens(clip, part).values() for row in rows)

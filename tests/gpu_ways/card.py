@@ -12,11 +12,8 @@ For inference mode, in which ComfyUI's nodes run: there every operation arrives 
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -24,9 +21,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE, TORCH = str(Path(__file__).resolve().parent), str(Path(torch.__file__).parent)
-PACK = (str(ROOT / "longlive_core"), str(ROOT / "nodes"))
+from .events import Event, calling_line
+
 MEMORY = 64 << 30
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 
@@ -53,24 +49,6 @@ GUARDED = {
     Tensor.__invert__: aten.bitwise_not.default,
 }
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)  # fill a tensor on the CPU, then move it
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that a card would stall for or refuse.
-
-    kind: "wait", "upload", "download" or "float64". place: the line that asked for it; within: the pack's functions
-    around it, such as "Shot.next_chunk", outermost first. own: whether that line is one of the pack's.
-    """
-
-    kind: str
-    operation: str
-    place: str
-    within: tuple[str, ...]
-    own: bool
-
-    def __str__(self):
-        return f"{self.kind} by {self.operation} in {self.place}"
 
 
 class OnCard(Tensor):
@@ -257,7 +235,7 @@ class Card:
             shapes = ", ".join(str(tuple(leaf.shape)) for leaf in strangers)
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but {operation} found some on cuda:0 "
-                f"and {shapes} on the CPU, in {_place()[0]}"
+                f"and {shapes} on the CPU, in {calling_line()[0]}"
             )
 
     def _wrapped_like(self, made, leaves: list[Tensor], operation):
@@ -285,7 +263,7 @@ class Card:
         return not isinstance(tensor, OnCard) and tensor.untyped_storage().data_ptr() in self._pinned
 
     def note(self, kind: str, operation: str) -> None:
-        self.events.append(Event(kind, operation, *_place()))
+        self.events.append(Event(kind, operation, *calling_line()))
 
 
 class _Generator(torch.Generator):
@@ -326,7 +304,7 @@ class _Python(TorchFunctionMode):
             return self._make(function, args, kwargs)
         if function in (Tensor.tolist, Tensor.numpy, Tensor.__array__) and isinstance(args[0], OnCard):
             if function is not Tensor.tolist:
-                raise TypeError(f"can't convert cuda:0 device type tensor to numpy, in {_place()[0]}")
+                raise TypeError(f"can't convert cuda:0 device type tensor to numpy, in {calling_line()[0]}")
             self.card.note("wait", "tolist")
             return args[0].held.tolist()
         return function(*args, **kwargs)
@@ -382,25 +360,3 @@ def _tensors(given):
     elif isinstance(given, dict):
         for part in given.values():
             yield from _tensors(part)
-
-
-@cache
-def _is_torch(path: str) -> bool:
-    return path.startswith((HERE, TORCH)) or not path.endswith(".py")
-
-
-def _place() -> tuple[str, tuple[str, ...], bool]:
-    """The nearest line outside of PyTorch, the functions of the pack that led to it, and whether it is the pack's."""
-    frame, nearest, chain, own = sys._getframe(2), "the test", [], False
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if not _is_torch(path):
-            name = frame.f_code.co_name
-            if nearest == "the test":
-                place = "/".join(Path(path).parts[-2:])
-                nearest, own = f"{place}:{frame.f_lineno} {name}", path.startswith(PACK)
-            if path.startswith(PACK):
-                owner = frame.f_locals.get("self")
-                chain.append(name if owner is None else f"{type(owner).__name__}.{name}")
-        frame = frame.f_back
-    return nearest, tuple(reversed(chain)), own

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from . import ggml, host, weights
-from .card import Card, Event
+from .card import Card
 from .cases import CHUNKS, Case
+from .events import Event
 
 TEXT = "0s A red ball circles.\n2.25s A blue square bounces."  # the change comes before the fourth chunk
 FPS, SIZE = 16, (32, 16)

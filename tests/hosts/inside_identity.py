@@ -3,48 +3,28 @@
 python inside_identity.py PATH_OF_COMFYUI PATH_OF_THE_PACK [PATH_OF_COMFYUI_GGUF]
 """
 
-import importlib
-import importlib.util
 import inspect
 import json
 import sys
 import tempfile
 import types
 from pathlib import Path
-from unittest.mock import MagicMock
+
+from start_inside import import_pack, start_comfyui
 
 COMFYUI, PACK, *GGUF = sys.argv[1:]
 
 
-def import_pack(name: str):
-    """The pack under a name of its own: ComfyUI has a module `nodes` too."""
-    spec = importlib.util.spec_from_file_location(name, Path(PACK) / "__init__.py", submodule_search_locations=[PACK])
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-
-
-sys.path.insert(0, str(Path(PACK) / "scripts"))
-import launch_comfyui  # noqa: E402
-
-if launch_comfyui.EXTRAS.is_dir():
-    launch_comfyui.provide_torchvision()
-sys.path.remove(str(Path(PACK) / "scripts"))
-sys.path.insert(0, COMFYUI)
-sys.argv = [sys.argv[0], "--cpu"]
-if importlib.util.find_spec("torchaudio") is None:  # newer hosts import it; nothing here uses it
-    for module in ("torchaudio", "torchaudio.functional", "torchaudio.transforms"):
-        sys.modules[module] = MagicMock(__spec__=importlib.machinery.ModuleSpec(module, None))
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
+start_comfyui(COMFYUI, PACK)
 import comfy.model_management as management  # noqa: E402
 import comfy.model_patcher as patching  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.sd1_clip as sd1_clip  # noqa: E402
 import comfy.text_encoders.t5  # noqa: E402
 import torch  # noqa: E402
+from gguf_weights import gguf_layers, gguf_model, gguf_tensor  # noqa: E402
 
-import_pack("pack")
+import_pack(PACK)
 from pack.longlive_core.checkpoints import build_model, load_lora, load_vae, merge_lora  # noqa: E402
 from pack.longlive_core.checkpoints.tensor_files import write_safetensors  # noqa: E402
 from pack.longlive_core.checkpoints.text_encoder import TextEncoder, build_encoder  # noqa: E402
@@ -353,7 +333,7 @@ def refused() -> str:
 
 def gguf_facts() -> dict:
     """With ComfyUI-GGUF's own layers, where they are, else with stand-ins for them."""
-    layers = gguf_layers()
+    layers = gguf_layers(GGUF[0] if GGUF else None)
     model, again = gguf_model(layers, weights()), gguf_model(layers, weights())
     changed = gguf_model(layers, {**weights(), "blocks.1.ffn.0.weight": -weights()["blocks.1.ffn.0.weight"]})
     patched = with_lora(model)
@@ -365,41 +345,6 @@ def gguf_facts() -> dict:
         "has no old name": origin_of(model).aliases == (),
         **gguf_text_facts(layers),
     }
-
-
-def gguf_layers() -> types.SimpleNamespace:
-    """tensor, operations, patcher and the names of kinds, as ComfyUI-GGUF has them."""
-    if not GGUF:
-        from stand_in_gguf import StandInOperations, StandInTensor
-
-        kinds = types.SimpleNamespace(Q8_0="Q8_0", F32="F32")
-        return types.SimpleNamespace(tensor=StandInTensor, ops=StandInOperations, patcher=None, kinds=kinds)
-    package = types.ModuleType("gguf_pack")
-    package.__path__ = [GGUF[0]]
-    sys.modules["gguf_pack"] = package
-    ops, nodes = importlib.import_module("gguf_pack.ops"), importlib.import_module("gguf_pack.nodes")
-    kinds = importlib.import_module("gguf").GGMLQuantizationType
-    return types.SimpleNamespace(tensor=ops.GGMLTensor, ops=ops.GGMLOps, patcher=nodes.GGUFModelPatcher, kinds=kinds)
-
-
-def gguf_model(layers, tensors):
-    content = {name: gguf_tensor(layers, name, tensor) for name, tensor in tensors.items()}
-    model = comfy.sd.load_diffusion_model_state_dict(content, model_options={"custom_operations": layers.ops})
-    return model if layers.patcher is None else layers.patcher.clone(model)
-
-
-def gguf_tensor(layers, name: str, tensor):
-    if name.endswith("weight") and tensor.ndim == 2 and tensor.shape[1] % 32 == 0 and "block" in name:
-        return layers.tensor(q8_0(tensor), tensor_type=layers.kinds.Q8_0, tensor_shape=tensor.shape)
-    return layers.tensor(tensor, tensor_type=layers.kinds.F32, tensor_shape=tensor.shape)
-
-
-def q8_0(weight: torch.Tensor) -> torch.Tensor:
-    """[N, K] as the bytes of GGUF's Q8_0: for each 32 numbers a float16 scale and 32 int8."""
-    blocks = weight.reshape(-1, 32)
-    scale = blocks.abs().amax(1, keepdim=True) / 127
-    packed = torch.cat([scale.half().view(torch.uint8), (blocks / scale).round().to(torch.int8).view(torch.uint8)], 1)
-    return packed.reshape(weight.shape[0], -1)
 
 
 def gguf_text_facts(layers) -> dict:

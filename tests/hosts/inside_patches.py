@@ -2,41 +2,30 @@
 
     python inside_patches.py PATH_OF_COMFYUI PATH_OF_THE_PACK
 
-ComfyUI's own nodes hang things on a small random MODEL; what packs do (KJNodes, prompt relays) is done as they do it.
+ComfyUI's own nodes patch a small random MODEL; the patches of other packs (KJNodes, prompt relays) are imitated.
 """
 
 import importlib
-import importlib.util
 import json
 import sys
 import types
-from pathlib import Path
+
+from start_inside import import_pack, start_comfyui
 
 COMFYUI, PACK = sys.argv[1:3]
-sys.path.insert(0, str(Path(PACK) / "scripts"))
-import launch_comfyui  # noqa: E402
-
-if launch_comfyui.EXTRAS.is_dir():
-    launch_comfyui.provide_torchvision()
-sys.path.remove(str(Path(PACK) / "scripts"))
-sys.path.insert(0, COMFYUI)
-sys.argv = [sys.argv[0], "--cpu"]
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
+start_comfyui(COMFYUI, PACK)
 import comfy.context_windows  # noqa: E402
 import comfy.hooks  # noqa: E402
 import comfy.ldm.modules.attention as comfy_attention  # noqa: E402
 import comfy.ldm.wan.model as comfy_wan  # noqa: E402
 import comfy.model_management as management  # noqa: E402
 import comfy.sd  # noqa: E402
+import stand_in_packs  # noqa: E402
 import torch  # noqa: E402
-from comfy.patcher_extension import CallbacksMP, PatcherInjection, WrappersMP  # noqa: E402
+from comfy.patcher_extension import CallbacksMP, WrappersMP  # noqa: E402
 from comfy_api.torch_helpers import set_torch_compile_wrapper  # noqa: E402
 
-spec = importlib.util.spec_from_file_location("pack", Path(PACK) / "__init__.py", submodule_search_locations=[PACK])
-sys.modules["pack"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules["pack"])
+import_pack(PACK)
 from pack.longlive_core.checkpoints.built_in import VAE_FILE, weights_folder  # noqa: E402
 from pack.longlive_core.config import ModelConfig, StreamConfig  # noqa: E402
 from pack.longlive_core.engine.noise import AddressedNoise  # noqa: E402
@@ -167,24 +156,10 @@ def with_lora(model):
 
 
 def injected(model):
-    """A LoRA in bypass mode: by ComfyUI itself where it has it (0.27), else as it does it."""
+    """A LoRA in bypass mode: by ComfyUI itself if it has that (0.27), else by a stand-in."""
     if hasattr(comfy.sd, "load_bypass_lora_for_models"):
         return comfy.sd.load_bypass_lora_for_models(model, None, lora_tensors(), 1.0, 0.0)[0]
-    model, before = model.clone(), {}
-    blocks = model.model.diffusion_model.blocks
-
-    def inject(_):
-        for layer, block in enumerate(blocks):
-            down, up = low_rank(layer)
-            before[layer] = forward = block.self_attn.o.forward
-            block.self_attn.o.forward = lambda x, f=forward, d=down, u=up: f(x) + x @ d.T @ u.T
-
-    def eject(_):
-        for layer, block in enumerate(blocks):
-            block.self_attn.o.forward = before[layer]
-
-    model.set_injections("bypass_lora", [PatcherInjection(inject=inject, eject=eject)])
-    return model
+    return stand_in_packs.bypass_lora(model, low_rank)
 
 
 def loras() -> dict:
@@ -264,37 +239,6 @@ def preferred() -> list:
 # --- guidance and relays ---------------------------------------------------------------------------------------------
 
 
-class WanCrossAttentionPatch:
-    """As KJNodes holds a negative prompt: settings in a closure, a method bound to the attention module."""
-
-    def __init__(self, context, scale, alpha, tau):
-        self.nag_context, self.nag_scale, self.nag_alpha, self.nag_tau = context, scale, alpha, tau
-
-    def __get__(self, obj, objtype=None):
-        def wrapped_attention(module, x, context, transformer_options=None, **kwargs):
-            q = module.norm_q(module.q(x))
-            a, b = (
-                comfy_wan.optimized_attention(q, module.norm_k(module.k(c)), module.v(c), heads=module.num_heads)
-                for c in (context, self.nag_context)
-            )
-            guided = a * self.nag_scale - b * (self.nag_scale - 1)
-            before, after = a.abs().sum(-1, keepdim=True), guided.abs().sum(-1, keepdim=True)
-            guided = torch.where(after / before > self.nag_tau, guided / after * before * self.nag_tau, guided)
-            return module.o(guided * self.nag_alpha + a * (1 - self.nag_alpha))
-
-        return types.MethodType(wrapped_attention, obj)
-
-
-class _CrossAttnPatch:
-    """As prompt relays mask cross-attention by time."""
-
-    def __get__(self, obj, objtype=None):
-        def wrapped(module, x, context, **kwargs):
-            raise AssertionError("called")
-
-        return types.MethodType(wrapped, obj)
-
-
 def forwards(patch, part="cross_attn"):
     model = MODEL.clone()
     for layer, block in enumerate(model.model.diffusion_model.blocks):
@@ -307,7 +251,7 @@ def guided() -> dict:
     unwanted = MODEL.model.diffusion_model.text_embedding(random(1, 5, 4096, seed=2)).detach()
     facts = {}
     for name, settings in (("strong", (11.0, 0.25, 2.5)), ("limited", (6.0, 0.7, 1.01)), ("none", (1.0, 1.0, 9.0))):
-        model = forwards(WanCrossAttentionPatch(unwanted, *settings))
+        model = forwards(stand_in_packs.WanCrossAttentionPatch(unwanted, *settings))
         management.load_models_gpu([model], memory_required=0)
         causal, block = compat.causal_model(model), model.model.diffusion_model.blocks[1]
         with torch.inference_mode():
@@ -323,9 +267,9 @@ def guided() -> dict:
             "honoured": told.honoured,
             "without": told.without,
         }
-    relay = forwards(_CrossAttnPatch())
+    relay = forwards(stand_in_packs._CrossAttnPatch())
     facts["relay"] = {"film": apart(film(relay), PLAIN), "without": loaded_effects(relay).without}
-    other = forwards(_CrossAttnPatch(), "self_attn")
+    other = forwards(stand_in_packs._CrossAttnPatch(), "self_attn")
     facts["self"] = {"film": apart(film(other), PLAIN), "without": loaded_effects(other).without}
     facts["parts"] = {
         "guided": sorted(compat.patches.parts_with_effect(model)),
