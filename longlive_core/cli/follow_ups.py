@@ -27,7 +27,7 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="an instruction model that transformers can load, or its name on the Hugging Face hub",
     )
-    add("--out", required=True, metavar="PAIRS.jsonl")
+    add("--out", required=True, metavar="PAIRS.jsonl", help="the file of pairs to write")
     add("--resume", action="store_true", help="continue an existing file; its pairs are kept")
     add("--limit", type=positive, metavar="N", help="only the first N prompts")
     add("--batch", type=positive, default=8, metavar="N", help="prompts per batch (default 8)")
@@ -45,7 +45,7 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens per answer, including thoughts (default 512)",
     )
-    add("--seed", type=_seed, default=0, metavar="N")
+    add("--seed", type=_seed, default=0, metavar="N", help="of the answers (default 0)")
     add("--plain", action="store_true", help="prompt in plain text, for a model without a chat template")
     add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")

@@ -38,7 +38,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="change a setting: --set steps=100 --set models.teacher=wan14b.safetensors",
     )
-    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--device", help="cpu or cuda (default: cuda if available)")
     add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
     parser.set_defaults(run=_train)
 

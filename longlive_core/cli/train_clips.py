@@ -37,7 +37,7 @@ def add_train_clips(parser: argparse.ArgumentParser) -> None:
         help="a file, or the name of a configuration in the package; its prompts, size, "
         "lengths.clip, models.teacher (or, without one, models.student) and seed are used",
     )
-    add("--out", required=True, type=Path, metavar="FOLDER", help="existing clips are kept, new ones are added")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="folder of the clips; existing clips are kept")
     add("--count", required=True, type=positive, metavar="N", help="total number of clips")
     add("--steps", type=positive, default=50, metavar="N", help="sampling steps (default 50)")
     add(
@@ -47,7 +47,7 @@ def add_train_clips(parser: argparse.ArgumentParser) -> None:
         help="conditional + G (conditional - unconditional); default: the configuration's",
     )
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as for `train`")
-    add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add("--device", help="cpu or cuda (default: cuda if available)")
     add("--threads", type=positive, metavar="N", help="CPU threads of this process (default: PyTorch's choice)")
     parser.set_defaults(run=_train_clips)
 
