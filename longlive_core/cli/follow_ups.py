@@ -45,7 +45,7 @@ def add_follow_ups(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens per answer, including thoughts (default 512)",
     )
-    add("--seed", type=_seed, default=0, metavar="N", help="of the answers (default 0)")
+    add("--seed", type=_seed, default=0, metavar="N", help="seed of the answers (default 0)")
     add("--plain", action="store_true", help="prompt in plain text, for a model without a chat template")
     add("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default: auto)")
