@@ -146,7 +146,7 @@ def lora_problems(parts: Mapping[str, LoraPart], strength: float = 1.0) -> list[
 
 
 def _harmless(kind: str, part: LoraPart, tensor: Tensor) -> bool:
-    """Return whether a model's problem is none in a LoRA: zero rows, small constant factors (LoKr's), and
+    """Return whether a problem of model weights is normal in a LoRA: zero rows, small constant factors (LoKr's), and
     differences of any kind, where something did not change."""
     if kind == "zeros where numbers should be":
         return True

@@ -96,7 +96,7 @@ def float_int_mm(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-def settle_in_graphs() -> None:
+def fix_choices_for_compile() -> None:
     """Let torch.compile treat decisions made once per process as constants; repeating them would break the graph."""
     for decision in (_multiplies_int8, _cpu_is_exact, _kitchen_linear):
         torch.compiler.assume_constant_result(decision.__wrapped__)

@@ -19,7 +19,7 @@ from ...longlive_core.config import ModelConfig
 from ...longlive_core.model import CausalWan
 from ...longlive_core.model.compiled import compile_blocks
 from ...longlive_core.model.guidance import Guidance
-from ...longlive_core.quant.int8 import settle_in_graphs
+from ...longlive_core.quant.int8 import fix_choices_for_compile
 
 COMPILE_KEY = "torch.compile"  # key of the wrapper that replaces the model's modules by compiled ones
 COMPILE_OPTIONS = "torch_compile_kwargs"  # the user's choices, in a MODEL's options
@@ -176,7 +176,7 @@ def host_wan(model, config: ModelConfig, **named) -> HostWan:
     wan = HostWan(module, config, HostAttention(module, options), guidance=guidance_of(model), **named)
     compiler = compiler_of(model)
     if compiler is not None:
-        settle_in_graphs()
+        fix_choices_for_compile()
         compile_blocks(wan, compiler.compile, compiler.name, copies=compiler.replays and wan.device.type == "cuda")
     return wan
 
