@@ -10,21 +10,11 @@ from safetensors.torch import load_file, save_file
 from longlive_core import cli
 from longlive_core.checkpoints import convert_model, load_state_dict, load_vae
 from longlive_core.checkpoints.text_encoder import TextEncoder, hugging_face_names
-from longlive_core.config import ModelConfig
-from longlive_core.model import WanModel
 from longlive_core.train.settings import ConfigError, ModelFiles
 from longlive_core.vae import WanVAE
 
 from ..lora_files import diffusers
 from .files import message, prefixed, same
-
-CONFIG = ModelConfig(dim=128, ffn_dim=32, num_heads=1, num_layers=2, text_dim=24, freq_dim=16)
-
-
-@pytest.fixture(scope="module")
-def weights():
-    torch.manual_seed(0)
-    return {name: value.detach() for name, value in WanModel(CONFIG).state_dict().items()}
 
 
 @pytest.fixture(scope="module")
