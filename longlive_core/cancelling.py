@@ -1,11 +1,11 @@
-"""Whether somebody wants what is running to stop: asked wherever the core may be busy for more than a second.
+"""Cancellation: the core checks for it wherever it may be busy for more than a second.
 
-A host says how to find out, and the core asks:
+The host provides the check:
 
     with cancelled_by(host.throw_if_interrupted):
         plan_take(...)
 
-Nobody passes it along: it belongs to the run, as the thread does. Without a host nothing is asked.
+It is a context variable of the running thread, so no function has to pass it on. Without a host nothing is checked.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_ask: ContextVar[Callable[[], None] | None] = ContextVar("longlive_cancelled", default=None)
+_check: ContextVar[Callable[[], None] | None] = ContextVar("longlive_cancelled", default=None)
 
 
 @contextlib.contextmanager
-def cancelled_by(ask: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `ask` is called now and then; what it raises ends the work."""
-    before = _ask.set(ask)
+def cancelled_by(check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` now and then while the block runs; an exception that it raises ends the work."""
+    before = _check.set(check)
     try:
         yield
     finally:
-        _ask.reset(before)
+        _check.reset(before)
 
 
 def check_cancelled() -> None:
-    """Raise what the host raises for a run that is to end."""
-    ask = _ask.get()
-    if ask is not None:
-        ask()
+    """Raise the host's exception if the run was cancelled."""
+    check = _check.get()
+    if check is not None:
+        check()
 
 
 def cancellable(items: Iterable[Item], every: int = 1) -> Iterator[Item]:
-    """The same items; asked before each `every`th of them."""
+    """Yield the items, and check for cancellation before each `every`th of them."""
     for index, item in enumerate(items):
         if index % every == 0:
             check_cancelled()

@@ -83,7 +83,7 @@ class ModelConfig:
     def from_module(cls, module: Any) -> ModelConfig:
         """Read the shape from a live module's plain attributes (the core's WanModel and ComfyUI's have the same).
 
-        Weights are not touched: inside ComfyUI they may be quantised, offloaded or not there yet.
+        Weights are not touched: inside ComfyUI they may be quantised, offloaded or not loaded yet.
         """
         names = ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim", "text_dim", "freq_dim", "eps")
         missing = [name for name in (*names, "patch_size", "blocks", "head") if not hasattr(module, name)]
@@ -97,11 +97,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How a film is rolled out. Defaults are LongLive's (paper, section 3; `configs/longlive_inference.yaml`).
+    """Settings of the rollout. Defaults are LongLive's (paper, section 3; `configs/longlive_inference.yaml`).
 
     Attributes:
         window: latent frames a chunk sees, counting the sink and the chunk itself; -1: everything so far.
-        sink: first latent frames of a shot that stay visible for ever (the frame sink).
+        sink: first latent frames of a shot that stay visible permanently (the frame sink).
         chunk: latent frames denoised together: 3 (LongLive, Self-Forcing) or 1 (frame-wise models).
         sink_policy: at a recache past the window the sink is `held` as it was, or `refreshed` from the window.
         positions: rotary positions count from the shot's start (`absolute`, at most 1024 latent frames)
@@ -154,7 +154,7 @@ class StreamConfig:
             raise ValueError(f"{numbers}: sink and window - sink ({window - sink}) must be multiples of the chunk")
 
     def check_length(self, chunks: int) -> None:
-        """Raise ValueError unless a shot of so many chunks has positions."""
+        """Raise ValueError unless a shot of `chunks` chunks has positions."""
         frames = chunks * self.chunk
         if frames < 1:
             raise ValueError("a film needs at least one chunk")
@@ -167,11 +167,11 @@ class StreamConfig:
 
     @property
     def longest_shot(self) -> int | None:
-        """Chunks that a shot may have; None: any number."""
+        """The largest number of chunks in a shot; None: no limit."""
         return MAX_ABSOLUTE_FRAMES // self.chunk if self.positions == "absolute" else None
 
     def check_endless(self) -> None:
-        """Raise ValueError unless a film may go on without end."""
+        """Raise ValueError unless a film may be endless."""
         if self.window == -1:
             raise ValueError(
                 "a film without end needs a window: without one (-1) every frame stays in memory; choose "
@@ -194,6 +194,6 @@ def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
 PRESETS: dict[str, StreamConfig] = {
     "longlive-1.3b": StreamConfig(),
     "self-forcing": StreamConfig(window=-1, sink=0),
-    # Trained with positions inside the window, so that minutes-long films meet no position it has not seen.
+    # Trained with positions inside the window, so that films of minutes have no position that it was not trained with.
     "pocket": StreamConfig(positions="relative"),
 }

@@ -1,13 +1,13 @@
-"""How large a film is: what the model was made for, a preset of it, or a width and a height."""
+"""The size of a film: what the model was trained at, a named size, or a width and a height."""
 
 from __future__ import annotations
 
 AUTO = "auto"
 MULTIPLE = 16  # pixels: 8 of the VAE times 2 of the model's patches
 
-# (width, height) in pixels by the names of `config.PRESETS`. The first of each is what the model was trained at; it was
-# not at the others. Those of the pocket model were chosen by eye: its balls stay balls at 112 x 128 and 112 x 80; they
-# become bars at 80 x 128, and lose their outline at 96 x 64.
+# (width, height) in pixels by the names of `config.PRESETS`. The first of each is the size trained at. The
+# others of the pocket model were chosen by eye: its balls stay balls at 112 x 128 and 112 x 80; they become bars at
+# 80 x 128, and lose their outline at 96 x 64.
 SIZES: dict[str, dict[str, tuple[int, int]]] = {
     "longlive-1.3b": {"landscape": (832, 480), "portrait": (480, 832), "draft": (624, 352)},
     "self-forcing": {"landscape": (832, 480), "portrait": (480, 832), "draft": (624, 352)},
@@ -17,7 +17,7 @@ CHOICES = (AUTO, *SIZES["longlive-1.3b"])
 
 
 def trained_size(preset: str) -> tuple[int, int]:
-    """What a model was made for."""
+    """Return the (width, height) that a model was trained at."""
     return next(iter(SIZES[preset].values()))
 
 
@@ -32,7 +32,7 @@ def check_size(width: int, height: int, multiple: int = MULTIPLE) -> None:
 
 
 def check_choice(size: str, width: int, height: int) -> None:
-    """Raise ValueError unless a size is asked for in one way. width, height: in pixels, both 0: as `size` says."""
+    """Raise ValueError unless a size is given in one way only. width, height: in pixels; both 0: `size` decides."""
     if size not in CHOICES:
         raise ValueError(f"size {size!r}: allowed are {', '.join(CHOICES)}")
     if not (width or height):
@@ -49,14 +49,14 @@ def check_choice(size: str, width: int, height: int) -> None:
 
 
 def film_size(size: str, width: int, height: int, preset: str, own: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(width, height) of a film in pixels.
+    """Return the (width, height) of a film in pixels.
 
     Args:
-        size: one of CHOICES. width, height: in pixels; both 0: as `size` says. They go with auto only.
+        size: one of CHOICES. width, height: in pixels; both 0: `size` decides. Other values need size auto.
         preset: the model's, a key of SIZES.
-        own: what auto means, such as the size of a take that is gone on with; None: what the model was made for.
+        own: the meaning of auto, such as the size of a take that is extended; None: the size trained at.
 
-    Raises ValueError for more than one size, for half of one and for none that the VAE can make.
+    Raises ValueError for two sizes, for half of one, and for a size that the VAE cannot make.
     """
     check_choice(size, width, height)
     if width:

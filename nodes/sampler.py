@@ -20,8 +20,8 @@ from .validation import widget_values
 from .validation.film import SAMPLER, sampler_error
 from .validation.queued import validate_queued
 
-# By node: how many of its results were not what its inputs ask for. As part of a result's fingerprint it keeps ComfyUI
-# from taking such a one for the whole film.
+# By node: how many of its results were not the film that its inputs request. As part of the fingerprint it keeps
+# ComfyUI from reusing such a result as the whole film.
 _partial_results: Counter[str] = Counter()
 
 
@@ -34,7 +34,7 @@ class LongLiveStreamSampler(io.ComfyNode):
             category="LongLive",
             description="Renders a timeline chunk by chunk: every chunk is denoised, decoded and written before the "
             "next begins, so memory does not grow with the film. All of it is kept as a take: after Cancel, a crash or "
-            "a change the next run makes only what is missing.",
+            "a change the next run renders only what is missing.",
             has_intermediate_output=True,
             search_aliases=WORDS["LongLiveStreamSampler"],
             inputs=sampler_inputs(),
@@ -52,14 +52,14 @@ class LongLiveStreamSampler(io.ComfyNode):
     @classmethod
     @compat.cancellable()
     def execute(cls, model, vae, timeline, start_image=None, start_latent=None, take=None, **widgets) -> io.NodeOutput:
-        """widgets: those of `sampler_inputs`; what is left out has its default."""
+        """widgets: those of `sampler_inputs`; a missing one has its default."""
         given = widget_values.settings(sampler_inputs(), widgets)
         compat.refuse_missing(MODEL=model, VAE=vae)
         take = None if take is None else checked_take(take)
         preset = compat.preset_of(model)
         stream = _stream(given, preset)
-        asked = (given["size"], given["width"], given["height"])
-        size = film_size(*asked, preset, _size_before(start_latent, take))
+        requested = (given["size"], given["width"], given["height"])
+        size = film_size(*requested, preset, _size_before(start_latent, take))
         start = read_start(vae, timeline, size, stream.chunk, start_image, start_latent, take)
         seed, keep_partial = given["seed"], given["on_cancel"] == KEEP
         filmed = Filming(model, vae, timeline, stream, seed, size, start).run(keep_partial)
@@ -83,7 +83,7 @@ def _stream(given: dict[str, Any], preset: str) -> StreamConfig:
 
 
 def _size_before(latent, take) -> tuple[int, int] | None:
-    """(width, height) of what the film goes on from: it can have no other size; None where it begins by itself."""
+    """Return (width, height) of the take or latents that the film starts from, its only possible size; else None."""
     if take is not None:
         width, height = take.store().read_manifest(take.id).origin["size"]
         return width, height

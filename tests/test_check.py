@@ -72,13 +72,13 @@ def test_the_built_in_model(capsys, monkeypatch):
 
 
 def test_what_is_not_given_is_said(capsys, files):
-    """Forbids a stand-in that nobody is told of."""
+    """Forbids a stand-in that is not reported."""
     code, out = run(capsys, model=files["model"])
     assert code == 0, out
-    assert "not given; the pocket model's stands in here. A film needs Wan2.1_VAE.pth" in line(out, "VAE")
+    assert "not given; the pocket model's is used here. A film needs Wan2.1_VAE.pth" in line(out, "VAE")
     assert "umt5_xxl_fp16.safetensors" in line(out, "text encoder")
     assert "VAE's memory 1.9 GB" in line(out, "memory") or "VAE's memory 3.8 GB" in line(out, "memory")  # Wan's own
-    assert out.splitlines()[-1] == "what was given is in order; to render, give text_encoder and vae too"
+    assert out.splitlines()[-1] == "the given files are in order; to render, give text_encoder and vae too"
 
 
 def test_every_fault_is_named_in_one_run(capsys, files, lora, tmp_path):

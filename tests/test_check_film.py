@@ -34,7 +34,7 @@ def test_it_leaves_film_pictures_and_a_report(short, tmp_path, capsys):
         torch.__version__,
         "float32",
         "128 x 80, 42 frames, 4 chunks, seed 0",
-        "4 made: the first",
+        "4 rendered: the first",
         "memory, estimated",
         "memory, at most",
         "resident",
@@ -57,7 +57,7 @@ def test_a_film_that_fails_still_gives_a_report(short, tmp_path, monkeypatch, ca
     assert main(["check", "--film", str(tmp_path), "--device", "cpu"]) == 2
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "**ValueError: chunk 1: the model's output holds NaN**" in text
-    assert "1 made: the first" in text and "memory, at most" in text
+    assert "1 rendered: the first" in text and "memory, at most" in text
     assert "holds NaN" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
 

@@ -56,7 +56,7 @@ def test_a_dry_run_leaves_nothing_behind(shell, monkeypatch):
     monkeypatch.chdir(shell.folder)
     code, out, err = dry(shell)
     assert code == 0 and not list(shell.folder.iterdir()), err
-    assert "4 chunks, 45 frames" in out and "0 of 4 chunks reused" in out and "4 of 4 to be made" in out
+    assert "4 chunks, 45 frames" in out and "0 of 4 chunks reused" in out and "4 of 4 to be rendered" in out
     assert "not measured here yet" in out and " free" in out and "nothing was rendered" in out
     shell.render()
     before = tree(shell.folder)
@@ -82,7 +82,7 @@ def test_a_dry_run_says_what_would_be_refused(shell, monkeypatch):
             patch.setattr(place, name, lambda folder, free=free: free)
             for store in (True, False):
                 code, out, err = dry(shell, store=store)
-                assert code == 2 and words in err and err.count("\n") == 1 and "to be made" in out
+                assert code == 2 and words in err and err.count("\n") == 1 and "to be rendered" in out
     shell.store.write_text("not a folder")
     code, _, err = dry(shell)
     assert code == 2 and "takes cannot be kept in" in err

@@ -235,7 +235,9 @@ def test_a_render_says_what_was_damaged(shell):
     shell.render()
     flip(sorted(shell.store.glob("chunks/*/*.mp4"))[0])
     code, out, _ = shell.render()
-    assert code == 0 and "1 stored chunk was damaged or gone (" in out and "video made again from the latents" in out
+    assert (
+        code == 0 and "1 stored chunk was damaged or missing (" in out and "video encoded again from the latents" in out
+    )
 
 
 def test_join_ends_before_what_is_damaged(shell):

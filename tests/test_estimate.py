@@ -85,13 +85,13 @@ def test_time_counts_the_chunks_to_be_made(tiny_model, tmp_path, store):
     found = estimated(tiny_model, plan, tmp_path, book=book, take=take)
     assert (found.made, found.encoded, found.seconds) == (5, 8, 500)
     text = found.describe()
-    assert "5 of 8 to be made, 3 more to be decoded" in text
+    assert "5 of 8 to be rendered, 3 more to be decoded" in text
     assert "about 8 min for 5 chunks (100 s each, measured 20" in text and "last one measured" in text
     fill(take, 8, b"x" * 10)
     found = estimated(tiny_model, plan, tmp_path, book=book, take=take)
     assert (found.made, found.encoded, found.seconds, found.latents) == (0, 0, 0, 0)
     assert found.video == sum(path.stat().st_size for path in store.folder.glob("chunks/*/*.mp4"))
-    assert "no chunk has to be made" in found.describe()
+    assert "no chunk has to be rendered" in found.describe()
 
 
 def test_shots_that_are_alike_are_made_once(tiny_model, tmp_path, store):
@@ -145,7 +145,7 @@ def test_a_limit_counts_what_must_stay(tiny_model, tmp_path, store, monkeypatch)
     found = estimated(tiny_model, take.plan, tmp_path, take=take)
     needed = found.limit.needed
     assert (found.limit.held, found.limit.kept) == (held, kept) and found.limit.to_remove == min(needed, held - kept)
-    assert "of other takes will go" in found.describe()
+    assert "of other takes will be removed" in found.describe()
     store.limit = kept + needed
     estimated(tiny_model, take.plan, tmp_path, take=take).check()
     store.limit = kept + needed - 1

@@ -163,7 +163,7 @@ def test_a_refusal_names_what_would_fit(whole):
     need = estimate(*whole, plan_of(StreamConfig()), StreamConfig(), SIZE).placed(GPU, 6e9)
     with pytest.raises(NotEnoughMemory) as error:
         need.check(6e9, "cuda")
-    assert "rest in main memory" in str(error.value) and "Lower width and height" in str(error.value)
+    assert "wait in main memory" in str(error.value) and "Lower width and height" in str(error.value)
     assert "INT8 (saves 1.4 GB)" in str(error.value)
     small = estimate(*whole, plan_of(StreamConfig()), StreamConfig(), (624, 352)).placed(GPU, 6e9)
     small.check(6e9, "cuda")

@@ -60,7 +60,10 @@ def test_film():
 def test_repairs_are_one_line():
     """Forbids repairs that nobody hears of, and a line for each of them."""
     line = reports.repaired_line({12: False, 3: True, 4: True})
-    assert line == "3 stored chunks were damaged or gone (3, 4: rendered again; 12: video made again from the latents)"
+    assert (
+        line
+        == "3 stored chunks were damaged or missing (3, 4: rendered again; 12: video encoded again from the latents)"
+    )
     assert film(repaired=line)[2] == line
     assert reports.repaired_line({}) == "" and "1 stored chunk was" in reports.repaired_line({0: True})
     assert reports.repaired_line(dict.fromkeys(range(20), True)).endswith("5, 6, 7 and 12 more: rendered again)")
@@ -69,7 +72,7 @@ def test_repairs_are_one_line():
 @pytest.mark.parametrize(
     ("ended", "facts", "line"),
     [
-        ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to go on"),
+        ("cancelled", {"chunks": 3}, "cancelled after 3 of 7 chunks: queue again to continue"),
         ("finished", {"chunks": 3}, "finished by hand after 3 of 7 chunks"),
         ("finished", {"chunks": 1, "chunks_asked": None}, "finished by hand after 1 chunk"),
         (
@@ -80,13 +83,13 @@ def test_repairs_are_one_line():
         (
             "full",
             {"chunks_asked": None},
-            "ended by itself: absolute positions go no further; relative ones have no end",
+            "ended by itself: absolute positions end here; relative ones have no end",
         ),
         (
             "longest",
             {"chunks_asked": None},
-            "ended by itself: a film has at most 24 hours and 350000 chunks; begin another "
-            "one with its last latents or its last frame (Take Frames)",
+            "ended by itself: a film has at most 24 hours and 350000 chunks; start another "
+            "one from its last latents or its last frame (Take Frames)",
         ),
     ],
 )
@@ -118,13 +121,13 @@ def test_beginning():
         "rendering 1 chunk, about 1 s",
         "no effect here: a: b",
     ]
-    assert say(expected(0), 7, None, False, []).splitlines()[1] == "nothing to render: every chunk is there"
+    assert say(expected(0), 7, None, False, []).splitlines()[1] == "nothing to render: every chunk is stored"
     assert say(expected(seconds=None), 0, None, False, []) == "rendering 7 chunks, time not measured here yet"
     told = say(expected(to_remove=2 * 10**9, int8=True, moving=3 * 10**8), 0, None, False, []).splitlines()
     assert told[1:] == [
-        "memory is short: 300 MB rest in main memory in between",
-        "faster with Quantize INT8: the model takes 1.4 GB less then",
-        "2.0 GB of other takes will go, to keep to the limit",
+        "memory is short: 300 MB wait in main memory while not in use",
+        "faster with Quantize INT8: the model then takes 1.4 GB less",
+        "2.0 GB of other takes will be removed, to keep to the limit",
     ]
 
 

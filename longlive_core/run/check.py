@@ -1,7 +1,7 @@
-"""`check`: what the files are that a user downloaded, what is wrong with them, and two chunks at a small size.
+"""`check`: what the downloaded files are, what is wrong with them, and two chunks at a small size.
 
-One line for each thing looked at. A fault does not stop the look at the other files, only the chunks. The files go
-through the loaders that rendering uses; nothing here knows a format.
+One line for each part. After a fault the other files are still checked, but no chunk is rendered. The files are read by
+the loaders that rendering uses; nothing here knows a format.
 """
 
 from __future__ import annotations
@@ -72,33 +72,33 @@ def check(
     prefer_ema=None,
     say: Say = print,
 ) -> bool:
-    """Look at everything, say what it is, and run two chunks. -> whether all is in order.
+    """Check every file, report what it is, and render two chunks. -> whether all is in order.
 
-    Arguments as in `Pipeline.load`, except that a text encoder or VAE that is not given is not a fault: the built-in
-    one stands in for the two chunks, and the line says so.
+    Arguments as in `Pipeline.load`, except that a missing text encoder or VAE is not a fault: the built-in one is used
+    for the two chunks, and its line says so.
     """
     report = _Report(say)
     placed = report.attempt("device", lambda: _place(device, dtype))
     stream = report.attempt("settings", lambda: settings_for(model, preset))
     weights = report.attempt("model", lambda: load_state_dict(model_file(model), prefer_ema=prefer_ema))
     if weights is not None:
-        report.attempt("model", lambda: _look_at_model(report, model_file(model), weights, prefer_ema))
+        report.attempt("model", lambda: _check_model(report, model_file(model), weights, prefer_ema))
     if lora is not None:
         weights = report.attempt("LoRA", lambda: _merged(report, weights, lora, lora_alpha, lora_strength))
     own = is_pocket(model)
     text = report.attempt("text encoder", lambda: load_text_encoder(text_encoder))
     if text is not None:
-        report.attempt("text encoder", lambda: _look_at_text(report, text, text_encoder, own))
+        report.attempt("text encoder", lambda: _check_text(report, text, text_encoder, own))
     decoder = report.attempt("VAE", lambda: load_vae(vae_file(vae)))
     if decoder is not None:
-        report.attempt("VAE", lambda: _look_at_vae(report, decoder, vae, own))
+        report.attempt("VAE", lambda: _check_vae(report, decoder, vae, own))
     if report.faults:
         say(f"{_counted(report.faults, 'fault')}; no chunk was run")
         return False
     pipeline = report.attempt("model", lambda: _assemble(model, weights, text, decoder, stream, *placed))
     if pipeline is not None:
         film_decoder = pipeline.decoder if own or vae is not None else _wan_decoder(pipeline.decoder.dtype)
-        report.attempt("memory", lambda: _tell_settings(report, pipeline, film_decoder))
+        report.attempt("memory", lambda: _report_settings(report, pipeline, film_decoder))
         report.attempt("chunks", lambda: _run(report, pipeline))
     missing = [] if own else [name for name, path in (("text_encoder", text_encoder), ("vae", vae)) if path is None]
     say(_verdict(report.faults, missing))
@@ -119,12 +119,12 @@ class _Report:
         self.line(what, f"WRONG: {' '.join(text.split())}")
 
     def found(self, what: str, subject: str | os.PathLike, findings: Sequence[str]) -> None:
-        """A line for each finding, half a sentence about `subject`."""
+        """Report a line for each finding, half a sentence about `subject`."""
         for finding in findings:
             self.wrong(what, f"{subject} {finding}")
 
     def attempt(self, what: str, action: Callable[[], Any]) -> Any:
-        """The action's result, or None and one more fault where it raises an error meant for the user."""
+        """Return the action's result, or None and count a fault if it raises an error meant for the user."""
         try:
             return action()
         except (ValueError, OSError, ImportError, torch.cuda.OutOfMemoryError) as error:
@@ -138,7 +138,7 @@ def _place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return place, resolve_dtype(dtype, place)
 
 
-def _look_at_model(
+def _check_model(
     report: _Report, path: str | os.PathLike, weights: Mapping[str, Tensor], prefer_ema: bool | None
 ) -> None:
     config = ModelConfig.from_state_dict(weights)
@@ -161,16 +161,16 @@ def _look_at_model(
         report.wrong(
             "model",
             f"{path} reads prompts of {config.text_dim} numbers, and Wan's text encoder gives "
-            f"{CONTEXT_WIDTH}: it is no Wan 2.1 model",
+            f"{CONTEXT_WIDTH}: it is not a Wan 2.1 model",
         )
 
 
 def _entries(path: str | os.PathLike, prefer_ema: bool | None) -> str:
-    """The dictionaries of a training checkpoint, by which weights and moving average are told apart."""
+    """Describe the dictionaries of a training checkpoint: weights and moving average."""
     chosen = select_from_file(path, prefer_ema)
     if chosen.others:
-        there = ", ".join((chosen.way[-1], *chosen.others) if not prefer_ema else (*chosen.others, chosen.way[-1]))
-        return f"; the file holds {there}: {chosen.way[-1]} is taken (--weights)"
+        held = ", ".join((chosen.way[-1], *chosen.others) if not prefer_ema else (*chosen.others, chosen.way[-1]))
+        return f"; the file holds {held}: {chosen.way[-1]} is used (--weights)"
     return f"; the file holds {chosen.way[-1]}" if chosen.way else ""
 
 
@@ -192,15 +192,15 @@ def _merged(
 
 
 def _lora_kinds(parts: Mapping[str, LoraPart]) -> str:
-    """`LoRA of 10 layers, rank 4, alpha 4`, and how many layers are of another kind."""
+    """Such as `LoRA of 10 layers, rank 4, alpha 4`, with the number of layers of other kinds."""
     ranked = [part for part in parts.values() if part.rank]
     ranks, alphas = (sorted({getattr(part, name) for part in ranked}) for name in ("rank", "alpha"))
-    told = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
+    text = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
     others = Counter(LORA_KINDS[type(part)] for part in parts.values() if not isinstance(part, LoraLayer))
-    return told + "".join(f", {count} as {name}" for name, count in sorted(others.items()))
+    return text + "".join(f", {count} as {name}" for name, count in sorted(others.items()))
 
 
-def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | None, own: bool) -> None:
+def _check_text(report: _Report, text: TextEncoder, path: str | os.PathLike | None, own: bool) -> None:
     if path is None and not own:
         report.line("text encoder", _stand_in("text_encoder"))
         return
@@ -213,7 +213,7 @@ def _look_at_text(report: _Report, text: TextEncoder, path: str | os.PathLike | 
     report.found("text encoder", path or POCKET, weight_problems(weights, limits=TEXT_ENCODER_LIMITS))
 
 
-def _look_at_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:
+def _check_vae(report: _Report, vae: WanVAE, path: str | os.PathLike | None, own: bool) -> None:
     if path is None and not own:
         report.line("VAE", _stand_in("vae"))
         return
@@ -239,7 +239,7 @@ def _run(report: _Report, pipeline: Pipeline) -> None:
     spans = [PromptSpan(0, contexts[0]), PromptSpan(1, contexts[1], "recache")]
     chunks = rollout(pipeline.model, spans, 2, (SIZE[1] // 8, SIZE[0] // 8), pipeline.stream, AddressedNoise(0))
     began = time.perf_counter()
-    for chunk, frames in film_frames(chunks, pipeline.decoder):  # raises where a number is not finite
+    for chunk, frames in film_frames(chunks, pipeline.decoder):  # raises NonFiniteError
         seconds, latents = time.perf_counter() - began, chunk.latents
         report.line(
             f"chunk {chunk.index + 1} of 2",
@@ -251,12 +251,12 @@ def _run(report: _Report, pipeline: Pipeline) -> None:
 
 
 def _wan_decoder(dtype: torch.dtype) -> StreamingDecoder:
-    """The shapes of Wan 2.1's own VAE, for the estimate where another one stands in."""
+    """The shapes of Wan 2.1's own VAE, for the estimate while the built-in one is used."""
     with torch.device("meta"):
         return StreamingDecoder(WanVAE().to(dtype))
 
 
-def _tell_settings(report: _Report, pipeline: Pipeline, film_decoder: StreamingDecoder) -> None:
+def _report_settings(report: _Report, pipeline: Pipeline, film_decoder: StreamingDecoder) -> None:
     stream: StreamConfig = pipeline.stream
     report.line(
         "settings",
@@ -267,10 +267,12 @@ def _tell_settings(report: _Report, pipeline: Pipeline, film_decoder: StreamingD
     text, seconds = FILM
     plan, (width, height) = parse(text).plan(seconds, chunk=stream.chunk), pipeline.default_size
     need, free = estimate(pipeline.model, film_decoder, plan, stream, (width, height)), free_memory(pipeline.device)
-    there = None if free is None else free + weight_bytes(pipeline.model.module) + weight_bytes(pipeline.decoder.module)
-    need = need.placed(pipeline.device, there)
-    room = "" if there is None else f"; {gigabytes(there)} are there"
-    enough = ", which is NOT ENOUGH" if there is not None and need.total > there else ""
+    available = (
+        None if free is None else free + weight_bytes(pipeline.model.module) + weight_bytes(pipeline.decoder.module)
+    )
+    need = need.placed(pipeline.device, available)
+    room = "" if available is None else f"; {gigabytes(available)} are available"
+    enough = ", which is NOT ENOUGH" if available is not None and need.total > available else ""
     film = f"a film of {seconds:g} s at {width} x {height}"
     report.line("memory", f"{film} needs at least {need.describe()}{room}{enough}")
 
@@ -279,12 +281,12 @@ def _verdict(faults: int, missing: list[str]) -> str:
     if faults:
         return _counted(faults, "fault")
     if missing:
-        return f"what was given is in order; to render, give {' and '.join(missing)} too"
+        return f"the given files are in order; to render, give {' and '.join(missing)} too"
     return "all in order"
 
 
 def _stand_in(name: str) -> str:
-    return f"not given; the pocket model's stands in here. A film needs {WANTED[name]}"
+    return f"not given; the pocket model's is used here. A film needs {WANTED[name]}"
 
 
 def _given(path: str | os.PathLike | None) -> str:

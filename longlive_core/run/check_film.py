@@ -1,7 +1,7 @@
 """`check --film`: a short fixed story with the given files, and a report of it to paste into an issue.
 
-Leaves film.mp4, sheet.png and report.md in a folder. The report is written whatever happens: where the film fails, it
-says how far it came and why.
+Leaves film.mp4, sheet.png and report.md in a folder. The report is always written: if the film fails, it states how far
+it got and why.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ DIGEST_BYTES = 2**22
 
 @dataclass
 class Findings:
-    """What the report tells.
+    """Content of the report.
 
     Attributes:
         checked: lines of `check`.
-        files: by what it is, (name, bytes, SHA-256).
+        files: (name, bytes, SHA-256) by kind.
         facts: of the run, by their names, in order.
-        chunks: seconds of each.
+        chunks: seconds of each chunk.
         error: why there is no film; "".
     """
 
@@ -64,7 +64,7 @@ class Findings:
 
 
 def require_files(model: str | os.PathLike, text_encoder, vae) -> None:
-    """Raise ValueError where a film cannot be rendered because files are missing; told before minutes of checking."""
+    """Raise ValueError if files for a film are missing, before minutes of checking."""
     given = {"text_encoder": text_encoder, "vae": vae}
     missing = [name for name, path in given.items() if path is None and not is_pocket(model)]
     if missing:
@@ -77,7 +77,7 @@ def film_report(
 ) -> None:
     """Render the story into `folder`, unless `check` found a fault, and write the report there either way.
 
-    files: the arguments of `Pipeline.load`. checked: what `check` said. Raises what rendering raises.
+    files: the arguments of `Pipeline.load`. checked: the lines of `check`. Raises what rendering raises.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def film_report(
 
 
 def hashes(files: Mapping[str, Any]) -> dict[str, tuple[str, int, str]]:
-    """Name, bytes and SHA-256 of every file that was given, and of the built-in ones that stand in their places."""
+    """Return name, bytes and SHA-256 of every given file, and of the built-in ones that are used instead."""
     paths = {
         "model": model_file(files["model"]),
         "LoRA": files["lora"],
@@ -156,7 +156,7 @@ def _render(folder: Path, files: Mapping[str, Any], findings: Findings, say: Say
 
 
 class _Timing(RunObserver):
-    """Takes the seconds of every chunk, and reports them."""
+    """Measures and reports the seconds of every chunk."""
 
     def __init__(self, chunks: int, seconds: list[float], say: Say):
         self._chunks, self._seconds, self._say = chunks, seconds, say
@@ -210,7 +210,7 @@ def _note_peak(device: torch.device, facts: dict[str, Any], reset: bool = False)
 
 
 def report(findings: Findings) -> str:
-    """Markdown."""
+    """Return the report as Markdown."""
     rows = {
         "date": date.today().isoformat(),
         "system": platform.platform(),
@@ -220,7 +220,7 @@ def report(findings: Findings) -> str:
     if findings.chunks:
         first, *others = findings.chunks
         steady = f", then {statistics.median(others):.2f} s (median), {max(others):.2f} s at most" if others else ""
-        rows["chunks"] = f"{len(findings.chunks)} made: the first {first:.2f} s{steady}"
+        rows["chunks"] = f"{len(findings.chunks)} rendered: the first {first:.2f} s{steady}"
     lines = [
         "# LongLive: check --film",
         "",
@@ -239,7 +239,7 @@ def report(findings: Findings) -> str:
 
 
 def without_home(text: str) -> str:
-    """The user's name is nobody's business in an issue."""
+    """Replace the home folder by ~: the report goes into public issues."""
     try:
         home = str(Path.home())
     except RuntimeError:

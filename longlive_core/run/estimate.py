@@ -1,7 +1,7 @@
-"""What a run will take, told before it begins: chunks, time, memory, space on disk.
+"""The estimate of a run before it begins: chunks, time, memory, space on disk.
 
-Chunks and the bytes of latents are exact, memory is a lower bound (`memory.py`), time is what was measured on this
-machine (`speed.py`), video what was measured or else assumed.
+Chunks and the bytes of latents are exact, memory is a lower bound (`memory.py`), time follows from measurements on this
+machine (`speed.py`), the size of the video from a measurement or else an assumption.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ ASSUMED_VIDEO = 0.1
 
 
 class NotEnoughDisk(ValueError):
-    """A folder cannot take the run's files. The message gives what is needed, what is free and what to do."""
+    """A folder has no space for the run's files. The message states what is needed, what is free and what to do."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes that the run needs in `folder` at its fullest moment, and those free there; None: nobody can tell."""
+    """Bytes that the run needs in `folder` at its peak, and those free there; None: unknown."""
 
     folder: Path
     needed: int
@@ -52,15 +52,15 @@ class Space:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a store of takes may hold.
+    """The limit of a store of takes, and what counts towards it.
 
     Attributes:
         limit: bytes.
-        held: bytes that lie there.
-        kept: those of them that must stay, because the film uses them.
-        needed: bytes that the run adds at its fullest moment.
-        rendered, unreadable, other: bytes that stay too: of takes that are being rendered, of what cannot be read, of
-            what is not the store's.
+        held: bytes in the store.
+        kept: those of them that the film uses.
+        needed: bytes that the run adds at its peak.
+        rendered, unreadable, other: bytes that cannot be removed either: of takes being rendered, of what cannot be
+            read, of foreign files.
     """
 
     limit: int
@@ -73,16 +73,16 @@ class Limit:
 
     @property
     def stays(self) -> int:
-        """Bytes that nothing removes."""
+        """Bytes that cannot be removed."""
         return self.kept + self.rendered + self.unreadable + self.other
 
     @property
     def to_remove(self) -> int:
-        """Bytes of other takes that have to go, as far as they can."""
+        """Bytes of other takes that will be removed."""
         return max(0, min(self.held + self.needed - self.limit, self.held - self.stays))
 
     def check(self) -> None:
-        """Raise NotEnoughDisk where the film does not fit, though all goes that may."""
+        """Raise NotEnoughDisk if the film does not fit even after everything removable is removed."""
         if self.kept + self.needed > self.limit:
             raise NotEnoughDisk(
                 f"the limit of {gigabytes(self.limit)} for the takes is too small for this film: while it is rendered, "
@@ -97,28 +97,28 @@ class Limit:
             )
 
     def in_the_way(self) -> str:
-        """What stays beside the film, in words."""
+        """Describe what cannot be removed beside the film."""
         return in_the_way(self.rendered, self.unreadable, self.other)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What rendering a plan will take. Make it by `estimate_film`.
+    """The estimate of rendering a plan, from `estimate_film`.
 
     Attributes:
         plan: the film.
-        key: what it runs on and with.
-        made: chunks to be denoised; the others are in the store.
+        key: device, model and settings.
+        made: chunks to be denoised; the others are stored.
         encoded: chunks to be decoded and encoded.
         speed: the last measurement under `key`; None: not measured here yet.
         need: memory on the device.
-        available: bytes there for `need`; None: nobody can tell.
+        available: bytes available for `need`; None: unknown.
         device: such as "cuda:0".
-        main: bytes of main memory beside that; 0 where the device is the CPU, or nobody can tell.
+        main: bytes of main memory beside that; 0 if the device is the CPU, or unknown.
         latents: bytes of the latents to be stored.
         video: bytes of the film.
-        measured: whether `video` follows from a measurement, or from an assumption.
-        spaces: what the disks must take, one for each file system.
+        measured: whether `video` follows from a measurement, not from an assumption.
+        spaces: space needed on the disks, one for each file system.
         limit: of the store; None without one.
     """
 
@@ -139,11 +139,11 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """Expected for the chunks to be made; None where nothing was measured."""
+        """Expected time of the chunks to be rendered; None if nothing was measured."""
         return None if self.speed is None else self.made * self.speed.seconds
 
     def check(self) -> None:
-        """Raise NotEnoughMemory or NotEnoughDisk for what cannot end well."""
+        """Raise NotEnoughMemory or NotEnoughDisk if the run cannot succeed."""
         self.need.check(self.available, self.device)
         if self.limit is not None:
             self.limit.check()
@@ -151,12 +151,12 @@ class Estimate:
             space.check()
 
     def describe(self) -> str:
-        """For people, a line for each of: chunks, time, memory, disk."""
+        """Return the estimate as text, with lines for chunks, time, memory and disk."""
         return "\n".join(f"  {what:8}{text}" for what, text in self._lines())
 
     def describe_time(self) -> str:
         if not self.made:
-            return "no chunk has to be made"
+            return "no chunk has to be rendered"
         if self.speed is None:
             return "not measured here yet"
         each = self.speed.seconds
@@ -170,16 +170,21 @@ class Estimate:
         total, room = self.plan.chunks, self.available
         decoded = max(0, self.encoded - self.made)
         lines = [
-            ("chunks:", f"{self.made} of {total} to be made" + (f", {decoded} more to be decoded" if decoded else "")),
+            (
+                "chunks:",
+                f"{self.made} of {total} to be rendered" + (f", {decoded} more to be decoded" if decoded else ""),
+            ),
             ("time:", self.describe_time()),
             (
                 "memory:",
                 f"at least {self.need.describe()} on {self.device}"
-                + (f", which has {gigabytes(room)} for it" if room is not None else ""),
+                + (f", which has {gigabytes(room)} available" if room is not None else ""),
             ),
         ]
         if self.main:
-            what = "text encoder; weights while they load" if not self.need.moving else "text encoder; what rests there"
+            what = (
+                "text encoder; weights while they load" if not self.need.moving else "text encoder; caches not in use"
+            )
             lines.append(("", f"and {gigabytes(self.main)} of main memory ({what})"))
         if room is not None and self.need.proposes_int8(room):
             lines.append(
@@ -200,7 +205,7 @@ class Estimate:
                 (
                     "limit:",
                     f"{most} for the takes, {held} used"
-                    + (f"; {gone} of other takes will go" if self.limit.to_remove else ""),
+                    + (f"; {gone} of other takes will be removed" if self.limit.to_remove else ""),
                 )
             )
         return lines
@@ -256,9 +261,9 @@ def estimate_film(
 
 
 def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
-    """Tidy the store, and keep it to its limit while the take is rendered; says which takes go.
+    """Tidy the store, and make space under its limit for rendering the take; reports which takes are removed.
 
-    NotEnoughDisk where what must stay is in the way.
+    NotEnoughDisk if what cannot be removed leaves too little space.
     """
     limit, store = expected.limit, take.store
     for gone in store.make_room(0 if limit is None else limit.needed, take.manifest):
@@ -266,14 +271,14 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
     if limit is not None and store.size() + limit.needed > limit.limit:
         _limit(take, limit.needed).check()
         raise NotEnoughDisk(
-            f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that has to "
-            f"go for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
-            "removed: close what shows its film"
+            f"the limit of {gigabytes(limit.limit)} for the takes cannot be kept: a take that must be "
+            f"removed for this film, which takes {gigabytes(limit.kept + limit.needed)} there, cannot be "
+            "removed: close the program that shows its film"
         )
 
 
 def _limit(take: Take, needed: int) -> Limit | None:
-    """needed: bytes that the run adds at its fullest moment."""
+    """needed: bytes that the run adds at its peak."""
     store = take.store
     if store.limit is None:
         return None
@@ -282,7 +287,7 @@ def _limit(take: Take, needed: int) -> Limit | None:
 
 
 def chunks_to_make(take: Take) -> list[int]:
-    """Numbers of the chunks that have to be denoised. Of shots that are alike the first counts, see `takes/keys.py`."""
+    """Return the numbers of the chunks to be denoised. Of equal shots only the first counts, see `takes/keys.py`."""
     keys, made = take.manifest.keys, {}
     there = set(take.store.with_latents(keys))
     for chunk, key in enumerate(keys):
@@ -297,7 +302,7 @@ def _latent_bytes(model: CausalWan, plan: Plan, size: tuple[int, int]) -> int:
 
 
 def _video_to_store(take: Take, chunk: float) -> tuple[int, int, int]:
-    """(chunks to be encoded, bytes of those, bytes of the film); chunk: bytes expected of one."""
+    """Return (chunks to be encoded, bytes of those, bytes of the film). chunk: expected bytes of one."""
     keys, unit = take.manifest.keys, take.manifest.unit
     stored = cancellable(dict.fromkeys(take.store.with_unit(keys, unit)), 500)
     sizes = {key: take.store.unit_path(key, unit).stat().st_size for key in stored}
@@ -314,8 +319,8 @@ def _disk(
     take: Take | None,
 ) -> tuple[tuple[Space, ...], Limit | None]:
     """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
-    # When the last chunk is there, the growing film and the finished one lie side by side for a moment. The film at
-    # `film` is written after the growing one is gone, so on one file system it takes that one's place.
+    # After the last chunk the growing film and the finished one exist side by side for a moment. The film at `film` is
+    # written after the growing one was removed, so on one file system it needs no more space.
     needed = latents + fresh + 2 * video
     if take is None:
         return (Space(film.parent, needed, free_disk(film.parent)),), None
@@ -328,12 +333,12 @@ def _disk(
 
 
 def _plus(free: int | None, limit: Limit | None) -> int | None:
-    """What will be free once the limit has removed other takes."""
+    """Return what will be free after other takes are removed."""
     return free if free is None or limit is None else free + limit.to_remove
 
 
 def free_disk(folder: Path) -> int | None:
-    """Bytes free where `folder` lies, or will lie; None where nobody can tell."""
+    """Return the bytes free on the disk of `folder`, which need not exist yet; None: unknown."""
     try:
         return shutil.disk_usage(_existing(folder)).free
     except OSError:
@@ -348,6 +353,6 @@ def _file_system(folder: Path) -> int | None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest existing one above it."""
     folder = folder.absolute()
     return next((place for place in (folder, *folder.parents) if place.exists()), folder)

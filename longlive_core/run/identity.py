@@ -1,19 +1,19 @@
-"""Identities of weights: short names that differ where a film would.
+"""Identities of weights: short names that differ whenever the rendered film would.
 
-A model has one name, whoever runs it: the command line, or ComfyUI with any of its loaders. So a name may hold nothing
-that only one of them knows, nor anything that changes while a host loads, moves or offloads weights:
+A model has the same name on the command line and in ComfyUI with any of its loaders. So a name depends on nothing
+that only one of them knows, and on nothing that changes while a host loads, moves or offloads weights:
 
 - Weights count under Wan's own names, and the text encoder's under Hugging Face's, without a host's prefixes.
-- Numbers count as they enter the computation: rounded to the dtype that the run computes in. Which dtype the file has,
-  in which one a host keeps a weight meanwhile (ComfyUI has the patch embedding in float32 always, and under dynamic
-  VRAM keeps a file's dtype until the first load), cannot be seen on the other side, and changes no film. Numbers that
-  were rounded before, such as float32 weights kept in bfloat16 and computed in float32, are other numbers.
-- Quantised weights count as they are stored: their integers or bytes, their scales, what they mean.
+- Numbers count as they enter the computation: rounded to the dtype that the run computes in. The dtype of the file, or
+  the one in which a host keeps a weight (in ComfyUI always float32 for the patch embedding, and under dynamic VRAM the
+  file's dtype until the first load), changes no film and does not count. Numbers that were rounded earlier, such as
+  float32 weights kept in bfloat16 and computed in float32, are different numbers.
+- Quantised weights count as they are stored: integers or bytes, scales, and format.
 - A text encoder's 16-bit weights count as bfloat16, since the command line computes float16 files in it and ComfyUI
   does not; 32 bits and 8 bits count as they are.
-- What is merged into the weights at load is part of them. What a host hangs on a model is named beside its weights.
+- What is merged into the weights at load is part of them. What a host attaches to a model is named beside its weights.
 
-Some numbers of every tensor are enough: a fine-tune or a LoRA changes nearly all of them.
+A few numbers of every tensor are enough: a fine-tune or a LoRA changes nearly all of them.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LENGTH = 32  # hexadecimal digits
 
 @dataclass(frozen=True)
 class Sample:
-    """What a name holds of a tensor: its shape, and evenly spaced numbers of it on the CPU, in their dtype."""
+    """The part of a tensor that its identity covers: shape, and evenly spaced numbers on the CPU, in their dtype."""
 
     shape: tuple[int, ...]
     numbers: Tensor
 
     @classmethod
     def of(cls, value: Tensor | Sample) -> Sample:
-        """ValueError where a tensor has no content."""
+        """Take a sample. ValueError if a tensor has no content."""
         if isinstance(value, Sample):
             return value
         if value.is_meta:
@@ -52,34 +52,35 @@ class Sample:
 
     @classmethod
     def of_bytes(cls, packed: Tensor) -> Sample:
-        """Of numbers that are packed into blocks with their scales: runs of bytes, since single ones in even steps may
-        all be of the same place in a block.
+        """Take a sample of numbers packed into blocks with their scales: runs of bytes.
+
+        Single evenly spaced bytes may all have the same place in their blocks.
         """
         runs = packed.detach().reshape(-1).split(_RUN)
         chosen = runs[:: max(1, len(runs) // _SAMPLES)][:_SAMPLES]
         return cls(tuple(packed.shape), torch.cat(chosen).cpu())
 
     def to(self, dtype: torch.dtype | None) -> Sample:
-        """With its numbers in another dtype (None: the same); integers and bytes stay what they are."""
+        """Return it with its numbers in another dtype (None: the same); integers and bytes stay as they are."""
         if dtype is None or not self.numbers.is_floating_point():
             return self
         return Sample(self.shape, self.numbers.to(dtype))
 
 
 Weights = nn.Module | Mapping[str, Tensor | Sample | str]
-"""A module, or its weights by name, where text says what no tensor does."""
+"""A module, or its weights by name; text states what no tensor does."""
 
 
 def weights_identity(weights: Weights, dtype: torch.dtype) -> str:
-    """The identity of a model's or a VAE's weights in a run that computes in `dtype`, wherever they lie."""
+    """Return the identity of a model's or a VAE's weights in a run that computes in `dtype`, on any device."""
     return identity(sorted((name, _rounded(name, value, dtype)) for name, value in _by_name(weights).items()))
 
 
 def text_identity(weights: Weights) -> str:
-    """The identity of a text encoder's weights, under Hugging Face's names."""
+    """Return the identity of a text encoder's weights, under Hugging Face's names."""
     found = {name: _as_text(value) for name, value in _by_name(weights).items()}
     if EMBEDDING in found:
-        found.setdefault(EMBEDDING_TWIN, found[EMBEDDING])  # one tensor, which not everybody lists twice
+        found.setdefault(EMBEDDING_TWIN, found[EMBEDDING])  # one tensor, which some loaders list twice
     return identity(sorted(found.items()))
 
 
@@ -101,10 +102,10 @@ def _as_text(value: Tensor | Sample | str) -> Sample | str:
 
 
 def identity(value) -> str:
-    """A hash of nested data. Of tensors it takes shape, dtype and evenly spaced numbers.
+    """Return a hash of nested data; of tensors it covers shape, dtype and evenly spaced numbers.
 
-    value: tensors, plain values, tuples, lists, mappings, functions (by name), and objects that keep what they are in
-    `weights`, as ComfyUI's LoRA adapters do. What this gives is part of stored takes: it never changes.
+    value: tensors, plain values, tuples, lists, mappings, functions (by name), and objects that keep their content
+    in `weights`, as ComfyUI's LoRA adapters do. The result is part of stored takes: it must never change.
     """
     total = hashlib.sha256()
     for part in _parts(value):

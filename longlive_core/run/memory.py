@@ -1,7 +1,7 @@
-"""Memory of a run, estimated before it begins from shapes alone, and what the device has.
+"""The memory of a run, estimated from shapes before it begins, and the memory that the device has.
 
-The estimate is a lower bound: what the run is certain to hold at its widest moment. It leaves out what libraries take
-for themselves (workspaces, fragmentation), so a refusal means that the run cannot end well, never that it might not.
+The estimate is a lower bound: what the run certainly holds at its peak. It leaves out what libraries allocate for
+themselves (workspaces, fragmentation), so a refusal means that the run cannot succeed, not that it might fail.
 The coefficients are those of the core's own forward and decoder; `tests/test_memory.py` traces both on `meta` tensors.
 """
 
@@ -22,19 +22,19 @@ from ..vae import StreamingDecoder
 from ..words.quantities import gigabytes
 
 # Bytes of the decoder, per pixel of a frame, unit of the VAE's width and byte of its dtype. MEMORY: what its causal
-# convolutions keep between two frames. FRAME: what is alive at the widest layer, for each pixel frame of a piece.
+# convolutions keep between two frames. FRAME: what the widest layer holds, for each pixel frame of a piece.
 VAE_MEMORY, VAE_FRAME = 24.6, 6.0
 # Tensors of the model's width that a pass holds beside the feed-forward's two.
 PASS_TENSORS = 3
 # Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
 ROTATION = 12
-PIXEL_FRAMES = 4  # of one latent frame, which is what is decoded at a time
+PIXEL_FRAMES = 4  # of one latent frame, the unit that is decoded at a time
 OWN_MAIN_MEMORY = ("cpu", "mps")  # kinds of device
-_CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError where main memory is short
+_CPU_SHORTAGE = "DefaultCPUAllocator"  # in PyTorch's RuntimeError if main memory is short
 
 
 class NotEnoughMemory(ValueError):
-    """The device cannot hold the run. The message gives what is needed, what is free and what to lower."""
+    """The run does not fit on the device. The message states what is needed, what is free and what to lower."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Need:
     """Bytes that a run holds on its device.
 
     Attributes:
-        weights: of model and VAE that have to be there; 0 where they may be in main memory until they are used.
+        weights: of model and VAE that must be on the device; 0 if they may stay in main memory until they are used.
         cache: keys and values.
-        vae: what the decoder remembers from frame to frame.
+        vae: the decoder's memory from frame to frame.
         passes: activations of the widest pass of the transformer.
         decoding: activations of decoding one latent frame.
         frames: latent frames in the cache.
         advice: what to lower, most effective first.
-        saved_by_int8: bytes of weights that Quantize INT8 would save; 0: they are quantised.
-        full_weights: bytes of model and VAE, wherever they lie.
-        placement: what rests in main memory in between.
+        saved_by_int8: bytes of weights that Quantize INT8 would save; 0 if they are quantised.
+        full_weights: bytes of model and VAE, on any device.
+        placement: what waits in main memory while it is not in use.
     """
 
     weights: int
@@ -67,7 +67,7 @@ class Need:
 
     @property
     def run(self) -> int:
-        """Bytes beside the weights at the widest moment: a pass, or decoding."""
+        """Bytes beside the weights at the peak: a pass, or decoding."""
         denoise = self.cache + self.passes + (0 if self.placement.vae_moves else self.vae)
         decode = self.vae + self.decoding + (0 if self.placement.cache_moves else self.cache)
         return max(denoise, decode)
@@ -83,13 +83,13 @@ class Need:
 
     @property
     def moving(self) -> int:
-        """Bytes that rest in main memory in between."""
+        """Bytes that wait in main memory while they are not in use."""
         return self.cache * self.placement.cache_moves + self.vae * self.placement.vae_moves
 
     def placed(self, device: torch.device, available: int | None) -> Need:
-        """With the fastest placement that fits beside all weights into `available` bytes, else the smallest one.
+        """Return it with the fastest placement that fits beside all weights into `available` bytes, else the smallest.
 
-        device: where main memory is the device's own nothing can move. available: None where nobody can tell.
+        device: nothing moves if its memory is main memory. available: None if unknown.
         """
         if device.type in OWN_MAIN_MEMORY:
             return self
@@ -98,7 +98,7 @@ class Need:
         return next(fitting, choices[-1])
 
     def proposes_int8(self, available: int) -> bool:
-        """Whether with INT8 weights a faster placement would fit than this one."""
+        """Return whether a faster placement than this one would fit with INT8 weights."""
         if self.placement == RESIDENT or not self.saved_by_int8:
             return False
         faster = PLACEMENTS[: PLACEMENTS.index(self.placement)]
@@ -116,31 +116,31 @@ class Need:
         return text if self.placement == RESIDENT else f"{text}; {self.describe_placement()}"
 
     def describe_placement(self) -> str:
-        """What moves, in half a sentence."""
+        """Describe what moves, in half a sentence."""
         if self.placement == RESIDENT:
             return "everything stays on the device"
         what = "keys and values" if not self.placement.vae_moves else "keys and values and the VAE's memory in turn"
-        return f"{what} rest in main memory ({gigabytes(self.moving)}) while they are not needed"
+        return f"{what} wait in main memory ({gigabytes(self.moving)}) while they are not in use"
 
     def check(self, available: int | None, device: str) -> None:
-        """Raise NotEnoughMemory where the device has less; None (unknown) is enough."""
+        """Raise NotEnoughMemory if the device has less; None (unknown) is enough."""
         if available is not None and self.total > available:
             int8 = self.saved_by_int8 if self.weights else 0
             quantise = f", or take the model in INT8 (saves {gigabytes(int8)})" if int8 else ""
             raise NotEnoughMemory(
-                f"the run needs at least {self.describe()} on {device}, which has {gigabytes(available)} for it. "
+                f"the run needs at least {self.describe()} on {device}, which has {gigabytes(available)} available. "
                 f"Lower {self.advice}{quantise}"
             )
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run needs, and what there is.
+    """What a run needs, and what is available.
 
     Attributes:
-        need: bytes on the device, and what rests in main memory in between.
+        need: bytes on the device, and what waits in main memory.
         available: bytes on the device for it; None: unknown.
-        main: bytes of main memory beside that; 0 where the device is the CPU, or nobody can tell.
+        main: bytes of main memory beside that; 0 if the device is the CPU, or unknown.
     """
 
     need: Need
@@ -156,10 +156,10 @@ def estimate(
     size: tuple[int, int],
     weights: int | None = None,
 ) -> Need:
-    """What rendering `plan` at `size` (width, height) takes.
+    """Estimate the memory of rendering `plan` at `size` (width, height).
 
-    weights: bytes of model and VAE that must be there; counted from their parameters by default (0 where they may be
-    offloaded).
+    weights: bytes of model and VAE that must be on the device; by default counted from their parameters (0 if they may
+    be offloaded).
     """
     longest = plan.longest_shot * plan.chunk
     frames = longest if stream.window == -1 else stream.window
@@ -177,7 +177,7 @@ def estimate(
 
 
 def _saved_by_int8(model: CausalWan) -> int:
-    """Bytes by which INT8 makes the blocks' linear layers smaller; 0 where they are small already."""
+    """Bytes that INT8 saves in the blocks' linear layers; 0 if they are as small already."""
     weights = [tensor for block in model.module.blocks for tensor in block.parameters() if tensor.ndim == 2]
     smallest, config = min((tensor.element_size() for tensor in weights), default=1), model.config
     return config.num_layers * (8 * config.dim**2 + 2 * config.dim * config.ffn_dim) * (smallest - 1)
@@ -197,7 +197,7 @@ def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:
 
 
 def _pass_bytes(config: ModelConfig, tokens: int, passed: int, seen: int, stream: StreamConfig, itemsize: int) -> int:
-    """Activations of a pass over `passed` latent frames that sees `seen` of them."""
+    """Bytes of activations of a pass over `passed` latent frames that attends to `seen` of them."""
     forward = passed * tokens * (2 * config.ffn_dim + PASS_TENSORS * config.dim) * itemsize
     rotation = ROTATION * seen * tokens * config.dim if stream.positions == "relative" else 0
     return max(forward, rotation)
@@ -219,7 +219,7 @@ def weight_bytes(module: torch.nn.Module) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that may still be allocated there, with what PyTorch holds unused; None where nobody can tell.
+    """Return the bytes that can still be allocated, with what PyTorch holds unused; None if unknown.
 
     On a CPU: main memory and swap, as Linux reports them.
     """
@@ -234,7 +234,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def available_memory(device: torch.device, need: Need) -> int | None:
-    """Bytes for a run whose weights lie on `device` already, and count; None where nobody can tell."""
+    """Return the bytes for a run whose weights are on `device` already, and count; None if unknown."""
     free = free_memory(device)
     return None if free is None else free + need.weights
 

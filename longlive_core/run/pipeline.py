@@ -1,4 +1,4 @@
-"""Everything a film needs, loaded and placed: model, VAE decoder, text encoder and the settings they were made for."""
+"""Loading all models of a film: transformer, VAE decoder, text encoder, and the settings they were trained with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 POCKET = "pocket"
 
-# Which file a missing argument wants, and where people get it.
+# The file that a missing argument needs, and its source.
 WANTED = {
     "text_encoder": "models_t5_umt5-xxl-enc-bf16.pth (Wan-AI/Wan2.1-T2V-1.3B) or umt5_xxl_fp16.safetensors "
     "(Comfy-Org/Wan_2.1_ComfyUI_repackaged)",
@@ -36,15 +36,15 @@ WANTED = {
 
 @dataclass
 class Pipeline:
-    """A loaded model with what belongs to it.
+    """A loaded model with its VAE, text encoder and settings.
 
     Attributes:
         model: the causal model, on `device`.
         decoder: the VAE's streaming decoder, on `device`.
-        text: the text encoder, at rest on the CPU.
+        text: the text encoder, on the CPU while it is not in use.
         stream: the settings the model was trained with.
         default_size: (width, height) in pixels it was trained at.
-        device: where film is computed.
+        device: the one that computes the film.
     """
 
     model: CausalWan
@@ -69,22 +69,22 @@ class Pipeline:
         lora_alpha: float | None = None,
         prefer_ema: bool | None = None,
     ) -> Pipeline:
-        """Load a model by the path of its file, or the built-in "pocket", which brings its own VAE and text encoder.
+        """Load a model by the path of its file, or the built-in "pocket", which has its own VAE and text encoder.
 
-        Files that the pocket model's training made go with them too.
+        Files from the pocket model's training use these too.
 
         Args:
             lora: merged into the weights at load.
-            text_encoder, vae: paths; needed unless the model is a pocket one (then they replace the built-in ones).
-            dtype: of model and VAE. auto: bfloat16 where the device computes in it, float16 on GPUs that do not, else
+            text_encoder, vae: paths; required unless the model is a pocket one (then they replace the built-in ones).
+            dtype: of model and VAE. auto: bfloat16 if the device computes in it, float16 on GPUs that do not, else
                 float32.
             device: auto: CUDA if there is one, else the CPU.
-            preset: a name in `PRESETS`; by default "pocket" or "longlive-1.3b". A file does not tell LongLive from
-                Self-Forcing, so say "self-forcing" for that.
+            preset: a name in `PRESETS`; by default "pocket" or "longlive-1.3b". Files of LongLive and of
+                Self-Forcing cannot be told apart, so give "self-forcing" for the latter.
             lora_strength, lora_alpha, prefer_ema: see `merge_lora`, `load_lora` and `load_state_dict`.
 
         Raises:
-            CheckpointError: a file is missing or is not what it should be. ValueError: unknown dtype or preset.
+            CheckpointError: a file is missing or of the wrong kind. ValueError: unknown dtype or preset.
         """
         if not is_pocket(model):
             _require(model, text_encoder=text_encoder, vae=vae)
@@ -105,10 +105,10 @@ class Pipeline:
         )
 
     def encode(self, texts: Iterable[str]) -> dict[str, Tensor]:
-        """The embedding [1, L, 4096] of each distinct text, float32 on the CPU.
+        """Return the embedding [1, L, 4096] of each distinct text, float32 on the CPU.
 
-        The encoder visits the device for this and returns to the CPU: umt5-xxl is four times as big as the model.
-        Where it does not fit beside the model, it encodes on the CPU, and a warning says so.
+        The encoder is on the device only for this: umt5-xxl is four times as large as the model. If it does not fit
+        beside the model, it encodes on the CPU, and a warning says so.
         """
         distinct = list(dict.fromkeys(texts))
         try:
@@ -141,7 +141,7 @@ def _require(model, **paths) -> None:
 
 
 def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamConfig:
-    """The settings a model is run with by default; known before it is loaded. ValueError: no such preset."""
+    """Return a model's default settings, before it is loaded. ValueError: no such preset."""
     name = preset or own_preset(model)
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
@@ -149,17 +149,17 @@ def settings_for(model: str | os.PathLike, preset: str | None = None) -> StreamC
 
 
 def own_preset(model: str | os.PathLike) -> str:
-    """The name of the settings and sizes that a model is taken to be made for, before it is loaded."""
+    """Return the preset that a model is assumed to be trained with, before it is loaded."""
     return "pocket" if is_pocket(model) else "longlive-1.3b"
 
 
 def default_size(model: str | os.PathLike) -> tuple[int, int]:
-    """(width, height) in pixels a model was trained at."""
+    """Return the (width, height) in pixels that a model was trained at."""
     return trained_size(own_preset(model))
 
 
 def is_pocket(model: str | os.PathLike) -> bool:
-    """Whether a model is the built-in one, or a file of its training: it needs no other files."""
+    """Return whether a model is the built-in one, or a file from its training: it needs no other files."""
     return model == POCKET or is_pocket_file(model)
 
 
@@ -172,7 +172,7 @@ def vae_file(path: str | os.PathLike | None) -> str | os.PathLike:
 
 
 def load_text_encoder(path: str | os.PathLike | None) -> TextEncoder:
-    # The built-in encoder is small enough for full precision everywhere; a given one keeps the precision of its file.
+    # The built-in encoder is small enough for full precision; a given one keeps the precision of its file.
     return TextEncoder.load(POCKET, dtype=torch.float32) if path in (None, POCKET) else TextEncoder.load(path)
 
 

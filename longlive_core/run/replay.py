@@ -1,4 +1,4 @@
-"""Re-run a recorded reference run and write what comes out under the same names.
+"""Re-run a recorded reference run and write its outputs under the same names.
 
 A recording is one safetensors file with weights, inputs and outputs of a small random model (see tests/fidelity).
 Three kinds: a rollout (`model.*`), the VAE (`vae.*`), the text encoder (`t5.*`).
@@ -36,7 +36,7 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
         For each output its largest absolute difference from the recording.
 
     Raises:
-        ValueError: if the file cannot be read or is no recording.
+        ValueError: if the file cannot be read or is not a recording.
     """
     tensors, config = read_recording(source)
     try:
@@ -49,7 +49,7 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
             f"{source}: its tensors or its `config` are not those of a recording ({reason}); record it again"
         ) from error
     temporary = Path(target).with_name(Path(target).name + ".part")
-    nofollow.create(temporary).close()  # a link that somebody put there is not followed
+    nofollow.create(temporary).close()  # does not follow a link in its place
     save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     os.replace(temporary, target)
     return {name: (value - tensors[name]).abs().max().item() for name, value in outputs.items()}

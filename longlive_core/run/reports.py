@@ -1,7 +1,7 @@
-"""What nodes show below themselves: short texts for people, a thought a line.
+"""Reports of the Stream Sampler: short texts for people, shown below the node, one statement a line.
 
-The front end wraps the lines where a word ends, so none is laid out in columns; nothing here names a folder. The
-command line has more room, and its own words (`Plan.describe`, `Estimate.describe`).
+The front end wraps lines between words, so nothing is in columns; no line names a folder. The command line has more
+space and its own texts (`Plan.describe`, `Estimate.describe`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 NAME = 44  # of a file's or a part's name
 
 
-# --- Stream Sampler
-
-
 def beginning_report(
     expected: Estimate,
     reused: int,
@@ -32,20 +29,20 @@ def beginning_report(
     without: Sequence[str],
     hints: Sequence[str] = (),
 ) -> str:
-    """What the run is about to do.
+    """Return what the run is about to do.
 
-    reused: chunks that are there. reason: why the others are not, or None. without: things that have no effect.
-    hints: what the film is not, though its inputs look so.
+    reused: the number of stored chunks. reason: why the others are not stored, or None. without: settings and nodes
+    that have no effect. hints: how the film differs from what its inputs suggest.
     """
     lines = [] if endless else _reuse(reused, expected.plan.chunks, reason)
     lines.append(_work(expected, endless))
     if expected.need.moving:
-        lines.append(f"memory is short: {gigabytes(expected.need.moving)} rest in main memory in between")
+        lines.append(f"memory is short: {gigabytes(expected.need.moving)} wait in main memory while not in use")
     if expected.available is not None and expected.need.proposes_int8(expected.available):
         saved = gigabytes(expected.need.saved_by_int8)
-        lines.append(f"faster with Quantize INT8: the model takes {saved} less then")
+        lines.append(f"faster with Quantize INT8: the model then takes {saved} less")
     if expected.limit is not None and expected.limit.to_remove:
-        lines.append(f"{gigabytes(expected.limit.to_remove)} of other takes will go, to keep to the limit")
+        lines.append(f"{gigabytes(expected.limit.to_remove)} of other takes will be removed, to keep to the limit")
     return "\n".join([*lines, *_no_effect(without), *hint_lines(hints)])
 
 
@@ -54,13 +51,13 @@ def _work(expected: Estimate, endless: bool) -> str:
     if endless:
         return "renders until Finish" + ("" if speed is None else f", about {speed.seconds:.1f} s a chunk")
     if not expected.made:
-        return "nothing to render: every chunk is there"
+        return "nothing to render: every chunk is stored"
     time_needed = "time not measured here yet" if speed is None else f"about {duration_text(expected.seconds)}"
     return f"rendering {count(expected.made, 'chunk')}, {time_needed}"
 
 
 def progress_line(status: Mapping[str, Any], fps: float) -> str:
-    """How far a film is, and its prompt in a second line. status: of `Live`."""
+    """Return the progress of a film, and its prompt in a second line. status: of `Live`."""
     done, chunks, left = status["chunks_done"], status["chunks"], status["eta_seconds"]
     parts = [
         f"{count(done, 'chunk')}, {seconds_text(status['frames'] / fps)}"
@@ -75,7 +72,7 @@ def progress_line(status: Mapping[str, Any], fps: float) -> str:
 
 
 def result_facts(result: FilmResult, run: FilmRun) -> dict[str, Any]:
-    """The facts of a finished run as plain data; see docs/api.md."""
+    """Return the facts of a finished run as plain data; see docs/api.md."""
     done, fps = result.progress, run.film.plan.fps
     return {
         "frames": done.frames,
@@ -105,7 +102,7 @@ def result_facts(result: FilmResult, run: FilmRun) -> dict[str, Any]:
 
 
 def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> str:
-    """What a run made. facts: the sampler's report, see docs/api.md."""
+    """Return what a run rendered. facts: the sampler's report, see docs/api.md."""
     film = f"{seconds_text(facts['seconds'])}: {count(facts['frames'], 'frame')}, {facts['width']}x{facts['height']}"
     lines = [film, *_ending(facts)]
     if facts["frames_per_second"] is not None:
@@ -118,38 +115,38 @@ def film_report(facts: Mapping[str, Any], reused: int, reason: str | None) -> st
 
 
 def repaired_line(repaired: Mapping[int, bool]) -> str:
-    """Which stored chunks were damaged or gone; empty where none was. repaired: see `Progress`."""
+    """Return which stored chunks were damaged or missing; empty if none was. repaired: see `Progress`."""
     if not repaired:
         return ""
-    kinds = {True: "rendered again", False: "video made again from the latents"}
-    said = [
+    kinds = {True: "rendered again", False: "video encoded again from the latents"}
+    parts = [
         f"{shorten_list(chunks)}: {kinds[kind]}"
         for kind in kinds
         if (chunks := sorted(chunk for chunk, latents in repaired.items() if latents == kind))
     ]
     were = "chunk was" if len(repaired) == 1 else "chunks were"
-    return f"{len(repaired)} stored {were} damaged or gone ({'; '.join(said)})"
+    return f"{len(repaired)} stored {were} damaged or missing ({'; '.join(parts)})"
 
 
 def _ending(facts: Mapping[str, Any]) -> list[str]:
-    done, asked, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
-    of_all = count(done, "chunk") if asked is None else f"{done} of {count(asked, 'chunk')}"
+    done, requested, ended = facts["chunks"], facts["chunks_asked"], facts["ended"]
+    of_all = count(done, "chunk") if requested is None else f"{done} of {count(requested, 'chunk')}"
     if ended == NO_ROOM:
         return [f"ended after {of_all}: {facts['no_room']}"]
     return {
         COMPLETE: [],
-        CANCELLED: [f"cancelled after {of_all}: queue again to go on"],
+        CANCELLED: [f"cancelled after {of_all}: queue again to continue"],
         FINISHED: [f"finished by hand after {of_all}"],
-        FULL: ["ended by itself: absolute positions go no further; relative ones have no end"],
+        FULL: ["ended by itself: absolute positions end here; relative ones have no end"],
         LONGEST: [
             f"ended by itself: a film has at most {MAX_SECONDS / 3600:g} hours and {count(MAX_CHUNKS, 'chunk')}; "
-            "begin another one with its last latents or its last frame (Take Frames)"
+            "start another one from its last latents or its last frame (Take Frames)"
         ],
     }[ended]
 
 
 def _reuse(reused: int, chunks: int, reason: str | None) -> list[str]:
-    """A first render has nothing to say here."""
+    """Empty for a first render."""
     if not reused and reason is None:
         return []
     return [f"{f'{reason}: ' if reason else ''}{reused} of {count(chunks, 'chunk')} reused"]

@@ -1,7 +1,7 @@
-"""Speeds measured on this machine, remembered from run to run, so that the next one can be told how long it will take.
+"""Speeds measured on this machine, remembered from run to run, so that the time of the next run can be estimated.
 
-They lie in `speeds.json` in the user's cache folder (LONGLIVE_CACHE names another folder). The file is a convenience:
-where it cannot be read or written, nothing is measured, a warning says so once, and no render fails for it.
+They are in `speeds.json` in the user's cache folder (LONGLIVE_CACHE names another folder). The file is a convenience:
+if it cannot be read or written, nothing is remembered, a warning says so once, and no render fails.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .memory import PIXEL_FRAMES
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-LEAST_CHUNKS = 3  # made in a run that is remembered
+LEAST_CHUNKS = 3  # that a run must render to be remembered
 _MOST_ENTRIES = 500
 
 
 @dataclass(frozen=True)
 class SpeedKey:
-    """What a speed holds for.
+    """The conditions that a speed was measured under.
 
     Attributes:
         device: its name, on a CPU with the number of threads.
@@ -58,7 +58,7 @@ class SpeedKey:
 
     @property
     def chunk_pixels(self) -> int:
-        """Pixels of a chunk of video, over all its frames (those of a shot's first chunk are fewer)."""
+        """Pixels of a chunk of video over all its frames (a shot's first chunk has fewer)."""
         return self.width * self.height * PIXEL_FRAMES * self.chunk
 
 
@@ -73,7 +73,7 @@ class Speed:
 
 
 def speed_key(model: CausalWan, stream: StreamConfig, size: tuple[int, int]) -> SpeedKey:
-    """The key of a run at `size` (width, height)."""
+    """Return the key of a run at `size` (width, height)."""
     config = model.config
     int8 = any(t.dtype == torch.int8 for t in (*model.module.parameters(), *model.module.buffers()))
     return SpeedKey(
@@ -110,7 +110,7 @@ def _processor() -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where this user's programs keep what they can do without; None where the user has no home."""
+    """Return the user's cache folder; None if the user has no home folder."""
     given = os.environ.get("LONGLIVE_CACHE")
     if given:
         return Path(given)
@@ -129,7 +129,7 @@ def cache_folder() -> Path | None:
 
 
 class SpeedBook:
-    """The measured speeds. Of two runs with one key the later counts; nothing here raises for a bad file."""
+    """The measured speeds. Of two runs with one key the later counts. A bad file raises nothing."""
 
     def __init__(self, folder: str | os.PathLike | None = None):
         folder = cache_folder() if folder is None else Path(folder)
@@ -137,17 +137,17 @@ class SpeedBook:
         self._warned = False
 
     def recall(self, key: SpeedKey) -> Speed | None:
-        """The last measurement under exactly this key."""
+        """Return the last measurement under exactly this key."""
         return next((speed for speed in reversed(self._read()) if speed.key == key), None)
 
     def video_rate(self, key: SpeedKey) -> float | None:
-        """Bytes of video a pixel and frame: as measured under this key, else the last of this model at any size."""
+        """Return bytes of video per pixel and frame: under this key, else the last of this model at any size."""
         own = self.recall(key)
         like = [own] if own else [speed for speed in self._read() if speed.key.model == key.model]
         return like[-1].video_bytes / like[-1].key.chunk_pixels if like else None
 
     def note(self, key: SpeedKey, seconds_per_chunk: float, bytes_per_chunk: float) -> None:
-        """Remember a measurement. The file is replaced as a whole, so no reader sees half of it."""
+        """Record a measurement. The file is replaced as a whole, so no reader sees half of it."""
         speed = Speed(key, round(seconds_per_chunk, 6), round(bytes_per_chunk, 1), time.strftime("%Y-%m-%d"))
         entries = [*(other for other in self._read() if other.key != key), speed][-_MOST_ENTRIES:]
         text = json.dumps({"format": FORMAT, "speeds": [asdict(entry) for entry in entries]}, indent=1)
@@ -166,7 +166,7 @@ class SpeedBook:
             self._warn(f"'{self.path}' cannot be written ({error.strerror})")
 
     def _read(self) -> list[Speed]:
-        """All measurements, the latest last; what is damaged is left out."""
+        """Return all measurements, the latest last, without damaged ones."""
         if self.path is None:
             return []
         try:
@@ -179,30 +179,30 @@ class SpeedBook:
         except OSError as error:
             self._warn(f"'{self.path}' cannot be read ({error.strerror})")
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            self._warn(f"'{self.path}' is damaged ({type(error).__name__}: {error}) and will be written anew")
+            self._warn(f"'{self.path}' is damaged ({type(error).__name__}: {error}) and will be replaced")
         return []
 
     def _warn(self, what: str) -> None:
         if not self._warned:
-            logger.warning("speeds of this machine: %s; a run's time cannot be foretold", what)
+            logger.warning("speeds of this machine: %s; the time of a run cannot be estimated", what)
         self._warned = True
 
 
 def _speed(entry: dict) -> Speed:
-    """An entry of the file; ValueError, TypeError or KeyError where it is none."""
+    """Read an entry of the file. ValueError, TypeError or KeyError if it is not valid."""
     key, numbers = SpeedKey(**entry["key"]), (entry["seconds"], entry["video_bytes"])
     for value, kind in zip(vars(key).values(), SpeedKey.__annotations__.values(), strict=True):
         if type(value).__name__ != kind:
-            raise ValueError(f"{value!r} is no {kind}")
+            raise ValueError(f"{value!r} is not of type {kind}")
     if not all(type(n) in (int, float) and math.isfinite(n) and n > 0 for n in (*numbers, key.chunk_pixels)):
         raise ValueError(f"numbers {numbers}")
     return Speed(key, *numbers, str(entry["date"]))
 
 
 class SpeedRecorder:
-    """Measures a run: begun before its first chunk, told after each, and at the end it notes what it saw.
+    """Measures a run: create it before the first chunk, call `lap` after each chunk and `finish` at the end.
 
-    book: None remembers nothing. clock: seconds from anywhere.
+    book: None records nothing. clock: seconds since any moment.
     """
 
     def __init__(self, book: SpeedBook | None, key: SpeedKey, clock: Callable[[], float] = time.perf_counter):
@@ -211,14 +211,14 @@ class SpeedRecorder:
         self._last = clock()
 
     def lap(self, made: bool = True) -> None:
-        """A chunk is done. made: it was computed, not taken from a store."""
+        """Call after a chunk. made: it was computed, not taken from a store."""
         now = self._clock()
         if made:
             self._laps.append(now - self._last)
         self._last = now
 
     def finish(self, video_bytes: float, frames: int) -> None:
-        """Note the mean of the chunks made, if there were enough. The first warms up, and counts for nothing.
+        """Record the mean of the rendered chunks, if there are enough. The first one is warm-up and does not count.
 
         video_bytes, frames: of the film.
         """

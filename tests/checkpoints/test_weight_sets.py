@@ -283,7 +283,7 @@ def test_choices_that_cannot_be(tmp_path, both, capsys):
 def test_check_says_what_there_is_and_what_is_taken(both, capsys):
     """Forbids a look at one set without saying which."""
     cli.main(["check", "--model", str(both), "--weights", "generator_ema"])
-    assert "the file holds generator, generator_ema: generator_ema is taken (--weights)" in capsys.readouterr().out
+    assert "the file holds generator, generator_ema: generator_ema is used (--weights)" in capsys.readouterr().out
 
 
 def test_wrapped_text_encoders(files, tmp_path):

@@ -18,7 +18,7 @@ from .matrix import Film
 MASKED = (
     (r"in [\d.]+ s( \([\d.]+ frames/s\))?$", "in TIME"),
     (r"about [^,\n]* for (\d+ chunks?) \([^)]*\)", r"about TIME for \1 (MEASURED)"),
-    (r"which has [\d.]+ \w+ for it", "which has ROOM for it"),
+    (r"which has [\d.]+ \w+ available", "which has SPACE available"),
     (r"[\d.]+ \w?B free", "ROOM free"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d", "DATE"),
     (r"'[^'\n]*/(?=[^'/\n]+')", "'"),
