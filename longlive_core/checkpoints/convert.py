@@ -68,12 +68,12 @@ def convert_model(
     if int8:
         state_dict = quantise_state_dict(state_dict)  # before rounding to `dtype`, not after
     placed = place(state_dict, dtype=dtype)
-    return write_safetensors(target, placed, metadata, lambda part: _verify_model(part, placed, target))
+    return write_safetensors(target, placed, metadata, lambda output: _verify_model(output, placed, target))
 
 
-def _verify_model(part: Path, expected: Mapping[str, Tensor], target: str | os.PathLike) -> None:
+def _verify_model(output: Path, expected: Mapping[str, Tensor], target: str | os.PathLike) -> None:
     """Raise CheckpointError unless the output is a Wan model under bare names with the numbers in `expected`."""
-    written, _ = read_file(part)
+    written, _ = read_file(output)
     _require_equal(written, expected, target)
     named = without_attention_settings(to_wan_keys(written, target, any_width=True))
     if not named.keys() <= written.keys():
@@ -124,15 +124,15 @@ def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraPart], origin: 
         for ending, value in part.tensors().items()
     }
     return write_safetensors(
-        target, tensors, {"format": "pt", **origin}, lambda part: _verify_lora(part, tensors, lora, target)
+        target, tensors, {"format": "pt", **origin}, lambda output: _verify_lora(output, tensors, lora, target)
     )
 
 
 def _verify_lora(
-    part: Path, expected: Mapping[str, Tensor], lora: Mapping[str, LoraPart], target: str | os.PathLike
+    output: Path, expected: Mapping[str, Tensor], lora: Mapping[str, LoraPart], target: str | os.PathLike
 ) -> None:
     """Raise CheckpointError unless the output has ComfyUI's keys for Wan's layers, and is read as the same LoRA."""
-    written, _ = read_file(part)
+    written, _ = read_file(output)
     _require_equal(written, expected, target)
     again = parse_lora(written, path=target)
     foreign = [key for key in lora if wan_module(key.removesuffix(".bias")) != key.removesuffix(".bias")]
