@@ -157,7 +157,7 @@ def test_resuming_with_something_else_is_refused(clips, tmp_path):
 def test_nan_stops_before_any_weight_is_moved(clips):
     """Forbids a run that continues with NaN, in either half."""
     for step, broken, words in (
-        (1, "student", "step 1: the autoregressive loss is nan.*look at the clips"),
+        (1, "student", "step 1: the autoregressive loss is nan.*check the clips"),
         (3, "teacher", "step 3: the consistency loss is nan"),
     ):
         start = stage(clips)
