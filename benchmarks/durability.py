@@ -19,7 +19,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from longlive_core.takes.disk import settle, write_whole
+from longlive_core.takes.disk import sync, write_whole
 
 LATENTS, UNIT = 600_000, 43_000  # bytes
 RUNS = 300
@@ -38,14 +38,14 @@ def bytes_synced(folder: Path, files: dict[str, bytes]) -> None:
     """Sync contents but no names, as earlier versions did; a new folder may be lost too."""
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
-        write_whole(folder / name, data, settled=False)
+        write_whole(folder / name, data, synced=False)
 
 
 def once(folder: Path, files: dict[str, bytes]) -> None:
     """Write as a render does."""
     for name, data in files.items():
-        write_whole(folder / name, data, settled=False)
-    settle(folder)
+        write_whole(folder / name, data, synced=False)
+    sync(folder)
 
 
 def each(folder: Path, files: dict[str, bytes]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from longlive_core.files.durable import make_folder, sync_file, sync_folder
 from longlive_core.film.video import FilmWriter
 from longlive_core.takes import TakeError
-from longlive_core.takes.disk import settle, write_whole
+from longlive_core.takes.disk import sync, write_whole
 
 from .filming import ramp
 
@@ -66,7 +66,7 @@ def test_a_disk_that_fails_is_an_error(tmp_path, synced):
     with pytest.raises(OSError):
         sync_folder(tmp_path)
     with pytest.raises(TakeError, match="cannot write"):
-        settle(tmp_path)
+        sync(tmp_path)
     with pytest.raises(TakeError, match="cannot write"):
         write_whole(tmp_path / "file", b"1")
 

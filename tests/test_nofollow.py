@@ -302,6 +302,6 @@ def test_a_render_with_a_folder_for_its_film(studio):
     """Forbids hours of rendering before it is told."""
     take = studio.open("0c a", chunks=1)
     take.film_path.mkdir()
-    with pytest.raises(TakeError, match="is a folder, in the place of the take's film; remove it"):
+    with pytest.raises(TakeError, match="is a folder where the take's film belongs; remove it"):
         studio.render(take)
     assert studio.store.done(take.manifest) == 0

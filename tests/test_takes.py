@@ -210,7 +210,7 @@ def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, 
     ("damage", "words"),
     [
         (lambda text: text[:40], "is damaged"),
-        (lambda text: "[]", "does not say what it is"),
+        (lambda text: "[]", "it has no format"),
         (
             lambda text: text.replace('"format": 2', '"format": 3'),
             "format 3, this version reads 1 to 2; update the pack",

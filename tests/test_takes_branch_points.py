@@ -48,12 +48,12 @@ def test_a_time_tells_what_was_requested():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no place in a take"),
-        ("half", "'half' is no place in a take: give a time such as 12s or 0:12"),
-        ("12:75", "no place"),
-        ("-2s", "no place"),
-        ("segment", "no place"),
-        ("2 s 3 s", "no place"),
+        ("", "does not name a point in a take"),
+        ("half", "'half' does not name a point in a take: give a time such as 12s or 0:12"),
+        ("12:75", "does not name a point"),
+        ("-2s", "does not name a point"),
+        ("segment", "does not name a point"),
+        ("2 s 3 s", "does not name a point"),
         ("0s", "after its start"),
         ("0c", "allowed are 1 to 17"),
         ("18c", "the take has 17 chunks"),
@@ -63,7 +63,7 @@ def test_a_time_tells_what_was_requested():
         ("segment 4", "allowed are 2 to 3"),
     ],
 )
-def test_what_is_no_place(text, words):
+def test_what_names_no_branch_point(text, words):
     """Forbids a branch that nobody asked for, and a message without what is allowed."""
     with pytest.raises(ValueError, match="(?s)" + words.replace("(", r"\(")):
         find_branch_point(TAKE, text)
@@ -74,7 +74,7 @@ def test_a_take_that_is_not_whole():
     assert find_branch_point(TAKE, "segment 2", 6).chunks == 6
     with pytest.raises(ValueError, match="the take lasts 4.31 s"):
         find_branch_point(TAKE, "5s", 6)
-    with pytest.raises(ValueError, match="segment 3 begins after chunk 11, but the take has 6 chunks so far"):
+    with pytest.raises(ValueError, match="segment 3 begins after chunk 11; the take has 6 chunks so far"):
         find_branch_point(TAKE, "segment 3", 6)
     with pytest.raises(ValueError, match="the take has 1 chunk, so allowed are 1 to 1"):
         find_branch_point(TAKE, "2c", 1)

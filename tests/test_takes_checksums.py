@@ -205,7 +205,7 @@ def test_what_is_read_out_of_a_take_is_proved(studio, film):
         lambda: decoded_frames(store, manifest, CHUNKS, 50, 12, studio.decoder),
         lambda: stored_frames(store, manifest, CHUNKS, 60, 12),
     ):
-        with pytest.raises(ChunkDamaged, match="set aside, and is made again when the take is rendered again"):
+        with pytest.raises(ChunkDamaged, match="set aside, and is rendered again when the take is resumed"):
             read()
     assert len(list(store.folder.glob("chunks/*/*.damaged"))) == 3
     studio.render(take)
@@ -233,7 +233,7 @@ def test_a_damaged_beginning_names_what_to_do(studio, film):
     after = plan_take(studio.store, "", plan, origin, take.encoding, VAE, given)
     studio.store.write_manifest(after.manifest)
     flipped(paths(take, 9)[0])
-    with pytest.raises(TakeError, match="chunk 9, with which this film begins, was damaged or removed"):
+    with pytest.raises(TakeError, match="start chunk 9 of this film was damaged or removed"):
         studio.render(after)
     studio.render(take)
     studio.render(after)
@@ -287,5 +287,5 @@ def test_a_disk_that_damages_everything_is_reported(studio, film, monkeypatch):
         flipped(studio.store.latents_path(key))
 
     monkeypatch.setattr(studio.store.chunks, "save_latents", failing)
-    with pytest.raises(TakeError, match="damaged again after it was made anew"):
+    with pytest.raises(TakeError, match="damaged again after it was rendered anew"):
         studio.render(studio.open(STORY, 12))

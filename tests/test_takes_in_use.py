@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from longlive_core.takes import Live, TakeError, TakeStore
-from longlive_core.takes.room import sweep
+from longlive_core.takes.removal import sweep
 
 from .holding import holding
 from .studio import Stop, frames_of

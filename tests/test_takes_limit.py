@@ -308,5 +308,5 @@ def test_the_beginning_of_another_take_is_not_made_up(studio):
     studio.render(take)
     take.manifest.given = 2
     studio.store.latents_path(take.manifest.keys[1]).unlink()
-    with pytest.raises(TakeError, match="chunk 1, with which this film begins, was damaged or removed"):
+    with pytest.raises(TakeError, match="start chunk 1 of this film was damaged or removed"):
         studio.render(take)

@@ -128,8 +128,8 @@ def rewritten(fields: dict, version: int) -> bytes:
     ("change", "words"),
     [
         (lambda take: take.segments.reverse(), "its prompts begin at the chunks"),
-        (lambda take: take.segments[0].update(chunk=1), "from 0 on, rising"),
-        (lambda take: take.segments[1].update(chunk=0), "from 0 on, rising"),
+        (lambda take: take.segments[0].update(chunk=1), "allowed: from 0, increasing"),
+        (lambda take: take.segments[1].update(chunk=0), "allowed: from 0, increasing"),
         (lambda take: take.segments[2].update(chunk=17), "below 17"),
         (lambda take: take.segments[1].update(chunk=7), "its shots begin at the chunks"),
         (lambda take: take.segments[1].update(transition="keep"), "its cuts are at"),
@@ -336,7 +336,7 @@ def test_what_can_be_done_with_a_damaged_take(store, name, capsys):
 def test_a_take_that_would_be_too_long_is_refused_before_it_is_rendered(store, monkeypatch):
     """Forbids a film of a day that nobody can read afterwards."""
     monkeypatch.setattr("longlive_core.takes.manifest_file.MOST_BYTES", 500)
-    with pytest.raises(TakeError, match=r"timeline and settings take \d+ bytes, and 500 are the most"):
+    with pytest.raises(TakeError, match=r"timeline and settings take \d+ bytes, and 500 are allowed"):
         store.write_manifest(real())
     assert not list(store.takes())
 

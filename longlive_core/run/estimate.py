@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..cancelling import cancellable
 from ..config import StreamConfig
 from ..model import CausalWan
-from ..takes.room import in_the_way, removed_line
+from ..takes.usage import in_the_way, removed_line
 from ..timeline import Plan
 from ..words.quantities import duration_text, gigabytes
 from ..words.wording import count

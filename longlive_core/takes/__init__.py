@@ -1,10 +1,22 @@
-"""Takes: films whose every chunk is on disk as soon as it is made, playable and continuable at any moment.
+"""Takes: films whose every chunk is on disk as soon as it is rendered, so that any film can be resumed and extended.
 
-A take is its timeline and its latents; every cache is derived. `keys.py` says what a chunk follows from. A store
-(`store.py`) is a folder of chunks by key (`chunks.py`) and of the takes that use them (`manifest.py`), counted by
-`inventory.py` and kept to its size by `room.py`, while a film is rendered by `headroom.py`. `take.py` says what a take
-is, `rendering.py` makes what is missing, after a beginning from `starts.py` and under a plan that `live.py` may change;
-`verify.py` looks through a store.
+A take is its timeline and its latents; every cache is derived from these.
+
+What a take is: `keys.py` hashes everything that determines a chunk; `manifest.py` describes a take, `manifest_file.py`
+reads and writes its file; `take.py` plans a take and finds its stored chunks; `differences.py` says why chunks are
+rendered again.
+
+What is on disk: a store (`store.py`, over the paths and locks in `folder.py`, `locks.py`) is a folder of chunks by key
+(`chunks.py`), each file with a checksum (`checksums.py`), written whole or not at all (`disk.py`). `inventory.py` reads
+what a store holds, `usage.py` measures it, `eviction.py` chooses takes to remove and `removal.py` removes them;
+`verify.py` checks every file.
+
+Rendering: `rendering.py` computes what is missing, after start chunks (`start_chunks.py`), under a plan that `live.py`
+may change; each change gives the take a new version (`versions.py`). `limit.py` keeps the store to its size meanwhile,
+and an `observer.py` follows.
+
+Reading: `frame_ranges.py` returns frames and latents, `branch_points.py` finds where to branch, `labels.py` describes
+takes in lists; `errors.py` has what can go wrong.
 """
 
 from .branch_points import BranchPoint, check_branch_point, check_rendered, find_branch_point

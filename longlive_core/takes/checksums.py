@@ -1,9 +1,9 @@
-"""What proves a stored chunk: every file carries its key and a checksum of all its other bytes.
+"""Checksums of stored chunks: every file carries its key and a checksum of all its other bytes.
 
-Latents lie as safetensors: `latents`, and at the end of the file `checksum`, 16 bytes; the header has the key. A unit
-of video is an MP4 with one more box at its end, which players skip: its key, encoding and frames as JSON, and the
-checksum. The checksum is BLAKE2b of every byte before it: a file is what was written, or it is known to be damaged.
-Files of earlier versions have none: what they say of themselves is compared (`Proved.proof` is False).
+Latents are safetensors files: `latents`, and at the end of the file `checksum`, 16 bytes; the header holds the key. A
+unit of video is an MP4 with one more box at its end, which players skip: its key, encoding and frames as JSON, and the
+checksum. The checksum is BLAKE2b of every byte before it, so any change to a file is noticed. Files of earlier versions
+have no checksum: only their key, shape, number of frames and size are compared.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 CHECKSUM = 16  # bytes
-_BOX = uuid.UUID("79563f31-1549-5178-9a1d-9d9ea2798e53").bytes  # the kind of the box at a unit's end
+_BOX = uuid.UUID("79563f31-1549-5178-9a1d-9d9ea2798e53").bytes  # UUID of the box at a unit's end
 _KINDS = {b"ftyp", b"free", b"mdat", b"moov", b"uuid"}
-_HEAD = struct.Struct(">I4s16s")  # an MP4 box with a kind of its own: size, "uuid", the kind
+_HEAD = struct.Struct(">I4s16s")  # header of an MP4 box of type "uuid": size, type, UUID
 
 
 class Damaged(ValueError):
@@ -33,10 +33,10 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True)
 class UnitInfo:
-    """What the reader of a unit knows of it.
+    """What the reader of a unit of video already knows about it.
 
     Attributes:
-        key: of the chunk. unit: name of the encoding.
+        key: key of the chunk. unit: name of the encoding.
         frames: pixel frames. size: (width, height) in pixels.
     """
 
@@ -47,24 +47,24 @@ class UnitInfo:
 
 
 def latents_file(key: str, latents: Tensor) -> bytes:
-    """The file of a chunk's latents, [1, C, T, h, w]."""
-    empty = torch.zeros(CHECKSUM, dtype=torch.uint8)  # behind wider numbers, so at the end of the file
-    return _sealed(save({"latents": latents.contiguous().cpu(), "checksum": empty}, {"key": key})[:-CHECKSUM])
+    """Return the content of the file for a chunk's latents, [1, C, T, h, w]."""
+    empty = torch.zeros(CHECKSUM, dtype=torch.uint8)  # narrower than latents, so last in the file
+    return _with_checksum(save({"latents": latents.contiguous().cpu(), "checksum": empty}, {"key": key})[:-CHECKSUM])
 
 
 def read_latents(data: bytes, key: str, shape: tuple[int, ...] | None) -> tuple[Tensor, bool]:
-    """-> latents [1, C, T, h, w] in their dtype, and whether a checksum proved them.
+    """-> latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
 
-    shape: (T, h, w), where it is known. Damaged where the file is not this chunk's.
+    shape: (T, h, w), if known. Damaged if the file does not belong to this chunk.
     """
     try:
         tensors, header = load(data), _header(data)
     except (SafetensorError, ValueError) as error:
-        raise Damaged(f"it is no safetensors file ({error})") from error
+        raise Damaged(f"it is not a safetensors file ({error})") from error
     if not {"latents"} <= set(tensors) <= {"latents", "checksum"}:
         raise Damaged(f"it holds {', '.join(sorted(tensors)) or 'nothing'} in place of latents")
     if "checksum" in tensors:
-        _check_seal(data)
+        _verify_checksum(data)
     _check("key", header.get("key", key), key)
     latents = tensors["latents"]
     if latents.ndim != 5 or latents.shape[0] != 1 or tuple(latents.shape[2:]) != (shape or latents.shape[2:]):
@@ -73,31 +73,31 @@ def read_latents(data: bytes, key: str, shape: tuple[int, ...] | None) -> tuple[
 
 
 def unit_file(facts: UnitInfo, video: bytes) -> bytes:
-    """The file of a unit, which is an MP4."""
-    said = json.dumps({"key": facts.key, "unit": facts.unit, "frames": facts.frames, "size": facts.size}).encode()
-    head = _HEAD.pack(_HEAD.size + len(said) + CHECKSUM, b"uuid", _BOX)
-    return _sealed(video + head + said)
+    """Return the content of the file for a unit, an MP4."""
+    record = json.dumps({"key": facts.key, "unit": facts.unit, "frames": facts.frames, "size": facts.size}).encode()
+    head = _HEAD.pack(_HEAD.size + len(record) + CHECKSUM, b"uuid", _BOX)
+    return _with_checksum(video + head + record)
 
 
 def read_unit(data: bytes, facts: UnitInfo) -> bool:
-    """Whether a checksum proved a unit's file; Damaged where it is not this unit."""
+    """Check a unit's file; return whether it has a checksum. Damaged if it is not this unit."""
     *_, (kind, start, end) = _boxes(data)
     if kind != b"uuid":
         _check_video(data, facts)
         return False
-    _check_seal(data)
+    _verify_checksum(data)
     try:
-        said = json.loads(data[start + _HEAD.size : end - CHECKSUM])
-        theirs = UnitInfo(said["key"], said["unit"], said["frames"], tuple(said["size"]))
-    except (ValueError, KeyError, TypeError) as error:  # sealed, but by another program
-        raise Damaged(f"what it says of itself cannot be read ({error})") from error
+        record = json.loads(data[start + _HEAD.size : end - CHECKSUM])
+        theirs = UnitInfo(record["key"], record["unit"], record["frames"], tuple(record["size"]))
+    except (ValueError, KeyError, TypeError) as error:  # with a valid checksum, but of another program
+        raise Damaged(f"its record cannot be read ({error})") from error
     for what in ("key", "unit", "frames", "size"):
         _check(what, getattr(theirs, what), getattr(facts, what))
     return True
 
 
 def _boxes(data: bytes) -> list[tuple[bytes, int, int]]:
-    """The boxes of an MP4: kind, where each begins and ends. Damaged where they are not those of a unit."""
+    """Return (type, start, end) of the boxes of an MP4. Damaged if they are not those of a unit."""
     found, at = [], 0
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -105,7 +105,7 @@ def _boxes(data: bytes) -> list[tuple[bytes, int, int]]:
         at += max(size, 8)
     kinds = [kind for kind, _, _ in found]
     if at != len(data) or kinds[-1:] not in ([b"moov"], [b"uuid"]) or not set(kinds) <= _KINDS:
-        raise Damaged("it is no whole MP4")
+        raise Damaged("it is not a complete MP4")
     if kinds[-1] == b"uuid" and data[found[-1][1] + 8 : found[-1][1] + _HEAD.size] != _BOX:
         raise Damaged("it ends with a box of another program")
     return found
@@ -118,7 +118,7 @@ def _check_video(data: bytes, facts: UnitInfo) -> None:
             frames = sum(1 for packet in file.demux(stream) if packet.size)
             size = (stream.width, stream.height)
     except (av.FFmpegError, IndexError) as error:
-        raise Damaged(f"it is no video ({error})") from error
+        raise Damaged(f"it is not a video ({error})") from error
     _check("frames", frames, facts.frames)
     _check("size", size, facts.size)
 
@@ -133,11 +133,11 @@ def _header(data: bytes) -> dict[str, str]:
     return json.loads(data[8 : 8 + size]).get("__metadata__") or {}
 
 
-def _sealed(data: bytes) -> bytes:
+def _with_checksum(data: bytes) -> bytes:
     return data + _checksum(data)
 
 
-def _check_seal(data: bytes) -> None:
+def _verify_checksum(data: bytes) -> None:
     view = memoryview(data)
     if _checksum(view[:-CHECKSUM]) != view[-CHECKSUM:]:
         raise Damaged("its checksum does not match")

@@ -3,8 +3,8 @@
     FOLDER/ab/<key>.safetensors        latents of a chunk
     FOLDER/ab/<key>.<encoding>.mp4     its frames as a unit (`video.py`)
 
-Equal keys mean equal content, so a file that is there stays as it is. Each proves what it is whenever it is read
-(`checksums.py`); one that does not is set aside, to be made again.
+Equal keys mean equal content, so a stored file is never overwritten. Every read compares a file with its checksum
+(`checksums.py`); a damaged file is set aside and rendered again.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from torch import Tensor
 from ..files import nofollow
 from . import checksums
 from .checksums import Damaged, UnitInfo, read_latents, read_unit
-from .disk import entries, set_aside, settle, write_whole
+from .disk import entries, set_aside, sync, write_whole
 from .errors import ChunkDamaged, ChunkMissing, TakeError
 
 Result = TypeVar("Result")
 
-LATENTS = ".safetensors"  # how the names of their files end
+LATENTS = ".safetensors"  # suffix of their files
 
 
 def latents_name(key: str) -> str:
-    """Of the file of a chunk's latents."""
+    """Return the name of the file of a chunk's latents."""
     return f"{key}{LATENTS}"
 
 
 def unit_name(key: str, unit: str) -> str:
-    """Of the file of a chunk's video."""
+    """Return the name of the file of a chunk's video."""
     return f"{key}.{unit}.mp4"
 
 
 def keys_of(files: Iterable[str], ending: str, keys: Iterable[str]) -> list[str]:
-    """Those of the keys of which there is a file whose name ends so, of the names `files`."""
-    there = {name.removesuffix(ending) for name in files if name.endswith(ending)}
-    return [key for key in keys if key in there]
+    """Return the keys for which `files` has a name with this ending."""
+    stored = {name.removesuffix(ending) for name in files if name.endswith(ending)}
+    return [key for key in keys if key in stored]
 
 
 class Chunks:
-    """The chunks in a folder. mends: whether damaged files are set aside."""
+    """The chunks in a folder. repair: whether damaged files are set aside."""
 
-    def __init__(self, folder: Path, mends: bool = True):
-        self.folder, self._mends = folder, mends
+    def __init__(self, folder: Path, repair: bool = True):
+        self.folder, self._repair = folder, repair
 
     def latents_path(self, key: str) -> Path:
         return self.folder / key[:2] / latents_name(key)
@@ -58,20 +58,20 @@ class Chunks:
 
     @staticmethod
     def has(path: Path) -> bool:
-        """Whether something is in a file's place; whether it is what was written, reading it shows."""
+        """Whether a file exists. Only reading it shows whether it is intact."""
         return path.is_file() or path.is_dir()
 
     def files(self) -> Iterator[Path]:
-        """Every file that is there, unfinished ones too."""
+        """Yield every file, unfinished ones too."""
         return (path for folder in self._folders() for path in folder.glob("*"))
 
     def files_of(self, keys: Iterable[str]) -> set[str]:
-        """The names of all files in the folders where these chunks lie: quicker than a look at each of many."""
+        """Return the names of all files in these chunks' folders: faster than one check per file."""
         folders = {key[:2] for key in keys}
         return {entry.name for folder in folders for entry in entries(self.folder / folder)}
 
     def keys(self) -> set[str]:
-        """The keys of all chunks whose latents are there, read at once."""
+        """Return the keys of all chunks whose latents are stored, in one scan."""
         return {
             file.name.removesuffix(LATENTS)
             for folder in self._folders()
@@ -80,52 +80,52 @@ class Chunks:
         }
 
     def _folders(self) -> Iterator[Path]:
-        """Where chunks lie. What a link leads to is not ours: nothing of it is counted, or removed."""
+        """Yield the folders of chunks. Links are not followed: what they lead to is not ours to count or remove."""
         found = (entry for entry in entries(self.folder) if entry.is_dir() and not nofollow.is_link(entry.path))
         return (Path(entry.path) for entry in found)
 
     def save_latents(self, key: str, latents: Tensor) -> None:
-        """Keep a chunk, [1, C, T, h, w], in its dtype; over a loss of power once it is settled."""
-        _keep(self.latents_path(key), checksums.latents_file(key, latents))
+        """Store a chunk, [1, C, T, h, w], in its dtype. It survives a loss of power only after `sync`."""
+        _store(self.latents_path(key), checksums.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
-        """A chunk, float32 [1, C, T, h, w] on the CPU; a file of an earlier version gets its checksum.
+        """Return a chunk, float32 [1, C, T, h, w] on the CPU. A file of an earlier version gets a checksum.
 
         Args and errors: see `checked_latents`.
         """
-        latents, proved = self.checked_latents(key, shape)
-        if not proved:
-            with contextlib.suppress(TakeError):  # the folder may be read-only: it is proved another time
+        latents, has_checksum = self.checked_latents(key, shape)
+        if not has_checksum:
+            with contextlib.suppress(TakeError):  # the folder may be read-only: another time
                 self.save_latents(key, latents)
         return latents.to(torch.float32)
 
     def checked_latents(self, key: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, bool]:
-        """-> latents [1, C, T, h, w] in their dtype, whether a checksum proved them.
+        """-> latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
 
-        shape: (T, h, w), where it is known. ChunkDamaged where the file is not what was written; it is set aside.
+        shape: (T, h, w), if known. ChunkDamaged if the file is not what was written; it is set aside.
         """
         return self._read(self.latents_path(key), key, None, lambda data: read_latents(data, key, shape))
 
     def save_unit(self, facts: UnitInfo, video: bytes) -> bytes:
-        """Keep a unit; returns its file."""
+        """Store a unit; return the content of its file."""
         data = checksums.unit_file(facts, video)
-        _keep(self.unit_path(facts.key, facts.unit), data)
+        _store(self.unit_path(facts.key, facts.unit), data)
         return data
 
     def load_unit(self, facts: UnitInfo) -> bytes:
-        """A unit; one of an earlier version gets its checksum. See `checked_unit`."""
-        data, proved = self.checked_unit(facts)
-        if not proved:
+        """Return a unit. One of an earlier version gets a checksum. See `checked_unit`."""
+        data, has_checksum = self.checked_unit(facts)
+        if not has_checksum:
             with contextlib.suppress(TakeError):
                 return self.save_unit(facts, data)
         return data
 
-    def settle(self, key: str) -> None:
-        """From here on a loss of power does not take what was saved of a chunk."""
-        settle(self.latents_path(key).parent)
+    def sync(self, key: str) -> None:
+        """Make what was saved of a chunk survive a loss of power."""
+        sync(self.latents_path(key).parent)
 
     def checked_unit(self, facts: UnitInfo) -> tuple[bytes, bool]:
-        """-> a unit, whether a checksum proved it. ChunkDamaged where it is not what was written; it is set aside."""
+        """-> a unit, whether it has a checksum. ChunkDamaged if it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
         return self._read(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
 
@@ -134,24 +134,24 @@ class Chunks:
             return read(nofollow.read(path))
         except FileNotFoundError as error:
             raise ChunkMissing(path, error, key, unit, aside=True) from error
-        except PermissionError as error:  # no damage: another program holds it, or it is another user's
+        except PermissionError as error:  # not damaged: another program has it open, or it is another user's
             raise TakeError(f"'{path}' cannot be read ({error.strerror})") from error
         except (OSError, Damaged) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ChunkDamaged(path, reason, key, unit, self._mends and set_aside(path)) from error
+            raise ChunkDamaged(path, reason, key, unit, self._repair and set_aside(path)) from error
 
 
-def _keep(path: Path, data: bytes) -> None:
-    """A chunk's file. One that somebody put there meanwhile, and holds, has the same content."""
+def _store(path: Path, data: bytes) -> None:
+    """Write a chunk's file. One that another process wrote meanwhile, and has open, has the same content."""
     try:
-        write_whole(path, data, settled=False)
+        write_whole(path, data, synced=False)
     except TakeError as error:
         if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
             raise
 
 
 class StoredLatents(Sequence):
-    """The first chunks of a shot, loaded one by one. shape: (T, h, w) of each."""
+    """The first chunks of a shot, each loaded when it is needed. shape: (T, h, w) of each."""
 
     def __init__(self, chunks: Chunks, keys: Sequence[str], shape: tuple[int, int, int]):
         self._chunks, self._keys, self._shape = chunks, keys, shape

@@ -1,4 +1,4 @@
-"""Why a take has to render what it does: its first difference from the take that shares most with it."""
+"""Why chunks are rendered again: the first difference from the stored take that shares most chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .manifest import Manifest
 from .store import TakeStore
 
-_SAID = {
+_NAMES = {
     "model": "the model",
     "text_encoder": "the text encoder",
     "dtype": "the dtype",
@@ -17,21 +17,21 @@ _SAID = {
 
 
 def closest_difference(store: TakeStore, manifest: Manifest, names: Sequence[dict] = ()) -> str | None:
-    """Such as "prompt 4 changed"; None where no stored take resembles this one.
+    """Return the difference, such as "prompt 4 changed"; None if no stored take resembles this one.
 
-    names: of the take's origin, old ones too, as in manifests.
+    names: the take's origin under all its names, old ones too, as in manifests.
     """
     others = [take for take in store.takes() if isinstance(take, Manifest) and take.id != manifest.id]
     if not others:
         return None
     mine = set(manifest.keys)
-    # Of those that share most, the one used last: what the user changed a moment ago.
+    # Among those that share most, the one used last: what the user has just changed.
     return difference(max(others, key=lambda take: (len(mine & set(take.keys)), take.recency)), manifest, names)
 
 
 def difference(old: Manifest, new: Manifest, names: Sequence[dict] = ()) -> str | None:
-    """The first thing that differs between two takes, in words; None where nothing does. names: see `why`."""
-    # Under another name a model is still the same.
+    """Return the first difference between two takes in words; None if there is none. See `closest_difference`."""
+    # The same model may have several names.
     settings = min((_changed_settings(old.origin, name) for name in (new.origin, *names)), key=len)
     if settings:
         return f"{' and '.join(settings)} changed"
@@ -51,6 +51,6 @@ def difference(old: Manifest, new: Manifest, names: Sequence[dict] = ()) -> str 
 
 
 def _changed_settings(old: dict, new: dict) -> list[str]:
-    said = [name for field, name in _SAID.items() if old.get(field) != new.get(field)]
+    changed = [name for field, name in _NAMES.items() if old.get(field) != new.get(field)]
     stream, before = new.get("stream", {}), old.get("stream", {})
-    return said + [f"the setting {field}" for field in stream if stream[field] != before.get(field)]
+    return changed + [f"the setting {field}" for field in stream if stream[field] != before.get(field)]

@@ -1,4 +1,4 @@
-"""Files of a store: each appears whole, or not at all, and stays when the power fails."""
+"""Files of a store: each appears whole or not at all, and survives a loss of power."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..files import in_use, nofollow
 from ..files.durable import make_folder, sync_folder
 from .errors import TakeError
 
-UNFINISHED = ".tmp"  # how the name of a file ends that is not whole yet
-DAMAGED = ".damaged"  # and of one that was set aside
+UNFINISHED = ".tmp"  # suffix of a file that is still being written
+DAMAGED = ".damaged"  # suffix of a file that was set aside
 
 
 @contextlib.contextmanager
 def writing(path: os.PathLike) -> Iterator[None]:
-    """Turn the disk's errors inside the block into a TakeError."""
+    """Turn the disk's errors inside the block into TakeError."""
     try:
         yield
     except nofollow.UnsafePath as error:
@@ -31,11 +31,11 @@ def writing(path: os.PathLike) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, data: bytes, settled: bool = True) -> None:
-    """Write a file, its folder too; it appears whole, or not at all. TakeError where the disk takes no more.
+def write_whole(path: Path, data: bytes, synced: bool = True) -> None:
+    """Write a file, and create its folder. It appears whole or not at all. TakeError if the disk refuses.
 
-    A loss of power does not take it, unless settled is False: then only once `settle` was called for its folder, which
-    does for several files at once.
+    It survives a loss of power, with synced=False only after `sync` was called for its folder, which covers several
+    files at once.
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
@@ -50,18 +50,18 @@ def write_whole(path: Path, data: bytes, settled: bool = True) -> None:
         except OSError:
             in_use.remove(part)
             raise
-        if settled:
+        if synced:
             sync_folder(path.parent)
 
 
-def settle(folder: Path) -> None:
-    """From here on a loss of power keeps what was made, renamed or removed in a folder. TakeError where it cannot."""
+def sync(folder: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a loss of power. TakeError if the disk refuses."""
     with writing(folder):
         sync_folder(folder)
 
 
 def set_aside(path: Path) -> bool:
-    """Take a damaged file out of the way, so that it can be made again; False where that cannot be."""
+    """Rename a damaged file so that it can be created anew; return False if that is impossible."""
     try:
         os.rename(path, path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{DAMAGED}"))
     except OSError:
@@ -70,19 +70,19 @@ def set_aside(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
-    """What lies in a folder; nothing where there is none."""
+    """Return the entries of a folder; [] if it does not exist."""
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
         return list(found)
     return []
 
 
 def age(path: Path) -> float:
-    """Seconds before now in which it was written last, but for a constant."""
+    """Return the age of a file, up to a constant: for comparing files."""
     return -path.stat().st_mtime
 
 
 def bytes_of(paths) -> int:
-    """Bytes of these files; those that another process removed meanwhile take none."""
+    """Return the bytes of these files; those that another process removed meanwhile count 0."""
     total = 0
     for path in paths:
         with contextlib.suppress(OSError):

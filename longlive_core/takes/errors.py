@@ -1,4 +1,4 @@
-"""What takes report to their user."""
+"""Errors that takes report to the user."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..words.visible import make_visible
 
 
 class TakeError(ValueError):
-    """A take that cannot be used, with the reason. take: its id, in what `TakeStore.takes` lists."""
+    """A take cannot be used, for the reason given. take: its id, in errors that `TakeStore.takes` yields."""
 
     take = ""
 
     def __init__(self, message: str):
-        super().__init__(make_visible(message, lines=True))  # it may quote what somebody else wrote
+        super().__init__(make_visible(message, lines=True))  # it may quote a file from anybody
 
 
 class TakeMissing(TakeError):
@@ -24,10 +24,10 @@ class ChunkDamaged(TakeError):
     """A stored file of a chunk is not what was written.
 
     Attributes:
-        path: of the file. reason: what is wrong with it.
-        key: the chunk's.
-        unit: name of the encoding of its damaged video; None: its latents are damaged.
-        aside: whether the file was set aside, so that the next render makes it again.
+        path: path of the file. reason: what is wrong with it.
+        key: key of the chunk.
+        unit: name of the encoding of the damaged video; None: the latents are damaged.
+        aside: whether the file was set aside, so that the next render renders it again.
     """
 
     def __init__(self, path: os.PathLike, reason: object, key: str, unit: str | None, aside: bool):
@@ -36,15 +36,15 @@ class ChunkDamaged(TakeError):
 
     def _message(self, path: os.PathLike, reason: object) -> str:
         what = (
-            "it was set aside, and is made again when the take is rendered again"
+            "it was set aside, and is rendered again when the take is resumed"
             if self.aside
-            else ("it is made again when the take is rendered again, once the folder can be written")
+            else ("it is rendered again when the take is resumed, once the folder can be written")
         )
         return f"'{path}' is damaged: {reason}; {what}"
 
 
 class ChunkMissing(ChunkDamaged):
-    """A stored file of a chunk is gone."""
+    """A stored file of a chunk is missing."""
 
     def _message(self, path: os.PathLike, reason: object) -> str:
-        return f"'{path}' is gone; it is made again when the take is rendered again"
+        return f"'{path}' is missing; it is rendered again when the take is resumed"

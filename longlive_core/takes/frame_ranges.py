@@ -1,6 +1,6 @@
-"""A range of a take's frames, and never more of it than the range: out of its video, or decoded from its latents.
+"""Ranges of a take's frames, read from its video or decoded from its latents; only the range is held in memory.
 
-Frames count from the film's start, or below 0 from the end of its first `chunks` chunks.
+Frames count from the film's start; negative numbers count from the end of its first `chunks` chunks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .take import check_vae
 
 
 def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> np.ndarray:
-    """Frames of the film's video, uint8 [T, H, W, 3], T <= count. ValueError for a range outside the film."""
+    """Return frames of the film's video, uint8 [T, H, W, 3], T <= count. ValueError for a range outside the film."""
 
     units = list(take.units())
 
@@ -36,7 +36,7 @@ def stored_frames(store: TakeStore, take: Manifest, chunks: int, first: int, cou
 def decoded_frames(
     store: TakeStore, take: Manifest, chunks: int, first: int, count: int, decoder: StreamingDecoder
 ) -> np.ndarray:
-    """The same range as the VAE makes it, without the loss of the video. TakeError for another VAE than the take's."""
+    """Return the same range decoded by the VAE, without video compression. TakeError for another kind of VAE."""
     check_vae(take.vae_width, decoder.width)
     starts = _shot_starts(take)
     decoding: dict[int, ShotDecoder] = {}
@@ -56,7 +56,7 @@ def decoded_frames(
 
 
 def latents_of(store: TakeStore, take: Manifest, chunks: int, first: int, count: int) -> Tensor:
-    """Latents of the chunks that hold the range, normalised, float32 [1, C, T, h, w] on the CPU."""
+    """Return latents of the chunks that contain the range, normalised, float32 [1, C, T, h, w] on the CPU."""
     begin, end = _range(take, chunks, first, count)
     latents = StoredLatents(store.chunks, take.keys, take.latent_shape)
     wanted = [chunk for chunk, at, size in _chunks(take, chunks) if at < end and at + size > begin]
@@ -84,7 +84,7 @@ def _range(take: Manifest, chunks: int, first: int, count: int) -> tuple[int, in
 
 
 def _chunks(take: Manifest, chunks: int) -> list[tuple[int, int, int]]:
-    """(chunk, its first frame, its frames) of the film's first chunks."""
+    """Return (chunk, first frame, number of frames) of the film's first chunks."""
     found, at = [], 0
     for unit in take.units():
         found.append((len(found), at, unit.frames))

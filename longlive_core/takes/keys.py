@@ -1,7 +1,7 @@
-"""Chunk keys: what a chunk of latents follows from, as a hash. Equal keys, equal latents.
+"""Chunk keys: a hash of everything that determines a chunk of latents. Equal keys mean equal latents.
 
-A key holds the key before it in the shot, so it stands for the shot's whole past and for nothing later. Of the prompt
-it holds the text, not the embedding, whose bits differ between devices: stored latents are reused as they are.
+A key includes the key before it in the shot, so it stands for the shot's whole past and for nothing later. It includes
+the prompt's text, not its embedding, whose bits differ between devices: stored latents are reused on any device.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 from ..config import StreamConfig
 from ..timeline import Plan, PlannedPrompt
 
-KEY_FORMAT = 1  # hashed into every key: another number would make all stored chunks unknown
+KEY_FORMAT = 1  # hashed into every key: with another number all stored chunks would be unknown
 _KEY_LENGTH = 32  # hexadecimal digits
 _UNIT_NAME = 8
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What all chunks of a film follow from, beside its prompts.
+    """What determines all chunks of a film, besides its prompts.
 
     Attributes:
-        model: identity of the weights, with LoRA and quantisation.
+        model: identity of the weights, with LoRAs and quantisation.
         text_encoder: identity of the text encoder.
-        dtype: what the model computes in, such as "bfloat16".
-        stream: the settings.
+        dtype: the dtype the model computes in, such as "bfloat16".
+        stream: the settings of the run.
         size: (width, height) in pixels.
-        seed: of the noise.
-        aliases: the same under names of earlier versions, by which takes may lie in a store.
+        seed: seed of the noise.
+        aliases: the same origin under names of earlier versions; a store may hold takes by these.
     """
 
     model: str
@@ -49,26 +49,26 @@ class Origin:
         return getattr(torch, self.dtype)
 
     def as_json(self) -> dict:
-        """Plain data, as it stands in a take's manifest."""
+        """Return it as plain data, as in a take's manifest."""
         data = asdict(replace(self, aliases=()))
         del data["aliases"]
         return json.loads(json.dumps(data))
 
     def names(self) -> list[dict]:
-        """As plain data, under every name."""
+        """Return it as plain data, once per name."""
         return [name.as_json() for name in (self, *self.aliases)]
 
 
 @dataclass(frozen=True)
 class VaeIdentity:
-    """What a take is decoded by.
+    """The identity of the VAE that decodes a take.
 
     Attributes:
-        weights: their identity.
-        dtype: what it computes in.
-        width: channels next to the pixels.
+        weights: identity of the weights.
+        dtype: the dtype it computes in.
+        width: channels of the layer next to the pixels.
         variant: a way of decoding that gives other bits than the plain one; empty for the plain one.
-        aliases: the same under names of earlier versions, and other ways whose video may stay in a film.
+        aliases: the same VAE under names of earlier versions, and variants whose video may be reused.
     """
 
     weights: str
@@ -78,7 +78,7 @@ class VaeIdentity:
     aliases: tuple[VaeIdentity, ...] = field(default=(), compare=False)
 
     def units(self, encoding: dict) -> list[str]:
-        """What units of video that it makes are called, and were called before. encoding: as plain data."""
+        """Return the current and earlier names of its units of video. encoding: as plain data."""
         fps = encoding["fps"]
         rates = (int(fps) if fps == int(fps) else fps, float(fps))  # ComfyUI says 16.0, the command line 16
         names = [known._unit({**encoding, "fps": rate}) for known in (self, *self.aliases) for rate in rates]
@@ -90,7 +90,7 @@ class VaeIdentity:
 
 @dataclass(frozen=True)
 class ShotKeys:
-    """Keys of one shot's chunks; `start` is its first chunk in the film."""
+    """The keys of one shot's chunks; `start` is the number of its first chunk in the film."""
 
     start: int
     keys: tuple[str, ...]
@@ -98,13 +98,13 @@ class ShotKeys:
 
 @dataclass(frozen=True)
 class StartChunks:
-    """The chunks a film begins with that it does not make: of a picture, a clip, latents or another take.
+    """The chunks that a film begins with and does not render: of a picture, a clip, latents or another take.
 
     Attributes:
-        keys: theirs.
-        origin: the run they came from, from `Origin.as_json`; None where no run of the pack made them.
-        given: how many of them that run did not make itself.
-        vae_width: of the VAE whose latents they are; None: of the film's own.
+        keys: their keys.
+        origin: the run that rendered them, from `Origin.as_json`; None if no run of the pack did.
+        given: how many of them that run did not render itself.
+        vae_width: width of the VAE whose latents they are; None: of the film's own VAE.
     """
 
     keys: tuple[str, ...] = ()
@@ -116,25 +116,25 @@ class StartChunks:
         return len(self.keys)
 
     def foreign(self, origin: Origin) -> int:
-        """How many of them a run would not have made itself, given the film's timeline."""
+        """Return how many of them a run of `origin` would not have rendered itself from the film's timeline."""
         return self.given if self.origin == origin.as_json() else len(self)
 
     def under(self, origin: Origin) -> StartChunks:
-        """The same chunks, of a run that `origin` knows by an old name under its new one."""
+        """Return the same chunks; if their run is `origin` under any of its names, under its current name."""
         return replace(self, origin=origin.as_json()) if self.origin in origin.names() else self
 
 
 def start_key(before: str, latents: bytes) -> str:
-    """The key of a chunk that was given as latents; `before` is that of the chunk before it, or empty."""
+    """Return the key of a start chunk given as latents. before: the key of the chunk before it, or empty."""
     return digest([before, "given", hashlib.sha256(latents).hexdigest()])
 
 
 def shots_of(
     plan: Plan, origin: Origin, given: StartChunks = StartChunks(), known: Sequence[ShotKeys] = (), same: int = 0
 ) -> list[ShotKeys]:
-    """The chunk keys of a film, shot by shot. A shot's keys do not depend on the other shots.
+    """Return the chunk keys of each shot of a film. A shot's keys do not depend on the other shots.
 
-    known, same: the keys under another plan, whose first `same` chunks follow from the same things; not hashed again.
+    known, same: the keys under another plan whose first `same` chunks are the same; these are not hashed again.
     """
     shots: list[ShotKeys] = []
     for spans in _spans_by_shot(plan):
@@ -144,7 +144,7 @@ def shots_of(
     return shots
 
 
-# A prompt, and the chunk before which it ends.
+# A prompt and the chunk at which it ends (exclusive).
 _Span = tuple[PlannedPrompt, int]
 
 
@@ -164,7 +164,7 @@ def _keys(spans: list[_Span], origin: Origin, given: StartChunks, known: tuple[s
     key = keys[-1] if keys else digest({"format": KEY_FORMAT, **origin.as_json()})
     begun, foreign = len(given), given.origin != origin.as_json()
     done = start + len(keys)
-    # What came before a beginning that was given is part of the first key behind it.
+    # Prompts during the start chunks enter the first key after them.
     skipped = 0 if done <= begun else bisect_right(spans, done, key=lambda span: span[1])
     for prompt, until in spans[skipped:]:
         event = prompt.transition if prompt.start_chunk > start else "start"
@@ -176,7 +176,7 @@ def _keys(spans: list[_Span], origin: Origin, given: StartChunks, known: tuple[s
                 key = given.keys[chunk]
             else:
                 if chunk == begun > start and foreign:
-                    # The chunks before count by their content; how they are read back in is this run's.
+                    # The start chunks enter by their content; how the cache is restored from them depends on this run.
                     key = digest([key, "onward", origin.as_json(), events])
                 key = hashed(f'["{key}",{first if chunk == prompt.start_chunk else then}')
             keys.append(key)
@@ -184,12 +184,12 @@ def _keys(spans: list[_Span], origin: Origin, given: StartChunks, known: tuple[s
 
 
 def plain(value) -> str:
-    """Plain data as the text that is hashed."""
+    """Return plain data as the text that is hashed."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def digest(value) -> str:
-    """A hash of plain data."""
+    """Return the hash of plain data."""
     return hashed(plain(value))
 
 

@@ -1,4 +1,4 @@
-"""Takes in words: a line in a list, a report below a node."""
+"""Descriptions of takes: a line in a list, a report below a node."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ LABEL_WORDS = 48  # characters of a prompt in a list
 
 
 def take_choices(store: TakeStore) -> list[str]:
-    """`take_label` for every take of a store, the one rendered last first; damaged ones last."""
-    takes, there = list(store.takes()), store.stored_keys()
+    """Return `take_label` for every take of a store, the one rendered last first; damaged ones last."""
+    takes, stored = list(store.takes()), store.stored_keys()
     whole = sorted((take for take in takes if isinstance(take, Manifest)), key=lambda take: take.recency, reverse=True)
-    labels = [take_label(take, store.rendered(take, there)) for take in whole]
+    labels = [take_label(take, store.rendered(take, stored)) for take in whole]
     return [*labels, *(f"cannot be read [{take.take}]" for take in takes if not isinstance(take, Manifest))]
 
 
 def take_label(take: Manifest, rendered: int) -> str:
-    """A take in a list: date, length, size, first words, and its id in brackets. rendered: chunks from its start."""
+    """Describe a take in a list: date, length, size, first words, id in brackets. rendered: chunks from its start."""
     size = "{}x{}".format(*take.origin["size"])
     words = shorten(take.segments[0]["text"], LABEL_WORDS)
     return f"{when(take)} · {take_length(take, rendered)} · {size} · {words} [{take.id}]"
 
 
 def take_report(take: Manifest, chunks: int) -> str:
-    """A take of so many chunks, in short."""
+    """Describe a take of `chunks` chunks in short."""
     size = "{}x{}".format(*take.origin["size"])
     lines = [
         f"{seconds_text(take.seconds(chunks))}: {count(chunks, 'chunk')}, {size}",
@@ -40,7 +40,7 @@ def take_report(take: Manifest, chunks: int) -> str:
 
 
 def branch_report(take: Manifest, place: BranchPoint) -> str:
-    """Where a take was branched, which is at a chunk's end."""
+    """Describe where a take was branched, which is at a chunk's end."""
     requested = "" if place.requested is None else f" ({seconds_text(place.requested)} requested)"
     at = f"branched at {seconds_text(place.seconds)}{requested}: {count(place.chunks, 'chunk')} stay"
     last = [segment for segment in take.segments if segment["chunk"] < place.chunks][-1]
@@ -54,12 +54,12 @@ def branch_report(take: Manifest, place: BranchPoint) -> str:
 
 
 def take_length(take: Manifest, rendered: int) -> str:
-    """Such as "12.8 s", or "3.6 of 12.8 s" where it is not finished."""
+    """Return the length, such as "12.8 s", or "3.6 of 12.8 s" if it is not finished."""
     whole = f"{take.seconds(len(take.keys)):.1f} s"
     return whole if rendered >= len(take.keys) else f"{take.seconds(rendered):.1f} of {whole}"
 
 
 def when(take: Manifest) -> str:
-    """When it was rendered last, on this machine's clock."""
-    said = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.used))
-    return f"{said} (dated ahead)" if take.is_ahead else said
+    """Return when it was rendered last, by this machine's clock."""
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.used))
+    return f"{date} (dated ahead)" if take.is_ahead else date

@@ -1,48 +1,49 @@
-"""The limit of a store while a film is rendered, also one without an end: others make room, or the film ends.
+"""The limit of a store while a film is rendered, also an endless one: other takes are removed, or the film ends.
 
-The store is looked at when a render begins, and when its running count says that the next chunk may not fit if somebody
-else has written as much since, and now and then. In between a chunk costs a few looks at files.
+The store is measured when a render begins, when the running count says that the next chunk may not fit if another
+process has written as much since, and every `LOOK_AGAIN` chunks. In between, a chunk costs a few file sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..words.quantities import gigabytes
 from .disk import bytes_of
-from .room import in_the_way, make_room, removed_line, store_usage
+from .eviction import make_room
+from .take import Take
+from .usage import in_the_way, removed_line, store_usage
 
-if TYPE_CHECKING:
-    from .take import Take
-
-LOOK_AGAIN = 64  # chunks after which the store is counted anew
-_OVERHEAD = 4096  # bytes that a chunk adds to both films beside its video: a fragment, an entry in the index
-_MARGIN = 2  # a picture may begin to move: so much larger than any before it a chunk's video may be
+LOOK_AGAIN = 64  # chunks after which the store is measured again
+_OVERHEAD = 4096  # bytes that a chunk adds to both films besides its video: a fragment, an index entry
+_MARGIN = 2  # a picture may begin to move: a chunk's video may be this many times larger than any before it
 
 
 class SpaceLimit:
-    """Bytes that are left for one film. started: the take that its render began with. say: is told which takes went."""
+    """Counts the bytes left for one film.
+
+    started: the take that its render began with. say: called with a line for each removed take.
+    """
 
     def __init__(self, started: Take, say: Callable[[str], None]):
         self._started, self._limit, self._say = started, started.store.limit, say
-        self._left: int | None = None  # not counted yet
-        self._since = self._written = 0  # chunks and their bytes, since it was counted
-        self._growing = 0  # bytes of the growing film, as many as the finished one will take
-        self._latents, self._frame = 0, 0.0  # bytes of the largest latents of this film, and video a frame
+        self._left: int | None = None  # not measured yet
+        self._since = self._written = 0  # chunks and their bytes since the last measurement
+        self._growing = 0  # bytes of the growing film; the finished one takes as many
+        self._latents, self._frame = 0, 0.0  # largest bytes so far of a chunk's latents, and of video per frame
 
     def fits(self, take: Take, chunk: int, endless: bool) -> bool:
-        """Whether a chunk can be made, and the film finished after it; where not even after other takes went, False."""
+        """Whether the chunk can be rendered and the film finished after it, removing other takes if necessary."""
         if self._limit is None:
             return True
-        # The last chunk of a film that was found to fit is not refused for a margin: the film would lack it alone.
+        # The last chunk of a film that fits is not refused for a margin: the film would lack only this chunk.
         needed = self._needed(take, chunk, margin=endless or chunk + 1 < take.plan.chunks)
         if self._left is None or self._left < needed + self._written or self._since >= LOOK_AGAIN:
             self._make_room(take, needed)
         return self._left >= needed
 
     def made(self, take: Take, chunk: int, new_latents: bool, new_unit: bool) -> None:
-        """A chunk is stored, and in the growing film."""
+        """Count a chunk that was stored and added to the growing film."""
         if self._limit is None:
             return
         key = take.unit_of(chunk).key
@@ -57,29 +58,29 @@ class SpaceLimit:
             self._left, self._written = self._left - written, self._written + written
 
     def reason(self, take: Take) -> str:
-        """Why the film cannot be longer."""
-        held = store_usage(take.store, take.manifest, self._started.id)
-        rest = in_the_way(held.rendered, held.unreadable, held.other)
+        """Return why the film cannot be longer."""
+        usage = store_usage(take.store, take.manifest, self._started.id)
+        rest = in_the_way(usage.rendered, usage.unreadable, usage.other)
         return (
-            f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(held.film)} are this "
+            f"the limit of {gigabytes(self._limit)} for the takes is reached: {gigabytes(usage.film)} are this "
             f"film's{f', {rest} cannot be removed' if rest else ''}. Raise it, or make room"
         )
 
     def _needed(self, take: Take, chunk: int, margin: bool) -> int:
-        """Bytes for a chunk: in the store, in the growing film, and with all before it in the finished one."""
+        """Return the bytes for a chunk: in the store, in the growing film, and the whole finished film so far."""
         store, manifest = take.store, take.manifest
-        key = take.unit_of(chunk).key if chunk < take.plan.chunks else None  # of a film without an end none yet
+        key = take.unit_of(chunk).key if chunk < take.plan.chunks else None  # an endless film has none yet
         stored = bytes_of([store.unit_path(key, manifest.unit)]) if key else 0
         unit = stored or int(self._frame * (take.frames_of(chunk) if key else 4 * take.plan.chunk))
         fresh = 0 if key and store.has_latents(key) else self._latents
         needed = fresh + (0 if stored else unit) + 2 * unit + self._growing
-        if margin:  # and for the manifests: the next one, a part of it; for its prompts in the film
+        if margin:  # and for manifests: the next one, its temporary file, and the prompts in the film
             manifests = 3 * bytes_of([store.manifest_path(take.id)])
             needed += 3 * (_MARGIN - 1) * (0 if stored else unit) + _OVERHEAD + manifests
         return needed
 
     def _make_room(self, take: Take, needed: int) -> None:
-        gone, size = make_room(take.store, needed, take.manifest)
-        for other in gone:
+        removed, size = make_room(take.store, needed, take.manifest)
+        for other in removed:
             self._say(removed_line(other, self._limit))
         self._left, self._since, self._written = self._limit - size, 0, 0

@@ -1,11 +1,11 @@
-"""What may be changed while a film is rendered: new prompts, and its end.
+"""Live changes while a film is rendered: new prompts, and its end.
 
-A `Live` stands between the thread that renders, which asks it for the plan before every chunk, and any other thread,
-which may change that plan from the next chunk on. What is changed is the plan itself, so the film is the one that its
-timeline, rendered from the start, would give.
+A `Live` connects the rendering thread, which reads the plan before every chunk, with other threads, which may change
+the plan from the next chunk on. They change the plan itself, so the film is the one that its final timeline, rendered
+from the start, would give.
 
-Prompts are bounded: in their number and length, as a timeline's are (`timeline/limits.py`), in how many come within a
-while, and in how far ahead they lie.
+Prompts are limited in number and length, as in a timeline (`timeline/limits.py`), in rate, and in how far ahead they
+may be.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..timeline.limits import digits
 from ..words.wording import count, shorten
 
 GROWTH = 16  # chunks by which the plan of an endless film grows
-AHEAD = 3600.0  # seconds of an endless film by which a prompt may lie ahead of what is made
-PROMPTS, WITHIN = 30, 10.0  # so many prompts are taken in so many seconds: more than anybody types
+AHEAD = 3600.0  # seconds by which a prompt of an endless film may be ahead of what is rendered
+PROMPTS, WITHIN = 30, 10.0  # at most this many prompts in this many seconds: more than anybody types
 NOW = "now"
 
 
 class TooLate(ValueError):
-    """The film is finished, or the chunk in question is made already."""
+    """The film is finished, or the chunk is already rendered."""
 
 
 class TooFast(ValueError):
-    """TakeVersions come faster than they can be taken. retry_after: seconds until the next one may come."""
+    """Changes come faster than allowed. retry_after: seconds until the next one is accepted."""
 
     def __init__(self, message: str, retry_after: float):
         self.retry_after = retry_after
@@ -41,16 +41,16 @@ class TooFast(ValueError):
 
 @dataclass
 class Progress:
-    """How far a film is.
+    """The progress of a film.
 
     Attributes:
-        takes: ids of the take, the newest last: a changed plan makes it another. chunk: chunks done. frames: pixel
+        takes: ids of the take, the newest last: a changed plan gives it a new one. chunk: chunks done. frames: pixel
             frames done.
-        rendered, rendered_frames: of those, made in this run; the others were stored. seconds: since the run began.
-        repaired: numbers of stored chunks that were damaged or removed, and made again; True: their latents, False:
+        rendered, rendered_frames: those rendered in this run; the others were stored. seconds: since the run began.
+        repaired: numbers of stored chunks that were damaged or removed and rendered again; True: their latents, False:
             their video.
-        notes: what else happened to what is stored meanwhile, in words.
-        no_room: why the film ended early, where the store's limit left no room; else None.
+        notes: messages about other changes to stored files meanwhile.
+        no_room: why the film ended early if the store's limit left no space; else None.
     """
 
     takes: list[str] = field(default_factory=list)
@@ -76,9 +76,9 @@ class Live:
     """One film while it is rendered. Every method may be called from any thread.
 
     Args:
-        plan: where it begins.
-        endless: render on, the last prompt lasting, until `finish`.
-        longest_shot: chunks a shot may have (`StreamConfig.longest_shot`), after which an endless film ends by itself.
+        plan: the plan at the start.
+        endless: render until `finish`, under the last prompt.
+        longest_shot: most chunks of a shot (`StreamConfig.longest_shot`), after which an endless film ends by itself.
     """
 
     def __init__(
@@ -93,21 +93,21 @@ class Live:
         self._plan, self._next = plan, 0
         self._finishing = self._finished = False
         self._lock, self._clock = threading.Lock(), clock
-        self._came: deque[float] = deque(maxlen=PROMPTS)  # when the last prompts did
+        self._came: deque[float] = deque(maxlen=PROMPTS)  # times of the last prompts
 
-    # --- for those who watch
+    # --- for other threads
 
     def prompt(self, text: str, at: str | float = NOW, transition: str = "recache") -> int:
-        """Change the prompt at a chunk boundary that is not passed yet; returns the chunk.
+        """Change the prompt at a chunk boundary that is still ahead; return the chunk.
 
         Args:
-            text: as in a timeline; its options in braces count too.
-            at: "now" for the next boundary, else a time of the film as in a timeline, or seconds.
+            text: as in a timeline, with options in braces.
+            at: "now" for the next boundary, or a time of the film as in a timeline, or seconds.
             transition: recache, keep or cut.
 
         Raises:
-            TimelineError: what a timeline may not hold. TooLate: nothing can be changed there any more. TooFast: they
-                come too fast. ValueError: anything else that is no prompt, or lies too far ahead.
+            TimelineError: not allowed in a timeline. TooLate: that chunk can no longer change. TooFast: too many
+                prompts. ValueError: any other invalid prompt, or one too far ahead.
         """
         with self._lock:
             self._check_running()
@@ -124,17 +124,17 @@ class Live:
             return chunk
 
     def finish(self) -> None:
-        """End the film after the chunk that is being made. TooLate where it has ended."""
+        """End the film after the chunk being rendered. TooLate if it has ended."""
         with self._lock:
             self._check_running()
             self._finishing = True
 
     def status(self, timeline: bool = True) -> dict:
-        """Plain data: state, chunks and frames done, speed, the time that is left, the prompt in force.
+        """Return plain data: state, chunks and frames done, speed, remaining time, the prompt in force.
 
-        timeline: whether the whole timeline stands in it, which may be long.
+        timeline: whether to include the whole timeline, which may be long.
         """
-        with self._lock:  # which rendering waits for: nothing in here takes long
+        with self._lock:  # rendering waits for this lock, so nothing in here takes long
             plan, done, made, following = self._plan, self.progress.chunk, self.progress.rendered, self._next
             seconds, take, frames = self.progress.seconds, self.progress.take, self.progress.frames
             state = "finished" if self._finished else "finishing" if self._finishing else "rendering"
@@ -156,24 +156,24 @@ class Live:
 
     @property
     def finishing(self) -> bool:
-        """Whether somebody asked for the end."""
+        """Whether `finish` was called."""
         return self._finishing and self.progress.no_room is None
 
     @property
     def full(self) -> bool:
-        """Whether the film is as long as a film may be."""
+        """Whether the film has reached the maximum length of a film."""
         return self._next >= self._plan.most_chunks
 
-    # --- for the thread that renders
+    # --- for the rendering thread
 
     def plan_for(self, chunk: int) -> Plan | None:
-        """The plan with which to make this chunk, which from now on is not to be changed; None: the film ends here.
+        """Return the plan for this chunk, which from now on cannot be changed; None: the film ends here.
 
-        An endless film ends where a film is as long as it may be (`Plan.most_chunks`).
+        An endless film ends at the maximum length of a film (`Plan.most_chunks`).
         """
         with self._lock:
             past = chunk >= (self._plan.most_chunks if self.endless else self._plan.chunks)
-            finishing = self._finishing and chunk > 0  # told so before the first, it ends after that
+            finishing = self._finishing and chunk > 0  # finished before the first chunk, it ends after that chunk
             if past or finishing or self._shot_is_full(chunk):
                 self._finished = True
                 return None
@@ -183,12 +183,12 @@ class Live:
             return self._plan
 
     def became(self, take: str) -> None:
-        """The film is this take now."""
+        """Record that the film is now this take."""
         with self._lock:
             self.progress.takes.append(take)
 
     def done(self, frames: int, rendered: bool) -> None:
-        """A chunk is made and stored."""
+        """Record that a chunk is rendered and stored."""
         with self._lock:
             self.progress.chunk += 1
             self.progress.frames += frames
@@ -196,23 +196,23 @@ class Live:
             self.progress.rendered_frames += frames if rendered else 0
 
     def repaired(self, chunk: int, latents: bool) -> None:
-        """A stored chunk was damaged; its latents, or else its video, are made again."""
+        """Record that a stored chunk was damaged, and its latents, or else its video, were rendered again."""
         with self._lock:
             self.progress.repaired[chunk] = latents or self.progress.repaired.get(chunk, False)
 
     def note(self, text: str) -> None:
-        """Something happened to what is stored."""
+        """Record a message about stored files."""
         with self._lock:
             self.progress.notes.append(text)
 
     def end(self, reason: str) -> None:
-        """There is no room for more: the film ends as if somebody had asked for that."""
+        """End the film, as `finish` does, because there is no space for more."""
         with self._lock:
             if not self._finishing:
                 self._finishing, self.progress.no_room = True, reason
 
     def close(self) -> None:
-        """The render has ended, in whatever way."""
+        """Record that the render has ended, for any reason."""
         with self._lock:
             self._finished = True
 
@@ -238,7 +238,7 @@ class Live:
         self._came.append(now)
 
     def _chunk(self, at: str | float) -> int:
-        """The chunk that is meant, one that can still be changed."""
+        """Return the chunk at a time; it can still be changed."""
         chunk = self._next if isinstance(at, str) and at.strip() == NOW else self._chunk_at(at)
         if chunk < self._next:
             raise TooLate(f"chunk {chunk} is made already; the next is {self._next}")
@@ -261,16 +261,16 @@ class Live:
         if isinstance(at, bool) or not isinstance(at, (str, int, float)):
             raise ValueError(f"the time {shorten(repr(at), 40)} is none: give 'now', seconds, or a text such as '12s'")
         if not isinstance(at, str):
-            if not 0 <= at <= MAX_SECONDS:  # NaN is neither
+            if not 0 <= at <= MAX_SECONDS:  # NaN fails both comparisons
                 raise TimelineError(f"the time {digits(at)} is not in the film: give seconds from 0 to {MAX_SECONDS:g}")
             return self._plan.chunk_at(float(at))
         time = parse_time(at, 1, 1).at_rate(self._plan.fps)
         if time.chunk is not None:
             return time.chunk
-        return self._plan.chunk_at(min(time.seconds, 2 * MAX_SECONDS))  # what lies behind the end does at any rate
+        return self._plan.chunk_at(min(time.seconds, 2 * MAX_SECONDS))  # anything past the end stays past the end
 
     def _reaching(self, chunk: int) -> Plan:
-        """The plan, in which that chunk is; an endless film grows a little beyond it, as far as a film may."""
+        """Return the plan, extended if necessary to contain the chunk and a few more, up to the maximum length."""
         if chunk < self._plan.chunks:
             return self._plan
         return self._plan.resized(min(chunk + GROWTH, self._plan.most_chunks))

@@ -1,6 +1,6 @@
-"""Locks of a store: of the whole, for what removes chunks or counts on them, and of each take, for who renders it.
+"""Locks: one for the store, held while chunks are removed or relied on, and one per take, held by its render.
 
-A lock is a file that stays. Where there is none, nobody holds it, so to ask needs no writing.
+A lock is a file that is never deleted. If it does not exist, the lock is free, so checking it needs no writing.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from ..files.durable import make_folder
 from .disk import writing
 from .errors import TakeError
 
-LOCK = ".lock"  # its name in a folder
-NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # no bytes, or no room for one more file
+LOCK = ".lock"  # name of the lock file in a folder
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # no bytes left, or no space for one more file
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds that lock, or nobody can tell; makes no file."""
+    """Whether a lock is held, or that cannot be determined. Creates no file."""
     try:
         nofollow.check_lock(path)
-    except nofollow.UnsafePath:  # which nobody can hold
+    except nofollow.UnsafePath:  # no process can hold it
         return False
     if not path.exists():
         return False
     lock = FileLock(str(path), timeout=0)
     try:
         lock.acquire()
-    except (Timeout, PermissionError):  # of another user, it can neither be held nor be seen to be free
+    except (Timeout, PermissionError):  # another user's lock: it cannot be acquired, nor seen to be free
         return True
-    except OSError:  # a read-only disk: nobody renders there
+    except OSError:  # a read-only disk: no process renders there
         return False
     lock.release()
     return False
 
 
 class TakeLock:
-    """Of one take, in its folder, which is made for it. TakeError where another process renders the take."""
+    """The lock of one take, in its folder, which is created. TakeError if another process renders the take."""
 
     def __init__(self, folder: Path):
         self._folder, self._lock = folder, None
@@ -58,7 +58,7 @@ class TakeLock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Hold it again where somebody removed its file: another process would find it free."""
+        """Acquire it again if its file was removed: other processes would see it as free."""
         if not (self._folder / LOCK).exists():
             lost, self._lock = self._lock, self._acquired()
             lost.release()

@@ -1,4 +1,4 @@
-"""The manifest of a take: what it is."""
+"""The manifest of a take: what the take is."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from .checksums import UnitInfo
 from .errors import TakeError
 from .keys import digest
 
-MANIFEST = "take.json"  # its name in the take's folder
-_AHEAD = 24 * 3600.0  # seconds by which clocks of machines that share a store may differ
+# Names in a take's folder. The growing film is the film while it is rendered.
+MANIFEST, FILM, GROWING = "take.json", "film.mp4", "growing.mp4"
+_AHEAD = 24 * 3600.0  # seconds by which the clocks of machines that share a store may differ
 
 
 @dataclass
 class Manifest:
-    """What a take is.
+    """The description of a take.
 
     Attributes:
-        id: twelve hexadecimal digits, which follow from shots and unit (`take_id`).
+        id: twelve hexadecimal digits, derived from shots and unit (`take_id`).
         timeline: the text as written.
-        exact: the same film's timeline with its times in chunks.
+        exact: the timeline of the same film with times in chunks.
         origin: the run's settings, from `Origin.as_json`.
-        segments: for each prompt its chunk, transition and text; seed and blend where it has them.
-        shots: the chunk keys, shot by shot.
+        segments: chunk, transition and text of each prompt; seed and blend if it has them.
+        shots: the chunk keys of each shot.
         encoding: width, height, fps, crf of its film.
         unit: name of the encoding in the units' file names.
-        vae_width: of the VAE whose latents these are.
-        given: how many chunks it begins with that it did not make itself.
-        created, used: seconds since 1970, as a clock said that may have been wrong.
+        vae_width: width of the VAE whose latents these are.
+        given: number of chunks at its start that its own run did not render.
+        created, used: seconds since 1970, by a clock that may have been wrong.
     """
 
     id: str
@@ -58,7 +59,7 @@ class Manifest:
         return self.origin["stream"]["chunk"], height // PIXELS, width // PIXELS
 
     def units(self) -> Iterator[UnitInfo]:
-        """What is known of each chunk's unit of video, in order."""
+        """Yield what is known of each chunk's unit of video, in order."""
         size, encoding = self.origin["stream"]["chunk"], self.encoding
         for shot in self.shots:
             for inside, key in enumerate(shot):
@@ -66,36 +67,38 @@ class Manifest:
                 yield UnitInfo(key, self.unit, frames, (encoding["width"], encoding["height"]))
 
     def plan(self, fps: float | None = None) -> Plan:
-        """What it was made by. fps: another rate than its own. TakeError where `exact` is of another film than the
-        other fields, which a checksum rules out."""
+        """Return the plan it was rendered by. fps: another rate than its own.
+
+        TakeError if `exact` belongs to another film than the other fields; a checksum rules this out.
+        """
         own, chunk, chunks = self.encoding["fps"], self.origin["stream"]["chunk"], len(self.keys)
         try:
             script = read_exact(self.exact)
             plan = script.plan(None, own, chunk, chunks=chunks)
         except ValueError as error:
-            raise TakeError(damaged(self.id, f"its exact timeline is none: {error}")) from error
-        said = [(segment["chunk"], segment["text"]) for segment in self.segments]
-        if [(segment.start_chunk, segment.text) for segment in plan.segments] != said:
+            raise TakeError(damaged(self.id, f"its exact timeline is invalid: {error}")) from error
+        prompts = [(segment["chunk"], segment["text"]) for segment in self.segments]
+        if [(segment.start_chunk, segment.text) for segment in plan.segments] != prompts:
             raise TakeError(damaged(self.id, "its exact timeline has other prompts than its segments"))
         return plan if fps in (None, own) else script.plan(None, fps, chunk, chunks=chunks)
 
     @property
     def is_ahead(self) -> bool:
-        """Whether it is dated later than now: some clock is wrong, or was."""
+        """Whether it is dated in the future: some clock is wrong, or was."""
         return _is_ahead(self.used)
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """When it was used, to be compared. One that is dated ahead comes before all others: they were used since."""
+        """When it was used last, for comparing. A take dated ahead sorts first, as if unused for longest."""
         return not _is_ahead(self.used), self.used
 
     @property
     def newness(self) -> tuple[bool, float]:
-        """When it was begun, to be compared as `recency` is."""
+        """When it was created, for comparing; see `recency`."""
         return not _is_ahead(self.created), self.created
 
     def frames(self, chunks: int) -> int:
-        """Pixel frames of its first chunks."""
+        """Return the pixel frames of its first chunks."""
         size, frames = self.origin["stream"]["chunk"], 0
         for shot in self.shots:
             frames += shot_boundary(min(chunks, len(shot)), size)
@@ -103,7 +106,7 @@ class Manifest:
         return frames
 
     def seconds(self, chunks: int) -> float:
-        """How long its first chunks last."""
+        """Return the duration of its first chunks in seconds."""
         return self.frames(chunks) / self.encoding["fps"]
 
 
@@ -112,15 +115,15 @@ def _is_ahead(seconds: float) -> bool:
 
 
 def take_id(shots: list[list[str]], unit: str) -> str:
-    """What a take is called that has these chunk keys, shot by shot, and units of video of that name."""
+    """Return the id of a take with the chunk keys of each shot and this name of the units of video."""
     return digest([shots, unit])[:12]
 
 
 def damaged(take: str, reason: str) -> str:
-    """What is said of a take that cannot be read."""
+    """Describe a take that cannot be read."""
     return f"take {take} is damaged ({reason}); {remedy(take)}"
 
 
 def remedy(take: str) -> str:
-    """What to do about it."""
-    return f"render its timeline again, which writes it anew from what is there, or remove it: takes remove {take}"
+    """Describe what to do about it."""
+    return f"render its timeline again, which writes it anew from the stored chunks, or remove it: takes remove {take}"

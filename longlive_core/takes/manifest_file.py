@@ -1,9 +1,9 @@
-"""The file of a manifest, which anybody may have edited and any disk may have damaged.
+"""The file of a manifest (take.json), which anybody may have edited and any disk may have damaged.
 
-    {"format": 2, "checksum": ..., "id": ..., ...}      the fields of `Manifest`, a line each
+    {"format": 2, "checksum": ..., "id": ..., ...}      the fields of `Manifest`, one per line
 
-Everything in it is data from outside. The kinds, ranges and lengths of its fields stand in one table (`_FIELDS`), what
-they say of one another in `_fault`. The id proves keys and unit, the checksum all of it; format 1 had no checksum.
+Its content is untrusted. The types, ranges and lengths of its fields are in one table (`_FIELDS`), contradictions
+between fields are found by `_fault`. The id verifies keys and unit, the checksum everything; format 1 had no checksum.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ..timeline import TRANSITIONS
 from .errors import TakeError, TakeMissing
 from .manifest import Manifest, damaged, remedy, take_id
 
-FORMAT = 2  # of the file; that of the keys is `keys.KEY_FORMAT`, and stays
+FORMAT = 2  # of this file; the format of the keys is `keys.KEY_FORMAT`, which stays
 _READABLE = (1, FORMAT)
 MOST_BYTES = 64 * 2**20
 _CHECKSUM = 16  # bytes
 
 _MOST_CHUNKS, _MOST_PIXELS, _MOST_FRAMES = 4_000_000, 2**15, 2**20
-_NAMES, _WORDS = 2000, 2**24  # characters of a name, of a timeline
-_YEAR_3000 = 32_503_680_000  # seconds since 1970; no system's calendar ends earlier
+_NAMES, _WORDS = 2000, 2**24  # most characters of a name, of a timeline
+_YEAR_3000 = 32_503_680_000  # in seconds since 1970; no system's calendar ends earlier
 
 _key = text(32, "[0-9a-f]{32}", "32 hexadecimal digits")
 _pixels = whole(2, _MOST_PIXELS)
@@ -96,7 +96,7 @@ _FIELDS = record(
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The content of its file. TakeError where `read_manifest` would refuse it."""
+    """Return the content of a manifest's file. TakeError if `read_manifest` would refuse it."""
     fields = vars(manifest)
     try:
         _check(fields)
@@ -106,15 +106,15 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     if len(data) > MOST_BYTES:
         raise TakeError(
             f"take {manifest.id} cannot be kept: its timeline and settings take {len(data)} bytes, and "
-            f"{MOST_BYTES} are the most; make films of its parts, each after the one before"
+            f"{MOST_BYTES} are allowed; render it in parts, each extending the one before"
         )
     return data
 
 
 def read_manifest(path: Path, take: str) -> Manifest:
-    """The manifest of the take with that id. TakeError with the reason: none there, damaged, or of another version.
+    """Return the manifest of the take with that id. TakeError with the reason: missing, damaged, of another version.
 
-    path: of its file, in the take's folder.
+    path: its file, in the take's folder.
     """
     try:
         return _parsed(nofollow.read(path, MOST_BYTES), take)
@@ -142,7 +142,7 @@ def _error(message: str, take: str, kind: type[TakeError] = TakeError) -> TakeEr
 def _not_there(path: Path, take: str) -> TakeError:
     folder = path.parent
     if os.path.lexists(folder) and not folder.is_dir():
-        return _error(damaged(take, f"'{folder}' is no folder"), take)
+        return _error(damaged(take, f"'{folder}' is not a folder"), take)
     if path.is_symlink():
         return _error(damaged(take, f"'{path}' is a link to nothing"), take)
     if folder.is_dir():
@@ -151,12 +151,12 @@ def _not_there(path: Path, take: str) -> TakeError:
 
 
 def _parsed(data: bytes, take: str) -> Manifest:
-    """ValueError for what is damaged, TakeError for what is of a newer version or another take."""
+    """Parse a manifest. ValueError if it is damaged, TakeError if it is of a newer version or of another take."""
     if not data:
         raise ValueError("it is empty")
     fields = read_json(data)
     if not isinstance(fields, dict) or "format" not in fields:
-        raise ValueError("it does not say what it is")
+        raise ValueError("it has no format")
     version, checksum = fields.pop("format"), fields.pop("checksum", None)
     if type(version) is not int or version not in _READABLE:
         raise TakeError(
@@ -167,7 +167,7 @@ def _parsed(data: bytes, take: str) -> Manifest:
         fields = _of_format_1(fields)
     _check(fields)
     if (version > 1 or checksum is not None) and checksum != _checksum(fields):
-        raise ValueError("it is not what was written: a bit has changed, or somebody edited it")
+        raise ValueError("it is not what was written: a bit has flipped, or the file was edited")
     if fields["id"] != take:
         raise TakeError(
             f"take {take} says that it is take {fields['id']}: its folder was copied or renamed; give it "
@@ -177,8 +177,8 @@ def _parsed(data: bytes, take: str) -> Manifest:
 
 
 def _of_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Its fields as they are now: some could be left out, and a film that was finished within the chunks that it began
-    with counted more of those than it has."""
+    """Convert fields of format 1: some were optional, and `given` could exceed the number of chunks of a film that
+    ended within its start chunks."""
     fields = {"given": 0, "created": 0.0, "used": 0.0, **fields}
     shots, given = fields.get("shots"), fields["given"]
     if type(given) is int and given <= _MOST_CHUNKS and isinstance(shots, list):
@@ -187,7 +187,7 @@ def _of_format_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(fields: dict[str, Any]) -> None:
-    """ValueError where a field, or what they say of one another, is not what it should be."""
+    """Raise ValueError if a field is wrong, or fields contradict each other."""
     _FIELDS(fields, "")
     fault = _fault(fields)
     if fault is not None:
@@ -195,13 +195,13 @@ def _check(fields: dict[str, Any]) -> None:
 
 
 def _fault(fields: dict[str, Any]) -> str | None:
-    """Where fields contradict each other."""
+    """Return how fields contradict each other, or None."""
     segments, shots, encoding = fields["segments"], fields["shots"], fields["encoding"]
     *begins, chunks = accumulate((len(shot) for shot in shots), initial=0)
     starts = [segment["chunk"] for segment in segments]
     cuts = [segment["chunk"] for segment in segments[1:] if segment["transition"] == "cut"]
     if starts[0] != 0 or starts[-1] >= chunks or any(after <= before for before, after in pairwise(starts)):
-        return f"its prompts begin at the chunks {shown(starts)}: from 0 on, rising, below {chunks}"
+        return f"its prompts begin at the chunks {shown(starts)}; allowed: from 0, increasing, below {chunks}"
     if begins[1:] != cuts:
         return f"its shots begin at the chunks {shown(begins)}, but its cuts are at {shown(cuts)}"
     if fields["given"] > chunks:
@@ -214,12 +214,12 @@ def _fault(fields: dict[str, Any]) -> str | None:
 
 
 def _checksum(fields: dict[str, Any]) -> str:
-    """Of the fields' content, however their file is laid out."""
+    """Return the checksum of the fields' content, independent of the file's layout."""
     plain = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return blake2b(plain.encode(), digest_size=_CHECKSUM).hexdigest()
 
 
 def _file_of(fields: dict[str, Any]) -> bytes:
-    """A line a field, so that people can read it too."""
+    """Return the file with one line per field, so that people can read it."""
     lines = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()

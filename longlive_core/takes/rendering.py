@@ -1,4 +1,4 @@
-"""Rendering a take: chunk after chunk, making what is missing, under a plan that may change on the way."""
+"""Rendering a take: chunk by chunk, computing only what is missing, under a plan that may change on the way."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .disk import writing
 from .errors import ChunkDamaged, TakeError
 from .limit import SpaceLimit
 from .live import Live
+from .manifest import GROWING
 from .observer import Observer
-from .room import GROWING
 from .take import Take
 from .versions import TakeVersions
 
 log = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 Metadata = Callable[[Take], Mapping[str, str] | None]
 
 
@@ -91,7 +91,7 @@ class _Rendering:
 
     @property
     def take(self) -> Take:
-        """What the one that was begun is by now."""
+        """The current version of the take that was begun."""
         return self.versions.take
 
     def run(self) -> Take:
@@ -99,17 +99,17 @@ class _Rendering:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.versions)
             stack.callback(self.live.close)
-            if started.film_path.is_dir():  # told before the hours of rendering
-                raise TakeError(f"'{started.film_path}' is a folder, in the place of the take's film; remove it")
+            if started.film_path.is_dir():  # reported before hours of rendering
+                raise TakeError(f"'{started.film_path}' is a folder where the take's film belongs; remove it")
             self._join_before()
             started.store.tidy(started.id)
             started.growing_name = _free_name(started)
             self._begin_growing()
             try:
-                self._make_all()
-                self._make_lost()
+                self._render_all()
+                self._restore_removed()
             except BaseException:
-                with contextlib.suppress(ValueError):  # a full disk takes no film; what led here is the error to report
+                with contextlib.suppress(ValueError):  # a full disk refuses the film too; report the first error
                     self._leave_film()
                 raise
             self._leave_film()
@@ -117,26 +117,26 @@ class _Rendering:
         return self.take
 
     def _join_before(self) -> None:
-        """The film of what was there, before the growing one begins again from its first frame."""
+        """Write the film of what is stored, before the growing film starts again from its first frame."""
         damaged: list[ChunkDamaged] = []
         try:
             if self.started.has_film:
                 with writing(self.started.film_path), contextlib.suppress(FilmInUse):
                     self._join(self.started, damaged.append)
         except ValueError:
-            if not damaged:  # else there was nothing before it
+            if not damaged:  # otherwise nothing was stored before the damage
                 raise
         for damage in damaged:
-            self._repair(damage)  # which is that it is missing now, and made in its turn
+            self._repair(damage)  # it counts as missing from now on, and is rendered in its turn
 
     def _begin_growing(self) -> None:
         with writing(self.started.growing_path):
             self.growing = Joiner(self.started.growing_path, self.metadata(self.started), growing=True)
 
     def _leave_film(self) -> None:
-        """An ordinary film in the growing one's place, which stays where that cannot be written.
+        """Replace the growing film by an ordinary one; keep the growing one if that cannot be written.
 
-        A player that holds the old film, or the growing one, does not make an error of a finished film (Windows).
+        A player that has the old or the growing film open does not turn a finished film into an error (Windows).
         """
         self.versions.write()
         with writing(self.take.film_path):
@@ -155,14 +155,14 @@ class _Rendering:
                 )
 
     def _join(self, take: Take, damaged: Callable[[ChunkDamaged], None] | None = None) -> None:
-        """The film of what is there, in the place of those before it."""
+        """Write the film of what is stored; it replaces earlier ones."""
         for spare in in_use.spares_of(take.film_path):
             in_use.remove(spare)
         tags = self.metadata(take)
         take.join(take.film_path, tags, tags is not None, damaged)
 
     @torch.inference_mode()
-    def _make_all(self) -> None:
+    def _render_all(self) -> None:
         plan = self.take.plan
         for chunk in itertools.count():
             self._keep_whole(chunk)
@@ -173,7 +173,7 @@ class _Rendering:
                     self.versions.follow(before.resized(chunk))
                 return
             self.versions.follow(None if plan is before else plan)
-            rendered, frames, unit = self._remaking(self._make, chunk)
+            rendered, frames, unit = self._repairing(self._complete, chunk)
             with writing(self.started.growing_path):
                 self.growing.add(unit)
             self.limit.made(self.take, chunk, rendered, frames is not None)
@@ -181,24 +181,24 @@ class _Rendering:
             self.observer.chunk(chunk, frames)
 
     def _keep_to_limit(self, chunk: int) -> None:
-        """End the film before a chunk for which the store has no room, though other takes went."""
+        """End the film before a chunk that does not fit in the store even after other takes were removed."""
         over = chunk >= self.take.plan.chunks and not self.live.endless
         if chunk and not over and not self.limit.fits(self.take, chunk, self.live.endless):
             reason = self.limit.reason(self.take)
             log.warning("the film ends after %s: %s", count(chunk, "chunk"), reason)
             self.live.end(reason)
 
-    # --- what somebody removes meanwhile
+    # --- files that other processes remove meanwhile
 
     def _keep_whole(self, chunks: int) -> None:
-        """Before a chunk is made: the take is listed and locked, and its film of so many chunks grows."""
+        """Before a chunk: ensure that the take is listed and locked, and that its growing film has `chunks` chunks."""
         self._keep_listed()
         if chunks and not self.started.growing_path.exists():
-            with contextlib.suppress(ValueError, OSError):  # of the one that nobody sees any more
+            with contextlib.suppress(ValueError, OSError):  # the one that was removed
                 self.growing.close()
             self._begin_growing()
             for chunk in range(chunks):
-                rendered, frames, unit = self._remaking(self._make, chunk)
+                rendered, frames, unit = self._repairing(self._complete, chunk)
                 self.growing.add(unit)
                 if frames is not None:
                     self.live.repaired(chunk, rendered)
@@ -207,16 +207,16 @@ class _Rendering:
         for take in self.versions.keep_listed():
             self._note(f"take {take} was removed while it was rendered; it was written again")
 
-    def _make_lost(self) -> None:
-        """Make the chunks again that somebody removed since they were made."""
+    def _restore_removed(self) -> None:
+        """Render chunks again that were removed since they were rendered."""
         store = self.take.store
         for chunk in range(self.live.progress.chunk):
             facts = self.take.unit_of(chunk)
-            there = store.has_latents(facts.key)
-            if not (there and store.has_unit(facts.key, facts.unit)):
-                log.warning("chunk %d was removed while its film was rendered; it is made again", chunk)
-                self._remaking(self._make, chunk)
-                self.live.repaired(chunk, not there)
+            has_latents = store.has_latents(facts.key)
+            if not (has_latents and store.has_unit(facts.key, facts.unit)):
+                log.warning("chunk %d was removed while its film was rendered; it is rendered again", chunk)
+                self._repairing(self._complete, chunk)
+                self.live.repaired(chunk, not has_latents)
 
     def _note(self, text: str) -> None:
         log.warning("%s", text)
@@ -224,8 +224,8 @@ class _Rendering:
 
     # --- one chunk
 
-    def _make(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
-        """Store what is missing of a chunk. -> whether it was rendered, frames where they were decoded, its unit."""
+    def _complete(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
+        """Store what is missing of a chunk. -> whether it was rendered, its frames if they were decoded, its unit."""
         store, facts = self.take.store, self.take.unit_of(chunk)
         rendered = self._render(chunk)
         if store.has_unit(facts.key, facts.unit):
@@ -234,20 +234,20 @@ class _Rendering:
             frames = self._decode(chunk)
             unit = store.chunks.save_unit(facts, encode_unit(frames, self.take.encoding))
         if rendered or frames is not None:
-            store.settle(facts.key)  # before anybody is told that it is done
+            store.sync(facts.key)  # before it is reported as done
         return rendered, frames, unit
 
     def _render(self, chunk: int) -> bool:
-        """Store a chunk's latents, unless they are there; returns whether they were not."""
+        """Render and store a chunk's latents unless they are stored; return whether they were rendered."""
         store, key = self.take.store, self.take.unit_of(chunk).key
         if store.has_latents(key):
             return False
-        self._refuse_given(chunk)
+        self._refuse_start_chunk(chunk)
         store.save_latents(key, self._latents(chunk).to(self.model.dtype))
         return True
 
-    def _remaking(self, make: Callable[[int], Made], chunk: int) -> Made:
-        """What `make` returns of a chunk. What turns out to be damaged on the way was set aside, and is made again."""
+    def _repairing(self, make: Callable[[int], Result], chunk: int) -> Result:
+        """Return `make(chunk)`, and repair chunks that turn out to be damaged on the way; these were set aside."""
         while True:
             try:
                 return make(chunk)
@@ -261,23 +261,23 @@ class _Rendering:
             raise damage
         if (chunk, damage.unit) in self.repaired:
             raise TakeError(
-                f"{damage}. It was damaged again after it was made anew: look at the disk, and at the "
-                "memory, of this machine"
+                f"{damage}. It was damaged again after it was rendered anew: check the disk and the memory of "
+                "this machine"
             ) from damage
         self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
-            self._refuse_given(chunk)
-            self.rollout = self.decoding = None  # stopped in the middle of reading
-            self._remaking(self._render, chunk)
-            self.take.store.settle(damage.key)
+            self._refuse_start_chunk(chunk)
+            self.rollout = self.decoding = None  # their state is unknown: reading stopped half-way
+            self._repairing(self._render, chunk)
+            self.take.store.sync(damage.key)
         self.live.repaired(chunk, damage.unit is None)
 
-    def _refuse_given(self, chunk: int) -> None:
-        """TakeError for one that this run cannot make."""
+    def _refuse_start_chunk(self, chunk: int) -> None:
+        """Raise TakeError for a start chunk, which this run cannot render."""
         if chunk < self.take.manifest.given:
             raise TakeError(
-                f"chunk {chunk}, with which this film begins, was damaged or removed: render the take that "
-                "it comes from again, or begin with the picture or clip again"
+                f"start chunk {chunk} of this film was damaged or removed: render the take that it comes "
+                "from again, or start from the picture or clip again"
             )
 
     def _latents(self, chunk: int) -> Tensor:
@@ -288,8 +288,8 @@ class _Rendering:
             width, height = take.origin.size
             longest = plan.chunks if take.origin.stream.window == -1 else plan.longest_shot
             past = [prompt for prompt in plan.prompts if prompt.start_chunk <= chunk]
-            spans = prompt_spans(past, self.context_of)  # before there is a cache that the encoder lies beside
-            self.rollout = self.offloader.cache = None  # the old cache goes before there is a new one: two may not fit
+            spans = prompt_spans(past, self.context_of)  # encode before the cache exists: both may not fit
+            self.rollout = self.offloader.cache = None  # free the old cache before the new one is allocated
             self.rollout = Rollout(
                 self.model,
                 take.origin.stream,
@@ -322,7 +322,7 @@ class _Rendering:
 
 
 def _free_name(take: Take) -> str:
-    """The growing film's name: a spare one where a player still holds that of the last render. Removes the others."""
+    """Return the growing film's name, a spare one if a player has the last one open; remove the other old ones."""
     path = take.store.take_folder(take.id) / GROWING
     free = [name.name for name in (path, *in_use.spare_names(path)) if in_use.remove(name)]
     return free[0] if free else GROWING

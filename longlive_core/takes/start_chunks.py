@@ -1,7 +1,7 @@
-"""What a film may begin with: latents of a picture or a clip, or the chunks of another take.
+"""Start chunks: latents of a picture or a clip, or the chunks of another take, that a film begins with.
 
-The beginning lies in the store like any chunk, and the film goes on after it as after a beginning of its own: its
-latents go through the clean pass, nothing is decoded and encoded again.
+They are stored like any other chunk, and the film continues after them as after chunks of its own: their latents go
+through the clean pass, nothing is decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .store import TakeStore
 
 
 def clip_chunks(frames: int, chunk: int) -> int:
-    """How many chunks a clip of so many frames fills, see `clip_latents`."""
+    """Return how many chunks a clip of `frames` frames fills, see `clip_latents`."""
     return max(1, (frames + 3) // (4 * chunk))
 
 
@@ -35,9 +35,9 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
 
     Args:
         vae: on `device`, in `dtype`.
-        frames: [T, H, W, 3] in [0, 1]. One picture stands still for a chunk. Of a clip as many of the last frames are
-            taken as make whole chunks; a shorter one begins with its first frame standing.
-        chunk: latent frames a chunk.
+        frames: [T, H, W, 3] in [0, 1]. A single picture is repeated for one chunk. Of a clip, the last frames that make
+            whole chunks are used; in a shorter one the first frame is repeated at the start.
+        chunk: latent frames per chunk.
 
     Returns:
         Normalised latents [1, 16, n * chunk, H / 8, W / 8], float32.
@@ -49,10 +49,10 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
 
 
 def store_start_latents(store: TakeStore, latents: Tensor, origin: Origin, chunks: int) -> StartChunks:
-    """Store latents for a film of `chunks` chunks to begin with.
+    """Store latents as the start chunks of a film of `chunks` chunks.
 
-    latents: normalised, [1, C, T, h, w], T a multiple of the chunk. They are kept in the run's dtype, as the clean pass
-    reads them. Call it, and open the take, while `store.locked()`. ValueError for another size or length.
+    latents: normalised, [1, C, T, h, w], T a multiple of the chunk. They are stored in the run's dtype, as the clean
+    pass reads them. Call this, and open the take, inside `store.locked()`. ValueError for another size or length.
     """
     size, (width, height) = origin.stream.chunk, origin.size
     frames, shape = latents.shape[2], (latents.shape[4] * PIXELS, latents.shape[3] * PIXELS)
@@ -69,16 +69,16 @@ def store_start_latents(store: TakeStore, latents: Tensor, origin: Origin, chunk
     check_given(frames // size, chunks)
     keys: list[str] = []
     for part in cancellable(latents.to("cpu", origin.torch_dtype).split(size, dim=2)):
-        part = part.clone(memory_format=torch.contiguous_format)  # a VAE may lay channels last
+        part = part.clone(memory_format=torch.contiguous_format)  # a VAE may return channels last
         keys.append(start_key(keys[-1] if keys else "", save({"latents": part})))
         if not _is_stored(store, keys[-1], tuple(part.shape[2:])):
             store.save_latents(keys[-1], part)
-            store.settle(keys[-1])
+            store.sync(keys[-1])
     return StartChunks(tuple(keys))
 
 
 def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a chunk is there, as it was given."""
+    """Whether a chunk is stored and intact."""
     with contextlib.suppress(ChunkDamaged):
         store.load_latents(key, shape)
         return True
@@ -88,24 +88,24 @@ def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
 def extended(
     store: TakeStore, take: str, chunks: int | None, plan: Plan, size: tuple[int, int]
 ) -> tuple[Plan, StartChunks]:
-    """The plan that goes on after a take with `plan`, whose times count from there, and what it begins with.
+    """Return the plan that extends a take by `plan`, whose times count from the take's end, and its start chunks.
 
-    chunks: of the take, from its start; None: all that are rendered. size: of the new film, in pixels. Where the new
-    plan begins with the prompt in force, nothing changes at the seam: the film is the longer one. TakeError where that
-    cannot be.
+    chunks: number of the take's chunks to keep, from its start; None: all rendered ones. size: (width, height) of the
+    new film in pixels. If the new plan begins with the prompt in force, nothing changes at the seam: the film is simply
+    longer. TakeError if the take cannot be extended so.
     """
     manifest = store.read_manifest(take)
-    there = store.rendered(manifest)
-    check_rendered(manifest, there)
-    chunks = there if chunks is None else chunks
-    if not 1 <= chunks <= there:
+    rendered = store.rendered(manifest)
+    check_rendered(manifest, rendered)
+    chunks = rendered if chunks is None else chunks
+    if not 1 <= chunks <= rendered:
         raise TakeError(
-            f"take {take} has {count(there, 'chunk')} rendered, so a film can go on after chunk 1 to "
-            f"{there}, not after {chunks}"
+            f"take {take} has {count(rendered, 'chunk')} rendered, so it can be extended after chunk 1 to "
+            f"{rendered}, not after {chunks}"
         )
     _check_like(manifest, size, plan.chunk)
     old = manifest.plan(plan.fps).resized(chunks)
-    whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text has its own anchor in front
+    whole = replace(old, anchor=None).resized(chunks + plan.chunks)  # each text already includes its own anchor
     new = [
         NewSegment(chunks + segment.start_chunk, segment.text, segment.transition, segment.seed, segment.blend)
         for segment in plan.segments
@@ -124,9 +124,9 @@ def _check_like(manifest: Manifest, size: tuple[int, int], chunk: int) -> None:
     ):
         if theirs != ours:
             raise TakeError(
-                f"take {manifest.id} has the {what} {_said(theirs)}, this run {_said(ours)}; choose the take's"
+                f"take {manifest.id} has the {what} {_text(theirs)}, this run {_text(ours)}; choose the take's"
             )
 
 
-def _said(value) -> str:
+def _text(value) -> str:
     return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,9 +1,8 @@
-"""A take: a film whose every chunk lies in the store as soon as it is made, and is never made twice.
+"""A take: a film whose every chunk is stored as soon as it is rendered, and is never rendered twice.
 
-Rendering a take goes through its chunks in order. A chunk of latents that is stored is not computed, a unit of video
-that is stored is not decoded or encoded; whatever is missing is made from what is there, exactly as an uninterrupted
-render would have made it. So a render that was stopped, lengthened, or changed late in its timeline goes on where it
-can, and a change of the encoder's settings decodes without rendering.
+Rendering a take processes its chunks in order. Stored latents are not computed again, a stored unit of video is not
+decoded or encoded again; missing chunks are rendered exactly as in an uninterrupted render. So a film that was stopped,
+extended, or changed late in its timeline resumes where it can, and a change of the encoder's settings only decodes.
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ from .chunks import keys_of, latents_name, unit_name
 from .differences import closest_difference
 from .errors import ChunkDamaged, TakeError
 from .keys import Origin, ShotKeys, StartChunks, VaeIdentity, shots_of
-from .manifest import Manifest, take_id
-from .room import FILM, GROWING
+from .manifest import FILM, GROWING, Manifest, take_id
 from .store import TakeStore
 
 
 @dataclass
 class Take:
-    """One film in a store. Make it by `plan_take` or `open_take`."""
+    """One film in a store. Create it with `plan_take` or `open_take`."""
 
     store: TakeStore
     manifest: Manifest
@@ -42,18 +40,18 @@ class Take:
     encoding: Encoding
     shots: list[ShotKeys]
     given: StartChunks = field(default_factory=StartChunks)
-    new: bool = True  # whether the store did not know it
-    names: list[dict] = field(default_factory=list)  # of its origin, old ones too, as in manifests
-    growing_name: str = GROWING  # another one while a player holds it
+    new: bool = True  # whether the store has no such take yet
+    names: list[dict] = field(default_factory=list)  # its origin under all its names, old ones too, as in manifests
+    growing_name: str = GROWING  # another name while a player holds this one open
 
     @property
     def film_path(self) -> Path:
-        """The film: all of it, or what there was when the last render began or ended."""
+        """The film: all of it, or what was stored when the last render began or ended."""
         return self.store.take_folder(self.manifest.id) / FILM
 
     @property
     def growing_path(self) -> Path:
-        """The film while it is rendered, playable at any moment; the newest chunk may wait for the next."""
+        """The film while it is rendered, playable at any moment; its last chunk may be one behind."""
         return self.store.take_folder(self.manifest.id) / self.growing_name
 
     @property
@@ -62,31 +60,31 @@ class Take:
 
     @property
     def reused(self) -> int:
-        """Chunks that need no rendering."""
+        """The number of chunks that need no rendering."""
         return self.store.done(self.manifest)
 
     @property
     def has_film(self) -> bool:
-        """Whether there is a first chunk to play."""
+        """Whether its first chunk can be played."""
         return self.store.has_unit(self.manifest.keys[0], self.manifest.unit)
 
     @property
     def keys(self) -> list[str]:
-        """Those of its chunks."""
+        """The keys of its chunks."""
         return [key for shot in self.shots for key in shot.keys]
 
     def unit_of(self, chunk: int) -> UnitInfo:
-        """What is known of a chunk's unit of video."""
+        """Return what is known of a chunk's unit of video."""
         shot = self.shot_of(chunk)
         size = (self.encoding.width, self.encoding.height)
         return UnitInfo(shot.keys[chunk - shot.start], self.manifest.unit, self.frames_of(chunk), size)
 
     def shot_of(self, chunk: int) -> ShotKeys:
-        """The shot that a chunk of the film belongs to."""
+        """Return the shot that a chunk of the film belongs to."""
         return self.shots[bisect_right(self.shots, chunk, key=lambda shot: shot.start) - 1]
 
     def frames_of(self, chunk: int) -> int:
-        """Pixel frames of a chunk of the film."""
+        """Return the number of pixel frames of a chunk of the film."""
         inside, size = chunk - self.shot_of(chunk).start, self.plan.chunk
         return shot_boundary(inside + 1, size) - shot_boundary(inside, size)
 
@@ -109,13 +107,13 @@ def join(
     subtitles: bool = True,
     damaged: Callable[[ChunkDamaged], None] | None = None,
 ) -> int:
-    """Write what is there of a take as one MP4, up to the first gap, units copied as they are; returns the frames.
+    """Write the stored part of a take, up to the first gap, as one MP4; units are copied. Return its frames.
 
-    metadata: its tags. subtitles: whether its prompts become subtitles and chapters. damaged: takes the error of a
-    damaged unit, which then is such a gap; by default it is raised, and there is no film.
+    metadata: its tags. subtitles: whether its prompts become subtitles and chapters. damaged: called with the error of
+    a damaged unit, which then counts as a gap; by default the error is raised and no film is written.
     """
-    said = subtitles_of_take(take) if subtitles else ()
-    with FilmWriter(path, **take.encoding, metadata=metadata, subtitles=said) as film:
+    lines = subtitles_of_take(take) if subtitles else ()
+    with FilmWriter(path, **take.encoding, metadata=metadata, subtitles=lines) as film:
         for unit in cancellable(take.units()):
             if not store.has_unit(unit.key, unit.unit):
                 break
@@ -130,7 +128,7 @@ def join(
 
 
 def subtitles_of_take(take: Manifest) -> list[Subtitle]:
-    """The prompts of a film of stored chunks, each from its first frame on."""
+    """Return the prompts of a stored take as subtitles, each from its first frame on."""
     cuts, size = cuts_of(take.segments), take.origin["stream"]["chunk"]
     return [Subtitle(start_frame(segment["chunk"], cuts, size), segment["text"]) for segment in take.segments]
 
@@ -144,7 +142,7 @@ def open_take(
     vae: VaeIdentity,
     given: StartChunks | None = None,
 ) -> Take:
-    """As `plan_take`; its manifest is written, so from here on the chunks that it names stay."""
+    """Like `plan_take`, and write the manifest: from here on the chunks that it names are kept."""
     take = plan_take(store, timeline, plan, origin, encoding, vae, given)
     store.write_manifest(take.manifest)
     return take
@@ -159,14 +157,14 @@ def plan_take(
     vae: VaeIdentity,
     given: StartChunks | None = None,
 ) -> Take:
-    """The take of this film: a new one, or the one that was begun before. Writes nothing.
+    """Return the take of this film: a new one, or the one that was begun before. Writes nothing.
 
-    A film may lie in the store under an old name of its origin or its VAE: the names are tried in their order, and the
-    first with most chunks rendered, then with most decoded, then with a take begun, is the film's from here on.
+    The store may hold the film under an old name of its origin or its VAE. The names are tried in order; the one with
+    most chunks rendered, then most decoded, then with a take begun, is used from here on.
 
     Args:
         timeline: the text as written.
-        given: the chunks it begins with, all of them in the store.
+        given: the start chunks, all of them in the store.
     """
     if given is not None and given.vae_width is not None:
         check_vae(given.vae_width, vae.width)
@@ -176,39 +174,39 @@ def plan_take(
     for name in (origin, *origin.aliases):
         check_cancelled()
         shots = shots_of(plan, name, given.under(name))
-        there = store.files_of(key for shot in shots for key in shot.keys)
+        files = store.files_of(key for shot in shots for key in shot.keys)
         for unit in vae.units(asdict(encoding)):
             take = _planned(store, timeline, exact, plan, name, shots, encoding, unit, vae.width, given.under(name))
-            choices.append((stored(there, take.manifest), take))
-    # Of those with as much rendered and decoded the first that was begun, else the first.
+            choices.append((stored(files, take.manifest), take))
+    # Among equals the first that was begun, else the first.
     _, take = max(choices, key=lambda choice: (*choice[0], not choice[1].new))
     take.names = origin.names()
     return take
 
 
 def stored(files: Collection[str], take: Manifest) -> tuple[int, int]:
-    """(chunks of a take whose latents are there, those whose units are there). files: from `TakeStore.files_of`."""
+    """Return (chunks with stored latents, chunks with stored units). files: from `TakeStore.files_of`."""
     keys = take.keys
     return len(keys_of(files, latents_name(""), keys)), len(keys_of(files, unit_name("", take.unit), keys))
 
 
 def check_vae(theirs: int, width: int) -> None:
-    """Raise TakeError where latents of a VAE of one width are to be decoded by another: they would be noise to it."""
+    """Raise TakeError if latents of one kind of VAE would be decoded by another, to which they are noise."""
     if theirs != width:
         raise TakeError(
-            f"the take was made with a VAE of width {theirs}, this one has {width} (Wan 2.1's: 96): its "
-            "latents mean something else there; use the model and the VAE it was made with"
+            f"the take was rendered with a VAE of width {theirs}, this one has {width} (Wan 2.1's: 96), which "
+            "decodes its latents to noise; use the model and the VAE it was rendered with"
         )
 
 
 def changed_take(take: Take, plan: Plan) -> Take:
-    """The same take with another plan, and the keys of its chunks. Its manifest stays what it was, see `named`."""
+    """Return the take with another plan and the keys of its chunks. Its manifest stays the old one, see `named`."""
     shots = shots_of(plan, take.origin, take.given, take.shots, same_chunks(take.plan, plan))
     return replace(take, plan=plan, shots=shots)
 
 
 def named(take: Take) -> Take:
-    """A changed take with the manifest of what it has become, its timeline in exact chunks. Writes nothing."""
+    """Return a changed take with its new manifest and id, its timeline in exact chunks. Writes nothing."""
     text = plan_text(take.plan)
     return _planned(
         take.store,
@@ -225,7 +223,7 @@ def named(take: Take) -> Take:
 
 
 def same_chunks(one: Plan, other: Plan) -> int:
-    """How many chunks two plans of a film begin alike with."""
+    """Return how many chunks at their start two plans of a film have in common."""
     for a, b in zip(one.segments, other.segments, strict=False):
         if a is b:
             continue
@@ -262,31 +260,31 @@ def _planned(
         encoding=asdict(encoding),
         unit=unit,
         vae_width=vae_width,
-        given=min(given.foreign(origin), plan.chunks),  # a film may be finished within them
+        given=min(given.foreign(origin), plan.chunks),  # a film may end within them
     )
     new = True
-    with contextlib.suppress(TakeError):  # none yet, or damaged; its chunks are found by their keys in any case
-        manifest.created = min(manifest.created, store.read_manifest(manifest.id).created)  # no clock was ahead
+    with contextlib.suppress(TakeError):  # no manifest yet, or a damaged one: its chunks are found by their keys anyway
+        manifest.created = min(manifest.created, store.read_manifest(manifest.id).created)  # in case a clock was ahead
         new = False
     return Take(store, manifest, plan, origin, encoding, shots, given, new)
 
 
 def segment_data(segment: PlannedSegment) -> dict:
-    """A planned segment as it stands in manifests."""
+    """Return a planned segment as plain data, as in manifests."""
     data = {"chunk": segment.start_chunk, "transition": segment.transition, "text": segment.text}
     data |= {} if segment.seed is None else {"seed": segment.seed}
     return data | ({"blend": segment.blend} if segment.blend else {})
 
 
 def reason_for(take: Take) -> str | None:
-    """Why there is something to render; None where there is not, or where no stored take resembles this one."""
+    """Return why chunks must be rendered; None if none must be, or if no stored take resembles this one."""
     if take.reused == take.plan.chunks:
         return None
     return closest_difference(take.store, take.manifest, take.names) if take.new else "it was not finished"
 
 
 def reuse(take: Take) -> str:
-    """What is reused and why the rest is not, for people: "prompt 4 changed: 38 of 60 chunks reused"."""
-    said = f"{take.reused} of {count(take.plan.chunks, 'chunk')} reused"
+    """Describe what is reused and why the rest is not, such as "prompt 4 changed: 38 of 60 chunks reused"."""
+    reused = f"{take.reused} of {count(take.plan.chunks, 'chunk')} reused"
     reason = reason_for(take)
-    return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{said}"
+    return f"take {take.manifest.id}: {f'{reason}: ' if reason else ''}{reused}"

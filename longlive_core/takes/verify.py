@@ -1,4 +1,4 @@
-"""Looking through a whole store: which of its chunks are what was written."""
+"""Verify a store: which of its chunks are what was written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StoredFile:
     """A chunk's file: its latents, or its unit of video.
 
     Attributes:
-        facts: what is known of it. shape: (T, h, w) of its latents. video: whether it is the unit.
-        users: the takes that use it, and its number in each.
+        facts: what is known of the chunk. shape: (T, h, w) of its latents. video: whether this is the unit.
+        users: (take, number of the chunk in it) for each use.
     """
 
     facts: UnitInfo
@@ -29,21 +29,21 @@ class StoredFile:
 
 @dataclass
 class VerifyReport:
-    """What was found.
+    """The result of `verify`.
 
     Attributes:
-        takes, files: how many were looked at.
-        damaged: files that are not what was written, and what is wrong with each.
+        takes, files: how many were checked.
+        damaged: files that are not what was written, with the reason.
         unreadable: takes whose manifests cannot be read.
-        unproved: files of earlier versions that had no checksum.
-        missing: chunks that are not there, by their takes' ids: of films that were not finished, or removed since.
+        without_checksum: files of earlier versions that had no checksum.
+        missing: chunks that are not stored, by take id: films that were not finished, or chunks removed since.
     """
 
     takes: int = 0
     files: int = 0
     damaged: list[tuple[StoredFile, ChunkDamaged]] = field(default_factory=list)
     unreadable: list[TakeError] = field(default_factory=list)
-    unproved: int = 0
+    without_checksum: int = 0
     missing: dict[str, set[int]] = field(default_factory=dict)
 
     @property
@@ -57,23 +57,23 @@ def verify(
     repair: bool = False,
     progress: Callable[[Sequence[StoredFile]], Iterable[StoredFile]] = iter,
 ) -> VerifyReport:
-    """Read every chunk of a store, or of one take, and compare it with what it says of itself.
+    """Read every chunk of a store, or of one take, and compare it with its checksum.
 
-    repair: set aside what is damaged, so that the next render makes it again, and give files of earlier versions their
-    checksums; otherwise nothing is written. progress: is given the files, and passes them on one by one. TakeError
-    where there is no such take, or files cannot be read at all.
+    repair: set damaged files aside, so that the next render renders them again, and add checksums to files of earlier
+    versions; otherwise nothing is written. progress: wraps the iteration over the files. TakeError if there is no such
+    take, or files cannot be read at all.
     """
     takes = list(store.takes()) if take is None else [store.read_manifest(take)]
     found = VerifyReport(unreadable=[each for each in takes if isinstance(each, TakeError)])
     readable = [each for each in takes if isinstance(each, Manifest)]
-    found.takes, chunks = len(readable), Chunks(store.chunks.folder, mends=repair)
+    found.takes, chunks = len(readable), Chunks(store.chunks.folder, repair=repair)
     for file in progress(files_of(readable)):
-        _look(chunks, file, repair, found)
+        _check(chunks, file, repair, found)
     return found
 
 
 def files_of(takes: Sequence[Manifest]) -> list[StoredFile]:
-    """The files that takes use, each once."""
+    """Return the files that takes use, each once."""
     known: dict[tuple[str, str | None], StoredFile] = {}
     for take in takes:
         for chunk, facts in enumerate(take.units()):
@@ -83,11 +83,11 @@ def files_of(takes: Sequence[Manifest]) -> list[StoredFile]:
     return list(known.values())
 
 
-def _look(chunks: Chunks, file: StoredFile, repair: bool, found: VerifyReport) -> None:
+def _check(chunks: Chunks, file: StoredFile, repair: bool, found: VerifyReport) -> None:
     facts = file.facts
     try:
-        _, proved = chunks.checked_unit(facts) if file.video else chunks.checked_latents(facts.key, file.shape)
-        if repair and not proved:
+        _, has_checksum = chunks.checked_unit(facts) if file.video else chunks.checked_latents(facts.key, file.shape)
+        if repair and not has_checksum:
             chunks.load_unit(facts) if file.video else chunks.load_latents(facts.key, file.shape)
     except ChunkMissing:
         for take, chunk in file.users:
@@ -95,6 +95,6 @@ def _look(chunks: Chunks, file: StoredFile, repair: bool, found: VerifyReport) -
         return
     except ChunkDamaged as damage:
         found.damaged.append((file, damage))
-        proved = True
+        has_checksum = True
     found.files += 1
-    found.unproved += not proved
+    found.without_checksum += not has_checksum

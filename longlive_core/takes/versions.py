@@ -1,7 +1,7 @@
-"""A take that becomes another while it is rendered: every prompt that is typed changes its plan, its keys and its name.
+"""The versions of a take while it is rendered: every prompt that is typed changes its plan, its keys and its id.
 
-The store learns of a change at once, but of many in a row only now and then: writing what a long film is takes longer
-than typing does, and rendering waits for it.
+A single change is written to the store at once, many in a row only now and then: writing the manifest of a long film
+takes longer than typing, and rendering waits for it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .take import Take, changed_take, named
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.02  # of a render's time that changes may take
+SHARE = 0.02  # the share of a render's time that writing changes may take
 
 
 class Throttle:
-    """Whether something that takes a while may be done again: it has at most SHARE of the time."""
+    """Limits a slow operation to SHARE of the time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock, self._again = clock, clock()
@@ -41,21 +41,21 @@ class Throttle:
 
 
 class TakeVersions:
-    """The takes that a render's take becomes.
+    """The versions that one take has during its render.
 
     Attributes:
-        take: as it is now. Its plan, shots and keys are always those of the newest plan; its manifest and id are those
-            that the store knows, until `write`.
+        take: the current version. Its plan, shots and keys are always those of the newest plan; its manifest and id are
+            those in the store, until `write`.
     """
 
     def __init__(self, started: Take, live: Live, on_take: Callable[[Take], None], seldom: Throttle | None = None):
         self.take = self._written = self._started = started
         self._live, self._on_take, self._seldom = live, on_take, seldom or Throttle()
-        self._locks: dict[str, TakeLock] = {}  # by take: of the first one, and of what it became
+        self._locks: dict[str, TakeLock] = {}  # by take id: of the first version and of the current one
         live.became(started.id)
 
     def __enter__(self) -> TakeVersions:
-        """Lock the take for this process. TakeError where another one renders it."""
+        """Lock the take for this process. TakeError if another process renders it."""
         self._lock(self._started)
         return self
 
@@ -63,18 +63,18 @@ class TakeVersions:
         self.close()
 
     def close(self) -> None:
-        """Let go of the takes, which are another's to render from here on."""
+        """Release the locks: from here on other processes may render the takes."""
         self._unlock(self._locks)
 
     def follow(self, plan: Plan | None = None) -> None:
-        """Before a chunk: go on with this plan, of which the chunks so far are the beginning too; None: as before."""
+        """Before a chunk: continue with this plan, which begins with the chunks so far; None: the plan is unchanged."""
         if plan is not None:
             self.take = changed_take(self.take, plan)
         if self._seldom.due:
             self.write()
 
     def write(self) -> None:
-        """Let the store know what the take is now, if it does not yet."""
+        """Write the current version to the store, unless it is there already."""
         if self.take is self._written:
             return
         with self._seldom.measured():
@@ -89,7 +89,7 @@ class TakeVersions:
         self._on_take(self.take)
 
     def keep_listed(self) -> list[str]:
-        """Write the manifests again that somebody removed, with their folders or without. -> those takes' ids."""
+        """Write manifests again that were removed, with or without their folders. -> ids of those takes."""
         written = []
         for take in {take.id: take for take in (self._started, self._written)}.values():
             if not take.store.has_manifest(take.id):
@@ -99,7 +99,7 @@ class TakeVersions:
         return written
 
     def forget_first(self) -> None:
-        """Once it is let go of."""
+        """Remove the first version, after its lock was released."""
         self._forget(self._started)
 
     def _lock(self, take: Take) -> None:
@@ -113,9 +113,9 @@ class TakeVersions:
             self._locks.pop(take).release()
 
     def _forget(self, take: Take) -> None:
-        """Remove a take that this render made and that became another, which has all its chunks."""
+        """Remove a version that this render created and that was replaced by one with all its chunks."""
         if take.new and take.id != self.take.id:
             try:
                 take.store.forget(take.id)
-            except TakeError as error:  # somebody else has begun to render it, or a player shows it
+            except TakeError as error:  # another process has begun to render it, or a player shows it
                 log.warning("take %s, which became %s, stays: %s", take.id, self.take.id, error)

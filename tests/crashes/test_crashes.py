@@ -14,7 +14,7 @@ import pytest
 
 from longlive_core.files import durable
 from longlive_core.film import video
-from longlive_core.takes import disk, room
+from longlive_core.takes import disk, removal
 
 from ..leftovers import days_later
 from .films import Found, Memory, Reported, Site, rebuilt
@@ -238,7 +238,7 @@ def test_a_render_that_does_not_sync_is_found_out(where, name, fault, site, tmp_
 def test_a_removal_in_the_wrong_order_is_found_out(site, tmp_path, whole, memory, monkeypatch):
     """Forbids the same."""
     _, other, _ = three_takes(site)
-    monkeypatch.setattr(room, "settle", lambda folder: None)
+    monkeypatch.setattr(removal, "sync", lambda folder: None)
     with recording(site.folder, site.said) as log:
         log.mark(("leaving", other.id))
         site.store().remove(other.id)

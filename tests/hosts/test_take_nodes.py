@@ -251,4 +251,4 @@ def test_branch_is_checked_when_it_is_queued(host):
 
         assert [check(at=at) for at in ("12s", "segment 2", "16c", "16")] == [None] * 4
         assert check() is None and check(at=["3", 0]) is None
-        assert "'half way' is no place in a take" in check(at="half way")
+        assert "'half way' does not name a point in a take" in check(at="half way")

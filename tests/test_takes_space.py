@@ -11,7 +11,7 @@ import pytest
 
 from longlive_core.takes import TakeError, TakeStore
 from longlive_core.takes.manifest import take_id
-from longlive_core.takes.room import sweep
+from longlive_core.takes.removal import sweep
 from tests.made_takes import manifest
 
 HOUR, DAY = 3600.0, 24 * 3600.0
@@ -282,7 +282,7 @@ def test_a_folder_of_takes_that_cannot_be_read_stops_everything(store, tmp_path)
     store.takes_folder.rename(tmp_path / "elsewhere")
     store.takes_folder.symlink_to(tmp_path / "another disk")
     for act in (lambda: store.make_room(10**9, made), lambda: sweep(store)):
-        with pytest.raises(TakeError, match="leads nowhere, so nobody can tell which chunks are used"):
+        with pytest.raises(TakeError, match="is a link to nothing, so it is unknown which chunks are used"):
             act()
     assert chunk_files(store) == names(made)
 
