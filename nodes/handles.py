@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..longlive_core.files.fields import shown
+from ..longlive_core.files.fields import short_repr
 from ..longlive_core.takes import TakeStore
 
 TakeType = io.Custom("LONGLIVE_TAKE")
@@ -29,5 +29,5 @@ class TakeHandle:
 def checked_take(take: Any) -> TakeHandle:
     """Return `take`. Raises ValueError if it is not a TAKE: over the API it can be any value."""
     if not isinstance(take, TakeHandle):
-        raise ValueError(f"take is {shown(take)}: connect the TAKE of Stream Sampler, Load Take or Branch Take")
+        raise ValueError(f"take is {short_repr(take)}: connect the TAKE of Stream Sampler, Load Take or Branch Take")
     return take

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..longlive_core.files.fields import shown
+from ..longlive_core.files.fields import short_repr
 from ..longlive_core.takes import TakeError
 from ..longlive_core.takes.labels import take_choices
 from ..longlive_core.words.wording import shorten
@@ -45,7 +45,7 @@ def choices() -> list[str]:
 def id_of(name: Any) -> str:
     """Return the id in a label of this or an earlier version. `name` may be any value; TakeError if it has no id."""
     if not isinstance(name, str):
-        raise TakeError(f"{shown(name)} does not name a take: {_HOW}")
+        raise TakeError(f"{short_repr(name)} does not name a take: {_HOW}")
     match = None if len(name) > _LONGEST else _ID.fullmatch(name) or _ID_BEFORE.match(name)
     if match is None:
         raise TakeError(f"{shorten(name, 60)!r} does not name a take: {_HOW}")

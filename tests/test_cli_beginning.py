@@ -66,7 +66,7 @@ def test_a_beginning_as_long_as_the_film_is_refused_before_it_is_encoded(tmp_pat
     with FilmWriter(tmp_path / "clip.mp4", 64, 48) as film:
         film.write(np.zeros((33, 48, 64, 3), np.uint8))
     assert render(tmp_path, "A red ball", "--start", tmp_path / "clip.mp4", seconds="2")[0] == 2
-    assert "begins with 3 chunks given and has 3 in all" in capsys.readouterr().err
+    assert "the film has 3 start chunks and 3 in all" in capsys.readouterr().err
 
 
 @pytest.mark.slow

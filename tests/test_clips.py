@@ -86,19 +86,19 @@ def test_a_picture_stands_through_a_gap_and_that_is_said(tmp_path):
     notes = []
     found = levels(write_clip(tmp_path / "clip.mkv", ramp(32), stamps=stamps), notes=notes)
     assert len(found) == 192 and np.ptp(found[15:175]) < 1 and found[176] > found[174] + 5
-    assert len(notes) == 1 and "nothing new from 0.94 s to 11.00 s" in notes[0]
+    assert len(notes) == 1 and "does not change from 0.94 s to 11.00 s" in notes[0]
 
 
 def test_a_gap_that_is_too_long_is_the_error(tmp_path):
     """Forbids advice about a long clip where two seconds lie an hour apart."""
     stamps = np.arange(32) + np.where(np.arange(32) > 15, 16 * 3600, 0)
-    with pytest.raises(ValueError, match="from 0.94 s to 3601.00 s the same picture stands; cut that out"):
+    with pytest.raises(ValueError, match="from 0.94 s to 3601.00 s the picture does not change; cut that out"):
         levels(write_clip(tmp_path / "clip.mkv", ramp(32), stamps=stamps))
 
 
 def test_a_clip_that_is_too_long_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(clips, "MOST_FRAMES", 40)
-    with pytest.raises(ValueError, match="more than 40 frames at 16 a second; give the last seconds"):
+    with pytest.raises(ValueError, match="more than 40 frames at 16 a second; give only its last seconds"):
         levels(write_clip(tmp_path / "clip.mkv", ramp(42)))
 
 
@@ -115,7 +115,7 @@ def test_stamps_that_stand_still_are_told(tmp_path):
     """Forbids one frame of two seconds whose stamps are all the same."""
     path = write_clip(tmp_path / "clip.mkv", ramp(32), stamps=np.zeros(32))
     notes = []
-    assert 30 <= len(levels(path, notes=notes)) <= 32 and "stand still at frame 2" in notes[0]
+    assert 30 <= len(levels(path, notes=notes)) <= 32 and "do not increase at frame 2" in notes[0]
 
 
 def test_frames_without_stamps_come_at_the_rate(tmp_path):
@@ -139,7 +139,7 @@ def test_half_a_clip_is_named(tmp_path):
     path = write_clip(tmp_path / "clip.mkv", np.random.default_rng(0).integers(0, 255, (32, 48, 64, 3), np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     notes = []
-    assert 8 < len(levels(path, notes=notes)) < 24 and "is it all there" in notes[-1]
+    assert 8 < len(levels(path, notes=notes)) < 24 and "is it complete" in notes[-1]
 
 
 def test_what_holds_no_pictures_is_named(tmp_path):
@@ -151,7 +151,7 @@ def test_what_holds_no_pictures_is_named(tmp_path):
     for name, words in (
         ("words.txt", "neither a picture nor a video"),
         ("empty.mp4", "neither a picture nor a video"),
-        ("drawing.svg", "not known here"),
+        ("drawing.svg", "an unknown codec"),
         ("sound.m4a", "holds only sound"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -186,7 +186,7 @@ def test_a_clip_is_turned_as_its_matrix_says(tmp_path, ending, matrix):
 def test_an_angle_that_is_no_quarter_turn_is_named(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", four_corners()[None], codec="libx264")
     notes = []
-    assert close(corners(turn(path, 0.8, 0.6, -0.6, 0.8), notes), CORNERS) and "no quarter turn" in notes[0]
+    assert close(corners(turn(path, 0.8, 0.6, -0.6, 0.8), notes), CORNERS) and "not a quarter turn" in notes[0]
 
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path):

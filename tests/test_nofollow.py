@@ -208,7 +208,7 @@ def test_a_linked_folder_of_chunks(linked, tmp_path):
     store = TakeStore(tmp_path / "store")
     take = manifest(1, "0s a", 2)
     linked(store.latents_path(take.keys[0]).parent)
-    with pytest.raises(TakeError, match="is a link, and nothing is written through those"):
+    with pytest.raises(TakeError, match="is a link, and nothing is written through links"):
         store.save_latents(take.keys[0], torch.zeros(1, 16, 3, 4, 6))
     assert list(store.chunks.files()) == [] and store.stored_keys() == set()
     store.make_room(0, "")
@@ -220,7 +220,7 @@ def test_a_linked_folder_of_a_take(linked, tmp_path):
     take = manifest(1, "0s a", 2)
     linked(store.take_folder(take.id))
     for act in (lambda: store.write_manifest(take), lambda: store.rendering(take.id).__enter__()):
-        with pytest.raises(TakeError, match="is a link, and nothing is written through those"):
+        with pytest.raises(TakeError, match="is a link, and nothing is written through links"):
             act()
     assert store.make_room(0, "") == []
     store.remove(take.id)  # the link goes, and nothing of what it leads to

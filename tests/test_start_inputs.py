@@ -55,7 +55,7 @@ def test_latents_that_can_are_taken():
 
 def test_a_film_that_is_all_given_is_refused():
     check_given(2, 3)
-    with pytest.raises(ValueError, match="begins with 3 chunks given and has 3 in all.*make it longer"):
+    with pytest.raises(ValueError, match="the film has 3 start chunks and 3 in all.*make it longer"):
         check_given(3, 3)
 
 

@@ -215,7 +215,7 @@ def test_a_disk_without_any_space_tells_what_did_not_fit(studio, uninterrupted, 
             lambda text: text.replace('"format": 2', '"format": 3'),
             "format 3, this version reads 1 to 2; update the pack",
         ),
-        (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is no field.*update the pack"),
+        (lambda text: json.dumps({**json.loads(text), "extra": 1}), "extra.*is not a field.*update the pack"),
         (lambda text: json.dumps({**json.loads(text), "id": "0" * 12}), "its id is not that of its chunks"),
     ],
 )

@@ -115,7 +115,7 @@ def test_every_field_left_out_or_too_many(store, version):
         assert isinstance(outcome(store, take.id), Manifest) == (at in optional), at
         inside[at[-1]], inside["unheard of"] = kept, 1
         put(store, take.id, rewritten(fields, version))
-        assert "unheard of' is no field that this version knows); update the pack" in str(outcome(store, take.id))
+        assert "unheard of' is not a field known to this version); update the pack" in str(outcome(store, take.id))
 
 
 def rewritten(fields: dict, version: int) -> bytes:
@@ -145,7 +145,7 @@ def rewritten(fields: dict, version: int) -> bytes:
         (lambda take: setattr(take, "created", 1e11), "created is 100000000000.0"),
         (lambda take: setattr(take, "used", float("nan")), "used is nan"),
         (lambda take: setattr(take, "timeline", "x" * 2**25), "timeline has 33554432 characters"),
-        (lambda take: setattr(take, "timeline", "a\ud800"), "half a character"),
+        (lambda take: setattr(take, "timeline", "a\ud800"), "half of a surrogate pair"),
     ],
 )
 def test_fields_that_contradict_each_other(store, change, words):
@@ -168,7 +168,7 @@ def test_every_file_that_is_no_manifest(store):
         found = outcome(store, take.id)
         assert isinstance(found, TakeError), name
         assert ("update the pack" in str(found)) == name.startswith("format"), name
-        assert ("stands there twice" in str(found)) == (name == "twice")
+        assert ("is a duplicate" in str(found)) == (name == "twice")
         assert f"takes remove {take.id}" in str(found) and "render its timeline again" in str(found)
 
 

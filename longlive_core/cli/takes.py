@@ -1,4 +1,4 @@
-"""`python -m longlive_core takes`: look at a folder of takes, tidy it, take a film out of it."""
+"""`python -m longlive_core takes`: list, show, verify, remove and join the takes of a folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def add_takes(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command; torch is imported when it runs."""
+    """Add the arguments of the command; torch is imported only when it runs."""
     folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--takes", required=True, metavar="FOLDER", help="the folder given to render --takes")
+    folder.add_argument("--takes", required=True, metavar="FOLDER", help="the folder passed to render --takes")
     actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=type(parser))
     for name, run, what in (
-        ("list", _list, "one line a take, the newest first"),
-        ("show", _show, "timeline, settings and what is rendered"),
+        ("list", _list, "one line per take, the newest first"),
+        ("show", _show, "timeline, settings and rendered chunks"),
         ("remove", _remove, "remove a take and the chunks no other take uses"),
         ("verify", _verify, "read every file and compare it with its checksum"),
-        ("join", _join, "write what is rendered as one MP4, without encoding again"),
+        ("join", _join, "write the rendered chunks as one MP4, without encoding again"),
     ):
         action = actions.add_parser(name, help=what, parents=[folder])
         if run is _verify:
@@ -44,8 +44,8 @@ def _store(options: argparse.Namespace):
     from ..takes import TakeError, TakeStore
 
     if not Path(options.takes).is_dir():
-        raise TakeError(f"there is no folder '{options.takes}'; give the one that was given to render --takes")
-    return TakeStore(options.takes, create=False)  # whatever is only read may lie on a full or a read-only disk
+        raise TakeError(f"there is no folder '{options.takes}'; give the folder that was passed to render --takes")
+    return TakeStore(options.takes, create=False)  # reading must work on a full or read-only disk
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -53,16 +53,16 @@ def _list(options: argparse.Namespace) -> None:
     from ..takes.labels import take_length
 
     store = _store(options)
-    there = store.stored_keys()
+    stored = store.stored_keys()
     for take in store.takes():
         if isinstance(take, TakeError):
             print(f"{take.take}  {make_visible(str(take))}")
             continue
         width, height = take.origin["size"]
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(take.created))
         print(
-            f"{take.id}  {made}  {take_length(take, store.rendered(take, there))}  "
-            f"{sum(key in there for key in take.keys)}/{count(len(take.keys), 'chunk')}  {width}x{height}  "
+            f"{take.id}  {created}  {take_length(take, store.rendered(take, stored))}  "
+            f"{sum(key in stored for key in take.keys)}/{count(len(take.keys), 'chunk')}  {width}x{height}  "
             f"seed {take.origin['seed']}  {shorten(take.segments[0]['text'], 60)}"
         )
 
@@ -98,11 +98,11 @@ def _join(options: argparse.Namespace) -> None:
     take = store.read_manifest(options.take)
     check_writable(options.output)
     try:
-        frames = join(store, take, options.output, subtitles=not options.no_metadata, damaged=_tell_damage)
+        frames = join(store, take, options.output, subtitles=not options.no_metadata, damaged=_report_damage)
         print(f"{options.output}: {count(frames, 'frame')}")
     except FilmInUse as error:
         print(f"note: {error}", file=sys.stderr)
 
 
-def _tell_damage(damage: ChunkDamaged) -> None:
+def _report_damage(damage: ChunkDamaged) -> None:
     print(f"note: {damage}. The film ends before it", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m longlive_core takes verify`: whether a folder of takes is still what was written."""
+"""`python -m longlive_core takes verify`: compare a folder of takes with its checksums."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ DAMAGED = 1  # exit code
 
 
 def add_verify(action: argparse.ArgumentParser) -> None:
-    action.add_argument("take", metavar="ID", nargs="?", help="one take alone; by default all")
+    action.add_argument("take", metavar="ID", nargs="?", help="verify only this take; by default all")
     action.add_argument(
         "--repair",
         action="store_true",
-        help="set aside what is damaged, so that the next render of "
-        "its take makes it again, and give files of earlier versions their checksums",
+        help="set damaged files aside, so that the next render of "
+        "their take renders them again, and add checksums to files of earlier versions",
     )
 
 
 def verify_store(store: TakeStore, take: str | None, repair: bool) -> int:
-    """Say what was found; returns the exit code."""
+    """Verify and print the result; return the exit code."""
     from ..takes.verify import verify
 
     found = verify(store, take, repair, _progress)
     for file, damage in found.damaged:
         aside = ", set aside" if damage.aside else ", which could not be set aside" if repair else ""
-        print(f"damaged: {_place(file)}: {damage.reason} ('{damage.path}'{aside})")
+        print(f"damaged: {_users(file)}: {damage.reason} ('{damage.path}'{aside})")
     for error in found.unreadable:
         print(f"unreadable: {error}")
     for id, chunks in found.missing.items():
-        print(f"unfinished: take {id}: {count(len(chunks), 'chunk')} not there; rendering it again makes them")
+        print(f"unfinished: take {id}: {count(len(chunks), 'chunk')} missing; rendering it again completes it")
     print(_summary(found, repair))
     return 0 if found.whole else DAMAGED
 
@@ -48,7 +48,7 @@ def _progress(files: Sequence[StoredFile]) -> Iterator[StoredFile]:
     return iter(tqdm(files, unit="file", file=sys.stderr))
 
 
-def _place(file: StoredFile) -> str:
+def _users(file: StoredFile) -> str:
     what = "video" if file.video else "latents"
     chunks: dict[str, list[int]] = {}
     for take, chunk in file.users:
@@ -57,19 +57,19 @@ def _place(file: StoredFile) -> str:
 
 
 def _summary(found: VerifyReport, repair: bool) -> str:
-    said = [
+    lines = [
         f"{count(found.takes, 'take')}, {count(found.files, 'file')}",
         f"{len(found.damaged)} damaged" if found.damaged else "none damaged",
     ]
     if found.unreadable:
-        said.append(f"{count(len(found.unreadable), 'take')} unreadable")
-    if found.unproved:
-        said.append(
-            f"{found.unproved} of earlier versions "
-            + ("now have checksums" if repair else "without a checksum (--repair gives them one)")
+        lines.append(f"{count(len(found.unreadable), 'take')} unreadable")
+    if found.without_checksum:
+        lines.append(
+            f"{found.without_checksum} of earlier versions "
+            + ("now have checksums" if repair else "without a checksum (--repair adds one)")
         )
     if found.damaged and not repair:
-        said.append("--repair sets aside what is damaged")
+        lines.append("--repair sets damaged files aside")
     if found.damaged:
-        said.append("rendering its take again makes it anew")
-    return "; ".join(said)
+        lines.append("rendering the take again restores them")
+    return "; ".join(lines)

@@ -68,7 +68,7 @@ class Film:
         ValueError if the film is damaged or has no constant frame rate: prompts could not be placed.
         """
         with open_footage(self.path) as footage:
-            for count, (image, time, _) in enumerate(footage.shown()):
+            for count, (image, time, _) in enumerate(footage.pictures()):
                 if abs(time * self.fps - count) > _MOST_FRAMES_OFF:
                     raise ValueError(
                         f"'{self.path}' has no constant frame rate: its frame {count} is at {time:.2f} "

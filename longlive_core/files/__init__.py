@@ -1,1 +1,1 @@
-"""Files that others have a say in: durable writes, files held open, planted links, JSON from anybody."""
+"""Safe files: durable writes, files in use by other programs, no following of links, checks of untrusted JSON."""

@@ -1,7 +1,7 @@
-"""What a loss of power does not take: bytes of files, and names in folders.
+"""Durable writes: files and names in folders that survive a loss of power.
 
-A file's content and its name are kept by two different calls. What is written and renamed without them is there until
-the power fails, and afterwards a file may be gone, empty, or full of zeros under its final name.
+A file's content and its name are synced by two different calls. Without them, after a loss of power a file may be
+missing, empty, or full of zeros under its final name.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import errno
 import os
 from pathlib import Path
 
-# Some network and FUSE file systems know no such call for folders, and a folder that may be written but not listed
-# cannot be opened for it; nothing else can be done there.
+# Some network and FUSE file systems cannot sync folders, and a folder that may be written but not listed cannot be
+# opened for it; nothing else can be done there.
 _NO_SUCH_CALL = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
 def sync_file(path: str | os.PathLike) -> None:
-    """Keep the content of a file that is written. OSError where the disk fails."""
-    with open(path, "r+b") as file:  # Windows syncs only what may be written
+    """Sync the content of a written file to disk. OSError if the disk fails."""
+    with open(path, "r+b") as file:  # Windows syncs only files opened for writing
         os.fsync(file.fileno())
 
 
 def sync_folder(path: str | os.PathLike) -> None:
-    """Keep the names in a folder: files that were made, renamed or removed there. OSError where the disk fails."""
-    if os.name == "nt":  # folders cannot be opened there; NTFS journals names
+    """Sync the names in a folder: files created, renamed or removed there. OSError if the disk fails."""
+    if os.name == "nt":  # folders cannot be opened on Windows; NTFS journals names
         return
     try:
         folder = os.open(path, os.O_RDONLY)
@@ -38,7 +38,7 @@ def sync_folder(path: str | os.PathLike) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those that it lies in, and keep them; one that is there stays. OSError where that fails."""
+    """Create a folder and its parents, and sync them; an existing one is kept. OSError if that fails."""
     if path.is_dir():
         return
     if path.parent != path:

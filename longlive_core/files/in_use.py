@@ -1,7 +1,7 @@
-"""Files that another program holds open, such as a player that shows a film.
+"""Files that another program has open, such as a player that shows a film.
 
-On Windows such a file can be neither replaced nor removed (PermissionError); elsewhere it can. What is finished must
-not fail for that: it gets a spare name, or the leftover is removed at the next chance.
+On Windows such a file can be neither replaced nor removed (PermissionError); elsewhere it can. A finished film must not
+fail for that: it gets a spare name, or the old file is removed at the next opportunity.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from .nofollow import is_link
 
-PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds: a reader or a virus scanner lets go in a moment, a player does not
+PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds: a reader or a virus scanner closes the file soon, a player does not
 _SPARES = 9
 
 
 def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """As os.replace, but tried for a moment while somebody holds `target`; then its PermissionError."""
+    """Like os.replace, but retry briefly while another program has `target` open; then raise its PermissionError."""
     for pause in PAUSES:
         with contextlib.suppress(PermissionError):
             os.replace(source, target)
@@ -29,7 +29,7 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, if there is one; False where somebody holds it, or a folder lies there."""
+    """Remove a file if it exists; return False if another program has it open, or it is a folder."""
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):
@@ -38,11 +38,11 @@ def remove(path: Path) -> bool:
 
 
 def spare_names(path: Path) -> Iterator[Path]:
-    """Where a file goes whose own name is held: film.1.mp4, film.2.mp4, ... for film.mp4."""
+    """Yield spare names for a file whose own name is in use: film.1.mp4, film.2.mp4, ... for film.mp4."""
     for number in range(1, _SPARES + 1):
         yield path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def spares_of(path: Path) -> list[Path]:
-    """Those of `spare_names` that are there; a link that somebody put there is not the film."""
+    """Return the `spare_names` that exist as files; links are not ours."""
     return [spare for spare in spare_names(path) if spare.is_file() and not is_link(spare)]

@@ -1,9 +1,8 @@
-"""Links, pipes and folders that somebody put where a file of ours is to lie. Nothing is ever written through them.
+"""Creating and reading files without following links, pipes or folders that others put in their place.
 
-Whoever may write into a folder - a shared output folder, a temporary one - can put a link there under a name that is
-known beforehand, such as `film.mp4.part`, and what is written to that name would replace the file it leads to; opening
-a pipe waits for ever. So files are made anew, under names where nothing lies; and folders and locks, which are used as
-they are found, are looked at.
+Any user who may write into a shared folder can put a link there under a predictable name, such as `film.mp4.part`;
+writing to that name would overwrite the file it leads to, and opening a pipe would block for ever. So files are always
+created anew, and folders and locks, which are used if they exist, are checked first.
 """
 
 from __future__ import annotations
@@ -17,41 +16,41 @@ from typing import BinaryIO
 
 
 class UnsafePath(OSError):
-    """Something that is not ours lies in a file's place. strerror: what to do about it."""
+    """A link, pipe or folder is in a file's place. strerror: what to do about it."""
 
 
-_TRIES = 5  # between removing what lies there and making the file somebody else may be faster
+_TRIES = 5  # another program may create the name between our removing and creating it
 
 
 def create(path: str | os.PathLike) -> BinaryIO:
-    """A new, empty file in the place of whatever lies at `path`, to be read and written without a buffer.
+    """Create a new, empty, unbuffered file at `path`, replacing whatever is there.
 
-    Of a link, a second name of a file or a pipe that name goes, never what it leads to. OSError for a folder, and where
-    a program holds what lies there (Windows).
+    A link, hard link or pipe is removed, never what it leads to. OSError for a folder, and if another program has the
+    file open (Windows).
     """
     for _ in range(_TRIES):
         Path(path).unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
-            return open(path, "x+b", buffering=0)  # noqa: SIM115 - whoever asked for it closes it; "x" follows no link
-    raise UnsafePath(errno.EEXIST, "another program puts something there again and again", os.fspath(path))
+            return open(path, "x+b", buffering=0)  # noqa: SIM115 - the caller closes it; "x" follows no link
+    raise UnsafePath(errno.EEXIST, "another program creates it again and again", os.fspath(path))
 
 
 def read(path: str | os.PathLike, most: int | None = None) -> bytes:
-    """The content of a file of at most so many bytes.
+    """Return the content of a file of at most `most` bytes.
 
-    OSError for a larger one, and for what is none, such as a pipe, at which an ordinary reader waits for ever.
+    OSError for a larger file, and for anything else, such as a pipe, on which an ordinary read would block for ever.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise UnsafePath(errno.EINVAL, "it is not a file; remove it", os.fspath(path))
         if most is not None and found.st_size > most:
-            raise UnsafePath(errno.EFBIG, f"it has {found.st_size} bytes, and {most} are the most", os.fspath(path))
+            raise UnsafePath(errno.EFBIG, f"it has {found.st_size} bytes, and at most {most} are read", os.fspath(path))
         return file.read()
 
 
 def is_link(path: str | os.PathLike) -> bool:
-    """Whether it leads elsewhere, as a symbolic link or, on Windows, a junction."""
+    """Whether a path is a symbolic link or, on Windows, a junction."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -63,19 +62,21 @@ def is_link(path: str | os.PathLike) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """Raise OSError where a folder of ours, which may be missing, is a link: what is in it lies elsewhere."""
+    """Raise OSError if a folder of ours is a link, so that its content is elsewhere. It may be missing."""
     if is_link(path):
         raise UnsafePath(
             errno.ELOOP,
-            f"its folder '{path}' is a link, and nothing is written through those: remove it, "
+            f"its folder '{path}' is a link, and nothing is written through links: remove it, "
             "or link the whole folder of takes",
             os.fspath(path),
         )
 
 
 def check_lock(path: Path) -> None:
-    """Raise OSError where something lies in a lock's place that is not a lock: older filelocks would empty a file that
-    a link leads to, and wait at a pipe."""
+    """Raise OSError if something other than a lock file is in its place.
+
+    Older versions of filelock would empty the file that a link leads to, and block on a pipe.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""From latents to frames to a file: video units, subtitles, metadata, sheets; and reading films, clips, pictures."""
+"""From latents to frames to a film's file: video, subtitles, tags, sheets; and reading films, clips, pictures."""

@@ -1,7 +1,7 @@
-"""The boxes of an MP4 (ISO base media format): walked without reading what is in them, and held to bounds.
+"""The boxes of an MP4 (ISO base media format): walked without reading their content, with limits on their size.
 
-FFmpeg sets memory aside for whatever a box says of its size, twice as much for a tag. So a file from somebody else is
-looked at here before it is opened there.
+FFmpeg allocates as much memory as a box claims, twice as much for a tag. So untrusted files are checked here before
+FFmpeg opens them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from struct import unpack
 from typing import BinaryIO
 
 MIB = 2**20
-LARGEST_INDEX = 128 * MIB  # that of 24 hours at 60 frames a second takes about 60
-LARGEST_TAGS = 32 * MIB  # ComfyUI's films hold their workflow, pictures in it and all
-MOST_BOXES = 1_000_000  # growing films have two a chunk
-_MEDIA = (b"mdat", b"free", b"skip", b"wide")  # of any size; nobody reads them whole
+LARGEST_INDEX = 128 * MIB  # the index of 24 hours at 60 frames per second takes about 60 MiB
+LARGEST_TAGS = 32 * MIB  # ComfyUI's films contain their workflow, with its pictures
+MOST_BOXES = 1_000_000  # growing films have two per chunk
+_MEDIA = (b"mdat", b"free", b"skip", b"wide")  # of any size; never read whole
 _FIRST = (b"ftyp", b"moov", b"styp", b"moof", b"pnot", *_MEDIA)
 
 Span = tuple[int, int]
 
 
 def boxes(file: BinaryIO, span: Span) -> Iterator[tuple[bytes, Span, int]]:
-    """(kind, where its content lies, where it says that it ends) of the boxes that fill `span` of a file.
+    """Yield (type, span of the content, claimed end) of the boxes that fill `span` of a file.
 
-    They end where one is impossible: some programs leave other bytes behind the last, and FFmpeg stops there, too.
+    Stops at an impossible box: some programs leave other bytes after the last box, and FFmpeg stops there, too.
     """
     at, end = span
     while at + 8 <= end:
@@ -39,14 +39,14 @@ def boxes(file: BinaryIO, span: Span) -> Iterator[tuple[bytes, Span, int]]:
 
 
 def inside(file: BinaryIO, kind: bytes, span: Span) -> Iterator[Span]:
-    """Where the contents of the boxes of a kind lie, among those that fill `span`."""
+    """Yield the spans of the contents of all boxes of one type among those that fill `span`."""
     return (content for found, content, _ in boxes(file, span) if found == kind)
 
 
 def check_boxes(file: BinaryIO) -> None:
-    """Raise ValueError where an MP4 has, or claims to have, an index or tags larger than any film's.
+    """Raise ValueError if an MP4 has, or claims to have, an index or tags larger than any film's.
 
-    Other kinds of files pass. The file is left at its start.
+    Other file formats pass. The file position is reset to the start.
     """
     size = file.seek(0, os.SEEK_END)
     try:

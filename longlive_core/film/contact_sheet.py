@@ -28,7 +28,7 @@ def contact_sheet(
     every: float | None = None,
     prompts: Sequence[tuple[float, str]] | None = None,
 ) -> int:
-    """Save pictures of a film, with their times and prompts below them, as one PNG; returns how many.
+    """Save pictures of a film, with their times and prompts below them, as one PNG; return their number.
 
     count: pictures, spread evenly over the film. every: seconds between pictures, instead of `count`.
     prompts: (start in seconds, text) in order of time; a picture shows the text in force when it appears. The

@@ -1,4 +1,4 @@
-"""From chunks of latents to pictures, one chunk at a time."""
+"""Decoding chunks of latents to frames, one chunk at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..vae import StreamingDecoder
 
 logger = logging.getLogger(__name__)
 
-DECODER_REACH = 40  # latent frames after which Wan's VAE decoder remembers nothing of what was before, to the last bit
+DECODER_REACH = 40  # latent frames after which earlier ones no longer influence Wan's VAE decoder, to the last bit
 
 
 class Latents(Protocol):
@@ -28,33 +28,33 @@ class Latents(Protocol):
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:
-    """Float pixels [1, 3, T, H, W] in about [-1, 1] -> uint8 frames [T, H, W, 3]; rounded where the pixels are."""
+    """Convert float pixels [1, 3, T, H, W] in about [-1, 1] to uint8 frames [T, H, W, 3], on the pixels' device."""
     scaled = pixels[0].float().add(1).mul(127.5).round().clamp_(0, 255).to(torch.uint8)
     return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
 class ShotDecoder:
-    """Decodes the chunks of a shot in any rising order, with what the decoder remembers as if all had been decoded.
+    """Decodes the chunks of a shot in any increasing order, with the decoder's state as if all had been decoded.
 
-    In float16 a shot whose numbers outgrow it is decoded in float32 from that chunk on, and a warning says so.
+    If the numbers of a shot overflow float16, it is decoded in float32 from that chunk on, with a warning.
 
     Args:
-        start: the shot's first chunk in the film.
+        start: number of the shot's first chunk in the film.
     """
 
     def __init__(self, decoder: StreamingDecoder, start: int):
         self.decoder, self.start, self.at = decoder, start, -1
 
     def frames(self, latents: Latents, index: int) -> np.ndarray:
-        """Frames of a chunk of the shot, uint8 [T, H, W, 3].
+        """Return the frames of a chunk of the shot, uint8 [T, H, W, 3].
 
-        latents: chunk of the shot -> [1, 16, T, h, w]; asked for this chunk, and for those of the `DECODER_REACH`
-        latent frames before it where the decoder stands elsewhere. NonFiniteError: the VAE's pixels are not finite.
+        latents: chunk of the shot -> [1, 16, T, h, w]; read for this chunk, and for the `DECODER_REACH` latent frames
+        before it if the decoder is not positioned there. NonFiniteError if the VAE's pixels are not finite.
         """
         pixels = self._decode(latents, index)
         if self.decoder.dtype is torch.float16 and not is_finite(pixels):
             logger.warning(
-                "the VAE's numbers outgrow float16 in chunk %d: it computes in float32 from here on, which "
+                "the VAE's numbers overflow float16 in chunk %d: it computes in float32 from here on, which "
                 "takes twice the memory",
                 self.start + index,
             )
@@ -69,14 +69,14 @@ class ShotDecoder:
             self.decoder.reset()
             for before in range(max(0, index - reach(latents[index].shape[2])), index):
                 self.decoder.decode(latents[before])
-        self.at = -1  # until this chunk is whole: given up half-way, the decoder has to begin anew
+        self.at = -1  # until this chunk is complete: if interrupted, the decoder must start again
         pixels = self.decoder.decode(latents[index])
         self.at = index + 1
         return pixels
 
 
 def reach(chunk: int) -> int:
-    """Chunks of so many latent frames that the decoder remembers."""
+    """Return how many chunks of `chunk` latent frames influence the decoder."""
     return math.ceil(DECODER_REACH / chunk)
 
 
@@ -85,17 +85,17 @@ def film_frames(
     decoder: StreamingDecoder,
     offloader: Offloader | None = None,
 ) -> Iterator[tuple[Chunk, np.ndarray]]:
-    """Decode chunks as they come: yields each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
+    """Decode chunks as they arrive; yield each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
 
     offloader: the one that the rollout of the chunks has, where something moves in between.
 
-    Raises NonFiniteError where the VAE's pixels hold NaN or infinity.
+    Raises NonFiniteError if the VAE's pixels hold NaN or infinity.
     """
     shot, recent = None, {}
     for chunk in chunks:
         if shot is None or chunk.first_of_shot:
             shot = ShotDecoder(decoder, chunk.index - chunk.index_in_shot)
-            shot.at = chunk.index_in_shot or -1  # a film that goes on finds the decoder where it left it
+            shot.at = chunk.index_in_shot or -1  # a resumed film finds the decoder where it was
             recent.clear()
         if offloader is not None:
             offloader.before_decoding()

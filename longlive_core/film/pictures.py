@@ -1,6 +1,6 @@
-"""Picture files as they are meant to be seen: upright, in sRGB, over white where they are transparent.
+"""Picture files as viewers show them: upright, in sRGB, transparent places on white.
 
-One picture, or an animation (GIF, WebP, PNG, AVIF) with the time at which each of its pictures appears.
+A file is one picture, or an animation (GIF, WebP, PNG, AVIF) with the time at which each picture appears.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
 Say = Callable[[str], None]
 
-_CROPPED = 1 / 3  # of a picture, from which its loss is spoken of
-BACKGROUND = (255, 255, 255)  # what shows through transparent places, as on the pages that such pictures are made for
-# Formats that are known by their content. What Pillow guesses (TGA), runs (EPS) or shows as a small preview (camera
-# raw files, which it takes for TIFF) is not among them.
+_CROPPED = 1 / 3  # part of a picture whose loss by cropping is reported
+BACKGROUND = (255, 255, 255)  # shows through transparent places, as on web pages
+# Formats that are recognised by their content. Excluded are formats that Pillow guesses (TGA), executes (EPS) or shows
+# as a small preview (camera raw files, which it treats as TIFF).
 FORMATS = (
     "JPEG",
     "MPO",
@@ -38,8 +38,8 @@ FORMATS = (
     "DDS",
 )
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
-_SHORTEST, _INSTEAD = 0.011, 0.1  # seconds: what browsers make of pictures that claim to last less
-# What ISO files (ftyp) of pictures call themselves.
+_SHORTEST, _INSTEAD = 0.011, 0.1  # seconds: browsers show pictures with a shorter duration for this long
+# Brands of ISO picture files (ftyp).
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
 _DNG_VERSION, _SUBFILE, _PHOTOMETRIC = 50706, 254, 262  # tags of TIFF
@@ -47,20 +47,19 @@ _WHITE_IS_ZERO = 0  # of _PHOTOMETRIC
 _MOST_16 = 65535
 
 
-class Shown(NamedTuple):
-    """A picture of a file: RGB, upright, with square pixels; its time in seconds after the first, and how long it
-    lasts, if the file says so."""
+class Picture(NamedTuple):
+    """A picture of a file: RGB, upright, square pixels; seconds after the first picture; duration if known."""
 
     image: Image.Image
     time: float = 0.0
     lasts: float | None = None
 
 
-def read_pictures(path: str | os.PathLike, say: Say = lambda message: None) -> Iterator[Shown] | None:
-    """The picture or the animation at `path`; None where it is no picture file (it may be a video).
+def read_pictures(path: str | os.PathLike, say: Say = lambda message: None) -> Iterator[Picture] | None:
+    """Yield the picture or the animation at `path`; return None if it is not a picture file (it may be a video).
 
-    say: is told what somebody who looks at the file would not expect. ValueError: a picture that cannot be read, or
-    not as it is meant.
+    say: called with a note for anything that a viewer of the file would not expect. ValueError for a picture that
+    cannot be read correctly.
     """
     _refuse_unreadable(path)
     Image.init()
@@ -75,7 +74,7 @@ def read_pictures(path: str | os.PathLike, say: Say = lambda message: None) -> I
     return _shown(path, image, say)
 
 
-def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
+def _shown(path, image: Image.Image, say: Say) -> Iterator[Picture]:
     number, time, transparent = 0, 0.0, False
     try:
         with image:
@@ -83,11 +82,11 @@ def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
             for picture in ImageSequence.Iterator(image) if animated else (image,):
                 number += 1
                 if animated and number == 1 and getattr(image, "default_image", False):
-                    continue  # what a program shows that knows no animated PNG
+                    continue  # the fallback for programs without animated PNG
                 shown, see_through = upright_rgb(picture, path)
                 transparent |= see_through
                 lasts = _lasts(picture) if animated else None
-                yield Shown(shown, time, lasts)
+                yield Picture(shown, time, lasts)
                 time += lasts or 0
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ValueError) and str(path) in str(error):
@@ -100,7 +99,7 @@ def _shown(path, image: Image.Image, say: Say) -> Iterator[Shown]:
 
 
 def cropping_note(name: str, own: tuple[int, int], size: tuple[int, int]) -> str | None:
-    """What is said of a picture of (width, height) that loses much of itself in a film of another shape; or None."""
+    """Return a note if cropping a picture of (width, height) to a film's shape loses much of it; else None."""
     shape, wanted = own[0] / own[1], size[0] / size[1]
     lost = 1 - min(shape, wanted) / max(shape, wanted)
     if lost <= _CROPPED:
@@ -117,7 +116,7 @@ def _lasts(picture: Image.Image) -> float:
 
 
 def upright_rgb(picture: Image.Image, path) -> tuple[Image.Image, bool]:
-    """A picture turned as its EXIF says, in sRGB; and whether it was transparent in places."""
+    """Return a picture turned as its EXIF specifies, in sRGB, and whether it has transparent places."""
     turned = ImageOps.exif_transpose(picture)
     profile = picture.info.get("icc_profile")
     turned = _eight_bits(turned, picture, path)
@@ -134,9 +133,9 @@ def upright_rgb(picture: Image.Image, path) -> tuple[Image.Image, bool]:
 
 
 def _eight_bits(picture: Image.Image, stored: Image.Image, path) -> Image.Image:
-    """Modes of more than 8 bits a channel, which Pillow cuts off at 255 instead of scaling them.
+    """Convert modes of more than 8 bits per channel, which Pillow clips at 255 instead of scaling.
 
-    stored: the same as the file has it, not turned yet.
+    stored: the picture as in the file, not turned yet.
     """
     if picture.mode.startswith("I;16") or (picture.mode == "I" and stored.format == "PNG"):
         levels = np.asarray(picture).astype(np.float64) / _MOST_16 * 255
@@ -150,13 +149,13 @@ def _eight_bits(picture: Image.Image, stored: Image.Image, path) -> Image.Image:
     if picture.mode in ("I", "F"):
         raise ValueError(
             f"'{path}' holds {'fractions' if picture.mode == 'F' else 'numbers of 32 bits'}, whose "
-            "black and white are not known; save it with 8 or 16 bits a channel"
+            "black and white levels are unknown; save it with 8 or 16 bits per channel"
         )
     return picture
 
 
 def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture's colours brought from its profile to sRGB, where it has one that fits."""
+    """Convert a picture's colours from its profile to sRGB, if it has a fitting one."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -164,7 +163,7 @@ def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
                 picture = picture.convert("RGB")
             if "sRGB" not in ImageCms.getProfileDescription(source):
                 picture = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or of another kind of picture
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # damaged, or for another kind of picture
             pass
     if picture.mode == "LAB":
         return ImageCms.profileToProfile(
@@ -174,14 +173,13 @@ def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _refuse_unreadable(path) -> None:
-    """Raise ValueError for files whose pictures would be read wrongly by whatever opens them here."""
+    """Raise ValueError for files whose pictures Pillow or FFmpeg would read wrongly."""
     with open(path, "rb") as file:
         head = file.read(64)
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 64), 4))}
     if head[4:8] == b"ftyp" and (head[8:12] in _HEIC or (head[8:12] not in _AVIF and brands & {b"heic", b"heix"})):
         raise ValueError(
-            f"'{path}' is a HEIC picture, as phones of Apple make them, which cannot be read here; save "
-            "it as JPEG or PNG"
+            f"'{path}' is a HEIC picture, as from Apple phones, which cannot be read here; save it as JPEG or PNG"
         )
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF and not _knows("AVIF"):
         raise ValueError(
@@ -204,12 +202,12 @@ def _check_tiff(path, image: Image.Image) -> None:
     if getattr(image, "n_frames", 1) > 1:
         pages = 0
         for page in ImageSequence.Iterator(image):
-            pages += not page.tag_v2.get(_SUBFILE, 0) & 1  # others are the same one in a smaller size
+            pages += not page.tag_v2.get(_SUBFILE, 0) & 1  # the others are smaller versions of the same page
         image.seek(0)
         if pages > 1:
             raise ValueError(
-                f"'{path}' has {pages} pages; save the one that the film begins with as a picture of its "
-                "own, or all of them as a video"
+                f"'{path}' has {pages} pages; save the page that the film starts from as a separate "
+                "picture, or all of them as a video"
             )
 
 
@@ -224,5 +222,5 @@ def _unreadable(path, error: Exception, number: int = 0) -> ValueError:
     where = f"picture {number} of it" if number > 1 else "it"
     return ValueError(
         f"'{path}' is a picture, but {where} cannot be read ({error or type(error).__name__}); open it "
-        "in another program, and save it anew as PNG"
+        "in another program, and save it as PNG"
     )

@@ -1,7 +1,7 @@
-"""Reading what a film's file says about itself. The file may come from anybody, so nothing in it is taken on trust.
+"""Reading the tags of a film's file. The file may come from anybody, so its content is untrusted.
 
-Sizes are looked at before FFmpeg sets memory aside for them (`boxes.py`), the tags before they are parsed, every field
-before it is used (`fields.py`), and then what the record says elsewhere. All that is wrong is a ValueError.
+Sizes are checked before FFmpeg allocates memory for them (`boxes.py`), the tags before they are parsed, every field
+before it is used (`files/fields.py`), and finally whether the fields fit together. Every fault is a ValueError.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import av
 
 from ..config import POSITIONS, SINK_POLICIES, TRANSITIONS, StreamConfig
 from ..engine.noise import MAX_SEED
-from ..files.fields import Check, items, number, one_of, read_json, record, shown, text, whole
+from ..files.fields import Check, items, number, one_of, read_json, record, short_repr, text, whole
 from ..timeline import MAX_SECONDS
 from ..words.wording import shorten
 from .boxes import MIB, check_boxes
 from .tags import FORMAT, FilmRecord
 
-LONGEST_TAG = 8 * MIB  # characters: some 30,000 prompts; parsed they take 25 times as much
-MOST_READ = 192 * MIB  # bytes of a file until its tags are known
+LONGEST_TAG = 8 * MIB  # characters: some 30,000 prompts; parsed, they take 25 times as much memory
+MOST_READ = 192 * MIB  # bytes of a file read to find its tags
 _MOST_CHUNKS, _MOST_FRAMES, _MOST_PIXELS, _MOST_FPS = 10_000_000, 2**20, 2**14, 10_000
-_SAID = 240  # characters of a reason
+_REASON = 240  # most characters of a reason
 
 
 def _or_none(check: Check) -> Check:
@@ -62,7 +62,7 @@ _MORE_OF_RUN = {"given": whole(0, _MOST_CHUNKS)}
 
 
 def read_film(path: str | os.PathLike) -> FilmRecord:
-    """The run that made the film at `path`. ValueError, with the reason, where the file does not tell."""
+    """Return the run that rendered the film at `path`. ValueError with the reason if the file does not contain it."""
     tags = _tags(path)
     if "longlive" not in tags:
         raise ValueError(
@@ -78,7 +78,7 @@ def read_film(path: str | os.PathLike) -> FilmRecord:
             f"here {FORMAT}); update this one"
         ) from newer
     except ValueError as error:
-        reason = shorten(str(error), _SAID)
+        reason = shorten(str(error), _REASON)
         raise ValueError(f"the metadata of '{path}' is damaged ({reason}); render its timeline from a text") from error
     return film
 
@@ -88,7 +88,7 @@ class _Newer(Exception):
 
 
 class _Bounded:
-    """A file of which only so many bytes are read, for FFmpeg: what opens a film has no need of more."""
+    """A file for FFmpeg with a limit on the bytes read: opening a film needs no more."""
 
     def __init__(self, file, most: int):
         self._file, self._left, self.seek, self.tell = file, most, file.seek, file.tell
@@ -97,12 +97,12 @@ class _Bounded:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise ValueError("it says too much before its pictures begin")
+            raise ValueError("it has too much data before its pictures")
         return data
 
 
 def _tags(path: str | os.PathLike) -> dict[str, str]:
-    """As text; bytes that are not UTF-8 come as halves of surrogate pairs."""
+    """Return the tags as text; bytes that are not UTF-8 become lone surrogates."""
     if not os.path.isfile(path):
         raise ValueError(f"there is no film '{path}'")
     try:
@@ -111,7 +111,7 @@ def _tags(path: str | os.PathLike) -> dict[str, str]:
             with av.open(_Bounded(file, MOST_READ), metadata_errors="surrogateescape") as container:
                 if container.streams.video:
                     return dict(container.metadata)
-    except (OSError, ValueError) as error:  # PyAV's errors are one or the other
+    except (OSError, ValueError) as error:  # PyAV's errors are one of these
         raise ValueError(f"'{path}' is not a video that can be read ({error})") from error
     raise ValueError(f"'{path}' is not a video: it has no picture track")
 
@@ -124,17 +124,17 @@ def _text_of(tags: Mapping[str, str], name: str) -> str:
     try:
         tags[name].encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"its tag {name} is no Unicode text (character {error.start})") from error
+        raise ValueError(f"its tag {name} is not Unicode text (character {error.start})") from error
     return tags[name]
 
 
 def _film_run(timeline: str, run: Any) -> FilmRecord:
-    """_Newer for a record of a later version."""
+    """Return the record. _Newer for one of a later version."""
     form = run.get("format") if isinstance(run, dict) else None
     if type(form) is int and form > FORMAT:
         raise _Newer(form)
     if type(form) is not int or form != FORMAT:
-        raise ValueError("'format' is missing" if form is None else f"format is {shown(form)}")
+        raise ValueError("'format' is missing" if form is None else f"format is {short_repr(form)}")
     run = {name: value for name, value in run.items() if name in _RUN or name in _MORE_OF_RUN}
     record(_RUN, _MORE_OF_RUN)(run, "")
     stream = {field.name: run[field.name] for field in names_of(StreamConfig)}
@@ -155,11 +155,11 @@ def _film_run(timeline: str, run: Any) -> FilmRecord:
 
 
 def _check_together(film: FilmRecord) -> None:
-    """ValueError where fields contradict each other."""
+    """Raise ValueError if fields contradict each other."""
     starts = [segment["chunk"] for segment in film.segments]
     if starts[0] or any(after <= before for before, after in zip(starts, starts[1:])):  # noqa: B905 - neighbours
-        raise ValueError("its segments do not begin with chunk 0 and rise")
+        raise ValueError("its segments do not start at chunk 0 and increase")
     if max(starts[-1] + 1, film.given) > film.chunks:
-        raise ValueError(f"it has {film.chunks} chunks, fewer than its segments or those it was given")
+        raise ValueError(f"it has {film.chunks} chunks, fewer than its segments or start chunks need")
     if film.frames > MAX_SECONDS * film.fps + 8 * film.stream.chunk:
         raise ValueError(f"{film.chunks} chunks last more than {MAX_SECONDS:g} s")

@@ -1,4 +1,4 @@
-"""What a host hands over for a film to begin with, looked at before anything is computed: pictures and latents.
+"""Checks of what a film starts from, before anything is computed: pictures and latents given by the host.
 
 Shapes: B films, C channels, T latent frames, h, w latent size; N pictures of H x W pixels.
 """
@@ -11,21 +11,21 @@ from torch import Tensor
 from ..words.wording import count
 from .pictures import BACKGROUND, Say, cropping_note
 
-PIXELS = 8  # of a latent in height and width
-_MOST, _LEAST = 1.5, -0.5  # what sharpening and scaling make of 1 and 0
+PIXELS = 8  # pixels per latent in height and width
+_MOST, _LEAST = 1.5, -0.5  # range that sharpening and scaling may reach from 0 to 1
 
 
 def check_given(given: int, chunks: int) -> None:
-    """Raise ValueError where a film of `chunks` chunks has nothing left to render after so many that are given."""
+    """Raise ValueError if a film of `chunks` chunks has nothing left to render after `given` start chunks."""
     if given >= chunks:
         raise ValueError(
-            f"the film begins with {count(given, 'chunk')} given and has {chunks} in all, so there is "
-            "nothing to render; make it longer, or begin with less"
+            f"the film has {count(given, 'start chunk')} and {chunks} in all, so there is "
+            "nothing to render; make it longer, or start from less"
         )
 
 
 def check_latents(latents: Tensor, channels: int, size: tuple[int, int], chunk: int) -> None:
-    """Raise ValueError unless latents, as they were given, can be the first chunks of a film of (width, height)."""
+    """Raise ValueError unless latents can be the first chunks of a film of (width, height)."""
     if latents.ndim != 5 or latents.shape[1] != channels:
         raise ValueError(
             f"the latent is {_shape(latents)}; Wan 2.1's are (1, {channels}, frames, height, width)"
@@ -34,7 +34,7 @@ def check_latents(latents: Tensor, channels: int, size: tuple[int, int], chunk: 
     batch, _, frames, height, width = latents.shape
     if batch != 1:
         raise ValueError(
-            f"the latent holds {batch} clips, and a film begins with one: take one of them (Latent From "
+            f"the latent holds {batch} clips, and a film starts from one: select one of them (Latent From "
             "Batch, length 1)"
         )
     if (width * PIXELS, height * PIXELS) != tuple(size):
@@ -51,18 +51,18 @@ def check_latents(latents: Tensor, channels: int, size: tuple[int, int], chunk: 
             else (f"encode a clip of {4 * chunk - 3} pictures or more")
         )
         raise ValueError(
-            f"the latent has {frames} latent frames; a film begins with whole chunks, a multiple of "
+            f"the latent has {frames} latent frames; a film starts from whole chunks, a multiple of "
             f"{chunk}: {kept}, or connect the picture or clip to start_image"
         )
     if not torch.isfinite(latents.float()).all():
         raise ValueError(
-            "the latent holds NaN or infinity: look at what made it (a VAE in fp16 may; choose fp32 or bf16)"
+            "the latent holds NaN or infinity: check the node that created it (a VAE in fp16 may; choose fp32 or bf16)"
         )
     _check_not_empty(latents[0])
 
 
 def empty_frames(latents: Tensor) -> list[int]:
-    """Of latents [C, T, h, w] the frames that no picture gives: every channel the same all over."""
+    """Return the frames of latents [C, T, h, w] that encode no picture: every channel is constant."""
     flat = latents.flatten(2)
     return (flat.amax(-1) == flat.amin(-1)).all(dim=0).nonzero().flatten().tolist()
 
@@ -71,15 +71,15 @@ def _check_not_empty(latents: Tensor) -> None:
     empty = empty_frames(latents)
     if len(empty) == latents.shape[1]:
         raise ValueError(
-            "the latent is empty: all its numbers are the same, as an Empty Latent node makes them, which "
-            "is no picture to begin with; leave start_latent unconnected for a film that begins by "
-            "itself, or connect a clip that a VAE encoded"
+            "the latent is empty: all its numbers are the same, as from an Empty Latent node, which "
+            "is not a picture to start from; leave start_latent unconnected for a film without a "
+            "start, or connect a clip that a VAE encoded"
         )
     if empty:
         raise ValueError(
             f"the latent is empty in {len(empty)} of its {latents.shape[1]} latent frames, from frame "
-            f"{empty[0]} on, as nodes for image-to-video models fill them; keep the others, whole chunks "
-            "of them, or connect the picture to start_image"
+            f"{empty[0]} on, as nodes for image-to-video models fill them; keep only the others, in whole "
+            "chunks, or connect the picture to start_image"
         )
 
 
@@ -99,10 +99,10 @@ def _shape(tensor: Tensor) -> str:
 
 
 def checked_pictures(pictures: Tensor, size: tuple[int, int], say: Say) -> Tensor:
-    """Pictures as a film of (width, height) begins with them: [N, H, W, 3], opaque, in [0, 1], float32.
+    """Return pictures ready to start a film of (width, height): [N, H, W, 3], opaque, in [0, 1], float32.
 
-    pictures: [N, H, W, C] with 1 (grey), 3 or 4 channels (the last one transparency). say: is told what is done to
-    them that would not be expected. ValueError for all else.
+    pictures: [N, H, W, C] with 1 (grey), 3 or 4 channels (the last one transparency). say: called with a note for each
+    unexpected conversion. ValueError for all else.
     """
     if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3, 4):
         raise ValueError(
@@ -111,14 +111,14 @@ def checked_pictures(pictures: Tensor, size: tuple[int, int], say: Say) -> Tenso
         )
     if not pictures.numel():
         raise ValueError(
-            f"there is no picture to begin with: the IMAGE is {_shape(pictures)}; look at the node that makes it"
+            f"there is no picture to start from: the IMAGE is {_shape(pictures)}; check the node that creates it"
         )
     pictures = _in_range(pictures)
     if pictures.shape[-1] == 4:
         pictures = _over_background(pictures, say)
     height, width = pictures.shape[1:3]
-    if (told := cropping_note("start_image", (width, height), size)) is not None:
-        say(told)
+    if (note := cropping_note("start_image", (width, height), size)) is not None:
+        say(note)
     return pictures.expand(-1, -1, -1, 3)
 
 
@@ -131,11 +131,11 @@ def _in_range(pictures: Tensor) -> Tensor:
     pictures = pictures.float()
     if not torch.isfinite(pictures).all():
         raise ValueError(
-            "the IMAGE holds NaN or infinity: look at the node that makes it (a VAE in fp16 may; choose fp32 or bf16)"
+            "the IMAGE holds NaN or infinity: check the node that creates it (a VAE in fp16 may; choose fp32 or bf16)"
         )
     least, most = pictures.min().item(), pictures.max().item()
     if least < _LEAST or most > _MOST:
-        advice = "divide them by 255" if most > _MOST and least >= 0 else "(x + 1) / 2 brings -1 to 1 there"
+        advice = "divide them by 255" if most > _MOST and least >= 0 else "(x + 1) / 2 maps -1 to 1 there"
         raise ValueError(f"the IMAGE's numbers go from {least:.3g} to {most:.3g}; allowed are 0 to 1: {advice}")
     return pictures.clamp(0, 1)
 

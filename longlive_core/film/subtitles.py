@@ -1,4 +1,4 @@
-"""Subtitles: what is said about a film from a frame on, as a subtitle track and as chapters of its MP4.
+"""Subtitles: the prompt in force from each frame on, as a subtitle track and as chapters of an MP4.
 
 The track is 3GPP timed text (`tx3g`, FFmpeg's `mov_text`). A sample is the length of its text in bytes, two bytes big
 endian, and the text in UTF-8; it is shown until the next sample.
@@ -21,13 +21,13 @@ import av
 from ..words.visible import make_visible
 from .boxes import inside
 
-_TEXT_BYTES, _TITLE_BYTES = 65535, 255  # what a sample's length and a chapter's (an MP4 lists them twice) can say
-_LANGUAGE_UND = 0x55C4  # ISO 639-2 in 5 bits a letter; a prompt's language is not known
-# What every sample says it lasts; the next one ends it. FFmpeg's muxer refuses 2^31 ticks, and PyAV below 18 has it
-# count in 1/90000 s.
+_TEXT_BYTES, _TITLE_BYTES = 65535, 255  # largest lengths that a sample and a chapter (listed twice in an MP4) can have
+_LANGUAGE_UND = 0x55C4  # ISO 639-2 with 5 bits per letter; a prompt's language is unknown
+# The duration of every sample; the next one ends it earlier. FFmpeg's muxer refuses 2^31 ticks, and PyAV below 18
+# counts in 1/90000 s.
 _LONGEST = 6 * 3600  # seconds
 _TRACK_ENABLED = 1
-_CHAPTERS_SINCE = 16, 1  # of PyAV: 16.0 crashes when a film with chapters is closed, older ones cannot write any
+_CHAPTERS_SINCE = 16, 1  # PyAV: 16.0 crashes when a film with chapters is closed, older versions cannot write any
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def check_subtitles(subtitles: Sequence[Subtitle]) -> None:
 
 
 class SubtitleTrack:
-    """Subtitles on their way into one MP4. Make it before the first packet is written; then `write_until`, `close`.
+    """Writes the subtitles of one MP4. Create it before the first packet is written; then `write_until`, `close`.
 
     Args:
         container: the film.
         subtitles: in order of time, at least one.
-        time_base: seconds of a tick, that of the pictures. (FFmpeg's muxer compares times of the two tracks as they
-            are, without regard to their units.)
-        frame: ticks of a picture.
+        time_base: seconds per tick, the same as of the pictures. (FFmpeg's muxer compares times of the two tracks
+            without regard to their units.)
+        frame: ticks per picture.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SubtitleTrack:
     ):
         self._container, self._subtitles, self._time_base, self._frame = container, subtitles, time_base, frame
         self._written = 0
-        # From a template, because older PyAV cannot open the encoder (it wants a header there is no way to give).
+        # From a template, because older PyAV cannot open the encoder (it needs a header that cannot be passed).
         with av.open(io.BytesIO(_empty_film(time_base.denominator)), format="mp4") as template:
             self._stream = container.add_stream_from_template(template.streams[0], opaque=True)
         self._stream.metadata.update(language="und", handler_name="Prompts")
@@ -78,11 +78,11 @@ class SubtitleTrack:
         written = self._subtitles[: self._written]
         if not written:
             return
-        # One tick long, or the muxer's own last sample would have the same time.
+        # One tick long; otherwise the muxer's own last sample would have the same time.
         self._mux("", frames * self._frame - 1, 1)
         if tuple(map(int, av.__version__.split(".")[:2])) < _CHAPTERS_SINCE:
             return
-        # MP4 has them in milliseconds. They begin with their first picture, not before, and do not outlast the film.
+        # MP4 counts chapters in milliseconds. They begin with their first picture, not before, and end with the film.
         frame = 1000 * self._frame * self._time_base
         starts, end = [math.ceil(subtitle.frame * frame) for subtitle in written], math.floor(frames * frame)
         self._container.set_chapters(
@@ -130,7 +130,7 @@ def _shortened(text: str, limit: int) -> bytes:
 
 
 def _empty_film(timescale: int) -> bytes:
-    """An MP4 of nothing but a timed text track's description: white letters of 18 pixels, centred, at the bottom."""
+    """Return an MP4 with only a timed text track's description: white letters of 18 pixels, centred, at the bottom."""
     font = _box(b"ftab", pack(">HHB", 1, 1, 10), b"Sans-Serif")
     style = pack(">HHHBB4s", 0, 0, 1, 0, 18, b"\xff\xff\xff\xff")
     entry = _box(b"tx3g", bytes(6), pack(">HIbb", 1, 0, 1, -1), bytes(4 + 8), style, font)

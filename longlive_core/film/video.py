@@ -1,8 +1,8 @@
-"""Frames -> MP4. A film is a row of *units*, each encoded by itself, and is joined without encoding again.
+"""Frames to MP4. A film is a sequence of *units*, each encoded separately, and is joined without encoding again.
 
-A unit is one chunk's frames as a small MP4: H.264, yuv420p, one closed group of pictures from an encoder of its own. So
-a film that was interrupted and one that was not have the same frames, and any units can be put in a row. Equal frames
-make equal units, whatever the number of CPU cores.
+A unit is one chunk's frames as a small MP4: H.264, yuv420p, one closed group of pictures from its own encoder. So an
+interrupted film and an uninterrupted one have the same frames, and any units can be joined. Equal frames give equal
+units, whatever the number of CPU cores.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from ..files import in_use, nofollow
 from ..files.durable import sync_file, sync_folder
 from .subtitles import Subtitle, SubtitleTrack, check_subtitles, hide_subtitles
 
-# BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players that ignore the tags assume 601
-# at these sizes, and so do decoders that ignore them, so colours come back either way.
+# BT.601 matrix with BT.709 primaries and transfer, written into the stream. Players and decoders that ignore these tags
+# assume BT.601 at these sizes, so colours are right either way.
 _MATRIX_SMPTE170M, _PRIMARIES_BT709, _TRANSFER_BT709, _LIMITED_RANGE = 6, 1, 1, 1
-# x264's output depends on the number of threads, so it is a constant and not the number of cores.
+# x264's output depends on the number of threads, so this is a constant, not the number of cores.
 _ENCODER_THREADS = 4
 _ENCODER_OPTIONS = {
     "preset": "medium",
-    "sc_threshold": "0",  # one keyframe a unit
+    "sc_threshold": "0",  # one keyframe per unit
     "g": "1000000",
-    # With it, equal frames made different files, run by run (libx264 of PyAV 18.1, widths such as 96, 208, 416 with
-    # B-frames, also on one thread): its assembly reads memory nobody wrote.
+    # With mbtree, equal frames gave different files from run to run (libx264 of PyAV 18.1, widths such as 96, 208, 416
+    # with B-frames, also on one thread): its assembly reads uninitialised memory.
     "mbtree": "0",
 }
 _MAX_CRF = 51
-_REORDERED = 2  # frames that a packet may be decoded before it is shown: x264's B-frames with a pyramid
+_REORDERED = 2  # frames by which a packet may be decoded before it is shown: x264's B-frames with a pyramid
 
 
 def part_path(path: str | os.PathLike) -> Path:
-    """Where the film lies until it is finished."""
+    """Return the path of a film until it is finished."""
     path = Path(path)
     return path.with_name(path.name + ".part")
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise ValueError if no film can be written to `path`; call it before the hours of rendering, not after."""
+    """Raise ValueError if no film can be written to `path`; call it before hours of rendering, not after."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"'{path}' is a folder; give the film a file name, such as '{path / 'film.mp4'}'")
@@ -63,7 +63,7 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 class FilmInUse(ValueError):
-    """A film is finished, but a program that shows the old one holds its name (Windows). kept: where the film lies."""
+    """A film is finished, but a program has the old one open (Windows). kept: path of the finished film."""
 
     def __init__(self, path: Path, kept: Path):
         self.path, self.kept = path, kept
@@ -72,7 +72,7 @@ class FilmInUse(ValueError):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames become units. Units of one film share it.
+    """Settings by which frames are encoded to units. All units of a film share them.
 
     Attributes:
         width, height: pixels, even.
@@ -100,7 +100,7 @@ class Encoding:
 
 
 def encode_unit(frames: np.ndarray, encoding: Encoding) -> bytes:
-    """Frames, uint8 RGB [T, height, width, 3], T >= 1 -> a unit. ValueError for another shape or dtype."""
+    """Encode frames, uint8 RGB [T, height, width, 3], T >= 1, to a unit. ValueError for another shape or dtype."""
     shape = (encoding.height, encoding.width, 3)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != shape or not len(frames):
         raise ValueError(
@@ -135,7 +135,7 @@ def _encoder(container: av.container.OutputContainer, encoding: Encoding) -> av.
 
 
 class _NewFile:
-    """A file that PyAV writes, made anew. (By its path PyAV would follow a link that somebody put there.)"""
+    """A file for PyAV to write, created anew. (Given a path, PyAV would follow a link there.)"""
 
     def __init__(self, path: str | os.PathLike):
         self.name, self.raw = os.fspath(path), nofollow.create(path)
@@ -143,12 +143,12 @@ class _NewFile:
 
     def write(self, data: bytes) -> int:
         left = memoryview(data)
-        while left:  # of a disk that is nearly full a part is taken; then it is an error
+        while left:  # a nearly full disk accepts a part; the next write is an error
             left = left[self.raw.write(left) :]
         return len(data)
 
     def again(self, url: str, flags: int, options: dict) -> BinaryIO:
-        """The same file once more, to be read while it is written: where FFmpeg moves the index to the front."""
+        """Open the same file for reading while it is written: FFmpeg moves the index to the front."""
         file = open(self.name, "rb", buffering=0)  # noqa: SIM115 - PyAV closes it
         if os.path.sameopenfile(file.fileno(), self.raw.fileno()):
             return file
@@ -157,15 +157,15 @@ class _NewFile:
 
 
 class Joiner:
-    """Puts units in a row into one MP4, packet by packet; memory does not grow with the film.
+    """Joins units to one MP4, packet by packet; memory does not grow with the film.
 
     Args:
-        path: the file, made anew: a link that lies there is not followed.
+        path: the file, created anew: a link there is not followed.
         metadata: text stored in the file under any keys, as ComfyUI does with `prompt` and `workflow`.
-        growing: fragmented, so that what is there so far plays at any moment (up to the last unit but one); otherwise
-            an ordinary MP4 with its index in front, which plays once it is closed.
+        growing: fragmented, so that the film plays at any moment (up to the last unit but one); otherwise an ordinary
+            MP4 with its index in front, which plays once it is closed.
         subtitles: in order of time; written as a subtitle track, off by default, and chapters (PyAV 16.1 or newer).
-            Those at or beyond the film's end are left out. A growing film takes none.
+            Those at or after the film's end are left out. A growing film has none.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Joiner:
         self.frames = 0
 
     def add(self, unit: bytes | str | os.PathLike) -> None:
-        """Append a unit. ValueError where it was encoded in another way than the first."""
+        """Append a unit. ValueError if it was encoded with other settings than the first."""
         with av.open(io.BytesIO(unit) if isinstance(unit, bytes) else os.fspath(unit)) as source:
             stream = source.streams.video[0]
             packets = [packet for packet in source.demux(stream) if packet.size]
@@ -209,8 +209,8 @@ class Joiner:
             if self._track is not None:
                 self._track.write_until(self.frames + len(packets))
             for order, packet in enumerate(packets):
-                # Decoding times count on through the film. A unit's own begin as early as it needs them, later in one
-                # of a single frame than in a longer one, and would run backwards where the two meet.
+                # Decoding times increase through the film. A unit's own start as early as it needs, later in a unit of
+                # one frame than in a longer one, so they would run backwards where two units meet.
                 frame = packet.duration
                 packet.pts += self.frames * frame
                 packet.dts = (self.frames + order - _REORDERED) * frame
@@ -234,11 +234,11 @@ class Joiner:
 class FilmWriter:
     """Write frames to an MP4 as they arrive; memory does not grow with the film.
 
-    The film is written to `PATH.part` and gets its name when `close` (or the end of a `with` block) makes it final.
-    An exception inside the block removes the part. Attributes: path, encoding, frames (written so far).
+    The film is written to `PATH.part` and renamed by `close` (or the end of a `with` block). An exception inside the
+    block removes the part. Attributes: path, encoding, frames (written so far).
 
     path: the file; its folder must exist. width, height, fps, crf: see `Encoding`. metadata, subtitles: see
-    `Joiner`. Raises ValueError for all that cannot work.
+    `Joiner`. Raises ValueError for invalid settings.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class FilmWriter:
         self.frames = self._joiner.frames
 
     def close(self) -> None:
-        """Finish the film and give it its name; a second call does nothing. FilmInUse where that name is held."""
+        """Finish the film and rename it; a second call does nothing. FilmInUse if a program has the old one open."""
         if self._joiner is None:
             return
         if self.frames == 0:
@@ -286,7 +286,7 @@ class FilmWriter:
             raise ValueError(f"no frame was written to '{self.path}', so there is no film")
         try:
             self._joiner.close()
-            sync_file(self._part)  # else a loss of power may leave an empty film in the place of the one before
+            sync_file(self._part)  # otherwise a loss of power may leave an empty film in place of the old one
         except BaseException:
             self.abort()
             raise
@@ -302,20 +302,20 @@ class FilmWriter:
             sync_folder(self.path.parent)
             return
         for spare in in_use.spare_names(self.path):
-            if not spare.exists():  # else it is the user's
+            if not spare.exists():  # otherwise it is the user's file
                 with contextlib.suppress(OSError):
                     os.replace(self._part, spare)
                     raise FilmInUse(self.path, spare) from reason
         raise FilmInUse(self.path, self._part) from reason
 
     def abort(self) -> None:
-        """Drop the film: the part is removed, a film of that name from before stays."""
+        """Discard the film: the part is removed, an older film of that name is kept."""
         if self._joiner is None:
             return
         joiner, self._joiner = self._joiner, None
         try:
             joiner.close()
         except (OSError, ValueError):
-            pass  # the trailer of a film that is thrown away may fail; what led here is the error to report
+            pass  # the trailer of a discarded film may fail; report the error that led here
         finally:
             in_use.remove(self._part)

@@ -18,7 +18,7 @@ from typing import Any
 from ..config import POSITIONS, SINK_POLICIES
 from ..engine.noise import MAX_SEED
 from ..files import nofollow
-from ..files.fields import UnknownField, items, number, one_of, read_json, record, shown, text, whole
+from ..files.fields import UnknownField, items, number, one_of, read_json, record, short_repr, text, whole
 from ..timeline import TRANSITIONS
 from .errors import TakeError, TakeMissing
 from .manifest import Manifest, damaged, remedy, take_id
@@ -160,7 +160,7 @@ def _parsed(data: bytes, take: str) -> Manifest:
     version, checksum = fields.pop("format"), fields.pop("checksum", None)
     if type(version) is not int or version not in _READABLE:
         raise TakeError(
-            f"take {take} has format {shown(version)}, this version reads {_READABLE[0]} to {FORMAT}; "
+            f"take {take} has format {short_repr(version)}, this version reads {_READABLE[0]} to {FORMAT}; "
             f"update the pack, or {remedy(take)}"
         )
     if version == 1:
@@ -201,9 +201,9 @@ def _fault(fields: dict[str, Any]) -> str | None:
     starts = [segment["chunk"] for segment in segments]
     cuts = [segment["chunk"] for segment in segments[1:] if segment["transition"] == "cut"]
     if starts[0] != 0 or starts[-1] >= chunks or any(after <= before for before, after in pairwise(starts)):
-        return f"its prompts begin at the chunks {shown(starts)}; allowed: from 0, increasing, below {chunks}"
+        return f"its prompts begin at the chunks {short_repr(starts)}; allowed: from 0, increasing, below {chunks}"
     if begins[1:] != cuts:
-        return f"its shots begin at the chunks {shown(begins)}, but its cuts are at {shown(cuts)}"
+        return f"its shots begin at the chunks {short_repr(begins)}, but its cuts are at {short_repr(cuts)}"
     if fields["given"] > chunks:
         return f"it begins with {fields['given']} given chunks, but has {chunks}"
     if [encoding["width"], encoding["height"]] != fields["origin"]["size"]:

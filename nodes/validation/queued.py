@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...longlive_core.files.fields import shown
+from ...longlive_core.files.fields import short_repr
 from .. import compat
 from . import widget_values
 from .graph import UNKNOWN, QueuedGraph
@@ -61,7 +61,7 @@ def _value_for_link(graph: QueuedGraph, node: str, inputs: list[io.Input]) -> st
     given, widgets = graph.inputs(node), widget_values.widgets_of(inputs)
     for name in (each.id for each in inputs if each.id not in widgets):
         if given.get(name) is not None and graph.link(node, name) is None:
-            return f"{name} is {shown(given[name])}: connect it to another node's output, it takes no value"
+            return f"{name} is {short_repr(given[name])}: connect it to another node's output, it takes no value"
     return None
 
 

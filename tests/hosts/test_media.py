@@ -86,8 +86,8 @@ def test_a_film_without_metadata_says_nothing(facts):
 BEGINNINGS = {
     "empty": "start_latent: the latent is empty: .*leave start_latent unconnected",
     "two": "start_latent: the latent holds 2 clips",
-    "long": "start_image: the film begins with 3 chunks given and has 2 in all",
-    "none": "start_image: there is no picture to begin with",
+    "long": "start_image: the film has 3 start chunks and 2 in all",
+    "none": "start_image: there is no picture to start from",
     "timeline": "hint: the prompt .* has 73 tokens",
 }
 
