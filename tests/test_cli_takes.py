@@ -220,7 +220,7 @@ def test_verify_finds_what_is_damaged_and_a_render_makes_it_again(shell):
     for _ in range(2):  # looked at alone, it stays
         code, out, _ = shell.run("takes", "verify", take, "--takes", shell.store)
         assert code == 1 and f" of take {take}: " in out and "its checksum does not match" in out
-        assert "1 take, 8 files; 2 damaged; --repair sets aside" in out
+        assert "1 take, 8 files; 2 damaged; --repair sets damaged files aside" in out
     assert sorted(shell.store.glob("chunks/*/*")) == files
     code, out, _ = shell.run("takes", "verify", "--repair", "--takes", shell.store)
     assert code == 1 and not latents.exists() and not video.exists()

@@ -152,7 +152,7 @@ def test_what_holds_no_pictures_is_named(tmp_path):
         ("words.txt", "neither a picture nor a video"),
         ("empty.mp4", "neither a picture nor a video"),
         ("drawing.svg", "an unknown codec"),
-        ("sound.m4a", "holds only sound"),
+        ("sound.m4a", "contains only sound"),
     ):
         with pytest.raises(ValueError, match=words):
             levels(tmp_path / name)
