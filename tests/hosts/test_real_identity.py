@@ -80,4 +80,4 @@ def test_names_of_the_version_before_are_known(facts):
 
 def test_a_model_without_a_name_is_refused(facts):
     """Forbids an error from inside PyTorch, and a name that any other model would have, too."""
-    assert "the MODEL cannot be named" in facts["refused"] and "blocks.1.ffn.0.weight" in facts["refused"]
+    assert "the MODEL cannot be identified" in facts["refused"] and "blocks.1.ffn.0.weight" in facts["refused"]
