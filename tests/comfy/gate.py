@@ -76,7 +76,7 @@ class Gate:
             return
         self.wanted = None
         if not self.opened.wait(DEADLINE):
-            raise RuntimeError(f"nobody opened the gate within {DEADLINE:g} s")
+            raise RuntimeError(f"the gate was not opened within {DEADLINE:g} s")
 
     async def hold(self, request):
         from aiohttp import web
@@ -97,9 +97,9 @@ class Gate:
 
     async def flood(self, request):
         """{"client": ..., "messages": ..., "size": characters of each}"""
-        asked = await request.json()
-        for _ in range(asked["messages"]):
-            self.send("flood", {"text": "x" * asked["size"]}, asked["client"])
+        flood = await request.json()
+        for _ in range(flood["messages"]):
+            self.send("flood", {"text": "x" * flood["size"]}, flood["client"])
         return await _json({})
 
 

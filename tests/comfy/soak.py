@@ -176,7 +176,7 @@ def look(visitor: Visitor) -> None:
 
 
 def watch(visitor: Visitor) -> None:
-    """A player that asks for a growing film, and goes away after its first bytes."""
+    """A player that requests a growing film, and disconnects after its first bytes."""
     for take in visitor.takes()[:3]:
         address = f"{visitor.server.url}/view?filename=growing.mp4&type=output&subfolder=longlive/takes/{take}"
         with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(address, timeout=60.0) as film:
@@ -198,7 +198,7 @@ def empty_disk(visitor: Visitor) -> None:
 
 
 def stop_reading(visitor: Visitor) -> None:
-    """A film for a client that is connected and reads nothing of what it is told."""
+    """A film for a client that is connected but reads no messages."""
     if len(visitor._deaf) < MOST_DEAF:
         visitor.queue(story(visitor.rng.randrange(SEEDS), filename_prefix="soak"), visitor.deaf_socket())
 
@@ -288,9 +288,9 @@ def act_for(visitors: list[Visitor], actions: int, seconds: float) -> float:
         for action in range(number, actions, len(visitors)):
             wait = began + seconds * action / actions - time.monotonic()
             time.sleep(max(0.0, wait))
-            asked = time.monotonic()
+            request_began = time.monotonic()
             visitor.act()
-            slowest[0] = max(slowest[0], time.monotonic() - asked)
+            slowest[0] = max(slowest[0], time.monotonic() - request_began)
 
     began, failed = time.monotonic(), []
 

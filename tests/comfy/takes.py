@@ -1,4 +1,4 @@
-"""What the tests of takes share: a story of nine chunks, its store."""
+"""Shared by the tests of takes: a story of nine chunks, and its store."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SIZE = graphs.TINY_SIZE
 
 
 def frames_in(chunks: int) -> int:
-    """Frames of a shot's first chunks."""
+    """Return the number of frames in a shot's first chunks."""
     return 12 * chunks - 3
 
 
 def story(seed: int, on_cancel: str = "keep partial", **inputs) -> dict:
-    """The story as a graph, computed in float32, where a render that goes on equals one that never stopped, bit by bit.
-    ComfyUI takes graphs that differ in `on_cancel` for two, the store does not."""
+    """The story as a graph, computed in float32, where a resumed render equals an uninterrupted one bit by bit.
+    Graphs that differ in `on_cancel` are two for ComfyUI, but one for the store."""
     graph = graphs.film(**{"text": STORY, "duration": SECONDS, "seed": seed, "dtype": "fp32", **SIZE, **inputs})
     graph[SAMPLER]["inputs"]["on_cancel"] = on_cancel
     return graph
@@ -43,13 +43,13 @@ def with_lora(graph: dict, name: str) -> dict:
 
 
 def report(run: Run) -> dict:
-    """The sampler's, of a run that ended well."""
+    """Return the sampler's report of a successful run."""
     assert run.status == "execution_success", run.error
     return json.loads(run.outputs[SAMPLER]["text"][0])
 
 
 def frames(client: ComfyClient, run: Run) -> np.ndarray:
-    """Of the saved film."""
+    """Return the frames of the saved film."""
     assert run.status == "execution_success", run.error
     return mp4.read(client.view(run.outputs[SAVE]["images"][0])).frames
 
@@ -63,13 +63,13 @@ def manifest_of(server, run: Run) -> Manifest:
 
 
 def empty_store(server) -> None:
-    """Graphs that ComfyUI remembers from the prompt before still name their takes: queue another one after this."""
+    """Empty the store. ComfyUI's cache of the last prompt still names its takes: queue another graph afterwards."""
     for name in ("chunks", "takes"):
         shutil.rmtree(server.base / "output" / "longlive" / name, ignore_errors=True)
 
 
 def whole_film(client: ComfyClient, server, graph: dict) -> np.ndarray:
-    """The frames that a graph makes in an empty store, in one go; the store is empty again afterwards."""
+    """Return the frames of a graph rendered without interruption in an empty store; empty the store afterwards."""
     empty_store(server)
     run = client.run(graph)
     assert report(run)["rendered_chunks"] == report(run)["chunks"]

@@ -99,7 +99,7 @@ def test_vae_of_another_model_in_the_sampler(client):
     graph = graphs.film()
     graph["8"] = {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}}
     graph[SAMPLER]["inputs"]["vae"] = ["8", 0]
-    assert "the VAE is not Wan 2.1's; connect the one of Load LongLive" in failure(client, graph)
+    assert "the VAE is not Wan 2.1's; connect the VAE of Load LongLive" in failure(client, graph)
 
 
 def test_clip_of_another_model_in_the_timeline(client):

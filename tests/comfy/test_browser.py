@@ -110,7 +110,7 @@ def test_browser_queues_what_the_api_workflow_says(page, object_info, name):
 
 
 def test_a_sampler_from_the_search_box_keeps_its_seed(page):
-    """Forbids a seed that changes after every run, so that "queue again to continue" makes another film; widgets in
+    """Forbids a seed that changes after every run, so that queueing again renders another film; widgets in
     another order than they are saved in; and a saved workflow's own choice that is lost."""
     page.evaluate(EMPTY_GRAPH)
     page.mouse.dblclick(640, 360)

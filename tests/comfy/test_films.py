@@ -61,8 +61,8 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
         inputs, settings = graph[timeline]["inputs"], graph[sampler]["inputs"]
         plan = parse(inputs["text"]).plan(inputs["duration"])
         small = {"size": "auto", **graphs.TINY_SIZE}
-        asked = [(settings if name in LOOKED_AT else small)[each] for each in ("size", "width", "height")]
-        assert film.size == film_size(*asked, "pocket")
+        size = [(settings if name in LOOKED_AT else small)[each] for each in ("size", "width", "height")]
+        assert film.size == film_size(*size, "pocket")
         assert len(film.frames) == plan.frames
         assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
         assert name not in LOOKED_AT or film.looks_alive()

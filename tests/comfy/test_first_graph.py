@@ -88,7 +88,7 @@ def test_graphs_from_before_there_was_a_size(client, server):
 
 
 def test_auto_is_what_a_take_has(client, server):
-    """Forbids a film that is to go on after a take and is refused because its size is not the model's own."""
+    """Forbids a film that extends a take and is refused because its size is not the model's own."""
     server.forget_takes()
     report(client.run(graphs.film(width=64, height=48, seed=22, duration=1.0, text="0s A red ball bounces.")))
     graph = graphs.film(seed=22, duration=0.5, text="0s A red ball bounces. {cut}")

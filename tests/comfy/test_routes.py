@@ -1,4 +1,4 @@
-"""The pack's routes against requests that nobody should send: each is refused, the film goes on, no file appears.
+"""The pack's routes against requests that nobody should send: each is refused, the film continues, no file appears.
 
 These are the ones that a whole server has to show; tests/hosts has every combination of headers and bodies.
 """
@@ -93,12 +93,12 @@ BODIES = {
     "infinity": (prompt(at=float("inf")), 400, "is not in the film"),
     "soon": (prompt(at="soon"), 400, "not a time"),
     "no time": (prompt(at=""), 400, "not a time"),
-    "true": (prompt(at=True), 400, '"at" is "now"'),
-    "null": (prompt(at=None), 400, '"at" is "now"'),
-    "a list of times": (prompt(at=["now"]), 400, '"at" is "now"'),
+    "true": (prompt(at=True), 400, '"at" must be "now"'),
+    "null": (prompt(at=None), 400, '"at" must be "now"'),
+    "a list of times": (prompt(at=["now"]), 400, '"at" must be "now"'),
     "a time of 1000 digits": (prompt(at="1" * 1000 + "s"), 400, "too many digits"),
     "transition": (prompt(transition="fade"), 400, "fade"),
-    "number for transition": (prompt(transition=1), 400, '"transition" is'),
+    "number for transition": (prompt(transition=1), 400, '"transition" must be'),
     "transition and option": (prompt(text="a {keep}", transition="cut"), 400, "contradict"),
 }
 TYPES = {
@@ -178,8 +178,9 @@ def files_of(server) -> set:
 
 
 @pytest.fixture(scope="module")
-def asked(server):
-    """-> (answers, run, files that appeared, what was logged). All is asked of one film, which then is finished."""
+def steered_film(server):
+    """-> (answers, run, files that appeared, what was logged). All requests are sent to one film, which is then
+    finished."""
     answers, before, logged = {}, files_of(server), server.log.stat().st_size
 
     def act(run):
@@ -193,64 +194,64 @@ def asked(server):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_bodies(asked, name):
+def test_bodies(steered_film, name):
     """Forbids errors of the server's own (500), and a prompt in the film that nobody meant."""
-    status, answer = asked[0]["body", name]
+    status, answer = steered_film[0]["body", name]
     _, wanted, words = BODIES[name]
     assert (status, list(answer)) == (wanted, ["error"]), answer
     assert words in answer["error"]
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_types(asked, name):
+def test_types(steered_film, name):
     """Forbids bodies that a page of another origin may send without asking first."""
-    assert asked[0]["type", name] == [(415, {"error": "send the body as application/json, in UTF-8"})] * 2
+    assert steered_film[0]["type", name] == [(415, {"error": "send the body as application/json, in UTF-8"})] * 2
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_methods(asked, name):
+def test_methods(steered_film, name):
     """Forbids changing a film by a link. (A GET that no route takes, ComfyUI looks up among its own pages.)"""
-    assert asked[0]["method", name][0] == (404 if METHODS[name][0] == "GET" else 405)
+    assert steered_film[0]["method", name][0] == (404 if METHODS[name][0] == "GET" else 405)
 
 
 @pytest.mark.parametrize("name", UNKNOWN_IDS)
-def test_unknown_ids(asked, name):
+def test_unknown_ids(steered_film, name):
     """Forbids opening what a client made up."""
-    for status, answer in asked[0]["id", name]:
+    for status, answer in steered_film[0]["id", name]:
         assert status == 404, answer
-        assert "no film of this name" in answer["error"]
+        assert "no film with this name" in answer["error"]
 
 
 @pytest.mark.parametrize("name", CALLERS)
-def test_callers(asked, name):
+def test_callers(steered_film, name):
     """Forbids steering films from any page that is open in the browser, under whatever name it comes."""
-    assert [status for status, _ in asked[0]["caller", name]] == [CALLERS[name][1]] * 2
+    assert [status for status, _ in steered_film[0]["caller", name]] == [CALLERS[name][1]] * 2
 
 
-def test_the_own_page_and_a_bomb(asked):
+def test_the_own_page_and_a_bomb(steered_film):
     """Forbids keeping out the panel, and unpacking a body that has no end."""
-    status, state = asked[0]["own page", ""]
+    status, state = steered_film[0]["own page", ""]
     assert (status, state["state"]) == (200, "rendering")
-    assert asked[0]["bomb", ""][0] == 413
+    assert steered_film[0]["bomb", ""][0] == 413
 
 
-def test_the_film_goes_on_as_it_was(asked):
+def test_the_film_continues_unchanged(steered_film):
     """Forbids that one of all these requests changed the film, ended it, or left a file."""
-    answers, run, appeared, logged = asked
+    answers, run, appeared, logged = steered_film
     status, state = answers["after", "all"]
     assert (status, state["state"]) == (200, "rendering")
     status, state = answers["finish", "good"]
     assert (status, state["state"]) == (200, "finishing")
     assert answers["finish", "again"][0] == 409
-    told = report(run)
-    assert told["partial"] and len(told["segments"]) == 3 and told["take"] == state["take"]
+    reported = report(run)
+    assert reported["partial"] and len(reported["segments"]) == 3 and reported["take"] == state["take"]
     assert appeared == set()
     assert "Traceback" not in logged and "Error handling request" not in logged
 
 
-def test_a_finished_film(asked, client, server):
-    """Forbids promising a prompt to a film that is over; its status is still told."""
-    take = report(asked[1])["take"]
+def test_a_finished_film(steered_film, client, server):
+    """Forbids promising a prompt to a film that is over; its status is still reported."""
+    take = report(steered_film[1])["take"]
     for name in (SAMPLER, take):
         status, state = ask(server.url, f"{LIVE}/{name}/status")
         assert (status, state["state"], state["take"]) == (200, "finished", take)
@@ -259,10 +260,10 @@ def test_a_finished_film(asked, client, server):
             assert status == 409 and "finished" in answer["error"]
 
 
-def test_a_take_that_is_not_rendered_here(asked, server):
-    """Forbids a 404 for a take that is there, and a film that begins because somebody asked."""
+def test_a_take_that_is_not_rendered_here(steered_film, server):
+    """Forbids a 404 for a take that is there, and a film that begins because of a request."""
     listed = ask(server.url, "/longlive/takes")[1]["takes"]
-    assert report(asked[1])["take"] in {take["take"] for take in listed}
+    assert report(steered_film[1])["take"] in {take["take"] for take in listed}
     store, foreign = TakeStore(server.base / "output" / "longlive"), made_takes.manifest(77, "0s A ball", 1.5)
     made_takes.place(store, foreign, rendered=0)
     try:
@@ -273,6 +274,6 @@ def test_a_take_that_is_not_rendered_here(asked, server):
         store.remove(foreign.id)
 
 
-def test_the_server_still_renders(asked, client):
+def test_the_server_still_renders(steered_film, client):
     """Forbids trouble that lasts."""
     assert report(client.run(story(SEED + 1, duration=1.5, text="0s A ball")))["partial"] is False

@@ -127,8 +127,8 @@ def command_line(folder: Path, film: Path, seed: int, models: Path) -> subproces
 
 
 def finished(process: subprocess.Popen) -> None:
-    told, _ = process.communicate()
-    assert process.returncode == 0, told
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
 
 
 def test_two_programs_in_one_store(client, server, tmp_path):
@@ -138,9 +138,9 @@ def test_two_programs_in_one_store(client, server, tmp_path):
     whole = whole_film(client, server, story(52, "discard"))
     together = tmp_path / "together.mp4"
     process = command_line(store_of(server).folder, together, 53, server.base / "models")
-    told = process.stdout.readline()
-    while told and not list(store_of(server).folder.glob("chunks/*/*.mp4")):
-        told = process.stdout.readline()
+    line = process.stdout.readline()
+    while line and not list(store_of(server).folder.glob("chunks/*/*.mp4")):
+        line = process.stdout.readline()
     run = client.run(story(52))
     finished(process)
     assert report(run)["rendered_chunks"] == CHUNKS

@@ -153,14 +153,14 @@ def waits_for(condition) -> None:
 
 @pytest.mark.parametrize("own_server", [("100m", "0")], indirect=True)
 def test_a_client_that_stops_reading(own_server):
-    """Forbids a film that stands still, and memory that fills, because one client does not read what it is told; all of
-    what the others are told waits behind it, in ComfyUI (which sends one message after another)."""
+    """Forbids a film that stands still, and memory that fills, because one client does not read its messages; those of
+    all others wait behind them, in ComfyUI (which sends one message after another)."""
     deaf, other = (Visitor(own_server, own_server.base / "output", name) for name in ("deaf", "other"))
     server, rendered = other.connection, {}
     for seed, part in ((1, "before"), (2, "while one does not read")):
         if seed == 2:
-            asked = {"client": deaf.deaf_socket(), "messages": 16, "size": MIB}
-            server.post(FLOOD, asked)
+            flood = {"client": deaf.deaf_socket(), "messages": 16, "size": MIB}
+            server.post(FLOOD, flood)
         heard, memory = other.heard, Held.of(own_server).memory
         other.queue(story(seed, filename_prefix="read", text=LONG, duration=LONG_SECONDS))
         waits_for(lambda: other.ids[-1] in server.get("/history"))

@@ -49,19 +49,19 @@ def fresh(client, server, whole):
 def ends(client, server, run, whole, reused: int) -> None:
     """The next queue of the same graph makes what is missing after `reused` chunks, and all equals `whole`."""
     again = client.run(story(SEED))
-    told = report(again)
-    assert (told["rendered_chunks"], told["chunks"], told["partial"]) == (CHUNKS - reused, CHUNKS, False)
-    assert f"{reused} of {CHUNKS} chunks reused" in told["reused"]
+    reported = report(again)
+    assert (reported["rendered_chunks"], reported["chunks"], reported["partial"]) == (CHUNKS - reused, CHUNKS, False)
+    assert f"{reused} of {CHUNKS} chunks reused" in reported["reused"]
     assert np.array_equal(frames(client, again), whole)
 
 
 def test_cancel_keeps_a_film_and_the_next_queue_goes_on(client, server, whole):
     """Forbids losing the film to Cancel, a partial film that ComfyUI takes for the whole, and rendering twice."""
     run = client.run(story(SEED), on_event=at(client, CHUNK_EVENT, client.interrupt, chunk=2))
-    told = report(run)
-    done = told["chunks"]
-    assert told["partial"] and 3 <= done < CHUNKS
-    assert (told["frames"], told["chunks_asked"]) == (frames_in(done), CHUNKS)
+    reported = report(run)
+    done = reported["chunks"]
+    assert reported["partial"] and 3 <= done < CHUNKS
+    assert (reported["frames"], reported["chunks_asked"]) == (frames_in(done), CHUNKS)
     assert np.array_equal(frames(client, run), whole[: frames_in(done)])
     ends(client, server, run, whole, done)
 
@@ -95,11 +95,11 @@ def test_finish_ends_the_film_and_is_not_taken_for_the_whole(client, server, who
         answers.append(client.post(f"/longlive/live/{SAMPLER}/finish", {}))
 
     run = client.run(story(SEED), on_event=at(client, CHUNK_EVENT, finish, chunk=2))
-    told, (answer,) = report(run), answers
+    reported, (answer,) = report(run), answers
     assert answer["state"] == "finishing" and answer["prompt_id"] == run.prompt_id
-    assert told["partial"] and told["chunks"] == answer["next_chunk"] < CHUNKS
-    assert np.array_equal(frames(client, run), whole[: frames_in(told["chunks"])])
-    ends(client, server, run, whole, told["chunks"])
+    assert reported["partial"] and reported["chunks"] == answer["next_chunk"] < CHUNKS
+    assert np.array_equal(frames(client, run), whole[: frames_in(reported["chunks"])])
+    ends(client, server, run, whole, reported["chunks"])
 
 
 def test_an_edit_renders_from_there_on_and_says_why(client, server, whole):
@@ -108,9 +108,9 @@ def test_an_edit_renders_from_there_on_and_says_why(client, server, whole):
     edited = STORY.replace("A star spins", "A triangle spins")
     run = client.run(story(SEED, text=edited))
     third = PLAN.segments[2].start_chunk
-    told = report(run)
-    assert f"prompt 3 changed: {third} of {CHUNKS} chunks reused" in told["reused"]
-    assert told["rendered_chunks"] == CHUNKS - third
+    reported = report(run)
+    assert f"prompt 3 changed: {third} of {CHUNKS} chunks reused" in reported["reused"]
+    assert reported["rendered_chunks"] == CHUNKS - third
     made = frames(client, run)
     assert np.array_equal(made[: frames_in(third)], whole[: frames_in(third)])
     assert not np.array_equal(made, whole)
@@ -121,9 +121,9 @@ def test_a_film_that_is_there_is_not_made_again(client, server, whole):
     """Forbids a restart of ComfyUI, or a graph built anew, that costs the hours again."""
     client.run(story(SEED))
     run = client.run(story(SEED, "discard"))
-    told = report(run)
-    assert (told["rendered_chunks"], told["partial"]) == (0, False)
-    assert f"{CHUNKS} of {CHUNKS} chunks reused" in told["reused"]
+    reported = report(run)
+    assert (reported["rendered_chunks"], reported["partial"]) == (0, False)
+    assert f"{CHUNKS} of {CHUNKS} chunks reused" in reported["reused"]
     assert np.array_equal(frames(client, run), whole)
     longer = client.run(story(SEED, duration=SECONDS + 1.5))
     assert report(longer)["rendered_chunks"] == 2
@@ -135,9 +135,9 @@ def test_a_patched_model_is_another_take(client, server, whole):
     """Forbids chunks of the plain model in a film of the LoRA, and losing the plain film to it."""
     plain = client.run(story(SEED))
     patched = client.run(with_lora(story(SEED), LORA))
-    told = report(patched)
-    assert (told["rendered_chunks"], told["take"] == report(plain)["take"]) == (CHUNKS, False)
-    assert "the model changed" in told["reused"]
+    reported = report(patched)
+    assert (reported["rendered_chunks"], reported["take"] == report(plain)["take"]) == (CHUNKS, False)
+    assert "the model changed" in reported["reused"]
     assert not np.array_equal(frames(client, patched)[:9], whole[:9])
     back = client.run(story(SEED, "discard"))
     assert report(back)["rendered_chunks"] == 0

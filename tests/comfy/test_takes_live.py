@@ -1,4 +1,4 @@
-"""Films that are steered while a real server renders them, and what is told to whom meanwhile."""
+"""Films that are steered while a real server renders them, and the events that clients receive."""
 
 import json
 import uuid
@@ -57,13 +57,13 @@ def test_a_prompt_typed_now_is_in_the_timeline(client, server, transition):
     option = "" if transition == "recache" else f" {{{transition}}}"
     assert 2 <= chunk < CHUNKS and manifest.timeline.splitlines()[1] == f"{chunk}c {NEW}{option}"
     assert answers[0]["prompt_id"] == run.prompt_id and answers[0]["timeline"] == manifest.timeline
-    told = report(run)
-    assert told["take"] == manifest.id and [s["start_chunk"] for s in told["segments"]] == [0, chunk]
-    # As asked, from what is there; then the steered film from its timeline, from nothing.
-    asked = client.run(story(SEED, text=STORY.splitlines()[0]))
-    assert report(asked)["rendered_chunks"] == CHUNKS - chunk
-    assert np.array_equal(frames(client, asked)[: frames_in(chunk)], made[: frames_in(chunk)])
-    assert len(report(asked)["segments"]) == 1
+    reported = report(run)
+    assert reported["take"] == manifest.id and [s["start_chunk"] for s in reported["segments"]] == [0, chunk]
+    # As the inputs request, from the stored chunks; then the steered film from its timeline, from nothing.
+    unsteered = client.run(story(SEED, text=STORY.splitlines()[0]))
+    assert report(unsteered)["rendered_chunks"] == CHUNKS - chunk
+    assert np.array_equal(frames(client, unsteered)[: frames_in(chunk)], made[: frames_in(chunk)])
+    assert len(report(unsteered)["segments"]) == 1
     seconds = len(made) / 16
     assert np.array_equal(whole_film(client, server, story(SEED, text=manifest.timeline, duration=seconds)), made)
 
@@ -87,12 +87,12 @@ def test_a_film_without_end(client, server):
         answers.append(client.post(f"/longlive/live/{SAMPLER}/finish", {}))
 
     run = client.run(story(SEED, duration=0.0), on_event=at(client, CHUNK_EVENT, finish, chunk=longer))
-    told = report(run)
-    assert told["chunks"] == answers[0]["next_chunk"] > longer and told["chunks_asked"] is None
+    reported = report(run)
+    assert reported["chunks"] == answers[0]["next_chunk"] > longer and reported["chunks_asked"] is None
     made = frames(client, run)
-    assert len(made) == told["frames"] == frames_in(told["chunks"])
+    assert len(made) == reported["frames"] == frames_in(reported["chunks"])
     assert {data["chunks"] for data in run.of(CHUNK_EVENT)} == {None}
-    assert len(manifest_of(server, run).keys) == told["chunks"]
+    assert len(manifest_of(server, run).keys) == reported["chunks"]
     ended = client.run(story(SEED, duration=SECONDS))
     assert report(ended)["rendered_chunks"] == 0
     assert np.array_equal(frames(client, ended), made[: frames_in(CHUNKS)])

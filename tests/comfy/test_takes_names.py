@@ -1,4 +1,4 @@
-"""A take begun in ComfyUI goes on on the command line, and the other way round: the same model, the same film."""
+"""A take begun in ComfyUI continues on the command line, and vice versa: the same model, the same film."""
 
 import numpy as np
 import pytest
@@ -55,10 +55,10 @@ def test_a_take_goes_on_in_the_other_program(client, server, render):
     empty_store(server)
     made, _ = render()
     run = client.run(story(SEED))
-    told = report(run)
-    assert (told["rendered_chunks"], told["chunks"]) == (0, CHUNKS)
+    reported = report(run)
+    assert (reported["rendered_chunks"], reported["chunks"]) == (0, CHUNKS)
     assert np.array_equal(frames(client, run), made)
-    manifest = store_of(server).read_manifest(told["take"])
+    manifest = store_of(server).read_manifest(reported["take"])
     for key in manifest.keys[3:]:
         store_of(server).latents_path(key).unlink()
     assert report(client.run(story(SEED, on_cancel="discard")))["rendered_chunks"] == CHUNKS - 3

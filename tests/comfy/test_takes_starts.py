@@ -46,13 +46,13 @@ def close(one: np.ndarray, other: np.ndarray, most: float) -> bool:
 
 
 def loads(graph: dict, name: str = "newest") -> dict:
-    """Goes on after a loaded take."""
+    """Extends a loaded take."""
     graph[SAMPLER]["inputs"]["take"] = ["30", 0]
     return graph | {"30": {"class_type": "LongLiveLoadTake", "inputs": {"name": name}}}
 
 
 def test_going_on_after_a_take_is_the_longer_film(client, server):
-    """Forbids a seam: the film that goes on with the same prompt is the one that was longer from the start."""
+    """Forbids a seam: an extension with the same prompt equals a film that was longer from the start."""
     one = STORY.splitlines()[0]
     whole = whole_film(client, server, story(SEED, "discard", text=one, duration=frames_in(6) / 16))
     first = client.run(story(SEED, text=one, duration=frames_in(3) / 16))
@@ -69,9 +69,9 @@ def test_a_branch_goes_on_from_the_middle(client, server):
     graph[SAMPLER]["inputs"]["take"] = ["31", 0]
     graph["31"] = {"class_type": "LongLiveBranchTake", "inputs": {"take": ["30", 0], "chunks": 4}}
     run = client.run(graph)
-    told, made = report(run), frames(client, run)
-    assert (told["chunks"], told["rendered_chunks"]) == (6, 2)
-    assert [segment["start_chunk"] for segment in told["segments"]][-1] == 4
+    reported, made = report(run), frames(client, run)
+    assert (reported["chunks"], reported["rendered_chunks"]) == (6, 2)
+    assert [segment["start_chunk"] for segment in reported["segments"]][-1] == 4
     before = frames(client, first)
     assert np.array_equal(made[: frames_in(4)], before[: frames_in(4)])
     assert not np.array_equal(made[frames_in(4) :], before[frames_in(4) : frames_in(6)])
@@ -107,8 +107,8 @@ def test_a_picture_and_its_latents_begin_a_film(client, server):
     graph["60"] = {"class_type": "LoadImage", "inputs": {"image": "start.png"}}
     graph[SAMPLER]["inputs"]["start_image"] = ["60", 0]
     run = client.run(graph)
-    told, with_picture = report(run), frames(client, run)
-    assert (told["chunks"], told["rendered_chunks"]) == (4, 3)
+    reported, with_picture = report(run), frames(client, run)
+    assert (reported["chunks"], reported["rendered_chunks"]) == (4, 3)
     assert close(with_picture[0], picture, 8)
     latent = {node: entry for node, entry in graph.items() if node != SAMPLER} | {
         "61": {"class_type": "RepeatImageBatch", "inputs": {"image": ["60", 0], "amount": 9}},

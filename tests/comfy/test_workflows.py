@@ -31,6 +31,6 @@ def test_workflows_are_offered_as_templates(client):
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_template_has_its_picture(client, name):
-    """Forbids empty cards: the browser asks for a .jpg of the workflow's name, at this address."""
+    """Forbids empty cards: the browser requests a .jpg of the workflow's name, at this address."""
     picture = client.read(f"/api/workflow_templates/ComfyUI-LongLive/{ui_path(name).stem}.jpg")
     assert picture[:2] == b"\xff\xd8"

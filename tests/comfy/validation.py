@@ -1,4 +1,4 @@
-"""Whether a server would take a workflow, judged by its /object_info; no file of weights has to be there.
+"""Whether a server would accept a workflow, according to its /object_info; no weights are needed.
 
 Wiring is checked in both directions (every input that a node needs, no input that it does not have, types of links),
 and widgets by type, range and choices. Choices that are names of files are left out: those depend on the machine.
@@ -29,7 +29,7 @@ SCALARS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 
 
 def problems(graph: dict[str, dict], object_info: dict[str, dict]) -> list[str]:
-    """What is wrong with a workflow in API format; empty where nothing is."""
+    """Return the errors of a workflow in API format."""
     found = []
     for node, entry in graph.items():
         kind = entry["class_type"]
@@ -41,7 +41,7 @@ def problems(graph: dict[str, dict], object_info: dict[str, dict]) -> list[str]:
 
 
 def files_of(graph: dict[str, dict]) -> set[str]:
-    """The names of files that a workflow asks for."""
+    """Return the names of files that a workflow needs."""
     chosen = {
         entry["inputs"][name]
         for entry in graph.values()
@@ -80,7 +80,7 @@ class Slot(NamedTuple):
 def slots_of(groups: dict[str, dict], inputs: dict[str, Any], prefix: str = "") -> Iterator[Slot]:
     """A node's inputs in the browser's order, those that a choice in `inputs` brings right behind that choice.
 
-    It may be iterated while `inputs` is filled: a choice is looked up when the next input is asked for.
+    It may be iterated while `inputs` is filled: a choice is looked up when the next input is requested.
     """
     for group in ("required", "optional"):
         for short, spec in groups.get(group, {}).items():

@@ -4,8 +4,8 @@ Inside `with Card() as card:` a tensor made on or moved to `cuda:0` is an `OnCar
 a film comes out with real values, but everything that a real card refuses or waits for is seen:
 
 - an operation on tensors of both devices raises, as it does on a card (0-dimensional CPU tensors may join in);
-- what makes the host wait for the card (`.item()`, `nonzero`, copies to and from memory that is not pinned) is written
-  down with the line of the pack that asked for it, and so is every float64 number that reaches the card.
+- what makes the host wait for the card (`.item()`, `nonzero`, copies to and from memory that is not pinned) is recorded
+  with the line of the pack that caused it, and so is every float64 number that reaches the card.
 
 For inference mode, in which ComfyUI's nodes run: there every operation arrives here whole.
 """
@@ -100,7 +100,7 @@ class Card:
             **dict.fromkeys(PINS, lambda operation, given: self.pin(given["self"])),
             "aten::copy_": lambda operation, given: self.copy(given["self"], given["src"], given.get("non_blocking")),
             "aten::is_pinned": lambda operation, given: self.is_pinned(given["self"]),
-            # asked by Module.to, which makes new parameters where they differ in this
+            # called by Module.to, which makes new parameters where they differ in this
             "aten::_has_compatible_shallow_copy_type": lambda operation, given: (
                 not any(isinstance(given[name], OnCard) for name in ("self", "from"))
             ),
@@ -123,7 +123,7 @@ class Card:
         torch.Generator = self._real_generator
 
     def _driver(self) -> dict:
-        """What PyTorch asks a driver for, beside computing."""
+        """What PyTorch requests of a driver, beside computing."""
         note = self.note
 
         class Stream:
@@ -197,7 +197,7 @@ class Card:
         return target
 
     def _moved(self, on_host: Tensor, up: bool, waits: bool) -> None:
-        """The host waits for a copy unless it may go on (non_blocking) and its side of the memory is pinned."""
+        """The host waits for a copy unless it need not wait (non_blocking) and its side of the memory is pinned."""
         if waits or not self.is_pinned(_held(on_host)):
             how = "copy" if waits else "unpinned copy"
             self.note("upload" if up else "download", f"{how} of {tuple(on_host.shape)}")

@@ -1,4 +1,4 @@
-"""Runs the cases that were asked for in processes of their own, one for each native dtype, side by side."""
+"""Run the selected cases in processes of their own, one for each native dtype, side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .cases import Case
 
 
 class Run:
-    """One process and what it has told so far."""
+    """A process and its results so far."""
 
     def __init__(self, folder, names: list[str]):
         folder.mkdir()
@@ -34,8 +34,8 @@ class Run:
             line = self.process.stdout.readline()
             assert line, f"the process ended:\n{self.log.read_text(encoding='utf-8', errors='replace')[-3000:]}"
             if line.startswith("{"):
-                told = json.loads(line)
-                self.found[told["case"]] = told
+                result = json.loads(line)
+                self.found[result["case"]] = result
         return self.found[name]
 
     def stop(self) -> None:
@@ -50,18 +50,18 @@ def filmed(request, tmp_path_factory) -> Callable[[Case], dict]:
     if comfyui_path() is None:
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     parameters = (item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec"))
-    asked = dict.fromkeys(case for case in parameters if isinstance(case, Case))
+    selected = dict.fromkeys(case for case in parameters if isinstance(case, Case))
     folder, groups = tmp_path_factory.mktemp("gpu_ways"), {}
-    for case in asked:
+    for case in selected:
         groups.setdefault("fp16" if case.native == "fp16" else "bf16", []).append(case.id)
     runs = {group: Run(folder / group, names) for group, names in groups.items()}
 
     def film(case: Case) -> dict:
-        told = runs["fp16" if case.native == "fp16" else "bf16"].result(case.id)
-        if "skipped" in told:
-            pytest.skip(told["skipped"])
-        assert "raised" not in told, told["raised"]
-        return told
+        result = runs["fp16" if case.native == "fp16" else "bf16"].result(case.id)
+        if "skipped" in result:
+            pytest.skip(result["skipped"])
+        assert "raised" not in result, result["raised"]
+        return result
 
     yield film
     for run in runs.values():

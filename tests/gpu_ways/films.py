@@ -73,7 +73,7 @@ class Studio:
         """What a case's film is like; see the keys. "lora does": how far from it the film without the LoRA is."""
         card = Card() if case.way != "compiled" else None  # TorchDynamo leaves alone what runs under such a mode
         share = 0.5 if case.way in ("partial", "lora_partial") else 1.0
-        with torch.inference_mode(), host.told(case.native, card=card is not None, share=share):
+        with torch.inference_mode(), host.with_card(case.native, card=card is not None, share=share):
             if card is None:
                 facts, film = self._filmed(case)
             else:
@@ -91,12 +91,12 @@ class Studio:
         }
 
     def reference(self, form: str, lora: bool) -> Film:
-        """The float32 film of the same weights, on a CPU that is told nothing."""
+        """Return the float32 film of the same weights, on a plain CPU."""
         key = (form, lora)
         if key not in self._references:
             numbers = weights.meant(form)
             numbers = weights.with_lora(numbers) if lora else numbers
-            with torch.inference_mode(), host.told_nothing():
+            with torch.inference_mode(), host.plain_cpu():
                 model = self.nodes["compat"].model_of_weights(numbers, torch.float32)
                 self._references[key] = self.roll(model, self.vae("fp32", form))
                 host.release()

@@ -1,4 +1,4 @@
-"""A real ComfyUI in this process, told what a graphics card would tell it. For processes of their own (run.py).
+"""A real ComfyUI in this process that believes it has a graphics card. For processes of their own (run.py).
 
 The pack is imported as `longpack`; ComfyUI is the one of COMFYUI_PATH, else the copy that scripts/setup made.
 """
@@ -59,8 +59,8 @@ def _provide_packages() -> None:
 
 
 @contextmanager
-def told(native: str, card: bool, share: float = 1.0):
-    """Tell ComfyUI which 16 bits are native, and where to compute.
+def with_card(native: str, card: bool, share: float = 1.0):
+    """Make ComfyUI believe which 16-bit dtypes are native, and where to compute.
 
     card: on cuda:0; otherwise it knows that it is on a CPU, which then computes natively in these 16 bits.
     share: the part of a model's weights for which there is room; a text encoder of other layers than ComfyUI's, which
@@ -114,8 +114,8 @@ def version() -> str:
 
 
 @contextmanager
-def told_nothing():
-    """As `told`, of a plain CPU that computes in float32."""
+def plain_cpu():
+    """As `with_card`, for a plain CPU that computes in float32."""
     import comfy.model_management as management
 
     with _replaced(management, {"should_use_bf16": lambda *a, **k: False, "should_use_fp16": lambda *a, **k: False}):

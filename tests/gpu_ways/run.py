@@ -1,4 +1,4 @@
-"""Makes the films of some cases in a process of its own, since what ComfyUI is told must not reach the suite.
+"""Render the films of some cases in a process of its own, since the changes to ComfyUI must not affect other tests.
 
     python -m tests.gpu_ways.run FOLDER CASE...
 

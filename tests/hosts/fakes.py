@@ -3,7 +3,7 @@
 `Host("0.3.75")` has the oldest supported surface on a CPU. `Host("0.27")` has what came since: more arguments in
 schemas, widgets and loaders; an interrupt that is a BaseException; a GPU with dynamic VRAM, where a weight may be read
 inside its module's forward only; a VAE whose decoder returns a list. `Host("0.46")` besides takes an attention that a
-file or a LoRA asks for (`ComfyAttention`, 0.40), written from the newest files. All compute on the CPU.
+file or a LoRA requests (`ComfyAttention`, 0.40), written from the newest files. All compute on the CPU.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Patcher:
         pass
 
     def clone(self, disable_dynamic: bool = False) -> Patcher:
-        """What torch.compile and several GPUs do on 0.12 and newer: the loader is asked again."""
+        """What torch.compile and several GPUs do on 0.12 and newer: the loader is called again."""
         if self.cached_patcher_init is None:
             raise RuntimeError("cached_patcher_init is not initialized")
         function, arguments = self.cached_patcher_init
@@ -135,7 +135,7 @@ class Patcher:
 
 
 class Interrupt:
-    """Counts the looks at the Cancel button and, told so, raises at one."""
+    """Counts checks of the Cancel button, and raises at one of them if set to."""
 
     def __init__(self, kind: type[BaseException]):
         self.kind, self.looks, self.at = kind, 0, None
@@ -149,7 +149,7 @@ class Interrupt:
 class Host:
     """The modules that a version of ComfyUI has; `temp` is its temporary folder, `disable_metadata` a flag of the user.
 
-    Attributes: interrupt; released: how often memory was given back; progress: what the bar was told.
+    Attributes: interrupt; released: how often memory was released; progress: the bar's updates.
     """
 
     def __init__(self, version: str, temp: Path):
@@ -329,7 +329,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options) -> Tensor
 
 
 class ComfyAttention(nn.Module):
-    """As from 0.40 on, a child of every attention: what a file asks for stands in it, and in the state dictionary."""
+    """As from 0.40 on, a child of every attention: the file's request is stored in it, and in the state dictionary."""
 
     def __init__(self, config: dict | None = None):
         super().__init__()

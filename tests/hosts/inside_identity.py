@@ -135,13 +135,13 @@ def core_facts() -> dict:
     """The command line's name, whatever the file's and the run's dtype."""
     facts = {}
     for kept in DTYPES:
-        for asked in DTYPES:
-            model = compat.load_model(file(kept), None, asked)
+        for dtype in DTYPES:
+            model = compat.load_model(file(kept), None, dtype)
             computes = compat.causal_model(model).dtype
-            loaded = {each: tensor.to(DTYPES[asked]) for each, tensor in weights(DTYPES[kept]).items()}
+            loaded = {each: tensor.to(DTYPES[dtype]) for each, tensor in weights(DTYPES[kept]).items()}
             if computes is FP32:  # ComfyUI rounds all but this one
                 loaded |= {n: t for n, t in weights(DTYPES[kept]).items() if n.startswith("patch_embedding.")}
-            facts[f"{kept} file loaded in {asked}"] = named(model) == of_core(loaded, computes)
+            facts[f"{kept} file loaded in {dtype}"] = named(model) == of_core(loaded, computes)
     facts["differs by rounding"] = named(compat.load_model(file("fp32"), None, "fp32")) != of_core(weights(BF16), FP32)
     return facts
 
@@ -280,10 +280,10 @@ def dynamic_facts() -> dict:
     }
 
 
-def dynamic_origins(kept, native: str, asked=None):
+def dynamic_origins(kept, native: str, kept_as=None):
     """Of a MODEL under dynamic VRAM, before and after its first load; and the command line's name.
 
-    kept: the file's dtype. native: the 16 bits that the device computes in. asked: what ComfyUI is told to keep.
+    kept: the file's dtype. native: the 16 bits that the device computes in. kept_as: the dtype that ComfyUI must keep.
     """
 
     class Dynamic(patching.ModelPatcher):
@@ -294,7 +294,7 @@ def dynamic_origins(kept, native: str, asked=None):
     management.should_use_fp16 = lambda *given, **options: native == "fp16"
     management.should_use_bf16 = lambda *given, **options: native == "bf16"
     patching.CoreModelPatcher = Dynamic
-    model = comfy.sd.load_diffusion_model_state_dict(weights(kept), model_options={"dtype": asked} if asked else {})
+    model = comfy.sd.load_diffusion_model_state_dict(weights(kept), model_options={"dtype": kept_as} if kept_as else {})
     management.should_use_fp16, management.should_use_bf16, patching.CoreModelPatcher = before
     bare, dtype = model.model.diffusion_model.blocks[0].modulation, compat.causal_model(model).dtype
     held = bare.dtype

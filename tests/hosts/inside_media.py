@@ -155,7 +155,7 @@ def prompts() -> dict:
         "end": float(contexts[long][0, -1, 0]),
         "spans": sorted({span.context.shape[1] for span in spans}),
         "short": clip_text.text_cut(clip, "a red ball"),
-        "told": clip_text.text_cut(clip, long),
+        "long": clip_text.text_cut(clip, long),
         "pocket": clip_text.text_cut(pocket, sentence),
         "ways": [list(way.shape) for way in ways],
         "differ": max(float((way - ways[1]).abs().max()) for way in ways),
@@ -177,7 +177,7 @@ def run(model, clip, vae, text: str = "A red ball bounces on a meadow.", seconds
     )
 
 
-def told(path) -> dict:
+def metadata_of(path) -> dict:
     with av.open(str(path)) as film:
         chapters = film.chapters() if hasattr(film, "chapters") else []
         return {
@@ -199,13 +199,14 @@ def silent(parts) -> dict:
     """Films with ComfyUI's flag and without it."""
     store = FOLDER / "output" / "longlive" / "takes"
     loud, report, _ = run(*parts)
-    found = {"loud": told(loud), "loud take": told(store / report["take"] / "film.mp4")}
+    found = {"loud": metadata_of(loud), "loud take": metadata_of(store / report["take"] / "film.mp4")}
     args.disable_metadata = True
     path, report, _ = run(*parts)
-    found |= {"film": told(path), "take": told(store / report["take"] / "film.mp4"), "reused": report["reused"]}
+    taken = metadata_of(store / report["take"] / "film.mp4")
+    found |= {"film": metadata_of(path), "take": taken, "reused": report["reused"]}
     saved = str(FOLDER / "saved.mp4")
     pack("nodes.sampler").InputImpl.VideoFromFile(path).save_to(saved, metadata=None)  # as Save Video does with it
-    found["saved"] = told(saved)
+    found["saved"] = metadata_of(saved)
     found["text"] = b"red ball" in Path(path).read_bytes()
     args.disable_metadata = False
     return found

@@ -126,8 +126,8 @@ def compiled() -> dict:
         torch.compiler.reset()
         graphs.clear()
         difference = apart(film(model), expected.get(name, PLAIN))
-        told = loaded_effects(model)
-        facts[name] = {"graphs": len(graphs), "apart": difference, "without": told.without, "honoured": told.honoured}
+        found = loaded_effects(model)
+        facts[name] = {"graphs": len(graphs), "apart": difference, "without": found.without, "honoured": found.honoured}
     torch.compiler.reset()
     try:
         film(wrapped(MODEL, backend=failing))
@@ -170,11 +170,11 @@ def loras() -> dict:
     return {
         "changes": apart(with_weights, PLAIN),
         "bypass": apart(film(injected(MODEL)), with_weights),
-        "bypass told": loaded_effects(injected(MODEL)).honoured,
-        "lora told": loaded_effects(with_lora(MODEL)).honoured,
+        "bypass honoured": loaded_effects(injected(MODEL)).honoured,
+        "lora honoured": loaded_effects(with_lora(MODEL)).honoured,
         "after": apart(film(MODEL), PLAIN),
         "scheduled": apart(film(scheduled), PLAIN),
-        "scheduled told": loaded_effects(scheduled).without,
+        "scheduled without": loaded_effects(scheduled).without,
     }
 
 
@@ -211,7 +211,7 @@ def attention() -> dict:
         "changes": apart(overridden, PLAIN),
         "same": apart(patched, overridden),
         "restored": comfy_wan.optimized_attention is ordinary,
-        "told": loaded_effects(model).honoured + loaded_effects(run_time).honoured,
+        "honoured": loaded_effects(model).honoured + loaded_effects(run_time).honoured,
         "without": loaded_effects(model).without + loaded_effects(run_time).without,
         "preferred": preferred(),
     }
@@ -260,12 +260,12 @@ def guided() -> dict:
             q = causal._heads(block.cross_attn.norm_q(block.cross_attn.q(x)))
             ours = block.cross_attn.o(causal._cross_attention(1, block, q, keys).flatten(2))
             theirs = block.cross_attn(x, context=causal.module.text_embedding(context))
-        told = loaded_effects(model)
+        found = loaded_effects(model)
         facts[name] = {
             "apart": apart(ours, theirs),
             "film": apart(film(model), PLAIN),
-            "honoured": told.honoured,
-            "without": told.without,
+            "honoured": found.honoured,
+            "without": found.without,
         }
     relay = forwards(stand_in_packs._CrossAttnPatch())
     facts["relay"] = {"film": apart(film(relay), PLAIN), "without": loaded_effects(relay).without}
@@ -360,7 +360,7 @@ def refused() -> dict:
         vae.patcher.object_patches = {name: torch.nn.Identity()}
         facts[name] = reason(lambda: compat.patches.effects(MODEL, vae, CLIP))
     vae.patcher.object_patches = {"decoder.middle.0.forward": print, "decoder.head.0": torch.nn.Identity()}
-    facts["vae told"] = loaded_effects(MODEL, vae).without
+    facts["vae without"] = loaded_effects(MODEL, vae).without
     facts["block"] = reason(lambda: compat.patches.effects(block, VAE, CLIP))
     prefers = MODEL.clone()
     prefers.add_object_patch("diffusion_model.blocks.0.self_attn.comfy_attention", "sage")

@@ -5,7 +5,7 @@
 A line of input is a request's JSON, the same line of output what came of it: {"accepted": ..., "errors": [[node, type,
 details], ...]}. A line {"execute": TYPE, "inputs": {...}} calls a node of the pack with values as links would bring
 them: {"raised": message or null}; with "cancelled": true as if the user had pressed Cancel. A line {"widgets": true}
-asks for what the nodes of the pack take: {TYPE: {name: {"kind": ..., "min": ..., "max": ..., "options": ...}}}.
+requests the widgets of the pack's nodes: {TYPE: {name: {"kind": ..., "min": ..., "max": ..., "options": ...}}}.
 """
 
 import asyncio
@@ -107,8 +107,8 @@ def answer(request: dict) -> dict:
 
 for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
     folder_paths.folder_names_and_paths[kind] = ([str(Path(MODELS) / kind)], {".safetensors", ".pt"})
-told = sys.stdout
+answers = sys.stdout
 sys.stdout = sys.stderr  # where ComfyUI's own lines go
 asyncio.run(load_nodes())
 for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line))), file=told, flush=True)
+    print(json.dumps(answer(json.loads(line))), file=answers, flush=True)

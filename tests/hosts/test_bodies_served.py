@@ -38,7 +38,7 @@ def server(served, monkeypatch, caplog):
     monkeypatch.delenv("LONGLIVE_ALLOWED_HOSTS", raising=False)
     served[0].new_film()
     yield served
-    assert ask(served[1], "GET", STATUS).status == 200  # what was asked before is dealt with
+    assert ask(served[1], "GET", STATUS).status == 200  # earlier requests have been answered
     failed = [record.exc_info[1] for record in caplog.get_records("call") if record.exc_info]
     assert not [error for error in failed if type(error).__module__ != "aiohttp.http_exceptions"]
 
@@ -317,13 +317,13 @@ def test_nobody_waits_for_a_slow_one(server, monkeypatch, owner, name, result, m
     held = Held(result)
     monkeypatch.setattr(getattr(running, owner), name, held)
     with ThreadPoolExecutor(4) as clients:
-        asked = [clients.submit(ask, port, method, path, JSON, TEXT if method == "POST" else b"") for _ in range(4)]
+        answers = [clients.submit(ask, port, method, path, JSON, TEXT if method == "POST" else b"") for _ in range(4)]
         try:
             assert held.entered.acquire(timeout=PATIENCE)
             assert ask(port, "GET", STATUS).status == 200
         finally:
             held.open.set()
-        assert {each.result(PATIENCE).status for each in asked} <= {200, 404}
+        assert {each.result(PATIENCE).status for each in answers} <= {200, 404}
     assert held.most == 1 or path != TAKES
 
 

@@ -1,4 +1,4 @@
-"""Who may call the pack's routes: every combination of Host, Origin, page and type, asked of a server that has the
+"""Who may call the pack's routes: every combination of Host, Origin, page and type, sent to a server that has the
 middleware of a real ComfyUI; tunnels, proxies, TLS, and requests that no HTTP library sends."""
 
 import itertools

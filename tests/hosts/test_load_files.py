@@ -39,7 +39,7 @@ def test_loras_of_every_trainer_reach_comfyui(package, tmp_path, weights):
 
 
 def test_the_set_of_weights_can_be_chosen(package, tmp_path, weights):
-    """Forbids a widget that changes nothing, and one that is lost when ComfyUI asks for the model again."""
+    """Forbids a widget that changes nothing, and one that is lost when ComfyUI loads the model again."""
     average = {name: value + 1 for name, value in weights.items()}
     path = str(tmp_path / "model.pt")
     torch.save({"generator": weights, "generator_ema": average}, path)

@@ -63,7 +63,7 @@ def test_a_long_prompt_is_cut_and_blends(facts):
     found = facts["prompts"]
     assert found["lengths"] == [512, 512] and found["spans"] == [512] and found["end"] == 1, "</s> ends the prompt"
     assert found["short"] is None
-    assert "has 3001 tokens, of which the text encoder takes 512: it is cut before word " in found["told"]
+    assert "has 3001 tokens, of which the text encoder takes 512: it is cut before word " in found["long"]
 
 
 def test_the_pocket_clip_cuts_as_the_command_line_does(facts):

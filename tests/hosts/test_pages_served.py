@@ -28,7 +28,7 @@ FRAME = """<iframe sandbox="allow-forms allow-scripts" srcdoc='FORM'></iframe>""
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """-> (Serving, port, (Origin, status) of what was asked, browser); the name REBOUND leads to this machine."""
+    """-> (Serving, port, (Origin, status) of the requests, browser); the name REBOUND leads to this machine."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium")

@@ -88,8 +88,9 @@ def test_compiled_blocks_are_honoured(facts, way):
 
 def test_a_compiler_that_fails_says_so(facts):
     """Forbids a failing compiler that is passed over, or whose error does not say what to do."""
-    told = facts["compiled"]["failing"]
-    assert told.startswith("torch.compile (failing) failed") and "no kernel for this card" in told and "remove" in told
+    error = facts["compiled"]["failing"]
+    assert error.startswith("torch.compile (failing) failed") and "no kernel for this card" in error
+    assert "remove" in error
     assert facts["compiled"]["eager backend"]["apart"] <= ROUNDING
     assert facts["compiled"]["uncompiled again"] == 0
 
@@ -98,18 +99,19 @@ def test_every_kind_of_lora(facts):
     """Forbids a LoRA in bypass mode that is dropped, one that stays, and a scheduled one of which nothing is said."""
     loras = facts["loras"]
     assert loras["changes"] > SEEN and loras["bypass"] < ROUNDING and loras["after"] == 0
-    assert loras["bypass told"] == ["injection bypass_lora"]
-    assert loras["lora told"] == ["patched weights (LoRAs, merges): 2"]
+    assert loras["bypass honoured"] == ["injection bypass_lora"]
+    assert loras["lora honoured"] == ["patched weights (LoRAs, merges): 2"]
     assert loras["scheduled"] == 0
-    assert lines_match(loras["scheduled told"], ["hooks of the MODEL.*use a LoRA loader"])
+    assert lines_match(loras["scheduled without"], ["hooks of the MODEL.*use a LoRA loader"])
 
 
 def test_attention_is_the_users(facts):
-    """Forbids an override that is not asked, or not told which block asks, and run-time patches of ComfyUI's module."""
+    """Forbids an override that is not called, or without the number of the block, and run-time patches of ComfyUI's
+    module."""
     attention = facts["attention"]
     assert attention["seen"] == [[0, 2, 2, 3], [1, 2, 2, 3]]
     assert attention["changes"] > SEEN and attention["same"] == 0 and attention["restored"]
-    assert [line.split()[0] for line in attention["told"]] == ["attention", "callback", "callback"]
+    assert [line.split()[0] for line in attention["honoured"]] == ["attention", "callback", "callback"]
     assert attention["without"] == []
 
 
@@ -176,12 +178,12 @@ def test_what_cannot_be_run_is_refused(facts):
     assert "blocks.1 was replaced by a Linear" in refused["block"] and "remove" in refused["block"]
     for name in ("decoder.conv1", "decoder.middle.0"):
         assert f"the VAE's {name} was replaced by a Identity" in refused[name]
-    assert lines_match(refused["vae told"], [r"VAE part decoder.middle.\*.forward print: .*one by one"])
+    assert lines_match(refused["vae without"], [r"VAE part decoder.middle.\*.forward print: .*one by one"])
     assert refused["none"].startswith("there is no VAE and no CLIP: ")
 
 
 def test_the_report_names_what_has_no_effect(new_host, parts):  # noqa: F811
-    """Forbids that it is known and not told: neither under the node while it renders, nor in its report."""
+    """Forbids that it is known and not reported: neither under the node while it renders, nor in its report."""
     model, vae = parts
     model.model_options = {"sampler_cfg_function": max, "transformer_options": {}}
     run = []

@@ -37,7 +37,7 @@ def text_from(graph: dict, kind: str, **inputs) -> dict:
 
 
 def going_on(graph: dict) -> dict:
-    """The sampler goes on after a take of an earlier day."""
+    """The sampler extends a take of an earlier day."""
     graph["8"] = {"class_type": "LongLiveLoadTake", "inputs": {"name": "newest"}}
     return put(graph, SAMPLER, take=["8", 0])
 
@@ -190,7 +190,7 @@ def test_the_sampler_without_a_take_is_named(inside):
 
 
 def test_a_sampler_that_does_not_run_is_no_hindrance(inside):
-    """Forbids refusals for the sake of nodes whose film nobody asked for."""
+    """Forbids refusals for the sake of nodes whose film is not requested."""
     graph = going_on(second_film(film(text=CUT)))
     assert inside.errors(graph, partial_execution_targets=[SAVE]) == []
     del graph["6"]

@@ -54,8 +54,8 @@ def wrong(facts: dict) -> list[str]:
 
 
 def test_the_command_lines_names(facts):
-    """Forbids a second name for the same weights, by which a take begun in one could not go on in the other: of a
-    file's dtype, of one that ComfyUI keeps weights in, of its names for the text encoder."""
+    """Forbids a second name for the same weights, by which a take begun in one could not be continued in the other: of
+    a file's dtype, of one that ComfyUI keeps weights in, of its names for the text encoder."""
     for kind, count in (("core", 10), ("native", 2), ("vae", 3), ("text", 6)):
         assert wrong(facts[kind]) == [] and len(facts[kind]) == count, kind
 

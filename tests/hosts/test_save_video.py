@@ -26,10 +26,10 @@ from comfy_api.latest._input_impl.video_types import VideoFromFile
 def seen(path):
     video = VideoFromFile(path)
     parts = video.get_components()
-    told = {{name: str(getattr(video, name)()) for name in ("get_dimensions", "get_duration", "get_frame_count",
+    facts = {{name: str(getattr(video, name)()) for name in ("get_dimensions", "get_duration", "get_frame_count",
             "get_frame_rate", "get_container_format") if hasattr(video, name)}}
-    return {{**told, "shape": list(parts.images.shape), "sum": parts.images.sum().item(), "rate": str(parts.frame_rate),
-            "audio": parts.audio is None}}
+    return {{**facts, "shape": list(parts.images.shape), "sum": parts.images.sum().item(), "rate":
+            str(parts.frame_rate), "audio": parts.audio is None}}
 
 plain, named, saved = sys.argv[1:]
 VideoFromFile(named).save_to(saved, metadata={{"prompt": {{"1": "x"}}}})

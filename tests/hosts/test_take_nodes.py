@@ -190,7 +190,7 @@ def test_what_names_a_take(host, store, name):
         ("../../etc [x]", "does not name a take"),
     ],
 )
-def test_what_names_none_is_told_when_queued(host, store, name, words):
+def test_an_invalid_name_is_reported_when_queued(host, store, name, words):
     """Forbids a run that fails in its middle over a name."""
     with host.pack() as package:
         assert words in package.nodes.takes.LongLiveLoadTake.validate_inputs(name=name)

@@ -128,28 +128,28 @@ def test_cancel_leaves_what_was_requested_for(host, parts, keep):
 @pytest.mark.parametrize(("waiting", "pictures", "events"), [(0, CHUNKS, CHUNKS), (40, 0, CHUNKS), (5000, 0, 0)])
 def test_a_client_that_stops_reading(host, parts, monkeypatch, waiting, pictures, events):
     """Forbids a film that fills the server's memory with messages, which wait for one client that does not read."""
-    told, bars = [], []
+    sent, bars = [], []
     with host.pack() as package:
         film = filming(package, parts)
-        monkeypatch.setattr(package.nodes.compat.server, "send", lambda *message: told.append(message))
+        monkeypatch.setattr(package.nodes.compat.server, "send", lambda *message: sent.append(message))
         monkeypatch.setattr(package.nodes.compat.server, "waiting", lambda: waiting)
         bar = type("Bar", (), {"update_absolute": lambda self, *said: bars.append(said)})
         monkeypatch.setattr(package.nodes.progress.comfy.utils, "ProgressBar", lambda total: bar())
         assert film.run(keep_partial=True).as_requested
-    assert (len([said for said in bars if said[2:] and said[2]]), len(told)) == (pictures, events)
+    assert (len([said for said in bars if said[2:] and said[2]]), len(sent)) == (pictures, events)
     assert bool(bars) == bool(events)
 
 
-def test_growing_film_is_told_by_its_name(host, parts, monkeypatch):
+def test_the_growing_film_is_reported_by_its_name(host, parts, monkeypatch):
     """Forbids a live panel that shows the last render's growing film because a player still holds that one's name."""
-    told = []
+    files = []
     with host.pack() as package:
         film = filming(package, parts)
         film.take.growing_path.write_bytes(b"held")
-        monkeypatch.setattr(package.nodes.compat.server, "send", lambda kind, data, client: told.append(data["file"]))
+        monkeypatch.setattr(package.nodes.compat.server, "send", lambda kind, data, client: files.append(data["file"]))
         with holding(monkeypatch, film.take.growing_path):
             film.run(keep_partial=True)
-    assert {file["filename"] for file in told} == {"growing.1.mp4"} and len(told) == CHUNKS
+    assert {file["filename"] for file in files} == {"growing.1.mp4"} and len(files) == CHUNKS
 
 
 def test_patches_in_place_do_not_change_what_a_model_is(host, parts):

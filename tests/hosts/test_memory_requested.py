@@ -1,4 +1,4 @@
-"""What ComfyUI is asked to keep free for a film, and where prompts that come meanwhile are encoded."""
+"""The memory that ComfyUI must keep free for a film, and where prompts that arrive meanwhile are encoded."""
 
 from types import SimpleNamespace
 
@@ -34,12 +34,12 @@ def host(tmp_path):
 
 def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch):  # noqa: F811
     """Forbids the caches reserved twice at a live prompt, which pushes the transformer out for the rest of the film."""
-    asked, held = [], []
+    requested, held = [], []
     with host.pack() as package:
         film, compat = filming(package, parts), package.nodes.compat
 
         def load(models, memory_required):
-            asked.append(memory_required)
+            requested.append(memory_required)
             held.append(film.film_run.offloader.allocated)
 
         monkeypatch.setattr(compat.running.management, "load_models_gpu", load)
@@ -47,7 +47,7 @@ def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch): 
         monkeypatch.setattr(package.nodes.compat.text, "encode_text", lambda clip, text: embedding)
         film.film_run.live.prompt("a prompt that nobody knew", at="4c")
         film.run(keep_partial=True)
-    assert asked == [film.film_run.expected.need.run - bytes_held for bytes_held in held]
+    assert requested == [film.film_run.expected.need.run - bytes_held for bytes_held in held]
     assert held[0] == 0 and film.film_run.expected.need.cache < held[1] < 1.1 * (
         film.film_run.expected.need.cache + film.film_run.expected.need.vae
     )
