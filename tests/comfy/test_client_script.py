@@ -28,7 +28,7 @@ def test_many_timelines_become_films(server, tmp_path):
     timelines["film"] = "A blue star spins in place at night."
     for name, text in timelines.items():
         film = mp4.read((tmp_path / "films" / f"{name}.mp4").read_bytes())
-        assert film.metadata["comment"] == text
+        assert film.tags["comment"] == text
         assert len(film.frames) == parse(text).plan(2.0).frames
         assert f"{name}: running" in answer.stdout
         assert f"{name}: done" in answer.stdout

@@ -66,9 +66,9 @@ def test_shipped_workflow_makes_its_films(shipped, server, name):
         assert len(film.frames) == plan.frames
         assert film.seconds == pytest.approx(plan.seconds, abs=0.01)
         assert name not in LOOKED_AT or film.looks_alive()
-        assert json.loads(film.metadata["workflow"]) == workflow
-        assert json.loads(film.metadata["prompt"])[sampler]["class_type"] == "LongLiveStreamSampler"
-        assert film.metadata["comment"] == inputs["text"]
+        assert json.loads(film.tags["workflow"]) == workflow
+        assert json.loads(film.tags["prompt"])[sampler]["class_type"] == "LongLiveStreamSampler"
+        assert film.tags["comment"] == inputs["text"]
         assert film.packets in written
         rendered = report_of(run, sampler)["rendered_chunks"]
         assert len([node for node, _ in run.previews if node == sampler]) == rendered <= plan.chunks

@@ -15,7 +15,8 @@ from unittest.mock import MagicMock
 
 import torch
 
-from .card import CUDA, ROOT
+from .card import CUDA
+from .events import ROOT
 
 UNUSED = ("torchaudio", "torchaudio.functional", "torchaudio.transforms", "simpleeval", "blake3")
 PLENTY = 64 << 30  # bytes that are free on the card
