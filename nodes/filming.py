@@ -14,7 +14,7 @@ from ..longlive_core.cancelling import cancellable
 from ..longlive_core.config import StreamConfig
 from ..longlive_core.film.video import check_writable
 from ..longlive_core.run import reports
-from ..longlive_core.run.film_run import COMPLETE, Film, FilmResult, FilmRun
+from ..longlive_core.run.film_run import COMPLETE, FilmRequest, FilmResult, FilmRun
 from ..longlive_core.run.speed import SpeedBook
 from ..longlive_core.takes import Take, extended
 from ..longlive_core.timeline import check_first, plan_text
@@ -84,17 +84,17 @@ class Filming:
         with showing(watcher.node, watcher.prompt_id, run.live):
             result = run.render(keep_after=(compat.Cancelled,) if keep_partial else ())
         handle = TakeHandle(str(self.store.folder), result.take.id, result.progress.chunk)
-        as_requested = result.ended == COMPLETE and result.take.plan is run.film.plan
+        as_requested = result.ended == COMPLETE and result.take.plan is run.request.plan
         return Filmed(str(result.path), self._report(result), handle, as_requested)
 
-    def _film(self, stream: StreamConfig, seed: int, size: tuple[int, int]) -> Film:
+    def _film(self, stream: StreamConfig, seed: int, size: tuple[int, int]) -> FilmRequest:
         plan, text, start = self.timeline.plan(stream.chunk), self.timeline.text, self.start.given
         if isinstance(start, TakeHandle):
             plan, start = extended(self.store, start.id, start.chunks, plan, size)
             text = plan_text(plan)
         else:
             check_first(self.timeline.script.segments[0])
-        return Film(plan, text, stream, seed, size, start, self._model_name(), self.timeline.endless)
+        return FilmRequest(plan, text, stream, seed, size, start, self._model_name(), self.timeline.endless)
 
     def _model_name(self) -> str | None:
         """For the film's metadata; None where the user wants none."""
@@ -104,7 +104,7 @@ class Filming:
     def _report_before(self) -> str:
         run = self.film_run
         return reports.beginning_report(
-            run.expected, run.reused, run.reason, run.film.endless, self.host.effects.without, self._hints()
+            run.expected, run.reused, run.reason, run.request.endless, self.host.effects.without, self._hints()
         )
 
     def _hints(self) -> list[str]:
@@ -127,10 +127,10 @@ class Filming:
     def _settings(self) -> dict[str, Any]:
         run = self.film_run
         return {
-            "width": run.film.size[0],
-            "height": run.film.size[1],
-            "seed": run.film.seed,
-            "positions": run.film.stream.positions,
+            "width": run.request.size[0],
+            "height": run.request.size[1],
+            "seed": run.request.seed,
+            "positions": run.request.stream.positions,
             "dtype": run.take.origin.dtype,
             "placement": run.expected.need.placement.name,
             "vae_dtype": str(self.host.decoder.dtype).removeprefix("torch."),

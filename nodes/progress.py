@@ -24,8 +24,8 @@ class Watcher(RunObserver):
     def planned(self, run: FilmRun) -> None:
         # The run itself is not kept: it knows this object, and models would stay in memory for the circle of the two.
         self._take, self._live = run.take, run.live
-        self.passes = len(run.film.stream.denoising_steps) + 1
-        self.total = run.film.plan.chunks * self.passes
+        self.passes = len(run.request.stream.denoising_steps) + 1
+        self.total = run.request.plan.chunks * self.passes
         self.bar = comfy.utils.ProgressBar(self.total)
 
     def step(self, chunk: int, step: int) -> None:

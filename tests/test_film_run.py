@@ -9,7 +9,7 @@ import torch
 from longlive_core.config import StreamConfig
 from longlive_core.engine.prompts import PromptEmbeddings
 from longlive_core.run.estimate import NotEnoughDisk
-from longlive_core.run.film_run import CANCELLED, COMPLETE, FINISHED, FULL, NO_ROOM, Film, FilmRun, RunObserver
+from longlive_core.run.film_run import CANCELLED, COMPLETE, FINISHED, FULL, NO_ROOM, FilmRequest, FilmRun, RunObserver
 from longlive_core.run.host import Host
 from longlive_core.run.memory import MemoryPlan, estimate
 from longlive_core.run.render import render_film
@@ -100,7 +100,7 @@ def make(tiny_model, tiny_decoder, contexts, tmp_path):
         plan = parse(text).plan((12 * CHUNKS - 3) / 16)
         observer = observer or Recorder()
         host = TinyHost(tiny_model, tiny_decoder, dict(zip("ab", contexts, strict=False)), observer.seen)
-        made = Film(plan, text, StreamConfig(denoising_steps=(1000, 500)), 3, SIZE, **film)
+        made = FilmRequest(plan, text, StreamConfig(denoising_steps=(1000, 500)), 3, SIZE, **film)
         return FilmRun(host, made, tmp_path / "films" / "film.mp4", store, observer)
 
     return make
@@ -221,10 +221,10 @@ def test_settings_that_contradict_each_other(make):
     """Forbids a plan in other chunks than the model's, before anything is written."""
     run = make()
     plan = parse(STORY.replace("c", "s")).plan(4, chunk=1)
-    run.film = Film(plan, STORY, StreamConfig(), 3, SIZE)
+    run.request = FilmRequest(plan, STORY, StreamConfig(), 3, SIZE)
     with pytest.raises(ValueError, match="the plan has chunks of 1 latent frames, the run of 3"):
         run.begin()
-    run.film = Film(make().film.plan, STORY, StreamConfig(), 3, (50, 32))
+    run.request = FilmRequest(make().request.plan, STORY, StreamConfig(), 3, (50, 32))
     with pytest.raises(ValueError, match="multiples of 16"):
         run.begin()
     assert list(run.path.parent.iterdir()) == []

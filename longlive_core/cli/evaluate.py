@@ -13,7 +13,7 @@ from .numbers import positive
 from .timeline import read_timeline
 
 if TYPE_CHECKING:
-    from ..eval import Film, FilmReport, Settings
+    from ..eval import EvaluationSettings, Film, FilmReport
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +73,8 @@ def _eval(options: argparse.Namespace) -> None:
     print(f"wrote {', '.join(path.name for path in written)} into {folder}")
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    from ..eval import Settings
+def _settings(options: argparse.Namespace) -> EvaluationSettings:
+    from ..eval import EvaluationSettings
 
     strides = {}
     if options.stride is not None and not (options.toybox or options.clip or options.dino):
@@ -83,10 +83,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         strides["judge_stride"] = options.stride
     if options.stride is not None and (options.clip or options.dino):
         strides["feature_stride"] = options.stride
-    return Settings(options.toybox, **strides)
+    return EvaluationSettings(options.toybox, **strides)
 
 
-def _measure(films: Sequence[Film], settings: Settings, options: argparse.Namespace) -> list[FilmReport]:
+def _measure(films: Sequence[Film], settings: EvaluationSettings, options: argparse.Namespace) -> list[FilmReport]:
     from tqdm import tqdm
 
     from ..eval import evaluate_film

@@ -16,7 +16,7 @@ class ProgressBar(RunObserver):
         self._bar = bar
 
     def planned(self, run: FilmRun) -> None:
-        self._chunks, self._frames_of = run.film.plan.chunks, run.take.frames_of
+        self._chunks, self._frames_of = run.request.plan.chunks, run.take.frames_of
         if not run.temporary:
             self.report(run.reuse)
         if run.expected.made and run.expected.speed is not None:

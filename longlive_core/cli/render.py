@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..timeline import plan_text
 from ..words.wording import count, hint_lines
 from .model_files import file_options
-from .render_options import Settings, add_render_options, check_options, read_settings
+from .render_options import RenderSettings, add_render_options, check_options, read_settings
 from .start import read_start
 from .timeline import Source, read_source
 
@@ -69,7 +69,7 @@ def _load(options: argparse.Namespace, source: Source, plan: Plan) -> Pipeline:
     return pipeline
 
 
-def _film_run(options, source: Source, settings: Settings, store, start, pipeline: Pipeline) -> FilmRun:
+def _film_run(options, source: Source, settings: RenderSettings, store, start, pipeline: Pipeline) -> FilmRun:
     from ..run.render import film_run
     from ..run.speed import SpeedBook
 
@@ -111,7 +111,7 @@ def _render(run: FilmRun) -> Path:
     from .progress import ProgressBar
 
     began, path = time.perf_counter(), run.path
-    with tqdm(total=run.film.plan.frames, unit="frame", file=sys.stderr) as bar:
+    with tqdm(total=run.request.plan.frames, unit="frame", file=sys.stderr) as bar:
         run.observer = ProgressBar(bar)
         try:
             render_film(run)
@@ -123,7 +123,7 @@ def _render(run: FilmRun) -> Path:
                 print(f"{path} holds the first {count(int(bar.n), 'frame')}", file=sys.stderr)
             raise
         frames = int(bar.n)
-    seconds, (width, height) = time.perf_counter() - began, run.film.size
+    seconds, (width, height) = time.perf_counter() - began, run.request.size
     speed = f" ({frames / seconds:.1f} frames/s)" if run.temporary else ""  # stored ones would count as rendered
     print(f"{path}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
     return path

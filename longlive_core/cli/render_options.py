@@ -95,15 +95,15 @@ def _check_output(path: str | None, suffix: str, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of a run. size: (width, height) in pixels."""
+class RenderSettings:
+    """RenderSettings of a run. size: (width, height) in pixels."""
 
     stream: StreamConfig
     plan: Plan
     size: tuple[int, int]
 
 
-def read_settings(options: argparse.Namespace, source: Source, store: TakeStore | None) -> Settings:
+def read_settings(options: argparse.Namespace, source: Source, store: TakeStore | None) -> RenderSettings:
     """Return the settings of the run. ValueError for what cannot work, before minutes of loading."""
     from ..engine.noise import AddressedNoise
     from ..run.pipeline import check_device, default_size, own_preset, settings_for
@@ -119,7 +119,7 @@ def read_settings(options: argparse.Namespace, source: Source, store: TakeStore 
             own = tuple(store.read_manifest(options.extend).origin["size"])
     size = film_size(options.size, options.width or 0, options.height or 0, own_preset(options.model), own)
     AddressedNoise(options.seed)  # checks it
-    return Settings(stream, plan, size)
+    return RenderSettings(stream, plan, size)
 
 
 def _stream(preset: StreamConfig, options: argparse.Namespace) -> StreamConfig:

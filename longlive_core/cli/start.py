@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Start:
+class FilmStart:
     """The plan of the whole film, and what it begins with: a clip [T, H, W, 3], stored chunks, or nothing."""
 
     plan: Plan
@@ -42,12 +42,12 @@ def add_start(render: argparse.ArgumentParser) -> None:
     )
 
 
-def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]) -> Start:
+def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]) -> FilmStart:
     """Read what the arguments name. ValueError for arguments that contradict each other, or name nothing."""
     if options.branch_at is not None and options.extend is None:
         raise ValueError("--branch-at is for a take that is extended: give --extend ID as well")
     if options.start is None and options.extend is None:
-        return Start(plan)
+        return FilmStart(plan)
     if options.start is not None and options.extend is not None:
         raise ValueError("a film begins with one thing: give --start or --extend, not both")
     if store is None:
@@ -58,7 +58,7 @@ def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
 
     if options.extend is not None:
         whole, given = extended(store, options.extend, _branch(options, store), plan, size)
-        return Start(whole, given)
+        return FilmStart(whole, given)
     if options.dry_run:
         raise ValueError(
             "--dry-run writes nothing, but a film that begins with a file has to store that first: leave "
@@ -66,7 +66,7 @@ def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan,
         )
     clip = read_clip(options.start, size, plan.fps, _note)
     check_given(clip_chunks(len(clip), plan.chunk), plan.chunks)
-    return Start(plan, clip)
+    return FilmStart(plan, clip)
 
 
 def _note(text: str) -> None:

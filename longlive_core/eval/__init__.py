@@ -9,7 +9,7 @@
 from .adherence import ToyboxScore, evaluate_toybox
 from .bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from .drift import Drift, evaluate_drift
-from .evaluate import FilmReport, Settings, evaluate_film
+from .evaluate import EvaluationSettings, FilmReport, evaluate_film
 from .film_file import Film, FilmSegment, open_film
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "FilmReport",
     "Interval",
     "FilmSegment",
-    "Settings",
+    "EvaluationSettings",
     "ToyboxScore",
     "bootstrap_difference",
     "bootstrap_mean",

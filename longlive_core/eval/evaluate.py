@@ -13,7 +13,7 @@ from .film_file import Film
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What to measure, and how.
 
     Attributes:
@@ -48,7 +48,7 @@ class FilmReport:
         return self.drift.frames / self.film.fps
 
 
-def check_film(film: Film, settings: Settings) -> None:
+def check_film(film: Film, settings: EvaluationSettings) -> None:
     """Raise ValueError for faults that can be detected before the film is decoded."""
     unfit = film.size != (WIDTH, HEIGHT) or film.fps != FPS
     if settings.toybox and unfit:
@@ -72,7 +72,7 @@ def drift_meter(film: Film) -> DriftMeter:
 
 def evaluate_film(
     film: Film,
-    settings: Settings,
+    settings: EvaluationSettings,
     name: str,
     clip: TextImageEncoder | None = None,
     dino: ImageEncoder | None = None,

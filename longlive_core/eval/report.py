@@ -13,7 +13,7 @@ from .adherence import ALL_FIELDS
 from .bootstrap import Interval, bootstrap_mean
 from .continuity import Jump
 from .drift import MEASURES
-from .evaluate import FilmReport, Settings
+from .evaluate import EvaluationSettings, FilmReport
 from .film_file import FilmSegment
 
 FORMAT = 1
@@ -124,7 +124,7 @@ def summary(reports: Sequence[FilmReport]) -> dict[str, Interval]:
 def write_reports(
     reports: Sequence[FilmReport],
     folder: str | Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     models: Mapping[str, str | None] | None = None,
 ) -> list[Path]:
     """Write results.json, films.csv, segments.csv and, if there is a switch, switches.csv; return their paths.

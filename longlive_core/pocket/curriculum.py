@@ -10,7 +10,7 @@ import numpy as np
 
 from ..train.causal_start.teacher_forcing import LAST_SLOT, ForcingLayout
 from .clip_pool import TrainingClip
-from .film_pool import LongFilm, excerpt
+from .film_pool import PoolFilm, excerpt
 from .forcing import FIRST_CHUNK_CLIPS, FIRST_CHUNKS
 
 Spot = tuple[int, int]  # where an excerpt starts after the film's first chunk, and the chunk whose prompt it trains
@@ -24,9 +24,9 @@ class ExcerptKind:
     layout: ForcingLayout
     batch: int
     share: float
-    spots: Callable[[LongFilm], list[Spot]]
+    spots: Callable[[PoolFilm], list[Spot]]
 
-    def draw(self, films: list[LongFilm], rng: np.random.Generator, size: int) -> list[TrainingClip]:
+    def draw(self, films: list[PoolFilm], rng: np.random.Generator, size: int) -> list[TrainingClip]:
         """Draw random excerpts, with true latents only."""
         fitting = [film for film in films if self.spots(film)]
         chosen = []
@@ -37,20 +37,20 @@ class ExcerptKind:
         return chosen
 
 
-def _beginning(film: LongFilm) -> list[Spot]:
+def _beginning(film: PoolFilm) -> list[Spot]:
     return [(1, 0)] if not film.switches or film.switches[0] >= 6 else []
 
 
-def _early(switch: int) -> Callable[[LongFilm], list[Spot]]:
+def _early(switch: int) -> Callable[[PoolFilm], list[Spot]]:
     return lambda film: [(1, switch)] if film.switches[:1] == (switch,) else []
 
 
-def _late(film: LongFilm) -> list[Spot]:
+def _late(film: PoolFilm) -> list[Spot]:
     """Switches past the window: three chunks before the switch and four from it on."""
     return [(switch - LAST_SLOT, switch) for switch in film.switches if switch > LAST_SLOT + 1]
 
 
-def _deep(film: LongFilm) -> list[Spot]:
+def _deep(film: PoolFilm) -> list[Spot]:
     """Two chunks of context and three more under one prompt; a switch may be between the two."""
     ends = [*film.switches, film.chunks]
     segments = zip((0, *film.switches), ends, strict=True)
@@ -84,7 +84,7 @@ class Curriculum:
     def __init__(
         self,
         starts: list[TrainingClip],
-        films: list[LongFilm],
+        films: list[PoolFilm],
         rng: np.random.Generator,
         kinds: np.random.Generator,
         changes: float = 0.0,

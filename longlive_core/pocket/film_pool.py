@@ -28,7 +28,7 @@ FAINT_ACTIONS, FAINT_RATE = ("spin", "pulse"), 0.25
 
 
 @dataclass
-class LongFilm:
+class PoolFilm:
     """One film of the pool.
 
     Attributes:
@@ -61,7 +61,7 @@ class LongFilm:
         return self.requested(min(chunk, LAST_SLOT + 1))
 
 
-def excerpt(film: LongFilm, start: int, chunks: int, prompt_chunk: int, own: Tensor | None = None) -> TrainingClip:
+def excerpt(film: PoolFilm, start: int, chunks: int, prompt_chunk: int, own: Tensor | None = None) -> TrainingClip:
     """Cut out the film's first chunk and `chunks - 1` chunks from `start` on, under the prompt of `prompt_chunk`.
 
     `own` [C, T, h, w] is the same film as the model rendered it; all but the excerpt's last chunk are taken from it.
@@ -108,14 +108,14 @@ class FilmPool:
         while len(self.films) < size:
             self.films.append(self._encoded(len(self.films)))
 
-    def _encoded(self, number: int) -> LongFilm:
+    def _encoded(self, number: int) -> PoolFilm:
         rng = np.random.default_rng((self.seed, 1, number))
         script = [(0, _often_faint(world.random_attributes(rng), rng))]
         for switch in self.patterns[number // self.in_row % len(self.patterns)]:
             script.append((switch, self._changed(script[-1][1], rng)))
         frames = world.film([(boundary(start), attributes) for start, attributes in script], boundary(self.chunks))
         (encoded,) = encode_films(self.vae, [frames], ENCODED_AT_ONCE)
-        return LongFilm(*encoded, script)
+        return PoolFilm(*encoded, script)
 
     def _changed(self, before: Attributes, rng: np.random.Generator) -> Attributes:
         if self.only_action and rng.random() < self.only_action:

@@ -24,7 +24,7 @@ from ..train.optimiser import cosine_rate
 from . import stage_text
 from .clip_pool import CHUNK, CHUNKS, ClipPool, TrainingClip
 from .forcing import FIRST_CHUNK_CLIPS, FIRST_CHUNKS, Forcing, LossWeights
-from .training import POCKET, TRANSFORMER, Draws, TrainingLog, optimiser_for, save_when_due, take_step
+from .training import POCKET, TRANSFORMER, Draws, StageLog, optimiser_for, save_when_due, take_step
 
 OWN_CHUNKS = 3  # first chunks of a clip that the model renders itself
 # What a step on whole clips trains: the layout, the number of clips, and the share of these steps.
@@ -76,7 +76,7 @@ def train(pool: ClipPool, folder: Path, seed: int, settings: DitSettings = DitSe
     forcing = Forcing(model, encoder, settings.model, settings.weights, draws)
     optimiser = optimiser_for({"dit": model, "text": encoder, "heads": forcing.heads}, settings.average)
     pool.encode_starts()
-    training_log, (first, last) = TrainingLog(), settings.first_chunk_steps
+    training_log, (first, last) = StageLog(), settings.first_chunk_steps
     for step in range(settings.steps):
         pool.grow(settings.first_clips + int(step * settings.clips_per_step))
         clips, layout = draw(pool, rng, first + (last - first) * step / settings.steps)

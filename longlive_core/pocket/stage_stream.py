@@ -27,7 +27,7 @@ from .training import (
     ONE_RANK,
     TRANSFORMER,
     Draws,
-    TrainingLog,
+    StageLog,
     frozen_text,
     load_checkpoint,
     optimiser_for,
@@ -114,7 +114,7 @@ def train(
     text = frozen_text(encoder)
     pool.encode_starts(ranks.rank, ranks.count)
     films.grow(settings.films)
-    curriculum, training_log = Curriculum(pool.starts, films.films, rng, kinds, settings.changes), TrainingLog()
+    curriculum, training_log = Curriculum(pool.starts, films.films, rng, kinds, settings.changes), StageLog()
     streams = Streams(forcing.wan, forcing.contexts, true_films, settings.streams, settings.near, rng)
     for step in range(settings.steps):
         oldest = step - settings.own_age

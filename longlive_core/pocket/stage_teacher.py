@@ -27,14 +27,14 @@ from ..train.distillation.first_latent import HISTORY, AsImage, image_latents
 from ..train.flow_matching import noised, timesteps_of
 from ..train.optimiser import cosine_rate
 from .clip_pool import CHUNK, ClipPool, TrainingClip
-from .film_pool import FILM_CHUNKS, FilmPool, LongFilm
+from .film_pool import FILM_CHUNKS, FilmPool, PoolFilm
 from .forcing import FIRST_CHUNK_CLIPS, UNKNOWN_RATE
 from .language import PromptEncoder
 from .training import (
     POCKET,
     TRANSFORMER,
     Draws,
-    TrainingLog,
+    StageLog,
     frozen_text,
     load_checkpoint,
     optimiser_for,
@@ -77,7 +77,7 @@ def train(
     wan, prompts = CausalWan(model, settings.model, matmul_attention), PromptEncoder(encoder)
     optimiser, text = optimiser_for({"dit": model}, settings.average), frozen_text(encoder)
     pool.encode_starts()
-    training_log, cuts = TrainingLog(), TeacherClips(films)
+    training_log, cuts = StageLog(), TeacherClips(films)
     for step in range(settings.steps):
         films.grow(settings.first_films + int(step * settings.films_per_step))
         if rng.random() < settings.first_chunk_steps:
@@ -120,7 +120,7 @@ def _errors(squares: Tensor, weight: Tensor, timesteps: Tensor) -> dict[str, flo
     return {str(low): float(clean[inside].mean()) for low, inside in ranges.items() if inside.any()}
 
 
-def clip_starts(film: LongFilm) -> list[int]:
+def clip_starts(film: PoolFilm) -> list[int]:
     """Return where clips can start: one prompt fits a clip whose only switches are in its first two chunks."""
     return [
         start
@@ -129,7 +129,7 @@ def clip_starts(film: LongFilm) -> list[int]:
     ]
 
 
-def teacher_clip(film: LongFilm, start: int, as_image: AsImage) -> TrainingClip:
+def teacher_clip(film: PoolFilm, start: int, as_image: AsImage) -> TrainingClip:
     """Cut 21 latent frames out of a film from chunk `start` on, under the prompt with which they end."""
     first = start * CHUNK
     frames = slice(first, first + CLIP_CHUNKS * CHUNK)

@@ -19,7 +19,7 @@ from .curriculum import Curriculum
 from .film_pool import FilmPool
 from .forcing import Forcing, LossWeights
 from .own_films import own_context, render_excerpts
-from .training import TRANSFORMER, Draws, TrainingLog, load_checkpoint, optimiser_for, save_when_due, take_step
+from .training import TRANSFORMER, Draws, StageLog, load_checkpoint, optimiser_for, save_when_due, take_step
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def train(pool: ClipPool, films: FilmPool, folder: Path, seed: int, settings: Tu
     forcing = Forcing(model, encoder, settings.model, settings.weights, draws, matmul_attention)
     optimiser = optimiser_for({"dit": model, "heads": forcing.heads, "text": encoder}, settings.average)
     pool.encode_starts()
-    curriculum, training_log = Curriculum(pool.starts, films.films, rng, kinds), TrainingLog()
+    curriculum, training_log = Curriculum(pool.starts, films.films, rng, kinds), StageLog()
     for step in range(settings.steps):
         films.grow(settings.first_films + int(step * settings.films_per_step))
         if step % settings.render_every == 0:

@@ -25,7 +25,7 @@ from ..vae import LATENTS_MEAN, LATENTS_STD, WanVAE, channels_last, decode, enco
 from ..vae.module import ResidualBlock
 from ..vae.streaming import _decode_piece, _encode_piece
 from .clip_pool import pixels_of
-from .training import Draws, TrainingLog, take_step
+from .training import Draws, StageLog, take_step
 
 Batches = tuple[tuple[int, int], ...]  # (clips, frames) of a step; one of them is drawn, all have about as many pixels
 CROP_BATCHES: Batches = ((16, 1), (6, 5), (4, 9), (4, 9), (3, 13))
@@ -68,7 +68,7 @@ def train(folder: Path, seed: int, settings: VaeSettings = VaeSettings()) -> Pat
 
 def train_short(vae: WanVAE, folder: Path, seed: int, settings: VaeSettings) -> None:
     """The first part of the training: crops, then whole pictures; writes `folder/vae_short.pt`."""
-    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed), TrainingLog()
+    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed), StageLog()
     optimiser = optimiser_for(vae)
     for step in range(settings.steps):
         whole = step >= settings.steps - settings.whole_steps
@@ -88,7 +88,7 @@ def train_long(folder: Path, seed: int, settings: VaeSettings) -> Path:
     ten latent frames, so what comes later is unlike anything it was trained on.
     """
     vae = WanVAE.from_state_dict(torch.load(folder / "vae_short.pt", weights_only=True)).requires_grad_(True)
-    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed + 1), TrainingLog()
+    vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed + 1), StageLog()
     optimiser = optimiser_for(vae)
     for step in range(settings.long_steps):
         pixels, masks = batch(draws.rng, LONG_BATCHES, settings.crop)

@@ -22,7 +22,7 @@ from ..toybox.world import Attributes
 from ..train.distillation.self_forcing import nothing
 from .clip_pool import CHUNK, TrainingClip
 from .curriculum import EXCERPT_KINDS, ExcerptKind
-from .film_pool import FilmPool, LongFilm, excerpt
+from .film_pool import FilmPool, PoolFilm, excerpt
 from .own_films import subject_error
 from .training import POCKET
 
@@ -49,7 +49,7 @@ class Streams:
         rng: np.random.Generator,
     ):
         self.wan, self.contexts, self.pool, self.size, self.near, self.rng = wan, contexts, pool, size, near, rng
-        self.films: list[LongFilm] = []
+        self.films: list[PoolFilm] = []
         self.chunk = pool.chunks  # the next one to render; at the films' length, new films begin
 
     @torch.no_grad()

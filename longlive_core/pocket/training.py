@@ -65,7 +65,7 @@ def take_step(optimiser: MasterAdam, loss: Tensor, rate: float, matrix_rate: flo
     return optimiser.step(rate, matrix_rate)
 
 
-class TrainingLog:
+class StageLog:
     """Logs every 25 steps the mean of the last 25 losses, and of the last 25 values of every other measure by name."""
 
     def __init__(self) -> None:

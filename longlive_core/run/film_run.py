@@ -51,7 +51,7 @@ LONGEST, NO_ROOM = "longest", "no_room"
 
 
 @dataclass(frozen=True)
-class Film:
+class FilmRequest:
     """What is to be rendered.
 
     Attributes:
@@ -143,13 +143,13 @@ class FilmRun:
     def __init__(
         self,
         host: Host,
-        film: Film,
+        film: FilmRequest,
         path: str | os.PathLike,
         store: TakeStore | None = None,
         observer: RunObserver | None = None,
         book: SpeedBook | None = None,
     ):
-        self.host, self.film, self.path, self.book = host, film, Path(path), book
+        self.host, self.request, self.path, self.book = host, film, Path(path), book
         self.store, self.observer = store, observer or RunObserver()
         self.temporary = store is None
         self.take: Take | None = None
@@ -159,17 +159,17 @@ class FilmRun:
 
     def estimate(self) -> Estimate:
         """Estimate what the run needs. Writes nothing but a start of latents. ValueError if it cannot be rendered."""
-        self.film.check()
+        self.request.check()
         if self.store is not None:
             self.take = self._plan_take()
-        film, host = self.film, self.host
+        film, host = self.request, self.host
         memory = host.memory(film.plan, film.stream, film.size)
         take = None if self.temporary else self.take
         return estimate_film(host.model, film.plan, film.stream, film.size, memory, self.path, take, self.book)
 
     def begin(self) -> FilmRun:
         """Plan and check. NotEnoughMemory and NotEnoughDisk before anything is computed."""
-        self.film.check()
+        self.request.check()
         check_writable(self.path)
         with ExitStack() as stack:
             if self.temporary:
@@ -180,7 +180,7 @@ class FilmRun:
                 self.reused, self.reason, self.reuse = self.take.reused, reason_for(self.take), reuse(self.take)
                 self.store.write_manifest(self.take.manifest)  # from here on the chunks that it reuses stay
             self._resources = stack.pop_all()
-        self.live = Live(self.film.plan, self.film.endless, self.film.stream.longest_shot)
+        self.live = Live(self.request.plan, self.request.endless, self.request.stream.longest_shot)
         self.offloader = Offloader(self.expected.need.placement, self.host.decoder)
         return self
 
@@ -191,7 +191,7 @@ class FilmRun:
         self._resources.close()
 
     def _plan_take(self) -> Take:
-        film = self.film
+        film = self.request
         origin = self.host.origin(film.stream, film.size, film.seed)
         start = film.start
         if isinstance(start, Tensor):
@@ -229,16 +229,16 @@ class FilmRun:
         with ExitStack() as stack:
             stack.enter_context(self.host.session(self.expected.need))
             stack.callback(self.host.decoder.reset)
-            contexts = self.host.contexts(self.film.plan.texts)
+            contexts = self.host.contexts(self.request.plan.texts)
 
             def prepare() -> None:
-                for text in cancellable(self.film.plan.texts):
+                for text in cancellable(self.request.plan.texts):
                     contexts(text)  # before the model needs the device
                 stack.enter_context(self.host.computing(self._left_to_allocate))
 
             follower = _Follower(self, prepare)
             model, decoder = self.host.model, self.host.decoder
-            render_take(self.take, model, decoder, contexts, self.film.tags, follower, self.live, self.offloader)
+            render_take(self.take, model, decoder, contexts, self.request.tags, follower, self.live, self.offloader)
 
     def _left_to_allocate(self) -> int:
         """Bytes that the run will take on the device beyond what it holds there now."""
@@ -246,7 +246,7 @@ class FilmRun:
 
     def _join(self, stopped: BaseException | None) -> int:
         """Write the film to `path`; returns its frames."""
-        tags = self.film.tags(self.take)
+        tags = self.request.tags(self.take)
         try:
             frames = self.take.join(self.path, tags, tags is not None)
         except (OSError, ValueError) as error:  # the disk may be full: report what led here
@@ -262,7 +262,7 @@ class FilmRun:
             return CANCELLED
         if self.live.progress.no_room is not None:
             return NO_ROOM
-        if self.film.endless:
+        if self.request.endless:
             return FINISHED if self.live.finishing else LONGEST if self.live.full else FULL
         return COMPLETE if self.live.progress.chunk >= self.take.plan.chunks else FINISHED
 

@@ -15,7 +15,7 @@ from ..takes import StartChunks, TakeStore, clip_latents
 from ..timeline import Plan, plan_text
 from ..words.wording import count
 from .estimate import NotEnoughDisk
-from .film_run import NO_ROOM, Film, FilmResult, FilmRun, RunObserver
+from .film_run import NO_ROOM, FilmRequest, FilmResult, FilmRun, RunObserver
 from .host import PipelineHost
 from .pipeline import Pipeline
 from .speed import SpeedBook
@@ -39,14 +39,14 @@ def film_run(
     """Return the run that renders `plan` to the MP4 at `path` with a pipeline.
 
     timeline: the plan's text as written; by default the plan in exact chunks. start: what the film begins with: stored
-    chunks, or a clip [T, H, W, 3] in [0, 1]. The other arguments are those of `Film` and `FilmRun`.
+    chunks, or a clip [T, H, W, 3] in [0, 1]. The other arguments are those of `FilmRequest` and `FilmRun`.
     """
     if isinstance(start, Tensor):
         decoder = pipeline.decoder
         with torch.inference_mode():
             start = clip_latents(decoder.module, start, stream.chunk, decoder.device, decoder.dtype)
     timeline = plan_text(plan) if timeline is None else timeline
-    film = Film(plan, timeline, stream, seed, size, start, model_name)
+    film = FilmRequest(plan, timeline, stream, seed, size, start, model_name)
     return FilmRun(PipelineHost(pipeline), film, path, store, observer, book)
 
 
@@ -63,6 +63,6 @@ def render_film(run: FilmRun) -> FilmResult:
     if result.stopped is not None:
         raise result.stopped
     if result.ended == NO_ROOM:
-        done = f"{result.progress.chunk} of {count(run.film.plan.chunks, 'chunk')}"
+        done = f"{result.progress.chunk} of {count(run.request.plan.chunks, 'chunk')}"
         raise NotEnoughDisk(f"'{run.path}' ends after {done}: {result.progress.no_room}")
     return result

@@ -73,13 +73,13 @@ def progress_line(status: Mapping[str, Any], fps: float) -> str:
 
 def result_facts(result: FilmResult, run: FilmRun) -> dict[str, Any]:
     """Return the facts of a finished run as plain data; see docs/api.md."""
-    done, fps = result.progress, run.film.plan.fps
+    done, fps = result.progress, run.request.plan.fps
     return {
         "frames": done.frames,
         "seconds": round(done.frames / fps, 3),
         "fps": fps,
         "chunks": done.chunk,
-        "chunks_asked": None if run.film.endless else run.film.plan.chunks,
+        "chunks_asked": None if run.request.endless else run.request.plan.chunks,
         "take": result.take.id,
         "partial": result.ended == CANCELLED or done.chunk < result.take.plan.chunks,
         "ended": result.ended,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from longlive_core.eval import Settings, evaluate_film, open_film
+from longlive_core.eval import EvaluationSettings, evaluate_film, open_film
 from longlive_core.eval.plots import plot_film
 from longlive_core.eval.report import film_row, segment_rows, summary, switch_rows, write_reports
 from tests.eval.making import write_truth
@@ -17,7 +17,7 @@ from tests.eval.test_clip_dino import Plane
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = Settings(toybox=True, judge_stride=8)
+SETTINGS = EvaluationSettings(toybox=True, judge_stride=8)
 
 
 class Words(Plane):
@@ -37,7 +37,7 @@ def full(film):
 
 @pytest.fixture(scope="module")
 def plain(film):
-    return evaluate_film(film, Settings(), "plain")
+    return evaluate_film(film, EvaluationSettings(), "plain")
 
 
 def test_a_film_of_the_renderer_is_measured_from_its_file(full):

@@ -25,7 +25,7 @@ def test_a_film_that_the_limit_ends_says_so(new_host, parts, endless):  # noqa: 
     with new_host.pack() as package:
         film = filming(package, parts)
         if endless:
-            film.film_run.film = replace(film.film_run.film, endless=True)
+            film.film_run.request = replace(film.film_run.request, endless=True)
             film.film_run.live = package.longlive_core.takes.Live(film.take.plan, endless=True)
         film.store.limit = 400_000 if endless else 150_000
         filmed = run(film)

@@ -102,7 +102,7 @@ def test_a_store_of_the_version_before_renders_nothing_again(host, parts):  # no
     with host.pack() as package:
         film = film_of(package, parts)
         film.store.remove(film.take.id)
-        origin = film.host.origin(film.film_run.film.stream, SIZE, film.film_run.film.seed)
+        origin = film.host.origin(film.film_run.request.stream, SIZE, film.film_run.request.seed)
         old, old_vae = origin.aliases[0], package.nodes.compat.identity.vae_identity(parts[1], 4).aliases[0]
         plan = package.longlive_core.takes.plan_take
         take = plan(film.store, TEXT, film.take.plan, old, film.take.encoding, old_vae)

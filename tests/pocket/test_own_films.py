@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longlive_core.pocket.curriculum import EXCERPT_KINDS, STARTS_SHARE
-from longlive_core.pocket.film_pool import FILM_CHUNKS, PATTERNS, LongFilm, excerpt
+from longlive_core.pocket.film_pool import FILM_CHUNKS, PATTERNS, PoolFilm, excerpt
 from longlive_core.pocket.own_films import near_chunks, own_context
 from longlive_core.pocket.training import Draws
 from longlive_core.toybox.world import COLOURS, Attributes
@@ -13,11 +13,11 @@ from longlive_core.train.causal_start.teacher_forcing import LAST_SLOT
 LOOKS = [Attributes(colour, "ball", "rest", "sea") for colour in list(COLOURS)[:3]]
 
 
-def _film(switches) -> LongFilm:
+def _film(switches) -> PoolFilm:
     """A film whose chunk i holds i everywhere."""
     numbers = torch.arange(FILM_CHUNKS).repeat_interleave(3).half()
     script = list(zip((0, *switches), LOOKS, strict=False))
-    return LongFilm(numbers[None, :, None, None].expand(2, -1, 4, 4), torch.ones(3 * FILM_CHUNKS, 4, 4).half(), script)
+    return PoolFilm(numbers[None, :, None, None].expand(2, -1, 4, 4), torch.ones(3 * FILM_CHUNKS, 4, 4).half(), script)
 
 
 @pytest.mark.parametrize("switches", sorted(set(PATTERNS)))

@@ -13,7 +13,7 @@ from longlive_core.config import ModelConfig
 from longlive_core.device.precision import CPU_BF16
 from longlive_core.pocket import stage_dit, stage_stream, stage_teacher, stage_tune, stage_vae
 from longlive_core.pocket.clip_pool import ClipPool, TrainingClip, pixels_of
-from longlive_core.pocket.film_pool import FilmPool, LongFilm
+from longlive_core.pocket.film_pool import FilmPool, PoolFilm
 from longlive_core.toybox import world
 from longlive_core.train.optimiser import MasterAdam
 from longlive_core.vae import WanVAE, encode
@@ -63,11 +63,11 @@ class Clips(ClipPool):
 class Films(FilmPool):
     """A pool of random latents."""
 
-    def _encoded(self, number: int) -> LongFilm:
+    def _encoded(self, number: int) -> PoolFilm:
         prompts = _prompts(200 + number)
         switches = self.patterns[number // self.in_row % len(self.patterns)]
         script = [(start, prompts[place % 3]) for place, start in enumerate((0, *switches))]
-        return LongFilm(*_random(200 + number, 3 * self.chunks), script)
+        return PoolFilm(*_random(200 + number, 3 * self.chunks), script)
 
 
 def _train_vae(folder: Path) -> None:

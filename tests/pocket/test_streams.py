@@ -16,7 +16,7 @@ from longlive_core.model import CausalWan, WanModel
 from longlive_core.pocket import stage_stream, train
 from longlive_core.pocket.clip_pool import TrainingClip
 from longlive_core.pocket.curriculum import EXCERPT_KINDS, Curriculum
-from longlive_core.pocket.film_pool import FILM_CHUNKS, FilmPool, LongFilm
+from longlive_core.pocket.film_pool import FILM_CHUNKS, FilmPool, PoolFilm
 from longlive_core.pocket.forcing import Forcing
 from longlive_core.pocket.language import encoder_config
 from longlive_core.pocket.stage_stream import STREAM_CHUNKS, STREAM_PATTERNS, StreamSettings
@@ -48,7 +48,7 @@ class _Pool:
         self.chunks = CHUNKS
         scripts = [list(zip((0, *SWITCHES), pair, strict=True)) for pair in (LOOKS[:2], LOOKS[1:])]
         self.films = [
-            LongFilm(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
+            PoolFilm(torch.randn(16, 3 * CHUNKS, 4, 4).half(), torch.ones(3 * CHUNKS, 4, 4).half(), script)
             for script in scripts
         ]
 
@@ -59,7 +59,7 @@ class _Long:
     def __init__(self):
         zeros = torch.zeros(1, 3 * FILM_CHUNKS, 1, 1).half()
         self.films = [
-            LongFilm(zeros, zeros[0], list(zip((0, *switches), LOOKS, strict=False)))
+            PoolFilm(zeros, zeros[0], list(zip((0, *switches), LOOKS, strict=False)))
             for switches in ((), (2, 8), (3, 9), (4,), (7,))
         ]
 
@@ -207,7 +207,7 @@ class _Films:
             switch = (4, 2, 3, 6, FILM_CHUNKS)[len(self.films) % 5] if self.chunks == FILM_CHUNKS else SWITCHES[0]
             script, frames = [(0, LOOKS[0]), (switch, LOOKS[1])][: 1 + (switch < FILM_CHUNKS)], 3 * self.chunks
             latents, weight = torch.randn(16, frames, 10, 16).half(), torch.ones(frames, 10, 16).half()
-            self.films.append(LongFilm(latents, weight, script))
+            self.films.append(PoolFilm(latents, weight, script))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from longlive_core.checkpoints import load_state_dict
 from longlive_core.checkpoints.built_in import DIT_FILE, is_pocket_file, weights_folder
 from longlive_core.config import ModelConfig
 from longlive_core.model import CausalWan, WanModel
-from longlive_core.pocket.film_pool import FILM_CHUNKS, PATTERNS, LongFilm
+from longlive_core.pocket.film_pool import FILM_CHUNKS, PATTERNS, PoolFilm
 from longlive_core.pocket.stage_teacher import CLIP_CHUNKS, TeacherSettings, clip_starts, flow_loss, teacher_clip
 from longlive_core.pocket.train import export_transformer
 from longlive_core.pocket.training import Draws
@@ -17,11 +17,11 @@ from longlive_core.toybox.world import COLOURS, Attributes
 LOOKS = [Attributes(colour, "ball", "rest", "sea") for colour in list(COLOURS)[:3]]
 
 
-def _film(switches) -> LongFilm:
+def _film(switches) -> PoolFilm:
     """A film whose chunk i holds i everywhere."""
     numbers = torch.arange(FILM_CHUNKS).repeat_interleave(3).half()
     script = list(zip((0, *switches), LOOKS, strict=False))
-    return LongFilm(numbers[None, :, None, None].expand(16, -1, 4, 4), torch.ones(3 * FILM_CHUNKS, 4, 4).half(), script)
+    return PoolFilm(numbers[None, :, None, None].expand(16, -1, 4, 4), torch.ones(3 * FILM_CHUNKS, 4, 4).half(), script)
 
 
 @pytest.mark.parametrize("switches", sorted(set(PATTERNS)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..folding import fold, lstrip, rstrip
 from ..options import check_characters
 from ..syntax import TimelineError
-from .heads import Head, find_head
+from .heads import SegmentHead, find_head
 
 
 def take_anchor(lines: list[str]) -> tuple[str | None, list[str]]:
@@ -55,7 +55,7 @@ def _bullets(lines: list[str], starred: list[int]) -> list[int]:
     return []
 
 
-def _timed(line: str, number: int) -> Head | None:
+def _timed(line: str, number: int) -> SegmentHead | None:
     try:
         head = find_head(line, number)
     except TimelineError:

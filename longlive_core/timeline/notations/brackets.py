@@ -10,7 +10,7 @@ from ..folding import fold
 from ..options import make_segment
 from ..syntax import RANGE_FORM, Segment, TimelineError
 from ..times import TIME
-from .heads import Head, find_head
+from .heads import SegmentHead, find_head
 
 _PAIRS = {"[": "]", "\uff3b": "\uff3d", "\u3010": "\u3011", "\u3014": "\u3015", "\u3016": "\u3017", "\u300c": "\u300d"}
 _OPTIONS_AFTER = re.compile(r"(?:\s*[{\uff5b][^{}\uff5b\uff5d\[\]]*[}\uff5d])*")
@@ -19,7 +19,7 @@ _MARKER = re.compile(rf"\[\s*{TIME}(?:\s*(?:-+>?|~|to)\s*{TIME})?\s*:?\s*\]", re
 INLINE = re.compile(rf"\[\s*{TIME}(?:\s*(?:-+>?|~|to)\s*{TIME})?\s*:(?!\s*\])", re.IGNORECASE)
 
 
-def read_open(line: str, number: int, check: Callable[[Head], None]) -> list[Segment]:
+def read_open(line: str, number: int, check: Callable[[SegmentHead], None]) -> list[Segment]:
     """Read one or more `[start-end: text]` or `[start: text]`, each with its options inside or after the bracket."""
     segments, at = [], 0
     while (at := _next_seen(line, at)) < len(line):
@@ -50,7 +50,7 @@ def moved(columns: int) -> Iterator[None]:
         raise error.moved(columns) from error.__cause__
 
 
-def _open_head(line: str, number: int, check: Callable[[Head], None]) -> Head:
+def _open_head(line: str, number: int, check: Callable[[SegmentHead], None]) -> SegmentHead:
     """Return the head of the range at the start of a line."""
     head = find_head(line, number)
     if head is None or not head.open or head.bare:
@@ -61,7 +61,7 @@ def _open_head(line: str, number: int, check: Callable[[Head], None]) -> Head:
     return head
 
 
-def _read_range(line: str, at: int, head: Head, number: int) -> tuple[Segment, int]:
+def _read_range(line: str, at: int, head: SegmentHead, number: int) -> tuple[Segment, int]:
     """Return the segment of the range whose head is at line[at], and the index where the next range may start."""
     close = _closing(line, at + head.column - 1, number)
     after = _OPTIONS_AFTER.match(line, close + 1).end()
@@ -82,7 +82,7 @@ def _closing(line: str, start: int, number: int) -> int:
     raise TimelineError(f"'[' is not closed; write {RANGE_FORM} on one line", number, start + 1)
 
 
-def split_markers(line: str, head: Head) -> list[tuple[int, str]]:
+def split_markers(line: str, head: SegmentHead) -> list[tuple[int, str]]:
     """Split `[0s] a [5s] b` into one text per segment, each with its index in the line."""
     folded = fold(line)
     if folded.text[folded.at.index(head.column - 1)] != "[":

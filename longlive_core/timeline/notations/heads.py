@@ -68,7 +68,7 @@ _FIRST_PIECE = re.compile(r"[^\s{|\[(<~>=\])-]+")
 
 
 @dataclass(frozen=True)
-class Head:
+class SegmentHead:
     """A time or a range in front of a prompt.
 
     Attributes:
@@ -117,7 +117,7 @@ class Head:
         return not self.certain and not self.separated and _RELATIVE.match(self.text.lstrip()) is not None
 
 
-def find_head(line: str, number: int) -> Head | None:
+def find_head(line: str, number: int) -> SegmentHead | None:
     """Return the head of a line, or None. Raises TimelineError for what looks like a time but is not one."""
     folded = fold(line)
     match = _match(folded.text, len(folded.text) - len(folded.text.lstrip()))
@@ -137,7 +137,7 @@ def find_head(line: str, number: int) -> Head | None:
     return _build(folded, line, number, match, at, separated, inside, closing is not None, marks)
 
 
-def _titled(line: str, folded: Folded, number: int) -> Head | None:
+def _titled(line: str, folded: Folded, number: int) -> SegmentHead | None:
     """Return the head of `Intro (0-5s): text`, or of the heading `# Intro (0-5s)` above its prompt."""
     match = _TITLED.match(folded.text)
     if match is None:
@@ -198,7 +198,7 @@ def _build(
     inside: bool,
     closed: bool,
     marks: str,
-) -> Head:
+) -> SegmentHead:
     written = folded.text[match.start("start") : match.end()].strip()
     place = folded.at[match.start("open")] + 1
     start, end = _times(match, folded, number)
@@ -209,7 +209,7 @@ def _build(
     clock = first is not None and re.search("[:']", match["start"]) is not None
     following = folded.text[at : at + 1]
     touching = at and following and not folded.text[at - 1].isspace() and not separated and not closed
-    return Head(
+    return SegmentHead(
         line,
         place,
         written,
@@ -286,7 +286,7 @@ def _refuse_near_times(folded: Folded, number: int) -> None:
         parse_time(piece[0], number, folded.at[core] + 1)
 
 
-def check_glued(head: Head, number: int) -> None:
+def check_glued(head: SegmentHead, number: int) -> None:
     """Raise TimelineError if the prompt follows its time without a space."""
     if head.glued:
         raise TimelineError(
@@ -296,7 +296,7 @@ def check_glued(head: Head, number: int) -> None:
         )
 
 
-def check_relative(head: Head, number: int) -> None:
+def check_relative(head: SegmentHead, number: int) -> None:
     """Raise TimelineError if the time counts from another moment than the film's start."""
     if head.relative:
         raise TimelineError(

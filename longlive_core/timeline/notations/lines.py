@@ -16,7 +16,7 @@ from ..options import make_segment
 from ..syntax import RANGE_FORM, Segment, TimelineError
 from ..times import looks_like_time
 from .brackets import INLINE, moved, read_open, split_markers
-from .heads import Head, check_glued, check_relative, find_head
+from .heads import SegmentHead, check_glued, check_relative, find_head
 
 _KINDS = {
     "lines": "starts with a time",
@@ -37,7 +37,7 @@ def read_lines(content: list[tuple[int, str]]) -> tuple[list[Segment], str, list
     return _read_heads(content)
 
 
-def _begins_timed(head: Head, number: int, alone: bool) -> bool:
+def _begins_timed(head: SegmentHead, number: int, alone: bool) -> bool:
     """Return whether the first line's head starts a timeline with times: films start at 0, sentences rarely do."""
     if head.bare:
         if not head.colon:
@@ -54,7 +54,7 @@ def _begins_timed(head: Head, number: int, alone: bool) -> bool:
     return True
 
 
-def _no_unit(head: Head, number: int) -> TimelineError:
+def _no_unit(head: SegmentHead, number: int) -> TimelineError:
     if head.ranged:
         return TimelineError(
             f"the range '{head.number}' has no unit; write 0s-5s, or 0f-80f for frames", number, head.column
@@ -74,7 +74,7 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     first_line, first = content[0]
     notation = "ranges" if find_head(first, first_line).end is not None else "lines"
     segments, hints = [], []
-    waiting: tuple[Head, int] | None = None  # a time alone on its line, and the lines below it
+    waiting: tuple[SegmentHead, int] | None = None  # a time alone on its line, and the lines below it
     beneath: list[tuple[int, str]] = []
     for number, line in cancellable(content, 500):
         head = find_head(line, number)
@@ -96,12 +96,12 @@ def _read_heads(content: list[tuple[int, str]]) -> tuple[list[Segment], str, lis
     return segments, notation, hints
 
 
-def _is_sentence(head: Head, first: bool) -> bool:
+def _is_sentence(head: SegmentHead, first: bool) -> bool:
     """Return whether a line below a time is its prompt, although it starts like one: `3 pandas`, `80s-style neon`."""
     return (head.bare and not head.separated) or (first and (head.glued or not head.certain))
 
 
-def _check_kind(head: Head | None, line: str, number: int, notation: str, first_line: int) -> None:
+def _check_kind(head: SegmentHead | None, line: str, number: int, notation: str, first_line: int) -> None:
     """Raise TimelineError for a line of another kind than the first."""
     if head is not None:
         check_relative(head, number)
@@ -120,7 +120,7 @@ def _check_kind(head: Head | None, line: str, number: int, notation: str, first_
     )
 
 
-def _beneath(head: Head, number: int, lines: list[tuple[int, str]]) -> list[Segment]:
+def _beneath(head: SegmentHead, number: int, lines: list[tuple[int, str]]) -> list[Segment]:
     """Return the segment of a time alone on its line; the lines below are its prompt."""
     if not lines:
         return [make_segment(head.text, number, head.text_at + 1, head.start, head.end, head.column)]
@@ -130,7 +130,7 @@ def _beneath(head: Head, number: int, lines: list[tuple[int, str]]) -> list[Segm
     return [replace(segment, line=number)]
 
 
-def _read_headed(head: Head, line: str, number: int, notation: str, first_line: int) -> list[Segment]:
+def _read_headed(head: SegmentHead, line: str, number: int, notation: str, first_line: int) -> list[Segment]:
     if head.open:
         return read_open(line, number, lambda other: _check_kind(other, line, number, notation, first_line))
     segments = []
@@ -156,7 +156,7 @@ def read_timed(line: str, number: int) -> list[Segment]:
     return _read_one(head, number)
 
 
-def _read_one(head: Head, number: int) -> list[Segment]:
+def _read_one(head: SegmentHead, number: int) -> list[Segment]:
     text = head.text
     for part in text.split("|")[1:]:
         second = find_head(part, number)

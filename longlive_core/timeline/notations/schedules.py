@@ -11,7 +11,7 @@ from typing import Any
 from ..folding import fold, one_line
 from ..options import make_segment
 from ..syntax import Segment, Time, TimelineError
-from .heads import Head, find_head
+from .heads import SegmentHead, find_head
 from .json_values import kind_of, place_of
 
 _HINT = (
@@ -45,7 +45,7 @@ def read_schedule(data: dict, place: tuple[int, int] = (1, 1)) -> tuple[list[Seg
     return segments, "entries", [_HINT] if not united else []
 
 
-def _head(key: str) -> Head:
+def _head(key: str) -> SegmentHead:
     head = find_head(key, key.line)
     if head is None or head.open or head.text.strip() or (head.bare and head.ranged):
         raise TimelineError(
@@ -56,7 +56,7 @@ def _head(key: str) -> Head:
     return head
 
 
-def _start(key: str, head: Head, united: bool) -> Time:
+def _start(key: str, head: SegmentHead, united: bool) -> Time:
     if not head.bare:
         return head.start
     number = fold(key).text.strip()
