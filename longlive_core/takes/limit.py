@@ -42,7 +42,7 @@ class SpaceLimit:
             self._make_room(take, needed)
         return self._left >= needed
 
-    def made(self, take: Take, chunk: int, new_latents: bool, new_unit: bool) -> None:
+    def add(self, take: Take, chunk: int, new_latents: bool, new_unit: bool) -> None:
         """Count a chunk that was stored and added to the growing film."""
         if self._limit is None:
             return

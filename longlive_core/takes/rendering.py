@@ -176,7 +176,7 @@ class _Rendering:
             rendered, frames, unit = self._repairing(self._complete, chunk)
             with writing(self.started.growing_path):
                 self.growing.add(unit)
-            self.limit.made(self.take, chunk, rendered, frames is not None)
+            self.limit.add(self.take, chunk, rendered, frames is not None)
             self.live.done(self.take.frames_of(chunk), rendered)
             self.observer.chunk(chunk, frames)
 
