@@ -21,7 +21,7 @@ from longlive_core.model import WanModel
 from longlive_core.vae import WanVAE
 
 from ..hosts import fakes
-from .matrix import BASE, FilmRequest
+from .matrix import BASE, Film
 from .models import CONFIG, TEXT_LENGTH, VAE_WIDTH
 
 PASSES = BASE["steps"] + 1  # of a chunk; the bar counts them
@@ -82,14 +82,14 @@ class Nodes:
         with host.pack() as package:
             yield cls(host, package, Parts(paths), folder)
 
-    def timeline(self, film: FilmRequest, fps: float = 16.0) -> tuple[Any, str]:
+    def timeline(self, film: Film, fps: float = 16.0) -> tuple[Any, str]:
         """-> TIMELINE, and what Prompt Timeline shows."""
         (timeline,), shown = self.nodes.LongLivePromptTimeline.execute(
             clip=self.parts.clip, text=film.text, duration=film.duration, fps=fps
         )
         return timeline, shown
 
-    def render(self, name: str, film: FilmRequest, fps: float = 16.0, **sockets) -> SimpleNamespace:
+    def render(self, name: str, film: Film, fps: float = 16.0, **sockets) -> SimpleNamespace:
         """-> film, take (TAKE), report without times, summary, shown (by the timeline). Into `self.store(name)`."""
         self.host.temp = self.folder / name.replace(" ", "_")
         timeline, shown = self.timeline(film, fps)
