@@ -98,7 +98,7 @@ def test_tables_of_rollouts_from_end_to_end(monkeypatch, capsys, tiny_pocket):
     main(["window", "--films", "2"])
     text = capsys.readouterr().out
     assert all(f"| {name} |" in text for name in (*map(str, range(3, 25, 3)), "9 + 3 sink"))
-    assert "window 9 + 3 sink: 480 keys a layer" in text and "window 21: 840 keys a layer" in text
+    assert "window 9 + 3 sink: 480 keys per layer" in text and "window 21: 840 keys per layer" in text
     main(["int8", "--films", "2"])
     text = capsys.readouterr().out
     assert ("| bf16 |" in text or "| fp32 |" in text) and "| INT8 |" in text
