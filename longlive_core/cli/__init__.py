@@ -1,9 +1,9 @@
-"""The command line: render a timeline, check what was downloaded, measure films, train, and what belongs to these.
+"""The command line, one file for each command: render, check, convert, list takes, evaluate, train.
 
     python -m longlive_core render "0s A panda walks" -o film.mp4 --duration 20
     python -m longlive_core check --model longlive_base.pt --lora lora.pt
 
-One file for each command. Exit codes: 0 done; 1 `check` or `takes verify` found a fault, or `follow-ups` has none for a
+Exit codes: 0 done; 1 `check` or `takes verify` found a fault, or `follow-ups` has none for a
 prompt; 2 an error that the user can correct (one line on stderr); 130 stopped by Ctrl-C. PyTorch is imported by the
 commands, not here, so that `--help` and errors in a timeline appear at once.
 """

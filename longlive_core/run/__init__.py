@@ -1,1 +1,1 @@
-"""A run from plan to film: loading a pipeline, estimates of time, memory and disk, identities of weights, reports."""
+"""A run from plan to film: `FilmRun`, loading a pipeline, estimates, identities of weights, reports, `check`, `replay`."""
