@@ -1,1 +1,1 @@
-"""A run from plan to film: `FilmRun`, loading a pipeline, estimates, identities of weights, reports, `check`, `replay`."""
+"""A run from plan to film: `FilmRun`, the pipeline, estimates, identities of weights, reports, `check`, `replay`."""
