@@ -11,8 +11,8 @@ import errno
 import os
 from pathlib import Path
 
-# Some network and FUSE file systems cannot sync folders, and a folder that may be written but not listed cannot be
-# opened for it; nothing else can be done there.
+# Some network and FUSE file systems cannot sync folders. A folder that may be written but not listed cannot be opened
+# to sync it. In both cases nothing else can be done.
 _NO_SUCH_CALL = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 

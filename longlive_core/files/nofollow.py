@@ -23,7 +23,7 @@ _TRIES = 5  # another program may create the name between our removing and creat
 
 
 def create(path: str | os.PathLike) -> BinaryIO:
-    """Create a new, empty, unbuffered file at `path`, replacing whatever is there.
+    """Create a new, empty, unbuffered file at `path`; replace an existing file.
 
     A link, hard link or pipe is removed, never what it leads to. OSError for a folder, and if another program has the
     file open (Windows).
@@ -50,7 +50,7 @@ def read(path: str | os.PathLike, most: int | None = None) -> bytes:
 
 
 def is_link(path: str | os.PathLike) -> bool:
-    """Whether a path is a symbolic link or, on Windows, a junction."""
+    """Return whether a path is a symbolic link or, on Windows, a junction."""
     try:
         found = os.lstat(path)
     except OSError:

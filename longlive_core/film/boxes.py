@@ -1,4 +1,4 @@
-"""The boxes of an MP4 (ISO base media format): walked without reading their content, with limits on their size.
+"""The boxes of an MP4 (ISO base media format), found without reading their content, with limits on their size.
 
 FFmpeg allocates as much memory as a box claims, twice as much for a tag. So untrusted files are checked here before
 FFmpeg opens them.

@@ -53,7 +53,7 @@ def contact_sheet(
 
 
 def _pictures(film: str | os.PathLike, count: int, every: float | None) -> Iterator[tuple[float, Image.Image]]:
-    """(seconds, picture) of the frames a contact sheet shows; one pass over the film, no frame is kept."""
+    """Yield (seconds, picture) of the frames that a contact sheet shows, in one pass over the film; keep no frame."""
     try:
         container = av.open(os.fspath(film))
     except (OSError, ValueError) as error:

@@ -87,9 +87,8 @@ def film_frames(
 ) -> Iterator[tuple[Chunk, np.ndarray]]:
     """Decode chunks as they arrive; yield each with its frames, uint8 [T, H, W, 3] (batch 1). A cut resets the VAE.
 
-    offloader: the one that the rollout of the chunks has, where something moves in between.
-
-    Raises NonFiniteError if the VAE's pixels hold NaN or infinity.
+    offloader: that of the chunks' rollout, if parts move to main memory between chunks. Raises NonFiniteError if the
+    VAE's pixels hold NaN or infinity.
     """
     shot, recent = None, {}
     for chunk in chunks:

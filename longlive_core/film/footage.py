@@ -175,7 +175,7 @@ class Footage:
         return matrix
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """uint8 [H, W, 3]."""
+        """Convert a frame to RGB, uint8 [H, W, 3]."""
         transfer = int(self._stream.codec_context.color_trc)
         if transfer in _HDR:
             raise ValueError(
@@ -208,7 +208,7 @@ _KINDS = {"audio": "sound", "subtitle": "subtitles", "data": "data", "attachment
 
 
 def _is_cover(stream) -> bool:
-    """Whether a track is a cover picture for sound, as of an album."""
+    """Return whether a track is a cover picture for sound, as of an album."""
     disposition = getattr(stream, "disposition", 0)
     attached = getattr(type(disposition), "attached_pic", None)
     return bool(attached is not None and disposition & attached)

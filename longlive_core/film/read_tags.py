@@ -1,4 +1,4 @@
-"""Reading the tags of a film's file. The file may come from anybody, so its content is untrusted.
+"""Reading the tags of a film's file. The file may come from anywhere, so its content is untrusted.
 
 Sizes are checked before FFmpeg allocates memory for them (`boxes.py`), the tags before they are parsed, every field
 before it is used (`files/fields.py`), and finally whether the fields fit together. Every fault is a ValueError.
@@ -129,7 +129,7 @@ def _text_of(tags: Mapping[str, str], name: str) -> str:
 
 
 def _film_run(timeline: str, run: Any) -> FilmRecord:
-    """Return the record. _Newer for one of a later version."""
+    """Return the record. Raises _Newer for one of a later version."""
     form = run.get("format") if isinstance(run, dict) else None
     if type(form) is int and form > FORMAT:
         raise _Newer(form)

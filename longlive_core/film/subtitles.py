@@ -122,7 +122,7 @@ def hide_subtitles(file: BinaryIO) -> None:
 
 
 def _shortened(text: str, limit: int) -> bytes:
-    """A text as `shown`, in UTF-8 of at most `limit` bytes; a longer one ends in an ellipsis after a whole letter."""
+    """Return a text as `shown`, in UTF-8 of at most `limit` bytes; an ellipsis shortens a longer one."""
     data = make_visible(text, lines=True).encode()
     if len(data) <= limit:
         return data

@@ -209,8 +209,8 @@ class Joiner:
             if self._track is not None:
                 self._track.write_until(self.frames + len(packets))
             for order, packet in enumerate(packets):
-                # Decoding times increase through the film. A unit's own start as early as it needs, later in a unit of
-                # one frame than in a longer one, so they would run backwards where two units meet.
+                # Decoding times must increase through the film. A unit's own times start as early as it needs, later in
+                # a unit of one frame than in a longer one, so they would decrease where two units meet.
                 frame = packet.duration
                 packet.pts += self.frames * frame
                 packet.dts = (self.frames + order - _REORDERED) * frame
@@ -286,7 +286,7 @@ class FilmWriter:
             raise ValueError(f"no frame was written to '{self.path}', so there is no film")
         try:
             self._joiner.close()
-            sync_file(self._part)  # otherwise a loss of power may leave an empty film in place of the old one
+            sync_file(self._part)  # otherwise a loss of power may replace the old film by an empty one
         except BaseException:
             self.abort()
             raise

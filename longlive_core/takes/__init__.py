@@ -2,11 +2,11 @@
 
 A take is its timeline and its latents; every cache is derived from these.
 
-What a take is: `keys.py` hashes everything that determines a chunk; `manifest.py` describes a take, `manifest_file.py`
+Definition: `keys.py` hashes everything that determines a chunk; `manifest.py` describes a take, `manifest_file.py`
 reads and writes its file; `take.py` plans a take and finds its stored chunks; `differences.py` says why chunks are
 rendered again.
 
-What is on disk: a store (`store.py`, over the paths and locks in `folder.py`, `locks.py`) is a folder of chunks by key
+On disk: a store (`store.py`, over the paths and locks in `folder.py`, `locks.py`) is a folder of chunks by key
 (`chunks.py`), each file with a checksum (`checksums.py`), written whole or not at all (`disk.py`). `inventory.py` reads
 what a store holds, `usage.py` measures it, `eviction.py` chooses takes to remove and `removal.py` removes them;
 `verify.py` checks every file.

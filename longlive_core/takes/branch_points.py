@@ -90,7 +90,7 @@ def _chunks(take: Manifest, number: int, rendered: int, text: str) -> BranchPoin
 
 def _seconds(take: Manifest, seconds: float, rendered: int, text: str) -> BranchPoint:
     length = take.seconds(rendered)
-    if not 0 < seconds <= length + 0.005:  # as precisely as the length is shown
+    if not 0 < seconds <= length + 0.005:  # with the precision of the length shown
         raise ValueError(f"{text.strip()!r}: the take lasts {length:.2f} s; give a time after its start, up to that")
     chunk = min(max(1, take.plan().chunk_at(seconds)), rendered)
     return BranchPoint(chunk, take.seconds(chunk), seconds)

@@ -53,9 +53,9 @@ def latents_file(key: str, latents: Tensor) -> bytes:
 
 
 def read_latents(data: bytes, key: str, shape: tuple[int, ...] | None) -> tuple[Tensor, bool]:
-    """-> latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
+    """Return latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
 
-    shape: (T, h, w), if known. Damaged if the file does not belong to this chunk.
+    shape: (T, h, w), if known. Raises Damaged if the file does not belong to this chunk.
     """
     try:
         tensors, header = load(data), _header(data)
@@ -80,7 +80,7 @@ def unit_file(facts: UnitInfo, video: bytes) -> bytes:
 
 
 def read_unit(data: bytes, facts: UnitInfo) -> bool:
-    """Check a unit's file; return whether it has a checksum. Damaged if it is not this unit."""
+    """Check a unit's file; return whether it has a checksum. Raises Damaged if it is not this unit."""
     *_, (kind, start, end) = _boxes(data)
     if kind != b"uuid":
         _check_video(data, facts)
@@ -89,7 +89,7 @@ def read_unit(data: bytes, facts: UnitInfo) -> bool:
     try:
         record = json.loads(data[start + _HEAD.size : end - CHECKSUM])
         theirs = UnitInfo(record["key"], record["unit"], record["frames"], tuple(record["size"]))
-    except (ValueError, KeyError, TypeError) as error:  # with a valid checksum, but of another program
+    except (ValueError, KeyError, TypeError) as error:  # its checksum is valid, but another program wrote it
         raise Damaged(f"its record cannot be read ({error})") from error
     for what in ("key", "unit", "frames", "size"):
         _check(what, getattr(theirs, what), getattr(facts, what))
@@ -97,7 +97,7 @@ def read_unit(data: bytes, facts: UnitInfo) -> bool:
 
 
 def _boxes(data: bytes) -> list[tuple[bytes, int, int]]:
-    """Return (type, start, end) of the boxes of an MP4. Damaged if they are not those of a unit."""
+    """Return (type, start, end) of the boxes of an MP4. Raises Damaged if they are not those of a unit."""
     found, at = [], 0
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)

@@ -58,7 +58,7 @@ class Chunks:
 
     @staticmethod
     def has(path: Path) -> bool:
-        """Whether a file exists. Only reading it shows whether it is intact."""
+        """Return whether a file exists. Only reading it shows whether it is intact."""
         return path.is_file() or path.is_dir()
 
     def files(self) -> Iterator[Path]:
@@ -95,12 +95,12 @@ class Chunks:
         """
         latents, has_checksum = self.checked_latents(key, shape)
         if not has_checksum:
-            with contextlib.suppress(TakeError):  # the folder may be read-only: another time
+            with contextlib.suppress(TakeError):  # the folder may be read-only; a later read will add the checksum
                 self.save_latents(key, latents)
         return latents.to(torch.float32)
 
     def checked_latents(self, key: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, bool]:
-        """-> latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
+        """Return latents [1, C, T, h, w] in their dtype, whether the file has a checksum.
 
         shape: (T, h, w), if known. ChunkDamaged if the file is not what was written; it is set aside.
         """
@@ -121,11 +121,11 @@ class Chunks:
         return data
 
     def sync(self, key: str) -> None:
-        """Make what was saved of a chunk survive a loss of power."""
+        """Make a chunk's saved files survive a loss of power."""
         sync(self.latents_path(key).parent)
 
     def checked_unit(self, facts: UnitInfo) -> tuple[bytes, bool]:
-        """-> a unit, whether it has a checksum. ChunkDamaged if it is not what was written; it is set aside."""
+        """Return a unit, whether it has a checksum. ChunkDamaged if it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
         return self._read(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
 
@@ -142,7 +142,7 @@ class Chunks:
 
 
 def _store(path: Path, data: bytes) -> None:
-    """Write a chunk's file. One that another process wrote meanwhile, and has open, has the same content."""
+    """Write a chunk's file. If another process wrote it meanwhile and has it open, its content is the same."""
     try:
         write_whole(path, data, synced=False)
     except TakeError as error:

@@ -13,7 +13,7 @@ class TakeError(ValueError):
     take = ""
 
     def __init__(self, message: str):
-        super().__init__(make_visible(message, lines=True))  # it may quote a file from anybody
+        super().__init__(make_visible(message, lines=True))  # it may quote an untrusted file
 
 
 class TakeMissing(TakeError):

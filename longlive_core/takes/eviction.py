@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def make_room(store: StoreFolder, needed: int, keep: str | Manifest) -> tuple[list[str], int]:
-    """See `TakeStore.make_room`. -> ids of the removed takes, the store's size in bytes."""
+    """See `TakeStore.make_room`. Return the ids of the removed takes and the store's size in bytes."""
     film = keep.id if isinstance(keep, Manifest) else keep
     with store.locked():
         found = take_inventory(store)
@@ -95,5 +95,5 @@ class _Choice:
         return alone
 
     def _alone(self, take: str, names: set[str]) -> int:
-        """Bytes that removing a take frees, once it no longer counts as a user."""
+        """Return the bytes that removing a take frees, once it no longer counts as a user."""
         return self._found.own(take) + self._found.used_by(name for name in names if not self._users[name])

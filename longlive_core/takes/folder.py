@@ -97,7 +97,7 @@ class StoreFolder:
         return TakeLock(self.take_folder(take))
 
     def is_being_rendered(self, take: str) -> bool:
-        """Whether this or another process renders the take. Writes nothing."""
+        """Return whether this or another process renders the take. Writes nothing."""
         return is_held(self.take_folder(take) / LOCK)
 
     # --- takes
@@ -110,14 +110,14 @@ class StoreFolder:
         return self.takes_folder / take
 
     def take_folders(self) -> list[Path]:
-        """The folders of all takes, and what is left of removed ones."""
+        """Return the folders of all takes, and the remains of removed ones."""
         return [Path(folder.path) for folder in entries(self.takes_folder)]
 
     def manifest_path(self, take: str) -> Path:
         return self.take_folder(take) / MANIFEST
 
     def has_manifest(self, take: str) -> bool:
-        """Whether the take has a manifest, readable or not."""
+        """Return whether the take has a manifest, readable or not."""
         return os.path.lexists(self.manifest_path(take))
 
     def read_manifest(self, take: str) -> Manifest:

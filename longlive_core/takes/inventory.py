@@ -25,7 +25,7 @@ from .manifest import Manifest
 from .manifest_file import MOST_BYTES
 
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished file, or one that no take names, is no longer in use
-RECENT = 3600.0  # seconds: the manifest that names a younger chunk may still be to be written
+RECENT = 3600.0  # seconds; for a younger chunk, the manifest that names it may not be written yet
 VIDEO = ".mp4"
 _PARTS = (UNFINISHED, ".part", DAMAGED)  # suffixes of leftover files
 _CHUNK = re.compile(r"[0-9a-f]{16,}(?:\.safetensors|\.[0-9a-z]+\.mp4)")  # the name of a chunk's file
@@ -230,7 +230,7 @@ def files_in(entry: os.DirEntry) -> Iterator[FileEntry]:
 
 
 def is_bare(files: list[FileEntry]) -> bool:
-    """Whether a take's folder holds only its lock."""
+    """Return whether a take's folder holds only its lock."""
     return all(file.name == LOCK for file in files)
 
 

@@ -33,7 +33,7 @@ class SpaceLimit:
         self._latents, self._frame = 0, 0.0  # largest bytes so far of a chunk's latents, and of video per frame
 
     def fits(self, take: Take, chunk: int, endless: bool) -> bool:
-        """Whether the chunk can be rendered and the film finished after it, removing other takes if necessary."""
+        """Return whether the chunk can be rendered and the film finished after it; may remove other takes."""
         if self._limit is None:
             return True
         # The last chunk of a film that fits is not refused for a margin: the film would lack only this chunk.

@@ -23,7 +23,7 @@ from ..words.wording import count, shorten
 
 GROWTH = 16  # chunks by which the plan of an endless film grows
 AHEAD = 3600.0  # seconds by which a prompt of an endless film may be ahead of what is rendered
-PROMPTS, WITHIN = 30, 10.0  # at most this many prompts in this many seconds: more than anybody types
+PROMPTS, WITHIN = 30, 10.0  # at most this many prompts in this many seconds: more than a person can type
 NOW = "now"
 
 

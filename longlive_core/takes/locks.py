@@ -20,7 +20,7 @@ NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # no bytes le
 
 
 def is_held(path: Path) -> bool:
-    """Whether a lock is held, or that cannot be determined. Creates no file."""
+    """Return whether a lock is held, or that cannot be determined. Creates no file."""
     try:
         nofollow.check_lock(path)
     except nofollow.UnsafePath:  # no process can hold it
@@ -30,7 +30,7 @@ def is_held(path: Path) -> bool:
     lock = FileLock(str(path), timeout=0)
     try:
         lock.acquire()
-    except (Timeout, PermissionError):  # another user's lock: it cannot be acquired, nor seen to be free
+    except (Timeout, PermissionError):  # another user's lock: it cannot be acquired, and whether it is free is unknown
         return True
     except OSError:  # a read-only disk: no process renders there
         return False

@@ -1,4 +1,4 @@
-"""The file of a manifest (take.json), which anybody may have edited and any disk may have damaged.
+"""The file of a manifest (take.json). A person may have edited it, or a disk may have damaged it.
 
     {"format": 2, "checksum": ..., "id": ..., ...}      the fields of `Manifest`, one per line
 

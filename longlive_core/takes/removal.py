@@ -50,7 +50,7 @@ def _locked_to_remove(store: StoreFolder, take: str) -> Iterator[None]:
 
 
 def _lock_to_remove(store: StoreFolder, take: str) -> bool:
-    """Acquire the store's lock. Return False if the disk is too full for its file even after the take's films went.
+    """Acquire the store's lock. Return False if the disk is too full for its file even without the take's films.
 
     If the file does not exist, no process holds the lock, and on a full disk no other process can acquire it.
     """
@@ -106,13 +106,13 @@ def _remove_folder(folder: Path) -> Path:
         gone = folder  # no space even for another name
         _unlink(folder, MANIFEST)
     with contextlib.suppress(TakeError):  # a full disk may refuse
-        sync(folder if gone == folder else folder.parent)  # before its chunks go: a crash would restore it without them
+        sync(folder if gone == folder else folder.parent)  # before its chunks: else a crash restores it
     _delete(gone)
     return gone
 
 
 def _delete(path: str | os.PathLike) -> None:
-    """Delete a folder, or whatever is in its place, as far as possible."""
+    """Delete a folder, or the file or link in its place, as far as possible."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -55,7 +55,7 @@ def render_take(
         metadata: the tags of a take's film; None: its file has neither tags nor subtitles.
         observer: follows the render and may stop it.
         live: changes of the plan, and progress.
-        offloader: what rests in main memory in between, made over `decoder`; by default nothing.
+        offloader: moves parts to main memory while they are not in use, created over `decoder`; by default none.
 
     A stored file that is damaged, or that another process removes, is rendered again, see `Live.progress`. If the
     store's limit leaves no space for another chunk, the film ends, as `Live.finish` ends it. Whatever ends this early,
@@ -127,7 +127,7 @@ class _Rendering:
             if not damaged:  # otherwise nothing was stored before the damage
                 raise
         for damage in damaged:
-            self._repair(damage)  # it counts as missing from now on, and is rendered in its turn
+            self._repair(damage)  # it counts as missing from now on, and is rendered when its turn comes
 
     def _begin_growing(self) -> None:
         with writing(self.started.growing_path):
@@ -191,7 +191,7 @@ class _Rendering:
     # --- files that other processes remove meanwhile
 
     def _keep_whole(self, chunks: int) -> None:
-        """Before a chunk: ensure that the take is listed and locked, and that its growing film has `chunks` chunks."""
+        """Ensure, before a chunk, that the take is listed and locked, and that its growing film has `chunks` chunks."""
         self._keep_listed()
         if chunks and not self.started.growing_path.exists():
             with contextlib.suppress(ValueError, OSError):  # the one that was removed
@@ -225,7 +225,7 @@ class _Rendering:
     # --- one chunk
 
     def _complete(self, chunk: int) -> tuple[bool, np.ndarray | None, bytes]:
-        """Store what is missing of a chunk. -> whether it was rendered, its frames if they were decoded, its unit."""
+        """Store what is missing of a chunk. Return whether it was rendered, its frames if decoded, its unit."""
         store, facts = self.take.store, self.take.unit_of(chunk)
         rendered = self._render(chunk)
         if store.has_unit(facts.key, facts.unit):

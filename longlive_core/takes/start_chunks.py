@@ -78,7 +78,7 @@ def store_start_latents(store: TakeStore, latents: Tensor, origin: Origin, chunk
 
 
 def _is_stored(store: TakeStore, key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a chunk is stored and intact."""
+    """Return whether a chunk is stored and intact."""
     with contextlib.suppress(ChunkDamaged):
         store.load_latents(key, shape)
         return True

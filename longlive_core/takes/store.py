@@ -56,7 +56,7 @@ class TakeStore(StoreFolder):
         return self.chunks.load_latents(key, shape)
 
     def sync(self, key: str) -> None:
-        """Make what was saved of a chunk survive a loss of power. Call it before the chunk is reported as done."""
+        """Make a chunk's saved files survive a loss of power. Call it before the chunk is reported as done."""
         self.chunks.sync(key)
 
     def latents_path(self, key: str) -> Path:
@@ -103,7 +103,7 @@ class TakeStore(StoreFolder):
                     found.append(self.read_manifest(folder.name))
                 except TakeError as error:
                     if isinstance(error, TakeMissing) and _is_bare(folder):
-                        continue  # just being created, or left so by a loss of power: nothing to report
+                        continue  # another process is creating it, or power was lost then: nothing to report
                     found.append(error)
         yield from sorted(found, key=_newness, reverse=True)
 
@@ -162,5 +162,5 @@ def _newness(take: Manifest | TakeError) -> tuple[bool, float]:
 
 
 def _is_bare(folder: Path) -> bool:
-    """Whether a take's folder holds only a lock and unfinished files."""
+    """Return whether a take's folder holds only a lock and unfinished files."""
     return all(entry.name == LOCK or entry.name.endswith(UNFINISHED) for entry in entries(folder))

@@ -36,7 +36,7 @@ class StoreUsage:
 
     @property
     def stays(self) -> int:
-        """What no limit removes."""
+        """Bytes that no limit removes."""
         return self.film + self.rendered + self.unreadable + self.other
 
 

@@ -1,7 +1,7 @@
-"""The versions of a take while it is rendered: every prompt that is typed changes its plan, its keys and its id.
+"""The versions of a take while it is rendered: every typed prompt changes its plan, its keys and its id.
 
-A single change is written to the store at once, many in a row only now and then: writing the manifest of a long film
-takes longer than typing, and rendering waits for it.
+A single change is written to the store at once, but many in a row are written less often: writing the manifest of a
+long film takes longer than typing, and rendering waits for it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TakeVersions:
         self._unlock(self._locks)
 
     def follow(self, plan: Plan | None = None) -> None:
-        """Before a chunk: continue with this plan, which begins with the chunks so far; None: the plan is unchanged."""
+        """Continue with this plan before a chunk. The plan begins with the chunks so far; None: it is unchanged."""
         if plan is not None:
             self.take = changed_take(self.take, plan)
         if self._seldom.due:
@@ -89,7 +89,7 @@ class TakeVersions:
         self._on_take(self.take)
 
     def keep_listed(self) -> list[str]:
-        """Write manifests again that were removed, with or without their folders. -> ids of those takes."""
+        """Write removed manifests again, with or without their folders; return the ids of those takes."""
         written = []
         for take in {take.id: take for take in (self._started, self._written)}.values():
             if not take.store.has_manifest(take.id):
