@@ -1,4 +1,4 @@
-"""`python -m longlive_core ...`; see cli.py."""
+"""`python -m longlive_core ...`; see cli/."""
 
 import sys
 

@@ -19,12 +19,12 @@ SINK_POLICIES: tuple[SinkPolicy, ...] = ("held", "refreshed")
 POSITIONS: tuple[Positions, ...] = ("absolute", "relative")
 TRANSITIONS: tuple[Transition, ...] = ("recache", "keep", "cut")
 
-MAX_ABSOLUTE_FRAMES = 1024  # length of the rotary table Wan 2.1 and LongLive were trained with
+MAX_ABSOLUTE_FRAMES = 1024  # length of the rotary table that Wan 2.1 and LongLive were trained with
 TEXT_LENGTH = 512  # tokens of a prompt, Wan 2.1's `text_len`
 TRAIN_TIMESTEPS = 1000  # Wan's flow-matching schedule runs from 1000 (noise) to 0 (clean)
 
-# The two sets of weights that a training's file may hold: the weights, and their moving average. And what people choose
-# (`--weights`, the widget of Load LongLive, a training's settings) -> `prefer_ema` of the loaders.
+# The two sets of weights that a training checkpoint may hold: the weights, and their moving average. Maps the user's
+# choice (`--weights`, the widget of Load LongLive, a training's settings) to `prefer_ema` of the loaders.
 GENERATOR, GENERATOR_EMA = "generator", "generator_ema"
 WEIGHT_SETS: dict[str, bool | None] = {"auto": None, GENERATOR: False, GENERATOR_EMA: True}
 
@@ -58,7 +58,7 @@ class ModelConfig:
         return self.dim // self.num_heads
 
     def tokens_per_frame(self, latent_size: tuple[int, int]) -> int:
-        """Tokens of one latent frame of (height, width)."""
+        """Return the tokens of one latent frame of (height, width)."""
         return (latent_size[0] // self.patch_size[1]) * (latent_size[1] // self.patch_size[2])
 
     @classmethod
@@ -180,7 +180,7 @@ class StreamConfig:
 
     @staticmethod
     def even_steps(count: int) -> tuple[int, ...]:
-        """`count` evenly spaced timesteps before warping: 4 -> (1000, 750, 500, 250)."""
+        """Return `count` evenly spaced timesteps before warping: 4 -> (1000, 750, 500, 250)."""
         if not 1 <= count <= TRAIN_TIMESTEPS:
             raise ValueError(f"{count} denoising steps: allowed are 1 to {TRAIN_TIMESTEPS} (LongLive: 4)")
         return tuple(round(TRAIN_TIMESTEPS * (count - i) / count) for i in range(count))

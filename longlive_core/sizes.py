@@ -1,4 +1,4 @@
-"""The size of a film: what the model was trained at, a named size, or a width and a height."""
+"""The size of a film: the one that the model was trained at, a named size, or a width and a height."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ AUTO = "auto"
 MULTIPLE = 16  # pixels: 8 of the VAE times 2 of the model's patches
 
 # (width, height) in pixels by the names of `config.PRESETS`. The first of each is the size trained at. The
-# others of the pocket model were chosen by eye: its balls stay balls at 112 x 128 and 112 x 80; they become bars at
+# others of the pocket model were chosen by eye: its balls stay round at 112 x 128 and 112 x 80; they become bars at
 # 80 x 128, and lose their outline at 96 x 64.
 SIZES: dict[str, dict[str, tuple[int, int]]] = {
     "longlive-1.3b": {"landscape": (832, 480), "portrait": (480, 832), "draft": (624, 352)},
@@ -56,7 +56,7 @@ def film_size(size: str, width: int, height: int, preset: str, own: tuple[int, i
         preset: the model's, a key of SIZES.
         own: the meaning of auto, such as the size of a take that is extended; None: the size trained at.
 
-    Raises ValueError for two sizes, for half of one, and for a size that the VAE cannot make.
+    Raises ValueError for two sizes, for an incomplete one, and for a size that the VAE cannot decode.
     """
     check_choice(size, width, height)
     if width:

@@ -47,9 +47,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors that the user can correct are one line on stderr."""
+    """Run one command; return the exit code. Errors that the user can correct are one line on stderr."""
     for output in (sys.stdout, sys.stderr):
-        if hasattr(output, "reconfigure"):  # a console without the prompt's letters shows '?', not a traceback
+        if hasattr(output, "reconfigure"):  # shows '?' for letters that a console cannot encode, not a traceback
             output.reconfigure(errors="replace")
     options = _build_parser().parse_args(arguments)
     try:

@@ -42,7 +42,7 @@ def run_convert(options: argparse.Namespace) -> None:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """ValueError for options that would do nothing."""
+    """Raise ValueError for options that would have no effect."""
     given = {
         "--merge": options.merge is not None,
         "--weights": prefer_ema(options) is not None,

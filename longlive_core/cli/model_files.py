@@ -24,7 +24,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def file_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of Pipeline.load and of check."""
+    """Return the arguments of Pipeline.load and of check."""
     idle = [
         name
         for name, given in (

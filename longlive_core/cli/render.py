@@ -44,7 +44,7 @@ def run_render(options: argparse.Namespace) -> None:
 
 
 def _read_source(options: argparse.Namespace) -> Source:
-    """The timeline, with its errors reported before anything else."""
+    """Read the timeline, so that its errors are reported before anything else."""
     source = read_source(options.timeline, continues=options.extend is not None)
     source.plan(options.duration, options.chunk)
     options.seed = source.seed if options.seed is None else options.seed
@@ -60,7 +60,7 @@ def _open_store(options: argparse.Namespace) -> TakeStore | None:
 
 
 def _load(options: argparse.Namespace, source: Source, plan: Plan) -> Pipeline:
-    """Load the models; print the plan, and what of its prompts the text encoder cuts off."""
+    """Load the models; print the plan, and the parts of its prompts that the text encoder cuts off."""
     from ..run.pipeline import Pipeline
 
     source.note_model(Path(options.model).name)
@@ -76,7 +76,7 @@ def _film_run(options, source: Source, settings: RenderSettings, store, start, p
     return film_run(
         pipeline,
         start.plan,
-        options.output or "film.mp4",  # a dry run looks at the folder alone
+        options.output or "film.mp4",  # a dry run checks only the folder
         stream=settings.stream,
         size=settings.size,
         seed=options.seed,
@@ -103,7 +103,7 @@ def _report_estimate(run: FilmRun) -> None:
 
 
 def _render(run: FilmRun) -> Path:
-    """Render with a progress bar. -> the film, which has another name where a player holds the one requested."""
+    """Render with a progress bar. Return the film's path: another one if a player has the requested file open."""
     from tqdm import tqdm
 
     from ..film.video import FilmInUse
@@ -124,7 +124,7 @@ def _render(run: FilmRun) -> Path:
             raise
         frames = int(bar.n)
     seconds, (width, height) = time.perf_counter() - began, run.request.size
-    speed = f" ({frames / seconds:.1f} frames/s)" if run.temporary else ""  # stored ones would count as rendered
+    speed = f" ({frames / seconds:.1f} frames/s)" if run.temporary else ""  # stored frames would count as rendered
     print(f"{path}: {count(frames, 'frame')}, {width} x {height}, in {seconds:.1f} s{speed}")
     return path
 

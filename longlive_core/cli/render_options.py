@@ -75,7 +75,7 @@ def _add_run(render: argparse.ArgumentParser) -> None:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raise ValueError for what is missing, has no effect, or names a file that cannot be written."""
+    """Raise ValueError for options that are missing, have no effect, or name a file that cannot be written."""
     if options.output is None and not options.dry_run:
         raise ValueError("no output: give -o FILM.mp4 (only --dry-run needs none)")
     if options.takes_limit is not None and options.takes is None:
@@ -96,7 +96,7 @@ def _check_output(path: str | None, suffix: str, what: str) -> None:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """RenderSettings of a run. size: (width, height) in pixels."""
+    """Settings of a run. size: (width, height) in pixels."""
 
     stream: StreamConfig
     plan: Plan
@@ -104,7 +104,7 @@ class RenderSettings:
 
 
 def read_settings(options: argparse.Namespace, source: Source, store: TakeStore | None) -> RenderSettings:
-    """Return the settings of the run. ValueError for what cannot work, before minutes of loading."""
+    """Return the settings of the run. Raises ValueError for invalid ones, before minutes of loading."""
     from ..engine.noise import AddressedNoise
     from ..run.pipeline import check_device, default_size, own_preset, settings_for
 
@@ -114,7 +114,7 @@ def read_settings(options: argparse.Namespace, source: Source, store: TakeStore 
     plan = source.plan(options.duration, stream.chunk)
     stream.check_length(plan.longest_shot)
     own = default_size(options.model) if film is None else film.size
-    if options.extend is not None and store is not None:  # it can have no other size
+    if options.extend is not None and store is not None:  # the take's size is the only possible one
         with contextlib.suppress(ValueError):  # a damaged take is reported where it is extended
             own = tuple(store.read_manifest(options.extend).origin["size"])
     size = film_size(options.size, options.width or 0, options.height or 0, own_preset(options.model), own)
@@ -123,7 +123,7 @@ def read_settings(options: argparse.Namespace, source: Source, store: TakeStore 
 
 
 def _stream(preset: StreamConfig, options: argparse.Namespace) -> StreamConfig:
-    """The preset with the user's changes; StreamConfig checks itself."""
+    """Return the preset with the user's changes; StreamConfig checks itself."""
     names = ("shift", "window", "sink", "sink_policy", "chunk", "positions")
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.steps is not None:

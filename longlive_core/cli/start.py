@@ -43,7 +43,7 @@ def add_start(render: argparse.ArgumentParser) -> None:
 
 
 def read_start(options: argparse.Namespace, store: TakeStore | None, plan: Plan, size: tuple[int, int]) -> FilmStart:
-    """Read what the arguments name. ValueError for arguments that contradict each other, or name nothing."""
+    """Read what the arguments name. Raises ValueError if they contradict each other, or name nothing that exists."""
     if options.branch_at is not None and options.extend is None:
         raise ValueError("--branch-at is for a take that is extended: give --extend ID as well")
     if options.start is None and options.extend is None:
@@ -74,7 +74,7 @@ def _note(text: str) -> None:
 
 
 def _branch(options: argparse.Namespace, store: TakeStore) -> int | None:
-    """How many chunks of the take to extend; None: all. Prints where they end, since a time snaps."""
+    """Return how many chunks of the take to extend; None: all. Prints where they end, since a time snaps."""
     from ..takes import find_branch_point
     from ..takes.labels import branch_report
 

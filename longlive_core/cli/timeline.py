@@ -25,7 +25,7 @@ _ONE_WORD_PATH = re.compile(r"\S*(?:[/\\]\S*|\.[A-Za-z][A-Za-z0-9]{0,7})")
 
 @dataclass(frozen=True)
 class Source:
-    """A timeline, and the record of the film that it comes from, if it does."""
+    """A timeline, and the record of the film that it comes from, if any."""
 
     text: str
     script: Script
@@ -37,7 +37,7 @@ class Source:
         return 0 if self.film is None else self.film.seed
 
     def plan(self, duration: float | None, chunk: int | None) -> Plan:
-        """The plan for a duration in seconds, in chunks of `chunk` latent frames; None: the user gave none."""
+        """Return the plan for a duration in seconds, in chunks of `chunk` latent frames; None: the user gave none."""
         film = self.film
         if film is None:
             return self.script.plan(duration, chunk=chunk or 3)
@@ -59,7 +59,7 @@ class Source:
 
 
 def read_source(argument: str, continues: bool = False) -> Source:
-    """Read what is to be rendered. continues: after a take. ValueError if the argument, or its file, is no timeline."""
+    """Read what to render. continues: after a take. ValueError if the argument, or its file, is not a timeline."""
     if _FILM_FILE.search(argument) and os.path.isfile(argument):
         from ..film.read_tags import read_film
 
@@ -76,13 +76,13 @@ def read_source(argument: str, continues: bool = False) -> Source:
 
 
 def read_timeline(argument: str) -> str:
-    """The timeline's text from a file, standard input (`-`) or the argument itself.
+    """Return the timeline's text from a file, standard input (`-`) or the argument itself.
 
-    ValueError for what looks like a path but is no file: no film is meant to show the words 'panda.txt'.
+    Raises ValueError for a text that looks like a path but is not a file: 'panda.txt' is hardly meant as a prompt.
     """
     if argument == "-":
         return _decode(sys.stdin.buffer.read(), "standard input")
-    if os.path.isfile(argument):  # False also for what no path can be: too long, or with a null character
+    if os.path.isfile(argument):  # also False for texts that cannot be paths: too long, or with a null character
         return _decode(Path(argument).read_bytes(), f"'{argument}'")
     one_line = argument.strip()
     if "\n" in one_line or one_line.startswith(("{", "[", "*")):

@@ -1,4 +1,4 @@
-"""`--weights`: which of a file's two sets is taken, the weights or their moving average."""
+"""`--weights`: which of a file's two sets is loaded, the weights or their moving average."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..config import WEIGHT_SETS
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """`--weights`, and `--prefer-ema`, which says the same."""
+    """Add `--weights`, and `--prefer-ema`, which has the same meaning."""
     add = parser.add_argument
     add(
         "--weights",
@@ -21,7 +21,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def prefer_ema(options: argparse.Namespace) -> bool | None:
-    """The choice as loaders take it. ValueError where the two options contradict each other."""
+    """Return the choice as loaders accept it. Raises ValueError if the two options contradict each other."""
     chosen = WEIGHT_SETS[options.weights]
     if None not in (chosen, options.prefer_ema) and chosen != options.prefer_ema:
         raise ValueError(f"--weights {options.weights} and --prefer-ema ask for different sets: give one of them")

@@ -72,7 +72,7 @@ def check(
     prefer_ema=None,
     say: Say = print,
 ) -> bool:
-    """Check every file, report what it is, and render two chunks. -> whether all is in order.
+    """Check every file, report what it is, and render two chunks. Return whether all is in order.
 
     Arguments as in `Pipeline.load`, except that a missing text encoder or VAE is not a fault: the built-in one is used
     for the two chunks, and its line says so.
@@ -106,7 +106,7 @@ def check(
 
 
 class _Report:
-    """Lines of `what  text`; counts the faults."""
+    """Prints lines of `what  text` and counts the faults."""
 
     def __init__(self, say: Say):
         self.say, self.faults = say, 0
@@ -192,7 +192,7 @@ def _merged(
 
 
 def _lora_kinds(parts: Mapping[str, LoraPart]) -> str:
-    """Such as `LoRA of 10 layers, rank 4, alpha 4`, with the number of layers of other kinds."""
+    """Return a text such as `LoRA of 10 layers, rank 4, alpha 4`, with the number of layers of other kinds."""
     ranked = [part for part in parts.values() if part.rank]
     ranks, alphas = (sorted({getattr(part, name) for part in ranked}) for name in ("rank", "alpha"))
     text = f"LoRA of {len(parts)} layers" + (f", rank {_list(ranks)}, alpha {_list(alphas)}" if ranked else "")
@@ -251,7 +251,7 @@ def _run(report: _Report, pipeline: Pipeline) -> None:
 
 
 def _wan_decoder(dtype: torch.dtype) -> StreamingDecoder:
-    """The shapes of Wan 2.1's own VAE, for the estimate while the built-in one is used."""
+    """Return the shapes of Wan 2.1's own VAE, for the estimate while the built-in one is used."""
     with torch.device("meta"):
         return StreamingDecoder(WanVAE().to(dtype))
 

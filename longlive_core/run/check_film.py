@@ -194,7 +194,7 @@ def _version(device: torch.device) -> str:
 
 
 def _note_peak(device: torch.device, facts: dict[str, Any], reset: bool = False) -> None:
-    """The most memory that was taken; on a CPU of the whole process, and unknown on Windows."""
+    """Record the peak of allocated memory; on a CPU that of the whole process, on Windows none."""
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats(device)

@@ -26,7 +26,7 @@ from .speed import Speed, SpeedBook, SpeedKey, speed_key
 if TYPE_CHECKING:
     from ..takes import Take
 
-# Bytes of H.264 a pixel and frame where none were measured: those of the pocket model's films at crf 18.
+# Bytes of H.264 per pixel and frame if none were measured: those of the pocket model's films at crf 18.
 ASSUMED_VIDEO = 0.1
 
 
@@ -226,8 +226,8 @@ def estimate_film(
     Args:
         model: its shape, dtype and device count.
         size: (width, height) in pixels.
-        memory: what the run needs of it, and what there is.
-        take: what is stored; None: chunks are kept beside the film until it is finished.
+        memory: what the run needs, and what is available.
+        take: the chunks stored so far; None: chunks are kept beside the film until it is finished.
         book: the speeds measured before; None: none.
     """
     key = speed_key(model, stream, size)
@@ -278,7 +278,7 @@ def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> Non
 
 
 def _limit(take: Take, needed: int) -> Limit | None:
-    """needed: bytes that the run adds at its peak."""
+    """Return the store's limit and what counts towards it. needed: bytes that the run adds at its peak."""
     store = take.store
     if store.limit is None:
         return None
@@ -297,7 +297,7 @@ def chunks_to_make(take: Take) -> list[int]:
 
 
 def _latent_bytes(model: CausalWan, plan: Plan, size: tuple[int, int]) -> int:
-    """Bytes of a chunk's latents in a store."""
+    """Return the bytes of a chunk's latents in a store."""
     return model.config.in_dim * plan.chunk * (size[1] // 8) * (size[0] // 8) * model.dtype.itemsize
 
 
@@ -318,7 +318,10 @@ def _disk(
     latents: int,
     take: Take | None,
 ) -> tuple[tuple[Space, ...], Limit | None]:
-    """fresh: bytes of the chunks' video to be stored; video: of the whole film."""
+    """Return the space needed on each disk, and the store's limit.
+
+    fresh: bytes of the chunks' video to be stored. video: bytes of the whole film. latents: bytes of the new latents.
+    """
     # After the last chunk the growing film and the finished one exist side by side for a moment. The film at `film` is
     # written after the growing one was removed, so on one file system it needs no more space.
     needed = latents + fresh + 2 * video

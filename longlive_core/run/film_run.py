@@ -45,7 +45,7 @@ from .estimate import Estimate, estimate_film, make_room
 from .host import Host
 from .speed import SpeedBook, SpeedRecorder
 
-# How a film came to its end.
+# How a film ended.
 COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
 LONGEST, NO_ROOM = "longest", "no_room"
 
@@ -62,7 +62,7 @@ class FilmRequest:
         size: (width, height) in pixels, multiples of 16.
         start: what the film begins with: stored chunks, normalised latents [1, C, T, h, w], or None.
         model_name: for the film's metadata; None: the file has no tags, subtitles or chapters.
-        endless: render on after the plan's end, until `Live.finish`.
+        endless: continue after the plan's end, until `Live.finish`.
     """
 
     plan: Plan
@@ -83,7 +83,7 @@ class FilmRequest:
             )
 
     def tags(self, take: Take) -> dict[str, str] | None:
-        """The metadata of a take of this film."""
+        """Return the tags of a take of this film; None: its file has none."""
         if self.model_name is None:
             return None
         timeline = take.manifest.timeline
@@ -98,7 +98,7 @@ class FilmResult:
     Attributes:
         path: the film.
         frames: its length.
-        ended: how it came to its end, one of the constants above.
+        ended: how it ended, one of the constants above.
         take: what is stored; of another plan than the film's if prompts came while it was rendered.
         progress: what was rendered, reused and repaired.
         seconds: of the run.
@@ -115,7 +115,7 @@ class FilmResult:
 
 
 class RunObserver(Observer):
-    """Follows a run: what `Observer` follows, and the plan."""
+    """Follows a run: the plan, and what `Observer` follows."""
 
     def planned(self, run: FilmRun) -> None:
         """Called when the run is planned and checked, before other takes are removed or anything is computed."""
@@ -125,15 +125,15 @@ class RunObserver(Observer):
 
 
 class FilmRun:
-    """One run. Use it in a `with` statement: entering it plans and checks, and raises for what cannot end well.
+    """One run. Use it in a `with` statement: entering it plans and checks, and raises if the run cannot succeed.
 
     Args:
         host: the loaded models.
         film: what to render.
         path: of the MP4.
-        store: where every chunk is kept; None: in a temporary folder beside the film, until the run ends.
+        store: keeps every chunk; None: a temporary folder beside the film, until the run ends.
         observer: follows the run and may stop it.
-        book: measured speeds; the speed of this run is recorded there. None: no time is expected.
+        book: measured speeds; the speed of this run is recorded there. None: no time is estimated.
 
     Attributes, once it is entered: take, the film's take; expected, the estimate; reused, the number of chunks that
     were stored before; reason, why the others were not, or None; reuse, both as a text; live, to change the plan from
@@ -205,7 +205,7 @@ class FilmRun:
         """Render what is missing, and join the film.
 
         keep_after: exceptions that may stop the run and still leave the film so far at `path`, as a result with
-        `stopped`, if there is a first chunk. Any other one is raised and leaves the chunks in the store alone.
+        `stopped`, if a first chunk is complete. Any other one is raised and leaves only the chunks in the store.
         """
         began, stopped = time.perf_counter(), None
         self._recorder = SpeedRecorder(self.book, self.expected.key)
@@ -241,15 +241,15 @@ class FilmRun:
             render_take(self.take, model, decoder, contexts, self.request.tags, follower, self.live, self.offloader)
 
     def _left_to_allocate(self) -> int:
-        """Bytes that the run will take on the device beyond what it holds there now."""
+        """Return the bytes that the run will allocate on the device beyond what it holds there now."""
         return max(0, self.expected.need.run - self.offloader.allocated)
 
     def _join(self, stopped: BaseException | None) -> int:
-        """Write the film to `path`; returns its frames."""
+        """Write the film to `path`; return its frames."""
         tags = self.request.tags(self.take)
         try:
             frames = self.take.join(self.path, tags, tags is not None)
-        except (OSError, ValueError) as error:  # the disk may be full: report what led here
+        except (OSError, ValueError) as error:  # the disk may be full: report the first error
             if stopped is None:
                 raise
             raise stopped from error
@@ -257,7 +257,7 @@ class FilmRun:
         return frames
 
     def _ended(self, stopped: BaseException | None) -> str:
-        """How the film came to its end. An endless one is complete whenever it is ended."""
+        """Return how the film ended. An endless one is complete whenever it is ended."""
         if stopped is not None:
             return CANCELLED
         if self.live.progress.no_room is not None:
@@ -290,5 +290,5 @@ class _Follower(Observer):
 
 
 def _temporary_folder(film: Path) -> tempfile.TemporaryDirectory:
-    """A folder beside the film, on the same disk; not in the system's temporary one, which may be main memory."""
+    """Create a folder beside the film, on the same disk; the system's temporary folder may be in main memory."""
     return tempfile.TemporaryDirectory(prefix=f".{film.stem}.", suffix=".takes", dir=film.parent)

@@ -1,4 +1,4 @@
-"""What a run needs from whoever loaded the models: ComfyUI (`nodes/comfy_host.py`), or a `Pipeline`."""
+"""What a run needs from the program that loaded the models: ComfyUI (`nodes/comfy_host.py`), or a `Pipeline`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pipeline import Pipeline
 
 
 class Host(Protocol):
-    """Loaded models, with their identities and the memory there is for them.
+    """Loaded models, with their identities and the memory available to them.
 
     Attributes:
         model: the causal forward, on the device that computes the film.
@@ -29,7 +29,7 @@ class Host(Protocol):
     decoder: StreamingDecoder
 
     def origin(self, stream: StreamConfig, size: tuple[int, int], seed: int) -> Origin:
-        """Identify everything that a film's latents follow from. size: (width, height) in pixels."""
+        """Identify everything that determines a film's latents. size: (width, height) in pixels."""
         ...
 
     def vae(self) -> VaeIdentity:
@@ -37,11 +37,11 @@ class Host(Protocol):
         ...
 
     def memory(self, plan: Plan, stream: StreamConfig, size: tuple[int, int]) -> MemoryPlan:
-        """Estimate the memory of a run, and choose where its caches rest."""
+        """Estimate the memory of a run, and choose where its caches are kept while they are not in use."""
         ...
 
     def contexts(self, texts: Sequence[str]) -> PromptEmbeddings:
-        """Return the embeddings of a film's prompts, encoded when they are needed. texts: those that are expected."""
+        """Return the embeddings of a film's prompts, encoded when they are needed. texts: the prompts of the plan."""
         ...
 
     def session(self, need: Need) -> AbstractContextManager[None]:
@@ -49,7 +49,7 @@ class Host(Protocol):
         ...
 
     def computing(self, left_to_allocate: Callable[[], int]) -> AbstractContextManager[None]:
-        """Have the models on the device. Entered before the first chunk that has to be computed.
+        """Keep the models on the device. Entered before the first chunk that has to be computed.
 
         left_to_allocate: bytes that the run will still allocate on the device.
         """
@@ -76,7 +76,7 @@ class PipelineHost:
         need = estimate(self.model, self.decoder, plan, stream, size)
         available = available_memory(device, need)
         need = need.placed(device, available)
-        # On a GPU the weights pass through main memory while they load, and the text encoder rests there.
+        # On a GPU the weights pass through main memory while they load, and the text encoder stays there.
         text = weight_bytes(self.pipeline.text.model)
         return MemoryPlan(need, available, 0 if device.type == "cpu" else max(need.weights, need.moving) + text)
 

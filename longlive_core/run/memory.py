@@ -177,14 +177,14 @@ def estimate(
 
 
 def _saved_by_int8(model: CausalWan) -> int:
-    """Bytes that INT8 saves in the blocks' linear layers; 0 if they are as small already."""
+    """Return the bytes that INT8 saves in the blocks' linear layers; 0 if they are as small already."""
     weights = [tensor for block in model.module.blocks for tensor in block.parameters() if tensor.ndim == 2]
     smallest, config = min((tensor.element_size() for tensor in weights), default=1), model.config
     return config.num_layers * (8 * config.dim**2 + 2 * config.dim * config.ffn_dim) * (smallest - 1)
 
 
 def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:
-    """Latent frames of the widest recache, see `Shot.recache`; 0 without one."""
+    """Return the latent frames of the widest recache, see `Shot.recache`; 0 without one."""
     shot = widest = 0
     for prompt in plan.prompts[1:]:
         if prompt.transition == "cut":
@@ -197,7 +197,7 @@ def _widest_recache(plan: Plan, stream: StreamConfig, window: int) -> int:
 
 
 def _pass_bytes(config: ModelConfig, tokens: int, passed: int, seen: int, stream: StreamConfig, itemsize: int) -> int:
-    """Bytes of activations of a pass over `passed` latent frames that attends to `seen` of them."""
+    """Return the bytes of activations of a pass over `passed` latent frames that attends to `seen` of them."""
     forward = passed * tokens * (2 * config.ffn_dim + PASS_TENSORS * config.dim) * itemsize
     rotation = ROTATION * seen * tokens * config.dim if stream.positions == "relative" else 0
     return max(forward, rotation)

@@ -188,6 +188,6 @@ def check_device(name: str) -> None:
         return
     try:
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA raises AssertionError
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device '{name}' here ({reason}); use auto, cpu, or cuda where there is a GPU") from error

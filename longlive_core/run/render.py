@@ -51,12 +51,12 @@ def film_run(
 
 
 def render_film(run: FilmRun) -> FilmResult:
-    """Render a film of its own, from planning to the finished file.
+    """Render a film, from planning to the finished file.
 
-    Ctrl-C after the first chunk leaves the film so far, then KeyboardInterrupt continues; so does every other exception
-    if the chunks are kept in a store. Without a store other exceptions leave no file. NotEnoughMemory and NotEnoughDisk
-    come before anything is computed; NotEnoughDisk also if the limit of the store left no space for the rest of the
-    film, and NonFiniteError if numbers stop being finite.
+    Ctrl-C after the first chunk leaves the film so far, then KeyboardInterrupt is raised again. The same holds for
+    every other exception if the chunks are kept in a store; without a store, other exceptions leave no file.
+    NotEnoughMemory and NotEnoughDisk are raised before anything is computed; NotEnoughDisk also if the limit of the
+    store left no space for the rest of the film. NonFiniteError is raised if numbers stop being finite.
     """
     with run:
         result = run.render(keep_after=(KeyboardInterrupt,) if run.temporary else (BaseException,))

@@ -56,7 +56,7 @@ def replay(source: str | Path, target: str | Path) -> dict[str, float]:
 
 
 def read_recording(source: str | Path) -> tuple[Tensors, dict]:
-    """The tensors of a recording and its configuration."""
+    """Return the tensors of a recording and its configuration."""
     try:
         with safe_open(source, "pt") as file:
             config = _parsed((file.metadata() or {}).get("config", "null"))
@@ -69,7 +69,7 @@ def read_recording(source: str | Path) -> tuple[Tensors, dict]:
 
 
 def _parsed(text: str) -> object:
-    """None where the text is no JSON."""
+    """Return the parsed JSON; None if the text is not JSON."""
     try:
         return json.loads(text)
     except (RecursionError, ValueError):
@@ -77,7 +77,7 @@ def _parsed(text: str) -> object:
 
 
 def run(tensors: Tensors, config: dict, device: torch.device | str = "cpu") -> Tensors:
-    """Outputs of a recording, recomputed in float32 on `device`; they lie on the CPU."""
+    """Recompute the outputs of a recording in float32 on `device`; return them on the CPU."""
     kinds: dict[str, Callable[[Tensors, dict], Tensors]] = {"model.": _rollout, "vae.": _vae, "t5.": _text}
     for prefix, rerun in kinds.items():
         if any(name.startswith(prefix) for name in tensors):
@@ -88,12 +88,12 @@ def run(tensors: Tensors, config: dict, device: torch.device | str = "cpu") -> T
 
 
 def part(tensors: Tensors, prefix: str) -> Tensors:
-    """The tensors under a prefix, without it."""
+    """Return the tensors under a prefix, without it."""
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def stream_config(config: dict) -> StreamConfig:
-    """The run's settings in this project's words."""
+    """Return the run's settings as a StreamConfig."""
     return StreamConfig(
         window=config["window"],
         sink=config["sink"],

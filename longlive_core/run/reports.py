@@ -1,7 +1,7 @@
 """Reports of the Stream Sampler: short texts for people, shown below the node, one statement a line.
 
 The front end wraps lines between words, so nothing is in columns; no line names a folder. The command line has more
-space and its own texts (`Plan.describe`, `Estimate.describe`).
+space, and texts of its own (`Plan.describe`, `Estimate.describe`).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _ending(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _reuse(reused: int, chunks: int, reason: str | None) -> list[str]:
-    """Empty for a first render."""
+    """Return a line about reused chunks; none for a first render."""
     if not reused and reason is None:
         return []
     return [f"{f'{reason}: ' if reason else ''}{reused} of {count(chunks, 'chunk')} reused"]

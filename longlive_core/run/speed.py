@@ -90,7 +90,7 @@ def speed_key(model: CausalWan, stream: StreamConfig, size: tuple[int, int]) -> 
 
 
 def device_name(device: torch.device) -> str:
-    """Such as "NVIDIA H200", or "AMD EPYC 9004, 8 threads"."""
+    """Return the device's name, such as "NVIDIA H200", or "AMD EPYC 9004, 8 threads"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     processor = _processor()
@@ -124,7 +124,7 @@ def cache_folder() -> Path | None:
         base = home / "Library" / "Caches"
     else:
         named = os.environ.get("XDG_CACHE_HOME", "")
-        base = named if os.path.isabs(named) else home / ".cache"  # the specification: a relative one is ignored
+        base = named if os.path.isabs(named) else home / ".cache"  # the XDG specification: a relative path is ignored
     return Path(base) / "longlive"
 
 
