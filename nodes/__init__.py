@@ -1,6 +1,6 @@
 """The ComfyUI nodes, adapters over `longlive_core`. The only package that imports ComfyUI.
 
-Nodes: load, timeline, sampler, quantize, takes. Parts of them: inputs (of timeline and sampler), starts (how a film
+Nodes: load, timeline, sampler, quantize, takes. Their parts: inputs (of timeline and sampler), starts (how a film
 begins), filming (one run of the sampler), handles (TAKE), stores and take_choices (stored takes), pocket_clip,
 search_words. Folders: compat (all that depends on ComfyUI's version or internals), validation (errors of a queued
 prompt), routes (HTTP).

@@ -40,14 +40,14 @@ class ComfyHost:
         return vae_identity(self._vae, self.decoder.width)
 
     def memory(self, plan: Plan, stream: StreamConfig, size: tuple[int, int]) -> MemoryPlan:
-        """Weights do not count: ComfyUI may leave some of them in main memory."""
+        """Estimate the memory, without the weights: ComfyUI may leave some of them in main memory."""
         available = compat.memory_for_run(self._patcher)
         need = estimate(self.model, self.decoder, plan, stream, size, weights=0)
         need = need.placed(self.model.device, available)
         return MemoryPlan(need, available, main=need.moving)
 
     def contexts(self, texts: Sequence[str]) -> PromptEmbeddings:
-        """Texts that Prompt Timeline did not encode belong to a take that is extended; they are encoded one by one."""
+        """Return the embeddings. Texts that Prompt Timeline did not encode, of an extended take, are encoded singly."""
         return PromptEmbeddings(self._encode, known=self._known)
 
     @contextlib.contextmanager

@@ -97,7 +97,7 @@ class Filming:
         return FilmRequest(plan, text, stream, seed, size, start, self._model_name(), self.timeline.endless)
 
     def _model_name(self) -> str | None:
-        """For the film's metadata; None where the user wants none."""
+        """Return the model's name for the film's metadata; None if the user wants none."""
         config = self.host.model.config
         return f"Wan 2.1, width {config.dim}, {config.num_layers} layers" if compat.metadata_wanted() else None
 
@@ -108,13 +108,13 @@ class Filming:
         )
 
     def _hints(self) -> list[str]:
-        """How the film differs from what its inputs suggest, also by prompts that were typed while it was rendered."""
+        """Return how the film differs from what its inputs suggest, also by prompts typed while it was rendered."""
         run = self.film_run
         cuts = (compat.text.text_cut(self.timeline.clip, text) for text in cancellable(run.take.plan.texts))
         return [*self.start.notes, *run.live.progress.notes, *(cut for cut in cuts if cut is not None)]
 
     def _report(self, result: FilmResult) -> dict[str, Any]:
-        """What the node shows, and what programs read; see docs/api.md."""
+        """Return what the node shows, and what programs read; see docs/api.md."""
         facts = {
             **self._settings(),
             **reports.result_facts(result, self.film_run),
@@ -140,7 +140,7 @@ class Filming:
 
 
 def _film_path() -> str:
-    """A new file in ComfyUI's temporary folder; ValueError where none can be written there."""
+    """Return a new file's path in ComfyUI's temporary folder; ValueError if none can be written there."""
     folder = folder_paths.get_temp_directory()
     try:
         os.makedirs(folder, exist_ok=True)

@@ -80,7 +80,7 @@ class LongLiveLoad(io.ComfyNode):
 
 
 def load_inputs() -> list[io.Input]:
-    """Workflow files store values by position: only append."""
+    """Return the inputs. Workflow files store values by position: only append."""
     files = folder_paths.get_filename_list
     return [
         io.Combo.Input(

@@ -52,7 +52,7 @@ class LongLiveStreamSampler(io.ComfyNode):
     @classmethod
     @compat.cancellable()
     def execute(cls, model, vae, timeline, start_image=None, start_latent=None, take=None, **widgets) -> io.NodeOutput:
-        """widgets: those of `sampler_inputs`; a missing one has its default."""
+        """Render a film. widgets: those of `sampler_inputs`; a missing one has its default."""
         given = widget_values.settings(sampler_inputs(), widgets)
         compat.refuse_missing(MODEL=model, VAE=vae)
         take = None if take is None else checked_take(take)

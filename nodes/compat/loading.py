@@ -62,7 +62,7 @@ def load_model(path: str, lora: str | None, dtype: str, weights_of: str = "auto"
 def _weight_dtype(name: str) -> torch.dtype | None:
     """Return the dtype to keep weights in; None: ComfyUI's own choice.
 
-    ComfyUI prefers fp16, whose range is too small for some of Wan's values. So we ask it again with bf16 first; the
+    ComfyUI prefers fp16, whose range is too small for some of Wan's values. So we query it again with bf16 first; the
     user's flags still count. It never chooses bf16 on a CPU, where some CPUs are several times as fast in bf16.
     """
     if name != "auto":

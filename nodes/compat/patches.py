@@ -175,7 +175,7 @@ def _in_options(options: dict) -> Iterator[str]:
 
 
 def _by_key(kind: str, held: dict) -> Iterator[str]:
-    """held: functions by place and by key."""
+    """Yield the labels of functions. held: functions by place and by key."""
     for place, by_key in held.items():
         for key, functions in by_key.items():
             if key != COMPILE_KEY:

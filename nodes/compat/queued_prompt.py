@@ -2,7 +2,7 @@
 
 ComfyUI lists a message of `validate_inputs` once for every argument of the function. So each of our nodes takes one
 argument, and any error of the node is reported once, under that input. ComfyUI itself checks minimum and maximum of all
-other numbers, and newer versions check choices too. The rest is checked with the prompt from here.
+other numbers, and newer versions check choices too. All other checks use the prompt from here.
 """
 
 from __future__ import annotations

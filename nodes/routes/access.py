@@ -1,4 +1,4 @@
-"""Who may call the pack's routes, decided from a request's headers alone, before anything else of it is read.
+"""Who may call the pack's routes, decided from a request's headers alone, before its body is read.
 
 Every page open in a browser can send requests to this server. What a page cannot choose is the name under which it
 reached the server (Host) and its own origin (Origin, Sec-Fetch-Site). So a request is answered if
@@ -185,7 +185,7 @@ def _foreign(text: str, origin: Place | None, host: str) -> str:
 
 
 def _place(text: str, scheme: str = "", pattern: bool = True) -> Place | None:
-    """`name:8188`, `127.0.0.1`, `[::1]:8188`; None for anything else. pattern: accept `*.name` too."""
+    """Parse `name:8188`, `127.0.0.1`, `[::1]:8188`; None for anything else. pattern: accept `*.name` too."""
     found = _PLACE.fullmatch(text.lower())
     if found is None or len(text) > 300 or (text.startswith(ANY) and not pattern):
         return None
@@ -199,13 +199,13 @@ def _place(text: str, scheme: str = "", pattern: bool = True) -> Place | None:
 
 
 def _origin(text: str, pattern: bool = True) -> Place | None:
-    """`https://name:8188`; None for anything else, `null` included."""
+    """Parse `https://name:8188`; None for anything else, `null` included."""
     found = _ORIGIN.fullmatch(text.lower())
     return found and _place(found["place"], found["scheme"], pattern)
 
 
 def _is_ours(name: str) -> bool:
-    """Return whether this is a name that nobody else can redirect, or an address."""
+    """Return whether this is a name that no third party can redirect, or an address."""
     if name == "localhost" or name.endswith(".localhost") or name in own_names():
         return True
     try:
