@@ -60,7 +60,7 @@ class Offloader:
         placement: which caches are offloaded.
         decoder: the VAE's memory.
 
-    Attributes: cache, the keys and values of the current shot; None before there are any.
+    Attributes: cache, the keys and values of the current shot; None before the first shot.
     """
 
     def __init__(self, placement: Placement = RESIDENT, decoder: Offloadable | None = None):

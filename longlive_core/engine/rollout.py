@@ -137,7 +137,7 @@ class Rollout:
             return
         self._current_noise = max((s for s in spans if s.start < first), key=lambda s: s.start).noise or self.noise
         cut = max(s.start for s in spans if s.start <= first and (s.start == 0 or s.transition == "cut"))
-        if cut < first:  # else a new shot begins, which does not depend on what came before
+        if cut < first:  # else a new shot begins, which does not depend on earlier chunks
             own = [PromptSpan(s.start - cut, s.context, s.transition) for s in spans if cut <= s.start <= first]
             restore(self.shot, own, lambda chunk: stored[cut + chunk], first - cut, lambda: self.on_step(first, 0))
 

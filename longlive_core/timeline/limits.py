@@ -1,4 +1,4 @@
-"""Limits of films and timelines: far beyond what people make, but small enough to be planned in seconds.
+"""Limits of films and timelines: far beyond practical use, but small enough to be planned in seconds.
 
 Each limit is checked before anything of that size is built, here and nowhere else.
 """

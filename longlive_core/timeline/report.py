@@ -1,7 +1,7 @@
 """The report that the Prompt Timeline node shows below itself.
 
-The front end wraps its lines where a word ends, so nothing is laid out in columns. The command line, which has more
-room, prints `Plan.describe` instead.
+The front end wraps its lines between words, so nothing is in columns. The command line, which has more space, prints
+`Plan.describe` instead.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _starts(segments: tuple[Segment, ...], duration: float | None, chunks: int |
     if segments[0].time is not None:
         return [segment.time for segment in segments]
     if chunks is not None:
-        # To the nearest chunk, in whole numbers: index * chunks / number + 1/2, rounded down.
+        # Round to the nearest chunk in integers: index * chunks / number + 1/2, rounded down.
         number = len(segments)
         return [Time(chunk=(2 * index * chunks + number) // (2 * number)) for index in range(number)]
     each = DEFAULT_SEGMENT_SECONDS if duration is None else duration / len(segments)

@@ -27,7 +27,7 @@ _WEIGHT = "is not a weight"
 _PART = "is part of the prompt"
 _CAPITALS = r"(?<![\w'\"])(?<![A-Z] )(?:BREAK|AND|ADDROW|ADDCOL|ADDCOMM|ADDBASE)(?![\w'\"])(?! ?[A-Z]{2})"
 
-# Pattern, what it does not do, and what to write instead. Ordinary sentences must not match; a test has a list of them.
+# Pattern, what it does not do, what to write instead. Ordinary sentences must not match; a test has a list of them.
 _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
     (re.compile(pattern, flags), advice)
     for pattern, flags, advice in (
@@ -133,7 +133,7 @@ _KINDS: tuple[tuple[re.Pattern, str], ...] = tuple(
 _OPTION_INSIDE = re.compile(
     rf"\{{\s*(?:(?:{'|'.join(TRANSITIONS)})\s*|(?:{'|'.join(VALUED)})\s*=[^{{}}]*)\}}", re.IGNORECASE
 )
-# Characters of a prompt that are searched: its tokens end before, and a search at every place must not take long.
+# Characters of a prompt that are searched. A prompt's tokens end earlier, and the search at every place stays short.
 _SEARCHED = 3000
 _SPACES = re.compile(r"\s+")
 _QUOTES = str.maketrans(
