@@ -1,4 +1,4 @@
-"""The shipped files of the built-in pocket model: where they are, and which user files belong with them."""
+"""The shipped files of the built-in pocket model: their paths, and which user files work with them."""
 
 import os
 from pathlib import Path

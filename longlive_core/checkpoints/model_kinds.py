@@ -1,4 +1,4 @@
-"""What a file of weights is, from its keys: its kind, and whether LongLive can run a model of the Wan family."""
+"""Recognise a weight file by its keys: its kind, and whether LongLive can run a model of the Wan family."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _is_copy(one: str, other: str, pairs: Iterable[tuple[str, str]], tensors: Ma
 
 
 def lora_problems(parts: Mapping[str, LoraPart], strength: float = 1.0) -> list[str]:
-    """Return the problems of a LoRA: implausible numbers, and what leaves it, or a part of it, without effect."""
+    """Return the problems of a LoRA: implausible numbers, and causes why it, or a part of it, has no effect."""
     found: dict[str, list[str]] = defaultdict(list)
     for key, part in parts.items():
         for name, tensor in factors(part).items():

@@ -133,13 +133,13 @@ class CausalWan:
         return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(b, self.config.out_dim, t, h * ph, w * pw)
 
     def _time(self, timestep: float | Tensor) -> tuple[Tensor, Tensor]:
-        """-> embedding [B or 1, T or 1, dim] for the head, modulation [B or 1, T or 1, 6, dim] for the blocks."""
+        """Return the embedding [B or 1, T or 1, dim] for the head, the blocks' modulation [B or 1, T or 1, 6, dim]."""
         embedding = self._embedding(timestep).to(self.dtype)
         time = self.module.time_embedding(embedding)
         return time, self.module.time_projection(time).unflatten(-1, (6, -1))
 
     def _embedding(self, timestep: float | Tensor) -> Tensor:
-        """[B or 1, T or 1, freq_dim], float32. A schedule's timesteps are sent to the device once, not per pass."""
+        """Return [B or 1, T or 1, freq_dim], float32. A schedule's timesteps are sent to the device only once."""
         if isinstance(timestep, Tensor):
             return sinusoidal_embedding(timestep.to(self.device), self.config.freq_dim)
         if timestep not in self._embeddings:
@@ -166,20 +166,20 @@ class CausalWan:
         return self._leave(block, x, self._cross_attention(layer, block, q, prompt), six)
 
     def _enter(self, block: Any, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """-> q, k, v of self-attention, [B, L, N, D]; shifts, scales and gates [B or 1, T or 1, 6, dim]."""
+        """Return q, k, v of self-attention, [B, L, N, D]; shifts, scales and gates [B or 1, T or 1, 6, dim]."""
         six, attn = _beside(block.modulation, modulation) + modulation, block.self_attn
         shift, scale, *_ = six.unbind(2)
         y = _modulate(block.norm1(x), shift, scale).to(self.dtype)
         return *(self._heads(t) for t in (attn.norm_q(attn.q(y)), attn.norm_k(attn.k(y)), attn.v(y))), six
 
     def _between(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> tuple[Tensor, Tensor]:
-        """joined: self-attention's result, [B, L, N, D]. -> x with it added, cross-attention's q [B, L, N, D]."""
+        """Add self-attention's result, joined [B, L, N, D], to x; return x and cross-attention's q [B, L, N, D]."""
         x = _gated(x, block.self_attn.o(joined.flatten(2)), six.unbind(2)[2])
         attn = block.cross_attn
         return x, self._heads(attn.norm_q(attn.q(block.norm3(self._for_norm3(x)))))
 
     def _leave(self, block: Any, x: Tensor, joined: Tensor, six: Tensor) -> Tensor:
-        """joined: the result of cross-attention, [B, L, N, D]. -> the block's result."""
+        """Return the block's result. joined: the result of cross-attention, [B, L, N, D]."""
         shift, scale, gate = six.unbind(2)[3:]
         x = x + block.cross_attn.o(joined.flatten(2))
         del joined
@@ -194,32 +194,32 @@ class CausalWan:
         return attend(layer, q, k, v)
 
     def _cross_attention(self, layer: int, block: Any, q: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
-        """q and the result [B, L, N, D]."""
+        """Compute cross-attention; q and the result are [B, L, N, D]."""
         k, v = prompt
         groups = k.shape[0] // q.shape[0]
         out = self.attention(q.unflatten(1, (groups, -1)).flatten(0, 1), k, v)  # [B * groups, L / groups, N, D]
         return out.reshape(q.shape)
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[B, L, dim] -> [B, L, N, D]."""
+        """Split the heads: [B, L, dim] -> [B, L, N, D]."""
         return x.unflatten(-1, (self.config.num_heads, -1))
 
 
 def _beside(parameter: Tensor, like: Tensor) -> Tensor:
-    """A bare, perhaps offloaded, parameter [1, N, dim] as [1, 1, N, dim], with device and dtype of `like`."""
+    """Return a bare, perhaps offloaded, parameter [1, N, dim] as [1, 1, N, dim] with device and dtype of `like`."""
     return send(parameter[:, None], like.device).to(like.dtype)
 
 
 def _frames(x: Tensor, like: Tensor) -> Tensor:
-    """[B, L, dim] -> [B, T, tokens of a frame, dim], to combine with values per frame."""
+    """Split the frames: [B, L, dim] -> [B, T, tokens of a frame, dim], to combine with values per frame."""
     return x.unflatten(1, (like.shape[1], -1))
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x [B, L, dim]; shift and scale [B or 1, T or 1, dim]."""
+    """Return x * (1 + scale) + shift; x [B, L, dim], shift and scale [B or 1, T or 1, dim]."""
     return torch.addcmul(shift.unsqueeze(2), _frames(x, scale), 1 + scale.unsqueeze(2)).flatten(1, 2)
 
 
 def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-    """x + gate * y; gate [B or 1, T or 1, dim]."""
+    """Return x + gate * y; gate [B or 1, T or 1, dim]."""
     return torch.addcmul(_frames(x, gate), _frames(y, gate), gate.unsqueeze(2)).flatten(1, 2)

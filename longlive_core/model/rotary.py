@@ -19,7 +19,7 @@ Table = tuple[Tensor, Tensor]  # cosine and sine, each [L, 1, D / 2], float32
 
 
 def _angles(positions: Tensor, pairs: int) -> Tensor:
-    """[P] positions -> [P, pairs] angles."""
+    """Return the angles [P, pairs] of positions [P]."""
     exponents = torch.arange(pairs, dtype=torch.float64) / pairs
     return torch.outer(positions.double(), THETA**-exponents)
 

@@ -70,7 +70,7 @@ class CausalConv3d(nn.Conv3d):
         self.padding = (0, 0, 0)
 
     def forward(self, x: Tensor, history: Tensor | None = None) -> Tensor:
-        """x [B, C, T, H, W], history [B, C, <= 2, H, W]: the frames before x (None at the start: zeros)."""
+        """Convolve x [B, C, T, H, W]. history [B, C, <= 2, H, W]: the frames before x (None at the start: zeros)."""
         missing = self.front
         if history is not None and self.front:
             x = torch.cat([history, x], dim=2)

@@ -97,7 +97,7 @@ def _spatial(resample: nn.Module, x: Tensor) -> Tensor:
 
 
 def _double_time(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
-    """[B, C, T, H, W] -> [B, C, 2T, H, W], but the shot's first frame passes through once."""
+    """Double the frames, [B, C, T, H, W] -> [B, C, 2T, H, W], but the shot's first frame passes through once."""
     first = x[:, :, :0]
     if conv not in memory:
         first, x = x[:, :, :1], x[:, :, 1:]
@@ -111,7 +111,7 @@ def _double_time(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
 
 
 def _halve_time(conv: nn.Module, x: Tensor, memory: Memory) -> Tensor:
-    """[B, C, 2T, H, W] -> [B, C, T, H, W], but the shot's first frame passes through alone."""
+    """Halve the frames, [B, C, 2T, H, W] -> [B, C, T, H, W], but the shot's first frame passes through alone."""
     first = x[:, :, :0]
     if conv not in memory:
         first, x = x[:, :, :1], x[:, :, 1:]

@@ -79,7 +79,7 @@ class TextEncoder:
         return cls(model, tokenize, int(metadata.get("text_len", TEXT_LENGTH)))
 
     def to(self, device: torch.device | str) -> TextEncoder:
-        """Move the encoder; returns itself."""
+        """Move the encoder; return it."""
         self.model.to(device)
         return self
 
@@ -113,7 +113,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings [N, L, 4096], float32 on the CPU; zero after each prompt's end and past the encoder's width.
+        """Return [N, L, 4096], float32 on the CPU; zero after each prompt's end and past the encoder's width.
 
         Prompts are encoded one at a time, so memory does not grow and embeddings do not depend on each other.
         """
