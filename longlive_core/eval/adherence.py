@@ -85,9 +85,9 @@ class SwitchScore:
     Attributes:
         frame: first frame of the new segment.
         transition: the segment's transition.
-        jump: the largest jump of the subject around it (`jumps.largest_jump`), pixels; None where there is none to see.
+        jump: the largest jump of the subject around it (`jumps.largest_jump`), pixels; None if no jump can be measured.
         unseen: the longest run of frames around it without a subject.
-        smooth: whether the jump is at most 8 pixels, and the subject is never gone for longer than the toybox's own
+        smooth: whether the jump is at most 8 pixels, and the subject is never missing for longer than the toybox's own
             fade (8 frames).
     """
 

@@ -52,7 +52,7 @@ class Film:
         size: (width, height) in pixels.
         segments: in order, the first from frame 0 on.
         given: number of first frames that were not rendered (a picture or a clip at the start), 0 if not known.
-        claimed: number of frames according to the container, 0 if it does not say.
+        claimed: number of frames according to the container, 0 if it states none.
     """
 
     path: str

@@ -34,12 +34,12 @@ class Config:
         stream: window, sink and so on, as the student will be used; the sink policy is the one it is trained with.
         lengths: lengths of clips and films in latent frames.
         size: (width, height) of the video in pixels.
-        prompts: a file (.txt, .jsonl), or "toybox"; the causal start on existing clips needs none.
+        prompts: a file (.txt, .jsonl), or "toybox"; not needed for the causal start on existing clips.
         follow_ups: a second text file beside a .txt.
         switches: whether the prompt changes once in a film of more than one clip.
         first_latent: first latent frame of a clip cut out of a film, as the scores see it. "image": re-encoded from its
-            first picture alone, as in LongLive, since a teacher of short clips knows no other; "film": the film's own,
-            of four pictures.
+            first picture alone, as in LongLive, since a teacher of short clips was trained on no other; "film": the
+            film's own, of four pictures.
         critic_updates: critic steps per student step.
         guidance: guidance of the real score; in the causal start, of the autoregressive teacher.
         score_shift: shift of the timesteps of scores and critic; 1: uniform.

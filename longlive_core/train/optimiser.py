@@ -44,8 +44,8 @@ def local(tensor: Tensor) -> Tensor:
 class MasterAdam:
     """AdamW over float32 copies of bfloat16 parameters, and Muon over those chosen by `matrix`.
 
-    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix; in a short training of a
-    transformer it gets further than Adam in the same number of steps.
+    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix. In a short training of a
+    transformer it reaches a lower loss than Adam in the same number of steps.
 
     Args:
         modules: modules to train, by name; their parameters that require gradients are trained.

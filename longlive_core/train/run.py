@@ -81,7 +81,7 @@ class TrainingLog:
         log.info("step %d of %d: %s", step, steps, ", ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
 
     def picture(self, name: str, image, step: int) -> None:
-        """image: uint8 [H, W, 3]."""
+        """Record a picture. image: uint8 [H, W, 3]."""
         if self.writer:
             self.writer.add_image(name, image, step, dataformats="HWC")
 

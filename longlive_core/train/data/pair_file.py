@@ -20,7 +20,7 @@ class PairFile:
     """
 
     def __init__(self, path: str | os.PathLike, resume: bool = False):
-        """ValueError if the file exists and `resume` is off, cannot be read, or is not a file of pairs."""
+        """Raise ValueError if the file exists and `resume` is off, cannot be read, or is not a file of pairs."""
         self.path, self.pairs, self.torn = Path(path), [], None
         if self.path.suffix.lower() != ".jsonl":
             raise ValueError(f"the pairs are JSON lines, so '{path}' must end in .jsonl")
