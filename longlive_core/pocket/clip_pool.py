@@ -67,8 +67,8 @@ class TrainingClip:
         after: what the prompt from the switch on requests (the same without a switch).
         switch: chunk at which the prompt changes, 0 for none.
         previous: what the prompt just before the switch requests; for clips out of long films only.
-        own: the clip's first chunks as the model rendered them itself, float16 [C, T', h, w], once it has.
-        rendered_at: the step at which it did.
+        own: the clip's first chunks as rendered by the model itself, float16 [C, T', h, w]; None before that.
+        rendered_at: the step at which the model rendered them.
     """
 
     latents: Tensor

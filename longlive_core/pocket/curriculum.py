@@ -1,4 +1,4 @@
-"""What a step of the stages `tune` and `stream` trains on: excerpts of long films, partly rendered by the model itself.
+"""Training data of the stages `tune` and `stream`: excerpts of long films, partly rendered by the model itself.
 
 Shapes: as in `film_pool.py`.
 """
@@ -46,12 +46,12 @@ def _early(switch: int) -> Callable[[PoolFilm], list[Spot]]:
 
 
 def _late(film: PoolFilm) -> list[Spot]:
-    """Switches past the window: three chunks before the switch and four from it on."""
+    """Return the spots of switches past the window: three chunks before the switch and four from it on."""
     return [(switch - LAST_SLOT, switch) for switch in film.switches if switch > LAST_SLOT + 1]
 
 
 def _deep(film: PoolFilm) -> list[Spot]:
-    """Two chunks of context and three more under one prompt; a switch may be between the two."""
+    """Return the spots of two chunks of context and three more under one prompt; a switch may be between the two."""
     ends = [*film.switches, film.chunks]
     segments = zip((0, *film.switches), ends, strict=True)
     return [(start, start + 2) for first, end in segments for start in range(max(1, first - 1), end - 4)]
@@ -64,7 +64,7 @@ EXCERPT_KINDS = (
     ExcerptKind("early 4", ForcingLayout(8, 2, switch=4), 2, 0.05, _early(4)),
     ExcerptKind("late", ForcingLayout(8, 2, switch=4, held=True), 2, 0.3, _late),
     ExcerptKind("deep", ForcingLayout(6, 4, first=3, held=True), 2, 0.3, _deep),
-    # Only the chunk right after a late switch, where a subject that breaks stays broken. Used if settings request it.
+    # Only the chunk right after a late switch: a subject that breaks there stays broken. Used if settings request it.
     ExcerptKind("change", ForcingLayout(5, 6, switch=4, held=True), 3, 0.0, _late),
 )
 STARTS_SHARE = 1 - sum(kind.share for kind in EXCERPT_KINDS)  # of steps on first chunks alone

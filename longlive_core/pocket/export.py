@@ -26,9 +26,9 @@ def save_transformer(weights: dict[str, Tensor], path: Path, note: str) -> None:
 
 
 def export(vae: dict[str, Tensor], dit: dict[str, Tensor], text: dict[str, Tensor], folder: Path, note: str) -> int:
-    """Write the four files to `folder`; returns their size in bytes.
+    """Write the four files to `folder`; return their size in bytes.
 
-    `note` says in each file's metadata what made it. ValueError if the files are larger than 24 MB together.
+    `note` describes in each file's metadata how it was created. ValueError if the files are larger than 24 MB together.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _save(vae, folder / VAE_FILE, {"made_by": note})

@@ -23,7 +23,7 @@ FILM_CHUNKS = 14  # 10.3 s
 ENCODED_AT_ONCE = 48  # pixel frames: on a CPU twice as fast as a whole film at once
 # Chunks at which the prompt changes. Films are rendered in batches, so they share a few patterns.
 PATTERNS: tuple[tuple[int, ...], ...] = ((), (), (2, 8), (3, 9), (4,), (5, 10), (6,), (7,))
-# The turn of a dot and a slow pulse weigh little in the loss, so films show these actions more often than the others.
+# The turn of a dot and a slow pulse have little weight in the loss, so films show these actions more often.
 FAINT_ACTIONS, FAINT_RATE = ("spin", "pulse"), 0.25
 
 

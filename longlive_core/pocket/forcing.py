@@ -84,7 +84,7 @@ class Forcing:
         self.attends: dict[ForcingLayout, ForcingAttention] = {}
 
     def contexts(self, requested: list[Attributes]) -> Tensor:
-        """Text embeddings of these attributes in random words, [B, text tokens, text_dim]."""
+        """Return text embeddings of these attributes in random words, [B, text tokens, text_dim]."""
         return self.prompts([caption(attributes, self.draws.rng) for attributes in requested])
 
     def noisy_batch(self, clips: list[TrainingClip], layout: ForcingLayout) -> NoisyBatch:
@@ -140,7 +140,7 @@ class Forcing:
         return self.attends[layout]
 
     def _prompt_keys(self, clips: list[TrainingClip], layout: ForcingLayout) -> list[tuple[Tensor, Tensor]]:
-        """Cross-attention keys and values, one prompt per chunk of the sequence."""
+        """Return cross-attention keys and values, one prompt per chunk of the sequence."""
         texts = [caption(attributes, self.draws.rng) for clip in clips for attributes in (clip.before, clip.after)]
         keys = self.wan.prompt_keys(self.prompts(texts, UNKNOWN_RATE, self.draws.rng))
         pick = torch.tensor([2 * row + (not old) for row in range(len(clips)) for old in layout.old_prompt()])

@@ -89,6 +89,6 @@ class PromptEncoder:
     def __call__(
         self, texts: Sequence[str], unknown_rate: float = 0.0, rng: np.random.Generator | None = None
     ) -> Tensor:
-        """Text embeddings [N, L, D]; see `tokens_of` for `unknown_rate`."""
+        """Return text embeddings [N, L, D]; see `tokens_of` for `unknown_rate`."""
         states = encode_tokens(self.encoder, *tokens_of(self.tokenizer, texts, unknown_rate, rng))
         return nn.functional.pad(states, (0, TEXT_WIDTH - states.shape[-1]))

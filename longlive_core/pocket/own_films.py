@@ -1,6 +1,6 @@
 """The model's own chunks as context, in the stages `tune` and `stream`.
 
-Only chunks near the truth serve: where the model's film has lost the subject or its phase, the true next chunk is a
+Only chunks near the truth are used: where the model's film has lost the subject or its phase, the true next chunk is a
 jump, and training on it would teach jumps.
 
 Shapes: B clips, C channels, T latent frames, h, w latent size.
@@ -19,7 +19,7 @@ from .training import POCKET, Draws
 
 
 def subject_error(own: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Mean square of own - true latents [C, T, h, w] where the subject is (weight [T, h, w]); a scalar."""
+    """Return the mean square of own - true latents [C, T, h, w] where the subject is (weight [T, h, w]); a scalar."""
     return ((own - truth).square().mean(dim=0) * weight).sum() / weight.sum().clamp(min=1e-3)
 
 
@@ -61,7 +61,7 @@ def render_excerpts(
     largest_error: float,
     rng: np.random.Generator,
 ) -> float:
-    """Let the model render these excerpts after one to three true chunks; returns the share of near chunks."""
+    """Let the model render these excerpts after one to three true chunks; return the share of near chunks."""
     true = int(rng.integers(1, LAST_SLOT + 1))
     sink, previous, after = (
         forcing.contexts([getattr(clip, when) for clip in clips]) for when in ("before", "previous", "after")

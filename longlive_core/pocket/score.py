@@ -1,6 +1,6 @@
 """Score the pocket model with the judge: `python -m longlive_core.pocket.score --out FILE.json`.
 
-Two tables, both over combinations that training excludes; every film has a seed of its own:
+Two tables, both over combinations that training excludes; every film has its own seed:
 
 - prompts: films of 10 s. A film obeys if most of its three-second windows show the requested colour, setting and action
   at the same time.

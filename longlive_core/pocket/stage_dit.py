@@ -55,7 +55,7 @@ class DitSettings:
     first_chunk_steps: tuple[float, float] = (0.6, 0.2)  # share of steps on first chunks alone, at start and end
     context_noise: float = 0.15  # largest deviation
     own_from: int = 500  # step from which the model's own renderings serve as context
-    own_age: int = 300  # steps after which a rendering is that of a worse model and is no longer used
+    own_age: int = 300  # steps after which a rendering is outdated and no longer used
     own_rate: float = 0.7  # share of the clips with a rendering whose context starts with it
     render_every: int = 16  # steps
     rendered_clips: int = 8

@@ -2,8 +2,8 @@
 
 It trains on the same excerpts as `tune`, but most of its context comes from streams: films that the model extends from
 its own cache while it learns (`streams.py`). The text encoder stays as it is: the earlier transformers, which use it as
-well, keep working. Several processes train together under torchrun: each draws batches of its own, and the mean of
-their gradients updates the weights.
+well, keep working. Several processes train together under torchrun: each draws its own batches, and the mean of their
+gradients updates the weights.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class StreamSettings:
     films: int = 32  # long films beside the streams
     context_noise: float = 0.15  # largest deviation
     near: float = 0.8  # largest error of an own chunk that serves as context
-    own_age: int = 200  # steps after which a rendering is that of a worse model and is no longer used
+    own_age: int = 200  # steps after which a rendering is outdated and no longer used
     own_rate: float = 0.85  # share of the batches with the model's own renderings
     render_every: int = 24  # steps
     rendered_clips: int = 8

@@ -37,7 +37,7 @@ class TuneSettings:
     films_per_step: float = 0.08
     context_noise: float = 0.15  # largest deviation
     near: float = 0.8  # largest error of an own chunk that serves as context
-    own_age: int = 400  # steps after which a rendering is that of a worse model and is no longer used
+    own_age: int = 400  # steps after which a rendering is outdated and no longer used
     own_rate: float = 0.7  # share of the batches with the model's own renderings
     render_every: int = 12  # steps
     rendered_clips: int = 8

@@ -67,7 +67,7 @@ def train(folder: Path, seed: int, settings: VaeSettings = VaeSettings()) -> Pat
 
 
 def train_short(vae: WanVAE, folder: Path, seed: int, settings: VaeSettings) -> None:
-    """The first part of the training: crops, then whole pictures; writes `folder/vae_short.pt`."""
+    """Train the first part: crops, then whole pictures; write `folder/vae_short.pt`."""
     vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed), StageLog()
     optimiser = optimiser_for(vae)
     for step in range(settings.steps):
@@ -82,10 +82,10 @@ def train_short(vae: WanVAE, folder: Path, seed: int, settings: VaeSettings) -> 
 
 
 def train_long(folder: Path, seed: int, settings: VaeSettings) -> Path:
-    """The second part of the training: clips longer than the VAE's memory; writes `folder/vae.pt`.
+    """Train the second part: clips longer than the VAE's memory; write `folder/vae.pt`.
 
-    A VAE that has only seen short clips drifts after them: its causal layers still depend on the shot's start for about
-    ten latent frames, so what comes later is unlike anything it was trained on.
+    A VAE that has only seen short clips drifts after them: its causal layers depend on the shot's start for about ten
+    latent frames, so later frames are unlike anything it was trained on.
     """
     vae = WanVAE.from_state_dict(torch.load(folder / "vae_short.pt", weights_only=True)).requires_grad_(True)
     vae, draws, training_log = channels_last(vae.to(working_dtype())), Draws(seed + 1), StageLog()

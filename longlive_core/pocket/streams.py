@@ -3,7 +3,7 @@
 This is streaming long tuning (LongLive, section 3.2) with the toybox itself as the teacher. Several films are extended
 from the stored cache, a few chunks at a time, through prompt switches with KV recache, and the model learns to continue
 the newest excerpts. A true film of the full length exists for every stream, so no second model has to judge it. Where a
-chunk is too far from the truth (the subject lost, or out of step), the true chunk is fed instead and the stream
+chunk is too far from the truth (the subject is lost, or out of phase), the true chunk replaces it and the stream
 continues.
 
 Shapes: B streams, C channels, T latent frames, h, w latent size.
@@ -54,7 +54,7 @@ class Streams:
 
     @torch.no_grad()
     def advance(self, chunks: int, step: int) -> tuple[dict[ExcerptKind, list[TrainingClip]], float]:
-        """Render the next chunks. Returns the excerpts that are now complete, and the share of chunks that are near."""
+        """Render the next chunks. Return the excerpts that are now complete, and the share of chunks that are near."""
         if self.chunk + chunks > self.pool.chunks:
             self._begin()
         else:  # the prompt's words and the weights that read them are newer than the cache
@@ -83,7 +83,7 @@ class Streams:
         return self.contexts([film.requested(chunk) for film in self.films])
 
     def _next_chunk(self) -> float:
-        """Render one chunk; returns the share of streams that are near the truth."""
+        """Render one chunk; return the share of streams that are near the truth."""
         place = slice(CHUNK * self.chunk, CHUNK * (self.chunk + 1))
         span, last = self.shot.cache.next_chunk(), len(self.shot.timesteps) - 1
         own = self.shot.rounded(self.shot.predict(span, self.shot.noisy_input(span, self.noise, last, nothing), last))

@@ -1,4 +1,4 @@
-"""Endless prompts from the toybox's grammar, drawn as `train.prompts.PromptStream` draws from a file."""
+"""Endless prompts from the toybox's grammar, drawn as `train.data.prompt_files.PromptStream` draws from a file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Train the pocket model from scratch: `python -m longlive_core.pocket.train --seed 0 --out FOLDER`.
 
-Each stage is a file of its own, `stage_NAME.py`, and uses what earlier ones left in the folder:
+Each stage is a file of its own, `stage_NAME.py`, and uses the files that earlier ones wrote to the folder:
 
 - `vae` trains the VAE;
 - `dit` trains the text encoder and the transformer on clips that it encodes as it proceeds (a growing pool);
@@ -33,7 +33,7 @@ from .clip_pool import ClipPool
 from .export import export, save_transformer
 from .film_pool import FilmPool
 
-LONGEST_WAIT = timedelta(minutes=30)  # of one rank for another that still encodes films
+LONGEST_WAIT = timedelta(minutes=30)  # for which a rank waits for another that still encodes films
 log = logging.getLogger(__name__)
 
 
@@ -111,7 +111,7 @@ def export_transformer(folder: Path, name: str) -> Path:
 
 
 def export_newest(folder: Path, target: Path, note: str) -> int:
-    """Write the shipped files to `target` from the newer of `tuned.pt` and `streamed.pt`; returns their bytes."""
+    """Write the shipped files to `target` from the newer of `tuned.pt` and `streamed.pt`; return their bytes."""
     candidates = [path for path in (folder / "tuned.pt", folder / "streamed.pt") if path.exists()]
     if not candidates:
         raise FileNotFoundError(f"{folder} has neither tuned.pt nor streamed.pt; run the stages tune or stream first")

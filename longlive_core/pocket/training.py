@@ -1,4 +1,4 @@
-"""What the training stages share: their random draws, one step of the optimiser, the log and the checkpoints.
+"""Shared by the training stages: random draws, one step of the optimiser, the log and the checkpoints.
 
 Weights in a checkpoint are named by their part: `dit.` the transformer, `text.` the text encoder, `heads.` the heads of
 the auxiliary task (`grounding.py`), which are dropped after training.
@@ -36,15 +36,15 @@ class Draws:
         self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
     def noise(self, like: Tensor) -> Tensor:
-        """Standard normal noise, float32, in the shape of `like`."""
+        """Draw standard normal noise, float32, in the shape of `like`."""
         return torch.randn(like.shape, generator=self.generator)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uniform numbers in [0, 1)."""
+        """Draw uniform numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator, dtype=dtype)
 
     def film_noise(self, films: int) -> AddressedNoise:
-        """The noise of this many films, each from a seed of its own."""
+        """Return the noise of this many films, each from its own seed."""
         return AddressedNoise([int(self.rng.integers(2**31)) for _ in range(films)])
 
 
@@ -59,7 +59,7 @@ def optimiser_for(modules: dict[str, nn.Module], average: float) -> MasterAdam:
 
 
 def take_step(optimiser: MasterAdam, loss: Tensor, rate: float, matrix_rate: float, ranks: Ranks = ONE_RANK) -> float:
-    """Update the weights by the gradient of `loss`, averaged over all ranks; returns the gradient's norm."""
+    """Update the weights by the gradient of `loss`, averaged over all ranks; return the gradient's norm."""
     loss.backward()
     ranks.mean_gradients(optimiser.params)
     return optimiser.step(rate, matrix_rate)
@@ -107,5 +107,5 @@ def load_checkpoint(path: Path, config: ModelConfig) -> tuple[WanModel, UMT5Enco
 
 
 def frozen_text(encoder: UMT5EncoderModel) -> dict[str, Tensor]:
-    """The weights of a text encoder that a stage leaves unchanged, as its checkpoint holds them."""
+    """Return the weights of a text encoder that a stage leaves unchanged, as its checkpoint holds them."""
     return {f"text.{name}": value.float() for name, value in encoder.state_dict().items()}

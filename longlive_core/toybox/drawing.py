@@ -1,4 +1,4 @@
-"""How the toybox's pictures are drawn: the subject's colours and shapes, and the textured ground of each setting.
+"""Drawing the toybox's pictures: the subject's colours and shapes, and the textured ground of each setting.
 
 Shapes: T frames, H, W pixels. A picture can be drawn in part: a region is (top, left, height, width).
 """

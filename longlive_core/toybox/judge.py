@@ -53,13 +53,13 @@ class Reading:
 
 
 def _shrunk(pictures: Tensor) -> Tensor:
-    """[..., 80, 128] -> [..., H, W]."""
+    """Halve pictures [..., 80, 128] -> [..., H, W]."""
     return F.avg_pool2d(pictures.flatten(0, -3)[:, None], SHRINK)[:, 0].unflatten(0, pictures.shape[:-2])
 
 
 @functools.cache
 def _grounds() -> Tensor:
-    """[settings, 3, H, W]."""
+    """Return the ground of every setting, [settings, 3, H, W]."""
     full = [np.tile(tile, (HEIGHT // drawing.TILE, WIDTH // drawing.TILE, 1)) for tile in drawing.SETTINGS.values()]
     return _shrunk(torch.from_numpy(np.stack(full)).permute(0, 3, 1, 2))
 

@@ -1,4 +1,4 @@
-"""How far the toybox's subject jumps between frames, and how long it is out of sight.
+"""Measuring how far the toybox's subject jumps between frames, and how long it is out of sight.
 
 The judge places a subject in every frame. While colours and settings fade into each other, for up to half a second, it
 may see no subject and return a random place, or it may misread a single frame. The largest distance between

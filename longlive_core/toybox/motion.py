@@ -1,4 +1,4 @@
-"""How the toybox's subject moves: its state, and for each action the step from one frame to the next.
+"""Motion of the toybox's subject: its state, and for each action the step from one frame to the next.
 
 The picture is a torus: a subject that leaves it on one side enters on the other. Every action starts from any state, so
 an action can change at any frame while place, angle and size stay continuous.
@@ -14,7 +14,7 @@ from . import HEIGHT, WIDTH
 
 PACE = 4.0 / 3.0  # pixels a frame: one model token in the 12 frames of a chunk
 SETTLE = 2.0  # pixels a frame, on the way back into an action's range
-INNER_X, INNER_Y = (34.0, 94.0), (34.0, 46.0)  # where a subject stays that does not travel
+INNER_X, INNER_Y = (34.0, 94.0), (34.0, 46.0)  # where a subject that does not travel stays
 GROUND = 52.0  # height (y) from which a subject hops
 HOP_FRAMES, HOP_HEIGHT = 24, 24.0
 ORBIT, ORBIT_FRAMES = 14.0, 48  # radius, period
@@ -62,7 +62,7 @@ def _rest(state: State) -> State:
 
 
 def _travel(across: int, down: int) -> Callable[[State], State]:
-    """Motion in one of the four directions; the subject re-enters on the opposite side."""
+    """Return the motion in one of the four directions; the subject re-enters on the opposite side."""
 
     def move(state: State) -> State:
         x = (state.x + PACE * across) % WIDTH if across else _into(state.x, INNER_X)

@@ -1,4 +1,4 @@
-"""Whether films of the toybox show what their prompts request, by the judge's readings, also around a prompt switch.
+"""Obedience: whether toybox films show what their prompts request, by the judge, also around a prompt switch.
 
 Shapes: T frames.
 """

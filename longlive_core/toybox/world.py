@@ -44,7 +44,7 @@ class Attributes:
 
 
 def is_held_out(attributes: Attributes) -> bool:
-    """Whether training excludes this combination (one in eight; training still shows every pair of attributes)."""
+    """Return whether training excludes this combination: one in eight; training shows every pair of attributes."""
     places = (list(table).index(getattr(attributes, field)) for field, table in TABLES.items())
     return sum(weight * place for weight, place in zip((1, 3, 5, 2), places, strict=True)) % 8 == 0
 
