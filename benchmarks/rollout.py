@@ -73,7 +73,7 @@ def arguments() -> argparse.Namespace:
 
 
 def random_weights(module: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """Variance-preserving random weights, so that activations are neither zero nor infinite."""
+    """Return variance-preserving random weights, so that activations are neither zero nor infinite."""
     module.to(dtype).to_empty(device=device).requires_grad_(False)  # never a copy in float32
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1 and "gamma" not in name:
@@ -119,7 +119,7 @@ def peak_memory_mb(device: str) -> float:
 
 
 def contexts(preset: Preset, count: int = 2) -> list[torch.Tensor]:
-    """Random embeddings of `count` prompts, [1, text tokens, text dim]."""
+    """Return random embeddings of `count` prompts, [1, text tokens, text dim]."""
     return [torch.randn(1, preset.text_tokens, preset.model.text_dim) for _ in range(count)]
 
 

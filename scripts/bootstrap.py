@@ -52,7 +52,7 @@ def run(*command: str | Path) -> None:
 
 
 def ask(python: str | Path, code: str) -> str | None:
-    """What some Python prints for some code, or None where it fails."""
+    """Return what a Python prints for some code, or None if it fails."""
     result = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
     return result.stdout.strip() if result.returncode == 0 else None
 
@@ -73,7 +73,7 @@ def ensure_environment() -> None:
 
 
 def comfyui_folder() -> Path:
-    """Where ComfyUI is, or will be."""
+    """Return the folder where ComfyUI is, or will be installed."""
     given = os.environ.get("COMFYUI_PATH")
     return Path(given).expanduser().resolve() if given else COMFY_HOME / "ComfyUI"
 
@@ -116,7 +116,7 @@ def ensure_packages(comfyui: Path) -> None:
 
 
 def requirements(comfyui: Path) -> list[str]:
-    """Requirement lines of this pack, of its development and of ComfyUI, but PyTorch's, which come on their own."""
+    """Return the requirement lines of pack, development and ComfyUI, but PyTorch's, which are installed separately."""
     lines = [*DEVELOPMENT, *TRAINING, *UNLISTED]
     for file in (ROOT / "requirements.txt", comfyui / "requirements.txt"):
         lines += [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -150,7 +150,7 @@ def has_gpu() -> bool:
 
 
 def ensure_torchvision(constraint: Path) -> None:
-    """A torchvision that works as it is goes on; else its Python part is put aside for the launcher."""
+    """Keep a torchvision that works; otherwise install its Python part in a separate folder for the launcher."""
     if ask(PYTHON, "import torchvision") is not None:
         pip("install", "--quiet", "--constraint", constraint, "spandrel")
         return

@@ -154,7 +154,7 @@ def note_progress(job: Job, data: dict) -> None:
 
 
 async def collect(server: Server, job: Job, out: Path) -> None:
-    """If a job has ended, set its state and fetch its films."""
+    """Set the state of a job that has ended, and fetch its films."""
     ended = await server.history(job)
     if ended is None:
         return

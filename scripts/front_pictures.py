@@ -115,7 +115,7 @@ def _write(name: str, picture: Image.Image, **options) -> int:
 
 
 def workflow() -> dict:
-    """The demo's workflow for the browser, with shorter prompts and the nodes close together."""
+    """Return the demo's workflow for the browser, with shorter prompts and the nodes close together."""
     made = graphs.ui(WORKFLOW)
     made["nodes"] = [node for node in made["nodes"] if node["type"] in PLACES]
     for node in made["nodes"]:
@@ -128,7 +128,7 @@ def workflow() -> dict:
 
 
 def _film_and_graph() -> tuple[Image.Image, np.ndarray, dict]:
-    """The photograph of the graph, the frames [T, H, W, 3] of its film, the sampler's report."""
+    """Return the screenshot of the graph, the frames [T, H, W, 3] of its film, the sampler's report."""
     sync_playwright, chromium = browser_tools()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "user" / "default" / "comfy.settings.json"
@@ -167,7 +167,7 @@ def _is_report(output: dict) -> bool:
 
 
 def compose(frames: np.ndarray, segments: list[tuple[float, str]], fps: float = 16.0) -> list[Image.Image]:
-    """Frames enlarged, each above the prompt in force and a bar that shows where in the film it is."""
+    """Enlarge frames, each above the prompt in force and a bar that shows its time in the film."""
     starts = [start for start, _ in segments]
     length = len(frames) / fps
     pictures = []

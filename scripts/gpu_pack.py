@@ -93,7 +93,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def size_of(text: str) -> int:
-    """'64MiB' -> bytes."""
+    """Return the bytes of a text such as '64MiB'."""
     found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
     if not found or found[2].upper() not in UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 64MiB, 60MB or a number of bytes")

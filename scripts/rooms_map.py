@@ -51,7 +51,7 @@ def draw(rows: list[tuple[str, ...]], graph: dict[str, set[str]], words: dict[st
 
 
 def _with_places(rows, graph) -> tuple[list[list[Point]], list[tuple[int, Point, Point]]]:
-    """Rows with the places of passing arrows, and links (upper row, point, point below)."""
+    """Return rows with the places of passing arrows, and links (upper row, point, point below)."""
     row_of = {name: row for row, names in enumerate(rows) for name in names}
     levels: list[list[Point]] = [[(name, 0) for name in names] for names in rows]
     links = []
@@ -70,7 +70,7 @@ def _neighbours(links, point: Point, above: bool) -> list[Point]:
 
 
 def _ordered(levels, links) -> list[list[Point]]:
-    """Each row by the mean place of its neighbours, down and up again; the best of all that were tried."""
+    """Order each row by the mean place of its neighbours, down and up again; return the best order found."""
     best, least = levels, _crossings(levels, links)
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
@@ -105,7 +105,7 @@ def _width(point: Point) -> int:
 
 
 def _placed(levels, links) -> dict[Point, float]:
-    """x of every point's middle: near its neighbours, in the row's order, without overlap."""
+    """Return x of every point's middle: near its neighbours, in the row's order, without overlap."""
     places: dict[Point, float] = {}
     for level in levels:
         x = 0.0
@@ -124,7 +124,7 @@ def _placed(levels, links) -> dict[Point, float]:
 
 
 def _apart(level, wanted: list[float]) -> list[float]:
-    """Places in their order with space between them, as near to the wanted ones as a mean of two passes comes."""
+    """Return places in order with space between them, near the wanted ones: the mean of two passes."""
 
     def need(a: int, b: int) -> float:
         return (_width(level[a]) + _width(level[b])) / 2 + GAP

@@ -90,7 +90,7 @@ def copies(device: str, shape: dict) -> dict[str, float]:
 
 
 def attention(device: str, shape: dict) -> dict[str, float]:
-    """A chunk's queries against a full window, in bf16, by every implementation that PyTorch has here."""
+    """Time a chunk's queries against a full window, in bf16, by every implementation that PyTorch has here."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -114,7 +114,7 @@ def attention(device: str, shape: dict) -> dict[str, float]:
 
 
 def convolution(device: str, shape: dict) -> dict[str, float]:
-    """The VAE's widest convolution next to the pixels, one latent frame's worth, in both memory layouts."""
+    """Time the VAE's widest convolution next to the pixels, for one latent frame, in both memory layouts."""
     import torch
 
     channels, height, width = (96, 480, 832) if shape["rows"] == 4680 else (8, 32, 64)

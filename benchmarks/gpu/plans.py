@@ -128,7 +128,7 @@ def film(setting: Setting) -> dict[str, Any]:
 
 
 def random_pipeline(name: str, device: str):
-    """A pipeline whose weights and prompts' embeddings are random numbers."""
+    """Return a pipeline whose weights and prompts' embeddings are random numbers."""
     import torch
 
     from benchmarks import rollout as bench
