@@ -23,7 +23,7 @@ class ComfyHost:
     """ComfyUI loads, moves and unloads the models; see `Host` for the methods.
 
     Attributes:
-        effects: what of the nodes between loader and sampler has an effect here, and what has none.
+        effects: which patches of the nodes between loader and sampler have an effect, and which have none.
     """
 
     def __init__(self, model, vae, timeline: Timeline):
@@ -65,7 +65,7 @@ class ComfyHost:
             with sampling(self._patcher):
                 yield
         finally:
-            self._left_to_allocate = None  # it knows the run, which knows this host
+            self._left_to_allocate = None  # it references the run, which references this host
 
     def _load(self) -> None:
         compat.load_for_run(self._patcher, self._vae, self._left_to_allocate())

@@ -22,7 +22,7 @@ class Watcher(RunObserver):
         self.node, self.prompt_id, self.client = compat.server.who_runs()
 
     def planned(self, run: FilmRun) -> None:
-        # The run itself is not kept: it knows this object, and models would stay in memory for the circle of the two.
+        # The run itself is not kept: it references this object, and the cycle would keep the models in memory.
         self._take, self._live = run.take, run.live
         self.passes = len(run.request.stream.denoising_steps) + 1
         self.total = run.request.plan.chunks * self.passes
@@ -44,7 +44,7 @@ class Watcher(RunObserver):
         self._send_event(chunk)
 
     def _send_event(self, chunk: int) -> None:
-        # The growing film is in the folder of the take that was begun, also after a new prompt made it another.
+        # The growing film is in the folder of the original take, even after a new prompt gave the film another take.
         take, status = self._take, self._live.status(timeline=False)
         event = {
             "node": self.node,

@@ -40,6 +40,7 @@ NOT_NEEDED = (
     "/longlive_core/pocket/weights/pocket_vae.safetensors",
     "/docs/results/*.png",
     "/docs/results/*.webp",
+    "/docs/images/*",
     "/web/docs/*.webp",
     "/workflows/*.jpg",
 )

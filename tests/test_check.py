@@ -162,7 +162,7 @@ def test_nan_that_only_running_shows(capsys, files, tmp_path):
     assert "step 0, layer blocks.0.ffn.2" in line(out, "chunks")
 
 
-def test_a_film_that_would_not_fit_is_told_and_no_fault(capsys, files, monkeypatch):
+def test_a_film_that_would_not_fit_is_reported_and_no_fault(capsys, files, monkeypatch):
     """Forbids an exit code that speaks of the machine: the files are in order."""
     monkeypatch.setattr(module, "free_memory", lambda device: 1_000_000)
     code, out = run(capsys, **files, device="cpu")

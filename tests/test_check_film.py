@@ -76,7 +76,7 @@ def test_a_fault_is_reported_and_no_film_rendered(tmp_path, monkeypatch):
     assert not (folder / "film.mp4").exists()
 
 
-def test_missing_files_are_told_before_anything_is_read(tmp_path, capsys):
+def test_missing_files_are_reported_before_anything_is_read(tmp_path, capsys):
     """Forbids minutes of checking before the user hears that a film needs more files."""
     assert main(["check", "--film", str(tmp_path / "out"), "--model", str(tmp_path / "longlive_base.pt")]) == 2
     told = capsys.readouterr()

@@ -36,7 +36,7 @@ def no_model(monkeypatch):
 
 @pytest.fixture
 def tiny_pipeline(monkeypatch, tiny_model):
-    """Random weights behind Pipeline.load; returns the list of what load was asked for."""
+    """Random weights behind Pipeline.load; returns the list of what load was requested."""
     torch.manual_seed(0)
     decoder = StreamingDecoder(WanVAE(dim=8).requires_grad_(False))
     asked = []
@@ -166,7 +166,7 @@ def test_nan_ends_in_one_line_and_no_film(capsys, tmp_path, tiny_pipeline, tiny_
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_path, monkeypatch, no_model):
+def test_an_unwritable_folder_is_reported_before_the_model_is_loaded(capsys, tmp_path, monkeypatch, no_model):
     """Forbids hours of rendering into a folder that takes no file. (Folder rights do not bind an administrator.)"""
 
     def refuse(path):
@@ -178,7 +178,7 @@ def test_an_unwritable_folder_is_told_before_the_model_is_loaded(capsys, tmp_pat
     assert f"cannot write to '{tmp_path / 'film.mp4'}' (Permission denied); choose a folder you may write to" in err
 
 
-def test_memory_that_ends_while_loading_is_told(capsys, tmp_path, monkeypatch):
+def test_memory_that_ends_while_loading_is_reported(capsys, tmp_path, monkeypatch):
     """Forbids a traceback from the allocator of a GPU."""
 
     def load(**named):
@@ -468,7 +468,7 @@ def test_options_win_over_the_film(capsys, tmp_path, film):
     assert code == 0 and (record_of(path)["window"], record_of(path)["seed"]) == (-1, 7), err
 
 
-def test_another_model_than_the_films_is_told(capsys, tmp_path, film, monkeypatch):
+def test_another_model_than_the_films_is_reported(capsys, tmp_path, film, monkeypatch):
     """Forbids a silent difference, and refusing a model whose file was renamed."""
     monkeypatch.setattr(pipeline, "settings_for", lambda model, preset: StreamConfig())
     code, _, err = run(capsys, "render", str(film), "-o", str(tmp_path / "a.mp4"), "--model", "files/longlive.pt")
@@ -476,7 +476,7 @@ def test_another_model_than_the_films_is_told(capsys, tmp_path, film, monkeypatc
     assert "note: the film was made with the model 'pocket', it is rendered again with 'longlive.pt' (--model)" in err
 
 
-def test_a_film_without_a_record_is_told_at_once(capsys, tmp_path, no_model):
+def test_a_film_without_a_record_is_reported_at_once(capsys, tmp_path, no_model):
     """Forbids a decoder's error, or the timeline read as a text of strange letters."""
     (tmp_path / "film.mp4").write_bytes(b"\x00\x01 not a film")
     code, _, err = run(capsys, "render", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "again.mp4"))

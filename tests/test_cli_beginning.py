@@ -52,8 +52,8 @@ def test_a_picture_starts_a_film(tmp_path):
     assert main(["render", str(tmp_path / "film.mp4"), "-o", str(tmp_path / "again.mp4")]) == 2
 
 
-def test_what_a_picture_is_not_taken_for_is_told(tmp_path, capsys):
-    """Forbids a white sky that nobody asked for without a word."""
+def test_what_a_picture_is_not_taken_for_is_reported(tmp_path, capsys):
+    """Forbids a white sky that nobody requested without a word."""
     Image.new("RGBA", (64, 48), (200, 30, 30, 0)).save(tmp_path / "picture.png")
     code, frames = render(tmp_path, "A red ball", "--start", tmp_path / "picture.png")
     assert code == 0 and frames[0].mean() > 200
@@ -70,7 +70,7 @@ def test_a_beginning_as_long_as_the_film_is_refused_before_it_is_encoded(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_film_goes_on_after_a_take(tmp_path):
+def test_a_film_continues_after_a_take(tmp_path):
     """Forbids a seam where the prompt stays, a branch at another place, and rendering the beginning again."""
     _, first = render(tmp_path, "A red ball", seconds="2.0")
     take = newest(tmp_path).id
@@ -115,8 +115,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
-def test_what_cannot_begin_a_film_is_told(tmp_path, capsys, arguments, words):
-    """Forbids a traceback, and a film without the beginning that was asked for."""
+def test_what_cannot_begin_a_film_is_reported(tmp_path, capsys, arguments, words):
+    """Forbids a traceback, and a film without the beginning that was requested."""
     assert render(tmp_path, "A red ball", *arguments)[0] == 2
     assert words in capsys.readouterr().err
 

@@ -89,7 +89,7 @@ def test_a_dry_run_says_what_would_be_refused(shell, monkeypatch):
     assert [path.name for path in shell.folder.iterdir()] == ["takes"]
 
 
-def test_a_full_disk_is_told_before_anything_is_computed(shell, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_computed(shell, monkeypatch):
     """Forbids hours of rendering for a film that the disk cannot take."""
     monkeypatch.setattr(estimate, "free_disk", lambda folder: 1000)
     monkeypatch.setattr(Pipeline, "encode", None)  # nothing may be computed
@@ -101,7 +101,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(shell, monkeypatch):
     assert [path.name for path in shell.folder.iterdir()] == ["takes"]
 
 
-def test_a_second_render_is_told_its_time(shell):
+def test_the_time_of_a_second_render_is_reported(shell):
     """Forbids a speed that is measured and never said, and one noted for chunks that came from the store."""
     assert "expected" not in shell.render()[1]
     book = shell.folder / "cache" / "speeds.json"
@@ -165,7 +165,7 @@ def test_a_limit_too_small_for_the_film_removes_nothing(shell):
     assert "Raise it (--takes-limit" in err and tree(shell.store) == before
 
 
-def test_takes_that_cannot_go_are_told_before_rendering(shell, monkeypatch):
+def test_takes_that_cannot_go_are_reported_before_rendering(shell, monkeypatch):
     """Forbids rendering past the limit because somebody renders the take that would have to go."""
     shell.render()
     (old,) = shell.ids()

@@ -86,7 +86,7 @@ def test_frames_that_the_model_did_not_make_are_said(tmp_path, capsys):
     assert code == 0 and "first 21 frames were given" in out
 
 
-def test_mistakes_are_told_before_anything_is_measured(film, tmp_path, capsys, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_measured(film, tmp_path, capsys, monkeypatch):
     """Forbids minutes of work before an error in the command, and more than one line about it."""
 
     def never(*arguments, **named):

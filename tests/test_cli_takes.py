@@ -78,7 +78,7 @@ def test_a_second_render_makes_only_what_changed(shell):
     assert "the setting window changed: 0 of 4" in shell.render(STORY, 2.8, "other.mp4", "--window", "6")[1]
 
 
-def test_a_stopped_render_leaves_its_film_and_goes_on(shell, monkeypatch):
+def test_a_stopped_render_leaves_its_film_and_continues(shell, monkeypatch):
     """Forbids losing chunks to Ctrl-C."""
     shell.render(film="whole.mp4")
     shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)
@@ -152,7 +152,7 @@ def test_mistakes(shell, monkeypatch, arguments, words):
     assert code == 2 and words in err and "Traceback" not in err
 
 
-def test_a_folder_that_takes_no_takes_is_told_first(shell):
+def test_a_folder_that_takes_no_takes_is_reported_first(shell):
     """Forbids rendering for hours before that comes out."""
     shell.store.write_text("not a folder")
     code, _, err = shell.render()

@@ -102,7 +102,7 @@ def test_a_clip_that_is_too_long_is_refused(tmp_path, monkeypatch):
         levels(write_clip(tmp_path / "clip.mkv", ramp(42)))
 
 
-def test_stamps_that_run_backwards_are_told(tmp_path):
+def test_stamps_that_run_backwards_are_reported(tmp_path):
     """Forbids a lost half of two recordings that were put into one file byte by byte."""
     parts = [write_clip(tmp_path / f"{n}.ts", ramp(32)[16 * n : 16 * n + 16], codec="libx264") for n in (0, 1)]
     (tmp_path / "clip.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -111,7 +111,7 @@ def test_stamps_that_run_backwards_are_told(tmp_path):
     assert len(notes) == 1 and "run backwards at frame 16" in notes[0]
 
 
-def test_stamps_that_stand_still_are_told(tmp_path):
+def test_stamps_that_stand_still_are_reported(tmp_path):
     """Forbids one frame of two seconds whose stamps are all the same."""
     path = write_clip(tmp_path / "clip.mkv", ramp(32), stamps=np.zeros(32))
     notes = []

@@ -29,7 +29,7 @@ def test_the_mean_is_of_the_points_before():
     assert running_mean(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist() == [1.0, 2.0, 4.0, 6.0]
 
 
-def test_a_picture_of_what_was_told(run, tmp_path):
+def test_a_picture_of_what_was_reported(run, tmp_path):
     """Forbids an empty picture, and a traceback for a folder without a run."""
     plot({"a run": run}, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:

@@ -103,7 +103,7 @@ def test_shots_that_are_alike_are_made_once(tiny_model, tmp_path, store):
     assert chunks_to_make(take) == [1, 2, 5, 6, 7]
 
 
-def test_two_disks_are_asked_each_for_its_own(tiny_model, tmp_path, store, monkeypatch):
+def test_two_disks_each_have_their_own_space(tiny_model, tmp_path, store, monkeypatch):
     """Forbids adding up what lies on different disks, and a full one that the other hides."""
     take, films = take_of(store, plan_of()), tmp_path / "films"
     monkeypatch.setattr(module, "_file_system", lambda folder: folder.name)

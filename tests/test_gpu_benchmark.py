@@ -150,7 +150,7 @@ def test_the_vae_is_timed_in_evaluation_mode():
     assert not any(part.training for module in (model.module, decoder.module) for part in module.modules())
 
 
-def test_the_change_of_prompt_is_told_apart():
+def test_the_prompt_switch_is_reported_separately():
     """Forbids a stall that hides in the median, and a warm-up that counts."""
     times = bench.FilmTimes(warm=1, change=3)
     for transformer in (900, 10, 12, 50, 14):
@@ -186,7 +186,7 @@ def test_plans_tell_films_refusals_and_faults_apart(setting, notes, monkeypatch)
     assert notes.content["all films are equal"] is False
 
 
-def test_a_smaller_card_is_what_everybody_is_told(monkeypatch):
+def test_a_smaller_card_is_reported_everywhere(monkeypatch):
     """Forbids a limit that PyTorch enforces and the pack does not see, and one that stays."""
     fractions, real = [], lambda device=None: (70 * 2**30, 80 * 2**30)
     for name, value in (

@@ -190,7 +190,7 @@ def after(number: int):
     return ask
 
 
-def test_nobody_is_asked_without_a_host():
+def test_nothing_is_checked_without_a_host():
     """Forbids a host that is asked after its run."""
     with pytest.raises(Cancelled), cancelled_by(after(1)):
         check_cancelled()

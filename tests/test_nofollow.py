@@ -299,7 +299,7 @@ def test_a_render_among_plants(studio, tmp_path):
 
 
 def test_a_render_with_a_folder_for_its_film(studio):
-    """Forbids hours of rendering before it is told."""
+    """Forbids hours of rendering before it is reported."""
     take = studio.open("0c a", chunks=1)
     take.film_path.mkdir()
     with pytest.raises(TakeError, match="is a folder where the take's film belongs; remove it"):

@@ -82,7 +82,7 @@ def test_a_broken_prompt_and_a_broken_model_are_distinguished(model, contexts):
     assert "the text encoder's embedding" in message(model, context)
 
 
-def test_broken_keys_in_the_cache_are_told(model, contexts):
+def test_broken_keys_in_the_cache_are_reported(model, contexts):
     """Forbids blaming the attention for keys that an earlier chunk left behind."""
     shot = Shot(model, StreamConfig(), LATENT_SIZE, batch=1, capacity=9)
     shot.switch(contexts[0], "cut", lambda step: None)
@@ -92,7 +92,7 @@ def test_broken_keys_in_the_cache_are_told(model, contexts):
         shot.next_chunk(AddressedNoise(0), lambda step: None)
 
 
-def test_float16_that_overflows_is_told(model, contexts):
+def test_float16_that_overflows_is_reported(model, contexts):
     """Forbids advice to download again for what is a matter of precision."""
     with torch.no_grad():
         model.module.blocks[0].ffn[0].weight *= 3e4

@@ -92,7 +92,7 @@ def test_a_lora_is_merged_at_load(files, tmp_path):
     assert not torch.equal(plain.model.module.state_dict()[f"{layer}.weight"], expected[f"{layer}.weight"])
 
 
-def test_missing_files_are_asked_for_by_name(files):
+def test_missing_files_are_requested_by_name(files):
     """Forbids loading a 5 GB model first and failing then, and an error that does not say where files come from."""
     with pytest.raises(CheckpointError) as error:
         Pipeline.load("no_such_model.pt")

@@ -49,7 +49,7 @@ def test_every_placement_gives_the_same_film(tiny_model, tiny_decoder, contexts,
 
 
 @pytest.mark.parametrize("where", PLACEMENTS, ids=lambda where: where.name)
-def test_a_take_that_was_stopped_goes_on_alike_in_every_placement(studio, where):
+def test_a_take_that_was_stopped_continues_alike_in_every_placement(studio, where):
     """Forbids a cache that sleeps when a resumed film restores it, and a placement in the chunks' keys."""
     whole = studio.open()
     studio.render(whole)

@@ -107,7 +107,7 @@ def test_auto_is_the_16_bits_that_the_device_computes_in(monkeypatch, device, co
     assert resolve_dtype("auto", torch.device(device)) is expected
 
 
-def test_the_processor_is_asked_unless_the_user_says(monkeypatch):
+def test_the_processor_decides_unless_the_user_does(monkeypatch):
     """LONGLIVE_CPU_BF16 makes a newer CPU compute like an ordinary one, for tests and for users."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert cpu_computes_bf16()

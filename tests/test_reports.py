@@ -50,7 +50,7 @@ def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int
 
 
 def test_film():
-    """Forbids figures that nobody asked for; a first render has no chunks to reuse."""
+    """Forbids figures that nobody requested; a first render has no chunks to reuse."""
     assert film() == ["5.06 s: 81 frames, 128x80", "rendered in 8.5 s, 9.5 frames/s", "take 0953855a605a"]
     assert film(6, "prompt 3 changed")[2] == "prompt 3 changed: 6 of 7 chunks reused"
     assert film(7, frames_per_second=None) == ["5.06 s: 81 frames, 128x80", "7 of 7 chunks reused", "take 0953855a605a"]
@@ -94,12 +94,12 @@ def test_repairs_are_one_line():
     ],
 )
 def test_ends(ended, facts, line):
-    """Forbids a deliberate Finish that is told as a failure."""
+    """Forbids a deliberate Finish that is reported as a failure."""
     lines = film(ended=ended, **facts)
     assert lines[1] == line and "early" not in "\n".join(lines)
 
 
-def test_endless_film_counts_nothing_it_was_asked_for():
+def test_an_endless_film_counts_no_requested_chunks():
     """Forbids "3 of 7 chunks" where there is no seven."""
     lines = film(2, "it was not finished", ended="finished", chunks=3, chunks_asked=None)
     assert not any("reused" in line or " of " in line for line in lines)

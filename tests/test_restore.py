@@ -26,7 +26,7 @@ def film(model, spans, stream, stored=(), chunks=CHUNKS, on_step=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("switches", [*TRANSITIONS.values(), *LATE.values()], ids=[*TRANSITIONS, *LATE])
-def test_any_prefix_goes_on_as_if_nothing_had_happened(tiny_model, contexts, stream, switches):
+def test_any_prefix_resumes_as_if_nothing_had_happened(tiny_model, contexts, stream, switches):
     """Forbids a cache that is only nearly the one of the uninterrupted film, wherever that was interrupted."""
     spans = spans_of(contexts, switches)
     whole = film(tiny_model, spans, stream)

@@ -107,7 +107,7 @@ def test_on_step_comes_before_every_pass_and_can_cancel_there(tiny_model, contex
     assert calls == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2)]
 
 
-def test_a_pass_given_up_half_way_costs_nothing(tiny_model, contexts):
+def test_an_interrupted_pass_has_no_effect(tiny_model, contexts):
     """An interrupt inside a layer must not leave half-written keys that the next attempt can see."""
     expected = film(tiny_model, spans_of(contexts, []), 6, StreamConfig())
     shot = Shot(tiny_model, StreamConfig(), LATENT_SIZE, batch=1, capacity=18)

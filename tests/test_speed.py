@@ -101,7 +101,7 @@ def test_the_damaged_entries_are_damaged_in_one_thing_only(tmp_path):
     assert SpeedBook(tmp_path).recall(KEY).seconds == 1.0
 
 
-def test_a_folder_that_takes_no_file_is_told_once(tmp_path, caplog, monkeypatch):
+def test_a_folder_that_takes_no_file_is_reported_once(tmp_path, caplog, monkeypatch):
     """Forbids an error, or a pile of warnings, at the end of a film; the old file stays whole."""
     book = SpeedBook(tmp_path)
     book.note(KEY, 2.0, 100.0)

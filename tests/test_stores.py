@@ -37,7 +37,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def old(studio, store):
-    """A studio that goes on in that store."""
+    """A studio that continues in that store."""
     studio.store, studio.contexts[GULL] = store, studio.contexts["a"]
     return studio
 
@@ -99,7 +99,7 @@ def test_every_take_is_resumed(old, take):
 
 @pytest.mark.parametrize("take", TAKES)
 def test_every_take_is_extended(old, take):
-    """Forbids a film that cannot go on after a take of an earlier version, or makes its beginning again."""
+    """Forbids a film that cannot continue after a take of an earlier version, or makes its beginning again."""
     rendered = TAKES[take][2]
     plan, given = extended(old.store, take, None, parse("0c c", continues=True).plan(None, chunks=1), SIZE)
     origin = same_film(old.store, take).origin

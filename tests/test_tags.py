@@ -73,7 +73,7 @@ def test_a_film_tells_its_whole_run(tmp_path):
 )
 @pytest.mark.parametrize("fps", [16, 23.976, 30])
 def test_every_timeline_gives_its_film_again(story, fps):
-    """Forbids another number of chunks, or prompts that move: evenly split ones follow the duration asked for, which
+    """Forbids another number of chunks, or prompts that move: evenly split ones follow the duration requested, which
     is not that of the film."""
     script = parse(story)
     for chunk in (1, 3):

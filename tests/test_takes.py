@@ -27,7 +27,7 @@ def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stop_at", [0, 3, 5, 7, 11, 24, 33, 40, 47])
-def test_a_stopped_render_goes_on_as_if_nothing_had_happened(studio, uninterrupted, stop_at):
+def test_a_stopped_render_continues_as_if_nothing_had_happened(studio, uninterrupted, stop_at):
     """Forbids another film after Cancel, wherever it came, and doing again what was done."""
     latents, frames, passes = uninterrupted
     with pytest.raises(Stop):

@@ -171,7 +171,7 @@ def test_damaged_latents_are_rendered_again(studio, film, chunks):
     shutil.rmtree(studio.store.folder / "chunks")
     studio.render(longer)
     again = studio.latents(longer)
-    assert all(torch.equal(a, b) for a, b in zip(again, latents))  # noqa: B905 - the longer one goes on
+    assert all(torch.equal(a, b) for a, b in zip(again, latents))  # noqa: B905 - the longer one continues
     assert {chunk for chunk, step in steps} >= read | {10, 11, 12, 13}
 
 

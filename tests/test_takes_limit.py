@@ -86,7 +86,7 @@ def test_a_film_without_end_obeys_the_limit(studio, others, monkeypatch):
 
 
 def test_the_film_that_a_limit_ended_is_that_of_its_length(studio):
-    """Forbids a cut-off film that differs from one that was asked for at that length."""
+    """Forbids a cut-off film that differs from one that was requested at that length."""
     studio.store.limit = 400_000
     take = studio.open("0c a\n2c b", 4)
     live = Live(take.plan, endless=True)
@@ -97,7 +97,7 @@ def test_the_film_that_a_limit_ended_is_that_of_its_length(studio):
     assert same(studio.latents(ended), latents) and np.array_equal(frames_of(ended.film_path), frames)
 
 
-def test_a_film_of_a_length_ends_early_and_can_go_on(studio, monkeypatch):
+def test_a_film_of_a_length_ends_early_and_can_continue(studio, monkeypatch):
     """Forbids more than the limit where the estimate was too low, and a film that is lost for it."""
     take = studio.open()
     studio.store.limit = 150_000

@@ -13,7 +13,7 @@ STEPS = 4
 
 
 class Director:
-    """A `Live` that calls `act(live)` just before it is asked for chunk `at`, as another thread might."""
+    """A `Live` that calls `act(live)` just before it is requested chunk `at`, as another thread might."""
 
     def __init__(self, live, acts):
         self.live, self.acts = live, acts
@@ -84,7 +84,7 @@ def test_what_was_there_before_stays(studio):
     assert studio.open().reused == CHUNKS
 
 
-def test_a_film_without_end_ends_when_it_is_told_to(studio):
+def test_an_endless_film_ends_when_it_is_finished(studio):
     """Forbids an end at the timeline's own length, and a take that calls itself longer than its film."""
     take = studio.open("0c a\n2c b", 4)
     acts = {30: lambda live: live.prompt("c", "40c"), 41: lambda live: live.finish()}

@@ -59,7 +59,7 @@ def outcome(store, take: str) -> Manifest | TakeError:
 
 
 def usable(store, take: Manifest) -> None:
-    """Whoever uses a take that was read goes on, or says that it is damaged."""
+    """Whoever uses a take that was read continues, or says that it is damaged."""
     labels.take_label(take, 1)
     labels.take_report(take, 1)
     store.size_of(take)
@@ -284,7 +284,7 @@ def test_bytes_that_were_overwritten(store):
 
 
 def test_one_bad_take_harms_nobody(store, capsys, monkeypatch):
-    """Forbids that damage in one take stops, hides or slows another: whoever reads the store goes on."""
+    """Forbids that damage in one take stops, hides or slows another: whoever reads the store continues."""
     place(store, manifest(1, STORY, 12, used=50.0))
     bad = {take for take, name in spoiled(store).items() if name != "nothing"}  # that may be a take being begun
     place(store, manifest(2, "0s A ball", 4, used=2e9), 2)

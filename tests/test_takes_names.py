@@ -1,4 +1,4 @@
-"""Films that lie in a store under names of earlier versions: found, gone on with, and never made again."""
+"""Films that lie in a store under names of earlier versions: found, continued, and never made again."""
 
 from dataclasses import asdict, replace
 
@@ -144,7 +144,7 @@ def test_why_does_not_speak_of_names(store):
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_a_film_of_the_old_name_goes_on_without_rendering_what_is_there(studio, live):
+def test_a_film_of_the_old_name_continues_without_rendering_what_is_there(studio, live):
     """Forbids a name that is found at first and left on the way: by what remains, or by a prompt that comes live."""
     old = studio.open()
     studio.render(old)

@@ -1,4 +1,4 @@
-"""Seeds and blends of single segments: what they change, and that a film with them goes on as if never stopped."""
+"""Seeds and blends of single segments: what they change, and that a film with them continues as if never stopped."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_a_film_with_options_is_the_one_rolled_out(studio):
 
 
 @pytest.mark.parametrize("stop_at", [6, 13, 17, 20, 25, 34, 40, 47, 52])
-def test_it_goes_on_wherever_it_was_stopped(studio, stop_at):
+def test_it_continues_wherever_it_was_stopped(studio, stop_at):
     """Forbids another noise or another mix of prompts after a stop, inside a blend, too."""
     with pytest.raises(Stop):
         studio.render(studio.open(STORY), stop_at)

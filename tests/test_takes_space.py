@@ -65,7 +65,7 @@ def test_a_look_at_a_store_makes_no_file(store):
     assert sorted(store.folder.rglob("*")) == before
 
 
-def test_what_fills_a_store_is_told_apart(store):
+def test_what_fills_a_store_is_reported_separately(store):
     """Forbids bytes that nobody accounts for, and a limit that seems to be kept because some were not counted."""
     film, other, busy, broken = (
         put(store, take(number, range(10 * number, 10 * number + 4))) for number in range(1, 5)

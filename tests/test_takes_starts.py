@@ -29,14 +29,14 @@ def begin(studio, latents, text="0c a\n3c b", chunks=6):
 
 
 def go_on(studio, take, text, chunks, at=None, **settings):
-    """Open the film that goes on after `take` for `chunks` more chunks."""
+    """Open the film that extends `take` for `chunks` more chunks."""
     new = parse(text, continues=True).plan(None, chunks=chunks)
     origin = studio.open(**settings).origin
     plan, given = extended(studio.store, take.id, at, new, origin.size)
     return open_take(studio.store, plan_text(plan), plan, origin, take.encoding, VAE, given)
 
 
-def test_a_film_goes_on_after_latents_as_after_its_own(studio):
+def test_a_film_continues_after_latents_as_after_its_own(studio):
     """Forbids another path for a beginning that was given than for one that was made."""
     whole = studio.open("0c a\n3c b", 6)
     studio.render(whole)
@@ -63,7 +63,7 @@ def test_other_latents_or_prompts_make_other_films(studio):
 
 
 def test_pictures_and_clips_fill_whole_chunks(tiny_decoder):
-    """Forbids clips cut at their end, where the film goes on, and pictures of another place."""
+    """Forbids clips cut at their end, where the film continues, and pictures of another place."""
     vae, frames = tiny_decoder.module, torch.rand(30, SIZE[1], SIZE[0], 3)
     for count, latents, used in (
         (1, 3, [0] * 9),
@@ -133,7 +133,7 @@ def test_a_branch_with_another_seed_keeps_its_beginning(studio):
     assert same_seed.manifest.keys[5] not in branch.manifest.keys
 
 
-def test_what_cannot_be_gone_on_with(studio):
+def test_what_cannot_be_continued(studio):
     """Forbids going on after chunks that are not there, in another size, or with another chunk."""
     take = studio.open()
     with pytest.raises(TakeError, match="has no chunk rendered yet"):

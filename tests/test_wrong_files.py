@@ -58,7 +58,7 @@ def test_loras_that_do_not_fit(tmp_path, files, name):
     assert "Use LongLive's lora.pt here" in text or "is not a LoRA" in text
 
 
-def test_live_modules_are_told_by_their_parts():
+def test_live_modules_are_recognised_by_their_parts():
     """Forbids that a VACE or 14B MODEL of ComfyUI's own loaders is taken for LongLive because its attributes are."""
     parts = {"patch_embedding", "blocks", "head"}
     assert unsuitable(parts, 16, 1536, 30) is None

@@ -2,6 +2,9 @@
 
 A key includes the key before it in the shot, so it stands for the shot's whole past and for nothing later. It includes
 the prompt's text, not its embedding, whose bits differ between devices: stored latents are reused on any device.
+
+A key hashes: the key before it (for a shot's first chunk `Origin`, see below), the prompt's text and weights, the
+transition if the prompt starts there, and the segment's own seed.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def test_a_set_that_is_not_there_is_an_error_that_names_what_is(tmp_path, weight
         assert "it holds one set of weights; leave the choice at auto" in text
 
 
-def test_what_is_taken_is_told(both, caplog):
+def test_what_is_taken_is_reported(both, caplog):
     """Forbids a choice without a warning."""
     caplog.set_level(logging.INFO)
     for choice, taken, level in ((None, "generator", "WARNING"), (True, "generator_ema", "INFO")):

@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there_is_no_prompt(server, tmp_path):
     assert "there is no file missing.txt" in answer.stderr
 
 
-def test_no_server_is_told(tmp_path, server):
+def test_no_server_is_reported(tmp_path, server):
     """Forbids a traceback where the address is wrong."""
     answer = subprocess.run(
         [sys.executable, str(SCRIPT), "--server", "http://127.0.0.1:9", "0s A red ball"],

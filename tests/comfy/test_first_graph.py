@@ -98,7 +98,7 @@ def test_auto_is_what_a_take_has(client, server):
     assert (made["width"], made["height"], made["chunks"]) == (64, 48, 3)
 
 
-def test_the_server_is_asked_about_whole_prompts(client):
+def test_the_server_checks_whole_prompts(client):
     """Forbids that what lies around a node is looked at in tests only, and a server that does not ask for it."""
     with pytest.raises(Rejected) as refusal:
         client.run(graphs.film(text="0s A red ball {cut}", duration=float("nan")))

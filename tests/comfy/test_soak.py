@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_while_a_film_is_rendered(client, server, small_dis
     assert np.array_equal(made, whole_film(client, server, story(54, "discard", filename_prefix="on_another_disk")))
 
 
-def test_a_disk_that_is_full_is_told_before(client, small_disk):
+def test_a_disk_that_is_full_is_reported_before(client, small_disk):
     """Forbids rendering what has no place."""
     filler = fill(small_disk)
     run = client.run(story(55, duration=60.0, filename_prefix="on_another_disk"))

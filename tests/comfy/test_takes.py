@@ -55,7 +55,7 @@ def ends(client, server, run, whole, reused: int) -> None:
     assert np.array_equal(frames(client, again), whole)
 
 
-def test_cancel_keeps_a_film_and_the_next_queue_goes_on(client, server, whole):
+def test_cancel_keeps_a_film_and_the_next_queue_continues(client, server, whole):
     """Forbids losing the film to Cancel, a partial film that ComfyUI takes for the whole, and rendering twice."""
     run = client.run(story(SEED), on_event=at(client, CHUNK_EVENT, client.interrupt, chunk=2))
     reported = report(run)

@@ -49,7 +49,7 @@ def render(server, tmp_path, capsys):
     return render
 
 
-def test_a_take_goes_on_in_the_other_program(client, server, render):
+def test_a_take_continues_in_the_other_program(client, server, render):
     """Forbids two names for one model: with them either program makes the other's film all over again."""
     client.run(story(0, duration=0.5, text="0s A ball"))  # so that ComfyUI remembers no take of this graph
     empty_store(server)

@@ -62,7 +62,7 @@ def test_going_on_after_a_take_is_the_longer_film(client, server):
     assert report(run)["take"] != report(first)["take"]
 
 
-def test_a_branch_goes_on_from_the_middle(client, server):
+def test_a_branch_continues_from_the_middle(client, server):
     """Forbids a branch that renders its beginning, changes it, or changes the take it came from."""
     first = client.run(story(SEED))
     graph = loads(story(SEED, text=f"0s {NEW}", duration=frames_in(2) / 16), report(first)["take"])

@@ -29,7 +29,7 @@ def truth(scripts):
     return [film(script, FRAMES, seed)[0] for seed, script in enumerate(scripts)]
 
 
-def test_the_toyboxs_own_films_do_what_was_asked(scripts, truth):
+def test_the_toyboxs_own_films_do_what_was_requested(scripts, truth):
     """Forbids measures that find faults in perfect films: then no number below 1 would mean anything."""
     scores = [evaluate_toybox(frames, script) for frames, script in zip(truth, scripts, strict=True)]
     assert np.mean([score.adherence for score in scores]) >= 0.95

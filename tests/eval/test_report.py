@@ -116,7 +116,7 @@ def test_results_that_cannot_be_written_are_reported(plain, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"size": (64, 64)}, {"fps": 24.0}])
-def test_the_judge_is_asked_only_for_what_it_can_read(film, change):
+def test_the_judge_reads_only_what_it_can(film, change):
     """Forbids guesses: other sizes and rates are reported before a frame is decoded."""
     from dataclasses import replace
 

@@ -244,7 +244,7 @@ class Card:
         return _map(lambda leaf: known[id(leaf)] if id(leaf) in known else self.wrap(leaf, operation), made)
 
     def wrap(self, made, operation, kind: type = Tensor):
-        """What an operation made, on the card. kind: of tensor, which goes on being that there."""
+        """Put the result of an operation on the card. kind: class of the tensor, which stays the same there."""
         if not isinstance(made, Tensor) or isinstance(made, OnCard):
             return made
         if made.dtype in (torch.float64, torch.complex128):

@@ -44,7 +44,7 @@ from longlive_core.config import ModelConfig  # noqa: E402
 from longlive_core.model import WanModel  # noqa: E402
 
 SPEC = importlib.util.spec_from_file_location("lora_files", Path(PACK) / "tests" / "lora_files.py")
-lora_files = importlib.util.module_from_spec(SPEC)  # beside it is a folder comfy, so no folder goes on the path
+lora_files = importlib.util.module_from_spec(SPEC)  # beside it is a folder comfy, so no folder is put on the path
 SPEC.loader.exec_module(lora_files)
 NAMINGS, changes, lora_file = lora_files.NAMINGS, lora_files.changes, lora_files.lora_file
 

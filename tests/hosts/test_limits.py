@@ -49,7 +49,7 @@ def test_a_film_that_the_limit_ends_says_so(new_host, parts, endless):  # noqa: 
         assert run(film).report["ended"] == "complete"
 
 
-def test_a_limit_that_cannot_be_kept_is_told_first(new_host, parts, monkeypatch):  # noqa: F811 - fixtures
+def test_a_limit_that_cannot_be_kept_is_reported_first(new_host, parts, monkeypatch):  # noqa: F811 - fixtures
     """Forbids loading a model for a film that has no place; the words name what is in the way."""
     with new_host.pack() as package:
         run(filming(package, parts))

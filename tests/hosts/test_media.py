@@ -93,7 +93,7 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize(("which", "words"), BEGINNINGS.items(), ids=BEGINNINGS)
-def test_what_cannot_be_is_told(facts, which, words):
+def test_what_cannot_be_is_reported(facts, which, words):
     """Forbids coloured stripes from an empty latent, and other mistakes without their input's name."""
     assert re.match(words, facts["beginnings"][which])
 

@@ -32,7 +32,7 @@ def host(tmp_path):
     return fakes.Host(fakes.OLD, tmp_path)
 
 
-def test_what_is_held_already_is_not_asked_for_again(host, parts, monkeypatch):  # noqa: F811
+def test_what_is_held_already_is_not_requested_again(host, parts, monkeypatch):  # noqa: F811
     """Forbids the caches reserved twice at a live prompt, which pushes the transformer out for the rest of the film."""
     requested, held = [], []
     with host.pack() as package:

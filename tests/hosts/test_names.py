@@ -71,7 +71,7 @@ def render_again(pipeline: Pipeline, run: dict, path) -> list[str]:
     return [found.reuse]
 
 
-def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  # noqa: F811
+def test_a_film_of_the_command_line_continues_in_comfyui(host, parts, tmp_path):  # noqa: F811
     """Forbids rendering in ComfyUI what the command line made: here all of it, or its first chunks."""
     with host.pack() as package:
         pipeline, run = command_line(film_of(package, parts), parts)
@@ -85,7 +85,7 @@ def test_a_film_of_the_command_line_goes_on_in_comfyui(host, parts, tmp_path):  
     assert f"4 of {CHUNKS} chunks reused" in filmed.report["reused"]
 
 
-def test_a_film_of_comfyui_goes_on_in_the_command_line(host, parts, tmp_path):  # noqa: F811
+def test_a_film_of_comfyui_continues_in_the_command_line(host, parts, tmp_path):  # noqa: F811
     """Forbids rendering on the command line what ComfyUI made."""
     with host.pack() as package:
         film = film_of(package, parts)

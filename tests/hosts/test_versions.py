@@ -266,7 +266,7 @@ def test_int8_keeps_the_attention_that_a_file_asks_for(tmp_path, parts):
     assert bytes(weights[wish].tolist()) == b'{"attention": "comfy_kitchen_int8"}'
 
 
-def test_the_oldest_host_is_not_asked_for_what_it_lacks(tmp_path):
+def test_the_oldest_host_gets_nothing_that_it_lacks(tmp_path):
     """Forbids a loader that calls 0.3.75 with arguments of 0.12."""
     host = fakes.Host(fakes.OLD, tmp_path)
     with host.pack() as package:

@@ -28,7 +28,7 @@ def _steps(states) -> np.ndarray:
 
 
 @pytest.mark.parametrize("action", world.ACTIONS)
-def test_motion_goes_on_for_minutes(action):
+def test_motion_continues_for_minutes(action):
     """Forbids an action that comes to rest by itself, or (rest) does not rest, or runs out of the picture."""
     states = world.simulate([(0, Attributes("red", "ball", action, "sea"))], MINUTES, seed=3)
     last = _steps(states[-5 * FPS :])

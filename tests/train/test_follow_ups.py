@@ -120,7 +120,7 @@ class Scripted:
         return [self.answers[prompt].pop(0) for prompt in prompts]
 
 
-def test_only_what_failed_is_asked_again_with_another_seed():
+def test_only_what_failed_is_requested_again_with_another_seed():
     """Forbids a second try that must end as the first, good answers thrown away, and tries without end."""
     other = "A red fox sits on a wall in the rain."
     ask = Scripted(
@@ -176,7 +176,7 @@ def work(path, ask=obedient, resume=False, batches=None, pairs=PROMPTS):
     return failures
 
 
-def test_an_interrupted_file_is_gone_on_with(tmp_path):
+def test_an_interrupted_file_is_continued(tmp_path):
     """Forbids prompts written twice or never, and existing lines lost or written again."""
     whole, path = tmp_path / "whole.jsonl", tmp_path / "pairs.jsonl"
     work(whole)

@@ -52,7 +52,7 @@ def test_a_step_on_two_ranks_is_the_step_on_one(two, tmp_path):
     assert any(step["student/gradient_norm"] > 0.05 for step in one["scalars"] if "student/gradient_norm" in step)
 
 
-def test_two_ranks_go_on_as_if_never_interrupted(two, tmp_path):
+def test_two_ranks_continue_as_if_never_interrupted(two, tmp_path):
     """Forbids a rank that continues another's film or shards."""
     trained(tmp_path / "first.pt", 2, 2, tmp_path / "run")
     again = trained(tmp_path / "second.pt", 2, 3, tmp_path / "run")

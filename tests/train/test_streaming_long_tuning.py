@@ -36,7 +36,7 @@ def test_clips_must_be_whole_chunks():
         LongFilm(student_shot(tiny(1)), texts(2), None, None, [3], Lengths(20, 18, 200))
 
 
-def test_scores_see_a_picture_first_and_the_film_goes_on_as_it_was():
+def test_scores_see_a_picture_first_and_the_film_continues_as_it_was():
     """Forbids a changed first frame in a film's first clip, in what is rendered, or in the next clip's context; and a
     picture of other frames than the clip's first and those before it."""
     given = []

@@ -63,7 +63,6 @@ _LENGTHS = _named(
     c="numchunks chunks durationchunks",
 )
 _SECONDS = "seconds"  # a length; 0 is a start
-_OPTIONS = ("transition", "seed", "blend")
 _TIME_FORMS = 'it must be a number of seconds, or a text such as "5s"'
 _HINT = 'numbers without a unit ("{}": {}) are read as seconds; "16f" are frames, "16c" chunks'
 
