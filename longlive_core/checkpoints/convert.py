@@ -117,7 +117,7 @@ def convert_lora(source: str | os.PathLike, target: str | os.PathLike, *, alpha:
 
 
 def write_lora(target: str | os.PathLike, lora: Mapping[str, LoraPart], origin: Mapping[str, str]) -> Path:
-    """Write a LoRA's parts with the keys that ComfyUI's LoRA loaders know; `origin` goes into the file's metadata."""
+    """Write a LoRA's parts with the keys that ComfyUI's LoRA loaders know, and `origin` in the file's metadata."""
     tensors = {
         f"{COMFY_LORA_PREFIX}{key}{ending}": value
         for key, part in lora.items()

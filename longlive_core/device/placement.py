@@ -1,8 +1,8 @@
 """Offload the caches of a film to main memory while they are not in use.
 
 The transformer and the VAE never run at the same time: the VAE's memory is not in use while a chunk is denoised, and
-keys and values are not in use while it is decoded. On a small card one or both can be in main memory meanwhile. This
-moves bytes and changes none: every placement gives the same film, bit for bit.
+keys and values are not in use while it is decoded. On a small card one or both can be in main memory during that
+time. This moves bytes and changes none: every placement gives the same film, bit for bit.
 """
 
 from __future__ import annotations

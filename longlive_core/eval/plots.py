@@ -35,7 +35,7 @@ def plot_film(report: FilmReport, folder: str | Path) -> list[Path]:
 
 
 def _figure(rows: int, height: float, width: float = 9.0):
-    # Without pyplot: no window and no global state, whatever the user's backend is.
+    # Without pyplot: no window and no global state, with any backend of the user's.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The attention functions; every attention of the transformer goes through one of them.
+"""The attention functions; every attention of the transformer calls one of them.
 
 An `Attention` is a callable (q, k, v) -> out with q [B, Lq, N, D], k and v [B, Lk, N, D], out [B, Lq, N, D]
 (N heads of D). There is never a mask: causality follows from the keys that are passed in.

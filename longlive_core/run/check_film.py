@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 FILM, SHEET, REPORT = "film.mp4", "sheet.png", "report.md"
 SEED = 0
 SECONDS = 15.0
-# A change of action in one shot, then a cut: what a report has to show is a subject that stays, and one that goes.
+# A change of action in one shot, then a cut: a report must show a subject that stays, and one that disappears.
 STORY = """0s A red fox with a white-tipped tail walks through a snowy pine forest, soft morning light, cinematic.
 6s A red fox with a white-tipped tail lies down in a snowy pine forest, soft morning light, cinematic.
 11s A small sailing boat on a calm sea at sunset, warm light, cinematic. {cut}"""
@@ -239,7 +239,7 @@ def report(findings: Findings) -> str:
 
 
 def without_home(text: str) -> str:
-    """Replace the home folder by ~: the report goes into public issues."""
+    """Replace the home folder by ~: the report is pasted into public issues."""
     try:
         home = str(Path.home())
     except RuntimeError:

@@ -261,7 +261,7 @@ def estimate_film(
 
 
 def make_room(take: Take, expected: Estimate, say: Callable[[str], None]) -> None:
-    """Tidy the store, and make space under its limit for rendering the take; reports which takes are removed.
+    """Tidy the store, and make space under its limit for rendering the take; report which takes are removed.
 
     NotEnoughDisk if what cannot be removed leaves too little space.
     """

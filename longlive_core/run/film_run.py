@@ -56,7 +56,7 @@ class FilmRequest:
 
     Attributes:
         plan: the prompts in chunks.
-        timeline: the text that the plan was made from, as written.
+        timeline: the text of the plan, as written.
         stream: window, sink, steps and so on; its chunk is the plan's.
         seed: of the noise.
         size: (width, height) in pixels, multiples of 16.

@@ -211,7 +211,7 @@ class SpeedRecorder:
         self._last = clock()
 
     def lap(self, made: bool = True) -> None:
-        """Call after a chunk. made: it was computed, not taken from a store."""
+        """Record a chunk; call this after each. made: it was computed, not read from a store."""
         now = self._clock()
         if made:
             self._laps.append(now - self._last)

@@ -12,8 +12,8 @@ what a store holds, `usage.py` measures it, `eviction.py` chooses takes to remov
 `verify.py` checks every file.
 
 Rendering: `rendering.py` computes what is missing, after start chunks (`start_chunks.py`), under a plan that `live.py`
-may change; each change gives the take a new version (`versions.py`). `limit.py` keeps the store to its size meanwhile,
-and an `observer.py` follows.
+may change; each change gives the take a new version (`versions.py`). `limit.py` keeps the store within its
+limit during that, and an `observer.py` follows.
 
 Reading: `frame_ranges.py` returns frames and latents, `branch_points.py` finds where to branch, `labels.py` describes
 takes in lists; `errors.py` has what can go wrong.

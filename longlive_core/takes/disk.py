@@ -55,7 +55,7 @@ def write_whole(path: Path, data: bytes, synced: bool = True) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Make what was created, renamed or removed in a folder survive a loss of power. TakeError if the disk refuses."""
+    """Make creations, renames and removals in a folder survive a loss of power. TakeError if the disk refuses."""
     with writing(folder):
         sync_folder(folder)
 
@@ -82,7 +82,7 @@ def age(path: Path) -> float:
 
 
 def bytes_of(paths) -> int:
-    """Return the bytes of these files; those that another process removed meanwhile count 0."""
+    """Return the bytes of these files; files that another process has removed count 0."""
     total = 0
     for path in paths:
         with contextlib.suppress(OSError):

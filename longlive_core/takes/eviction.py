@@ -19,7 +19,7 @@ def make_room(store: StoreFolder, needed: int, keep: str | Manifest) -> tuple[li
     film = keep.id if isinstance(keep, Manifest) else keep
     with store.locked():
         found = take_inventory(store)
-        if isinstance(keep, Manifest):  # its file may have been removed meanwhile
+        if isinstance(keep, Manifest):  # another process may have removed its file
             found.claim(film, names_of(keep))
         clean(store, found)
         removed = []

@@ -83,7 +83,7 @@ class StoreFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store's lock: meanwhile no process removes anything. TakeError if the folder cannot be written."""
+        """Hold the store's lock: no process removes anything while it is held. TakeError for a read-only folder."""
         with writing(self.folder / LOCK):
             make_folder(self.folder)  # it may have been removed since
             self.acquire()

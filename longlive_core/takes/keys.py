@@ -1,6 +1,6 @@
 """Chunk keys: a hash of everything that determines a chunk of latents. Equal keys mean equal latents.
 
-A key includes the key before it in the shot, so it stands for the shot's whole past and for nothing later. It includes
+A key includes the key before it in the shot, so it identifies the shot's whole past and nothing later. It includes
 the prompt's text, not its embedding, whose bits differ between devices: stored latents are reused on any device.
 
 A key hashes: the key before it (for a shot's first chunk `Origin`, see below), the prompt's text and weights, the

@@ -49,7 +49,7 @@ class Progress:
         rendered, rendered_frames: those rendered in this run; the others were stored. seconds: since the run began.
         repaired: numbers of stored chunks that were damaged or removed and rendered again; True: their latents, False:
             their video.
-        notes: messages about other changes to stored files meanwhile.
+        notes: messages about other changes to stored files during the render.
         no_room: why the film ended early if the store's limit left no space; else None.
     """
 

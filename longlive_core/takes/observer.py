@@ -30,7 +30,7 @@ class Observer:
         """Called after a chunk is stored. frames: uint8 [T, H, W, 3], or None if it was stored already."""
 
     def changed(self, take: Take) -> None:
-        """Called after a new prompt or an earlier end made the film another take."""
+        """Called after a new prompt or an earlier end gave the film a new take."""
 
     def report(self, text: str) -> None:
         """Called with a text for the user, one or more lines."""

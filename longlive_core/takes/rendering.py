@@ -58,8 +58,8 @@ def render_take(
         offloader: moves parts to main memory while they are not in use, created over `decoder`; by default none.
 
     A stored file that is damaged, or that another process removes, is rendered again, see `Live.progress`. If the
-    store's limit leaves no space for another chunk, the film ends, as `Live.finish` ends it. Whatever ends this early,
-    an exception from the observer included, leaves a playable film of the chunks so far; then the exception continues.
+    store's limit leaves no space for another chunk, the film ends, as `Live.finish` ends it. If the render ends early,
+    also by an exception of the observer, the chunks so far are a playable film; then the exception is raised again.
     TakeError if another process renders the same take, or the store takes no more.
     """
     rendering = _Rendering(
@@ -188,7 +188,7 @@ class _Rendering:
             log.warning("the film ends after %s: %s", count(chunk, "chunk"), reason)
             self.live.end(reason)
 
-    # --- files that other processes remove meanwhile
+    # --- files that other processes remove during the render
 
     def _keep_whole(self, chunks: int) -> None:
         """Ensure, before a chunk, that the take is listed and locked, and that its growing film has `chunks` chunks."""
@@ -247,7 +247,7 @@ class _Rendering:
         return True
 
     def _repairing(self, make: Callable[[int], Result], chunk: int) -> Result:
-        """Return `make(chunk)`, and repair chunks that turn out to be damaged on the way; these were set aside."""
+        """Return `make(chunk)`; repair chunks that turn out to be damaged, whose files were set aside."""
         while True:
             try:
                 return make(chunk)

@@ -1,6 +1,6 @@
 """Start chunks: latents of a picture or a clip, or the chunks of another take, that a film begins with.
 
-They are stored like any other chunk, and the film continues after them as after chunks of its own: their latents go
+They are stored like any other chunk, and the film continues after them as after its own chunks: their latents go
 through the clean pass, nothing is decoded and encoded again.
 """
 
@@ -35,7 +35,7 @@ def clip_latents(vae: nn.Module, frames: Tensor, chunk: int, device, dtype: torc
 
     Args:
         vae: on `device`, in `dtype`.
-        frames: [T, H, W, 3] in [0, 1]. A single picture is repeated for one chunk. Of a clip, the last frames that make
+        frames: [T, H, W, 3] in [0, 1]. A single picture is repeated for one chunk. Of a clip, the last frames that fill
             whole chunks are used; in a shorter one the first frame is repeated at the start.
         chunk: latent frames per chunk.
 

@@ -8,7 +8,7 @@
 
 Chunks with equal keys are stored once, however many takes use them. Files appear whole or not at all, so a process that
 is killed leaves at most a `.tmp` file. Several processes may use a store at once: equal keys mean equal content, and
-whatever removes chunks, or relies on stored chunks, holds the lock.
+code that removes chunks, or relies on stored chunks, holds the lock.
 """
 
 from __future__ import annotations

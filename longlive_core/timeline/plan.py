@@ -174,7 +174,7 @@ def shot_boundary(index: int, chunk: int) -> int:
 
 
 def nearest_chunk(frame: float, chunk: int) -> int:
-    """Return the chunk that starts nearest to a pixel frame of its shot; a tie goes to the later one."""
+    """Return the chunk that starts nearest to a pixel frame of its shot; in a tie, the later one."""
     below = max(0, math.floor((frame + 3) / (4 * chunk)))
     to_below, to_above = frame - shot_boundary(below, chunk), shot_boundary(below + 1, chunk) - frame
     return below + 1 if to_above <= to_below + NOISE else below

@@ -152,7 +152,7 @@ def _reads_as(text: str, script: Script) -> bool:
 
 
 def _written(script: Script, notation: str) -> str:
-    """Return the text in a notation, whatever it reads as."""
+    """Return the text in a notation, without checking what it reads back as."""
     anchor = [] if script.anchor is None else [f"* {script.anchor}"]
     return "\n".join(anchor + _WRITERS[notation](script.segments))
 

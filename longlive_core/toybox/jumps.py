@@ -1,9 +1,8 @@
 """Measuring how far the toybox's subject jumps between frames, and how long it is out of sight.
 
 The judge places a subject in every frame. While colours and settings fade into each other, for up to half a second, it
-may see no subject and return a random place, or it may misread a single frame. The largest distance between
-neighbouring frames, whatever the judge saw in them, therefore reported jumps in 4 of 60 switches of the toybox's own
-films. So frames without a subject are skipped here, and so is a single frame from which the subject returns at once:
+may see no subject and return a random place, or it may misread a single frame. The largest distance between any
+neighbouring frames therefore reported jumps in 4 of 60 switches of the toybox's own films. So frames without a subject are skipped here, and so is a single frame from which the subject returns at once:
 of the same 60 switches, none is then reported as a jump. A subject that jumps and stays there is reported as before.
 """
 

@@ -1,7 +1,7 @@
 """Run float32 3D convolutions on a CPU with oneDNN where it is faster than PyTorch's own choice.
 
 For batch 1 PyTorch (2.13) uses oneDNN for a float32 3D convolution only if batch x channels x frames x height of its
-input exceed 20,480; the rule, made for images, ignores the width. Smaller ones go to `slow_conv3d`, which copies every
+input exceed 20,480; the rule, meant for images, ignores the width. Smaller ones go to `slow_conv3d`, which copies every
 patch before it multiplies: 3 to 100 GFLOP/s, where oneDNN reaches 130 to 190 on the same tensors in channels-last
 layout (two AVX2 cores). All convolutions of the pocket model's decoder are that small.
 

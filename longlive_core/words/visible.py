@@ -3,7 +3,7 @@
 A prompt may contain nearly any character, and is rendered and stored unchanged (half of a surrogate pair and NUL,
 which cannot be encoded, are refused when the timeline is read). But a terminal obeys control characters, and a
 direction mark reorders its neighbours, so that a name, a time or another prompt reads as something else. Therefore
-every text that is shown - in reports, lists, messages, logs, subtitles and chapters - goes through `make_visible`.
+every text that is shown - in reports, lists, messages, logs, subtitles and chapters - passes through `make_visible`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def parse_key(name: str) -> LoraKey | None:
 
 
 def has_lora_ending(name: str) -> bool:
-    """Return whether a key ends like an entry of a LoRA file, whatever its layer is."""
+    """Return whether a key ends like an entry of a LoRA file, of any layer."""
     return (_PAIR.fullmatch(name) or _OTHER.fullmatch(name) or _kind(name)) is not None
 
 

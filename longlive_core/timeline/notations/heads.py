@@ -77,7 +77,7 @@ class SegmentHead:
         text_at: index in `line` of the prompt; for an open bracket (`[0s-5s: text]`) of the prompt inside it.
         open: the prompt is inside the bracket. certain: it cannot be the start of a sentence.
         zero: it starts at 0. glued: the prompt follows without a space. separated: a sign is between time and prompt.
-        closed: it has a bracket of its own. colon: the sign between time and prompt has a colon.
+        closed: it is in its own bracket. colon: the sign between time and prompt has a colon.
         title: of a labelled scene; not part of the prompt. bare: a number without a unit. ranged: it has two ends.
         worded: a word (`at`) is in front of it. unclosed: emphasis that starts before it and ends with the prompt.
     """

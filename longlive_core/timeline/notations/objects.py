@@ -171,7 +171,7 @@ def _plain(key: str) -> str:
 
 
 def _option(name: str, value: Any) -> str | None:
-    """Return the option (`cut`, `seed=7`) that a key stands for, or None if it could mean something else."""
+    """Return the option (`cut`, `seed=7`) that a key means, or None if it could mean something else."""
     if name == "transition" and isinstance(value, str) and value.strip().lower() in TRANSITIONS:
         return value.strip().lower()
     if name in TRANSITIONS and value is True:

@@ -53,7 +53,7 @@ class ForcingLayout:
         copies: number of noisy copies.
         switch: chunk at which the prompt changes (0: none).
         held: whether the sink keeps the old prompt.
-        first: first noisy chunk (never before the switch). In a clip made of a film's first chunk and a series of later
+        first: first noisy chunk (never before the switch). In a clip of a film's first chunk and a series of later
             ones, the chunks from 3 on see what they would see deep in a film.
     """
 
