@@ -127,7 +127,7 @@ class LongLiveLoadTake(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None):
-        # ComfyUI does not know the takes, and labels in the list may have changed meanwhile: only the id counts.
+        # ComfyUI does not know the takes, and labels in the list may have changed since then: only the id counts.
         return validate_queued("LongLiveLoadTake", _name_error, alone=None if name is None else _take_error(name))
 
     @classmethod

@@ -1,7 +1,7 @@
 """Identify a MODEL, CLIP or VAE by a short name, the same that the command line gives the same weights.
 
 `longlive_core/run/identity.py` defines what counts. A MODEL without patches has the command line's name; with patches,
-its name depends on the weights and the patches. The weights are named once and keep that name, whatever loading does.
+its name depends on the weights and the patches. The weights are named once and keep that name, however they are loaded.
 
 Stores contain films of earlier versions under other names, which `identity_earlier` still computes.
 """

@@ -45,7 +45,7 @@ CARRIED = (
 
 
 def knows_int8() -> bool:
-    """Return whether this version of ComfyUI has INT8 layers of its own."""
+    """Return whether this version of ComfyUI has its own INT8 layers."""
     return FORMAT in getattr(comfy.quant_ops, "QUANT_ALGOS", {})
 
 
@@ -125,7 +125,7 @@ class Int8Linear(OpenLinear):
         return dequantise(weight, scale.to(weight.device))
 
     def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **options):
-        """Set a patched weight for ComfyUI's patches, with scales of its own."""
+        """Set a patched weight for ComfyUI's patches, with its own scales."""
         if inplace_update or return_weight:
             raise ValueError(
                 "INT8 layers cannot take a LoRA that is scheduled (hooks) or saved in this way; put the "

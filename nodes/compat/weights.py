@@ -47,7 +47,7 @@ def _own(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
     buffers = {name: buffer for name, buffer in part._buffers.items() if name not in part._non_persistent_buffers_set}
     for name, tensor in (part._parameters | buffers).items():
         if tensor is not None:
-            # In our INT8 layers, a patched weight also has scales of its own in place.
+            # In our INT8 layers, a patched weight also has its own scales in place.
             unpatched = getattr(part, "unpatched_scale", None) if f".{name}" == SCALE else None
             yield name, tensor if unpatched is None else unpatched
 

@@ -42,7 +42,7 @@ async def end_unread(request: web.Request, answer: web.Response) -> web.Response
     it away, while the whole server waits (200 kB that decompress to 200 MB: a second)."""
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         answer.force_close()
-        with contextlib.suppress(ConnectionError):  # the client may be gone
+        with contextlib.suppress(ConnectionError):  # the client may have disconnected
             await answer.prepare(request)
             await answer.write_eof()
         request.protocol.force_close()
