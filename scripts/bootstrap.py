@@ -1,6 +1,6 @@
-"""Makes what tests and demo need, once: an environment in .venv and a ComfyUI in .comfyui.
+"""Create what tests and demo need, once: an environment in .venv and a ComfyUI in .comfyui.
 
-Standard library only. A stamp in the environment says what it was made from, so that a second call does nothing.
+Standard library only. A stamp in the environment records its inputs, so that a second call does nothing.
 Prints the path of the environment's Python on stdout, everything else on stderr.
 
 COMFYUI_PATH=folder uses that ComfyUI instead of a copy of 0.3.75.

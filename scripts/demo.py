@@ -1,4 +1,4 @@
-"""The demo: render a six-segment story with a ComfyUI server of its own. Run it with scripts/demo.
+"""The demo: render a six-segment story with a separate ComfyUI server. Run it with scripts/demo.
 
 demo [--ui] [--workflow NAME] [--seed N]
 """

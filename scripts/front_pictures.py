@@ -1,6 +1,6 @@
 """Pictures for the README: docs/images/story.webp and docs/images/graph.webp. Run it by scripts/front_pictures.
 
-The six prompts of the demo, four seconds each, rendered by the pocket model in a ComfyUI server of its own.
+The six prompts of the demo, four seconds each, rendered by the pocket model in a separate ComfyUI server.
 `graph.webp` is ComfyUI's own interface in a headless Chromium while the film grows; `story.webp` is the finished film
 with the prompt in force below it. Needs Chromium (or CHROMIUM=path) and `pip install playwright` in .venv, which
 nothing else requires.
@@ -40,9 +40,9 @@ PLACES = {
     "LongLiveStreamSampler": ((500, 0), (440, 420)),
     "SaveVideo": ((1000, 100), (300, 160)),
 }
-WINDOW, ORIGIN = {"width": 1420, "height": 1060}, (70, 125)  # pixels; where the graph's corner is put
+WINDOW, ORIGIN = {"width": 1420, "height": 1060}, (70, 125)  # pixels; the position of the graph's corner
 SHARPNESS = 1.5  # pixels of the picture for each of the page's
-SHOWN_CHUNKS = 18  # of 33: the graph is photographed when they are there
+SHOWN_CHUNKS = 18  # of 33: the screenshot of the graph is taken after these
 # The film: each pixel so large, and below it the prompt and a bar of all prompts.
 SCALE, FOOT, BAR = 4, 68, 6
 GROUND, INK, QUIET, ACCENT = (22, 24, 29), (236, 238, 242), (70, 76, 88), (255, 170, 64)

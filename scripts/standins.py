@@ -80,7 +80,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def provide(names=NOT_NEEDED) -> list[str]:
     """Provide stand-ins for those of `names` that are not installed, and return these, sorted.
 
-    This imports nothing: ComfyUI has settings that it must make before PyTorch is imported.
+    This imports nothing: ComfyUI has settings that must be made before PyTorch is imported.
     """
     absent = sorted(name for name in names if importlib.util.find_spec(name) is None)
     if absent:

@@ -1,4 +1,4 @@
-"""Run the tests with any ComfyUI, each version in an environment of its own. Run it with scripts/test_host.
+"""Run the tests with any ComfyUI, each version in a separate environment. Run it with scripts/test_host.
 
 COMFYUI_PATH=FOLDER test_host [arguments of pytest]
 

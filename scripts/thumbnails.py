@@ -1,4 +1,4 @@
-"""Make the pictures of ComfyUI's template browser: workflows/NAME.jpg beside NAME.json. Run it with scripts/thumbnails.
+"""Render pictures for ComfyUI's template browser: workflows/NAME.jpg beside NAME.json. Run it with scripts/thumbnails.
 
 Every workflow of the pocket model runs in a ComfyUI server, and stills of its films are arranged on a small card. The
 workflows for LongLive's own files cannot be run here: their cards show the nodes.

@@ -120,7 +120,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def find_comfyui() -> Path | None:
-    """Return COMFYUI_PATH, the ComfyUI in whose custom_nodes this pack is, or the copy that scripts/setup made."""
+    """Return COMFYUI_PATH, the ComfyUI in whose custom_nodes this pack is, or the copy that scripts/setup created."""
     given = os.environ.get("COMFYUI_PATH")
     candidates = [Path(given)] if given else [ROOT.parent.parent, ROOT / ".comfyui" / "ComfyUI"]
     return next((folder.resolve() for folder in candidates if is_comfyui(folder)), None)

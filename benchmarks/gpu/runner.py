@@ -1,4 +1,4 @@
-"""Run steps one after the other, each in a process of its own, and collect their reports."""
+"""Run steps one after the other, each in a separate process, and collect their reports."""
 
 from __future__ import annotations
 

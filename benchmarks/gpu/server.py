@@ -24,7 +24,7 @@ TEXT = "0s A red ball bounces on a meadow.\n{half:g}s A blue ball bounces on a m
 SECONDS = {False: {"long": 10.0, "short": 4.0}, True: {"long": 2.0, "short": 1.5}}
 FILM_LIMIT = 90.0  # seconds, after which a prompt is given up
 CANCEL_AFTER = 1  # the chunk that is cancelled after, counting from 0
-NOISE = "Unable to parse pyproject.toml"  # once for every file that a ComfyUI without pydantic looks at
+NOISE = "Unable to parse pyproject.toml"  # once for every file that a ComfyUI without pydantic reads
 LOG_LINES = 150
 POLL_SECONDS = 0.5
 
@@ -96,7 +96,7 @@ class Parts:
             self.server.start()
         try:
             return part()
-        except Exception as error:  # whatever it is, the next part may work
+        except Exception as error:  # any error: the next part may work
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {error}", "server log": log_of(self.server.log, 60)}
 

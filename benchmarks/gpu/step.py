@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes.add(conditions=conditions(options.device))
         module = importlib.import_module(f"{__package__}.{step.module}")
         module.run(Setting(options.device, options.tiny, options.work, options.patience), notes, *step.arguments)
-    except Exception as error:  # whatever it is, the report says so
+    except Exception as error:  # any error is part of the report
         traceback.print_exc()
         notes.add(error=f"{type(error).__name__}: {error}")
         return 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the benchmark, run in a process of its own.
+    """A part of the benchmark, run in a separate process.
 
     Attributes:
         name: of the step and of its JSON file.
