@@ -2,8 +2,9 @@
 
 The judge places a subject in every frame. While colours and settings fade into each other, for up to half a second, it
 may see no subject and return a random place, or it may misread a single frame. The largest distance between any
-neighbouring frames therefore reported jumps in 4 of 60 switches of the toybox's own films. So frames without a subject are skipped here, and so is a single frame from which the subject returns at once:
-of the same 60 switches, none is then reported as a jump. A subject that jumps and stays there is reported as before.
+neighbouring frames therefore reported jumps in 4 of 60 switches of the toybox's own films. So frames without a subject
+are skipped here, and so is a single frame from which the subject returns at once: of the same 60 switches, none is then
+reported as a jump. A subject that jumps and stays there is reported as before.
 """
 
 from __future__ import annotations
