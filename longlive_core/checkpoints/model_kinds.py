@@ -88,8 +88,8 @@ def recognise(names: Iterable[str]) -> FileKind | None:
 def unsuitable(parts: Collection[str], channels: int, width: int, layers: int) -> str | None:
     """Return what a model of the Wan family is, and why LongLive cannot run it; None if it can.
 
-    The causal forward would run on any width, but LongLive's weights, LoRA and training exist for the 1.3B model only,
-    plain 14B weights were not trained to generate chunk by chunk, and no causal 14B model was ever tried here. So 14B
+    The causal forward would run on any width. But LongLive's weights, LoRA and training exist for the 1.3B model only,
+    and plain 14B weights were not trained to generate chunk by chunk. No causal 14B model was ever tried here. So 14B
     is refused, except as a teacher or critic in training, which see whole clips.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where `render` takes its timeline from: a file, standard input, the argument itself, or a film to render again."""
+"""The source of `render`'s timeline: a file, standard input, the argument itself, or a film to render again."""
 
 from __future__ import annotations
 

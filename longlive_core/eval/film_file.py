@@ -88,8 +88,8 @@ def open_film(path: str | os.PathLike, timeline: str | None = None, chunk: int =
             do when a film is rendered.
         chunk: latent frames per chunk, for `timeline`.
 
-    ValueError if the file is not a video, has no prompts in its tags and no timeline is given, if its tags state
-    another frame rate or a shorter film, or if the timeline does not fit its length.
+    ValueError if the file is not a video; if its tags have no prompts and no timeline is given; if its tags state
+    another frame rate or a shorter film; or if the timeline does not fit its length.
     """
     path = os.fspath(path)
     fps, size, frames = _properties(path)

@@ -34,7 +34,7 @@ def to_frames(pixels: Tensor) -> np.ndarray:
 
 
 class ShotDecoder:
-    """Decodes the chunks of a shot in any increasing order, with the decoder's state as if all had been decoded.
+    """Decodes chunks of a shot, in increasing order with gaps, as exactly as if all of them were decoded.
 
     If the numbers of a shot overflow float16, it is decoded in float32 from that chunk on, with a warning.
 

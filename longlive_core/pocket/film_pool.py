@@ -1,6 +1,6 @@
 """Long toybox films for the stages `tune`, `stream` and `teacher`, and excerpts of them.
 
-An excerpt is a clip again: the film's first chunk, which the sink holds, and a run of later chunks. So the layouts of
+An excerpt is itself a clip: the film's first chunk, which the sink holds, and a run of later chunks. So the layouts of
 `train/causal_start/teacher_forcing.py` train any place of a long film, on contexts that the model rendered itself.
 
 Shapes: C = 16 channels, T latent frames, h, w latent size.

@@ -1,8 +1,8 @@
 """Teacher forcing of the stages `dit`, `tune` and `stream`: the loss of one batch of clips that share a layout.
 
-The transformer learns velocities at exactly the four noise levels that its sampler visits, in one forward over a clean
-context and several noisy copies of the chunks after it (`train/causal_start/teacher_forcing.py`), together with the
-auxiliary task (`grounding.py`). A step has three parts, since the stages differ in the second one:
+The transformer learns velocities at exactly the four noise levels that its sampler visits. One forward covers a clean
+context and several noisy copies of the chunks after it (`train/causal_start/teacher_forcing.py`). The auxiliary task
+(`grounding.py`) is trained in the same forward. A step has three parts, since the stages differ in the second one:
 
     batch = forcing.noisy_batch(clips, layout)
     context = ...  # clean chunks, with a little noise or replaced by what the model rendered itself

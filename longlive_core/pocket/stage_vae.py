@@ -2,8 +2,8 @@
 
 The VAE is Wan 2.1's with a base width of 16 (3.6 M parameters). During training the latents carry noise, so that the
 decoder tolerates the small errors of a diffusion model. Afterwards the latents' mean and deviation per channel are
-measured, and an affine map is folded into the two 1x1x1 convolutions on either side of the latents, so that Wan 2.1's
-fixed normalisation (`vae.LATENTS_MEAN`, `LATENTS_STD`) gives zero mean and unit variance. So the same files work in any
+measured, and an affine map is folded into the two 1x1x1 convolutions on either side of the latents. Then Wan 2.1's
+fixed normalisation (`vae.LATENTS_MEAN`, `LATENTS_STD`) gives zero mean and unit variance, so the same files work in any
 host that loads Wan 2.1.
 
 Shapes: B clips, T frames, H, W pixels; pixels are float [B, 3, T, H, W] in [-1, 1].

@@ -24,7 +24,7 @@ from .language import encoder_config
 POCKET = PRESETS["pocket"]  # window, sink, chunk and denoising steps
 TRANSFORMER = ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6)
 SAVE_EVERY = 100  # steps
-LOG_EVERY = 25  # steps; also how many values a reported mean is taken over
+LOG_EVERY = 25  # steps; also the number of values in a reported mean
 ONE_RANK = Ranks()
 log = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ class Findings:
         files: (name, bytes, SHA-256) by kind.
         facts: of the run, by their names, in order.
         chunks: seconds of each chunk.
-        error: why there is no film; "".
+        error: the reason if there is no film, else "".
     """
 
     checked: Sequence[str] = ()

@@ -4,9 +4,9 @@ A model has the same name on the command line and in ComfyUI with any of its loa
 that only one of them knows, and on nothing that changes while a host loads, moves or offloads weights:
 
 - Weights count under Wan's own names, and the text encoder's under Hugging Face's, without a host's prefixes.
-- Numbers count as they enter the computation: rounded to the dtype that the run computes in. The dtype of the file, or
-  the one in which a host keeps a weight (in ComfyUI always float32 for the patch embedding, and under dynamic VRAM the
-  file's dtype until the first load), changes no film and does not count. Numbers that were rounded earlier, such as
+- Numbers count as they enter the computation: rounded to the dtype that the run computes in. The dtype of the file
+  changes no film and does not count. Nor does the dtype in which a host keeps a weight (in ComfyUI always float32 for
+  the patch embedding; under dynamic VRAM the file's until the first load). Numbers that were rounded earlier, such as
   float32 weights kept in bfloat16 and computed in float32, are different numbers.
 - Quantised weights count as they are stored: integers or bytes, scales, and format.
 - A text encoder's 16-bit weights count as bfloat16, since the command line computes float16 files in it and ComfyUI

@@ -1,4 +1,4 @@
-"""Rendering a take: chunk by chunk, computing only what is missing, under a plan that may change on the way."""
+"""Rendering a take: chunk by chunk, computing only what is missing, under a plan that may change during the render."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The first latent frame of a clip cut out of a film, re-encoded from a single picture.
 
-Wan's VAE encodes a film's first latent frame from one picture and every other one from four. When a clip from inside a
-film is given to a model of short clips (a score of the distillation, or the pocket model's teacher in training), its
-first latent frame is therefore re-encoded from its last picture alone (as in Self-Forcing's and LongLive's code).
+Wan's VAE encodes a film's first latent frame from one picture and every other one from four. A model of short clips (a
+score of the distillation, or the pocket model's teacher in training) knows only the former. So when it gets a clip from
+inside a film, the clip's first latent frame is re-encoded from its last picture alone (as in Self-Forcing's and
+LongLive's code).
 
 Shapes: B films, C channels, h, w latent size.
 """
