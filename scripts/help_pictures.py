@@ -35,7 +35,7 @@ MARGIN, TITLE = 5, 30  # pixels around a node; height of its title bar, which is
 SECONDS = 3.0
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
-# The interface first opens its own workflow, which would replace a workflow that is loaded too early.
+# The interface first opens its own workflow, which would replace a workflow that was loaded earlier.
 READY = """() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow
   && window.LiteGraph?.registered_node_types?.SaveVideo"""
 # These run in the page. chunks: `longlive.chunk` events, which make a sampler show its panel.

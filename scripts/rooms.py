@@ -3,7 +3,7 @@
 A room is a folder of the package, or a module beside them. `LEVELS` is the one table of directions: a room imports only
 rooms above it in the table. `tests/test_rooms.py` checks it.
 
-    python scripts/rooms.py    # write the map and the table of rooms in docs/architecture.md anew
+    python scripts/rooms.py    # rewrite the map and the table of rooms in docs/architecture.md
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ Point = tuple[str, int]  # a box has the place (name, 0), an arrow's place in ro
 
 
 def draw(rows: list[tuple[str, ...]], graph: dict[str, set[str]], words: dict[str, str], host: str) -> str:
-    """The picture.
-
+    """Return the picture.
     Args:
         rows: names of boxes, from the top.
         graph: name -> names in lower rows that arrows go to.

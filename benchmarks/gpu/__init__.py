@@ -1,4 +1,4 @@
-"""Test and measure the pack on a graphics card, with one command, and write what a report needs.
+"""Test and measure the pack on a graphics card, with one command, and write files for a report.
 
     python -m benchmarks.gpu --out FOLDER            everything
     python -m benchmarks.gpu --out FOLDER --part 1   the first half, then --part 2: each in under ten minutes

@@ -22,7 +22,7 @@ from .steps import Step
 ROOT = Path(__file__).resolve().parents[2]
 PACK = ROOT / ".cache" / "gpu_pack"
 MANIFEST = "manifest.json"
-# Module: the package that brings it. Their own dependencies are in this table, or come with PyTorch and transformers.
+# Module: the package that contains it. Their dependencies are in this table, or come with PyTorch and transformers.
 PACKAGES = {
     "av": "av",
     "PIL": "pillow",
@@ -51,7 +51,7 @@ class Environment:
 
     Attributes:
         variables: their environment.
-        sources: by module, "environment" or the pack's package and version; a module that is nowhere is left out.
+        sources: by module, "environment" or the pack's package and version; a missing module is left out.
         comfyui: ComfyUI's folder, or None.
         commit: of this repository, if it is known.
         trouble: why an existing pack that is needed was not used, or empty.
@@ -64,7 +64,7 @@ class Environment:
     trouble: str = ""
 
     def missing(self, step: Step) -> list[str]:
-        """Return what a step needs and does not have."""
+        """Return the modules that a step needs and that are missing."""
         lacking = [PACKAGES[module] for module in step.needs if module in PACKAGES and module not in self.sources]
         return lacking + (["ComfyUI (COMFYUI_PATH=FOLDER names yours)"] if step.comfyui and not self.comfyui else [])
 

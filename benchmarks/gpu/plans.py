@@ -1,7 +1,7 @@
 """Step: films on simulated cards that are smaller than this one.
 
 For each size of card the process can allocate only what such a card leaves to one program, and sees no more than that.
-The report has what ran, what moved to main memory, what it took, the messages of refusals, and whether all films are
+The report has what ran, what moved to main memory, time and memory, the messages of refusals, and whether all films are
 equal.
 """
 

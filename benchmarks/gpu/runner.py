@@ -17,7 +17,7 @@ from .notes import Setting, graphics_card, now, read_json, write_json
 from .steps import Step
 
 SERVER_LOG = Path("server", "server.log")  # in the folder for large files
-TAIL = 60  # lines of a failed step's output that go into its report
+TAIL = 60  # lines of a failed step's output in its report
 PASSED, FAILED, KILLED, SKIPPED = "passed", "failed", "ended at its limit", "skipped"
 Command = Callable[[Step, Setting, Path], Sequence[str]]
 
@@ -106,7 +106,7 @@ def run_step(
         late = f"ended after {limit:.0f} s; --patience 3 gives it three times as long"
         report.setdefault("error", late if code is None else f"exit code {code}")
         report["log tail"] = _tail(log, start)
-        if (server_log := setting.work / SERVER_LOG).exists():  # a server's step that was ended had no time to read it
+        if (server_log := setting.work / SERVER_LOG).exists():  # a server's step that was ended could not read it
             report.setdefault("server log", _tail(server_log, 0))
     return report
 

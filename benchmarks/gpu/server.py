@@ -92,7 +92,7 @@ class Parts:
         return "; ".join(words)
 
     def attempt(self, part: Callable[[], dict]) -> dict:
-        if self.server.process.poll() is not None:  # the part before took the server with it
+        if self.server.process.poll() is not None:  # the part before ended the server
             self.server.start()
         try:
             return part()

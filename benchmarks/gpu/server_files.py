@@ -31,7 +31,7 @@ def write_models(models: Path, name: str, device: str) -> dict[str, float]:
         written[file] = round(path.stat().st_size / 1e9, 3)
     del model, decoder, module
     if device == "cuda":
-        torch.cuda.empty_cache()  # the card is the server's now
+        torch.cuda.empty_cache()  # from now on the server uses the card
     return written
 
 
