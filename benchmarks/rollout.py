@@ -4,7 +4,7 @@
     python -m benchmarks.rollout --preset longlive-1.3b --chunks 30 --json docs/results/rollout.json
 
 Weights are random normal numbers at the preset's shapes (never zeros, which run faster than real weights). The first
-chunks fill the window and are not counted; half-way through the counted ones the prompt switches, and the time for that
+chunks fill the window and are not counted; half-way through the counted ones the prompt switches, and its cost
 is reported separately. The film is a real MP4 and its frames are counted by decoding it again.
 """
 

@@ -1,7 +1,8 @@
 """The limit of a store while a film is rendered, also an endless one: other takes are removed, or the film ends.
 
-The store is measured when a render begins, and every `LOOK_AGAIN` chunks. It is also measured if the next chunk might
-not fit, by the running count, assuming that another process has written as much as this one since the last measurement. In between, a chunk needs only a few file sizes.
+The store is measured when a render begins, and every `LOOK_AGAIN` chunks. It is also measured when, by the running
+count, the next chunk may not fit if another process has written as much since the last measurement. In between, a chunk
+needs only a few file sizes.
 """
 
 from __future__ import annotations
