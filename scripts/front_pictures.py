@@ -2,7 +2,7 @@
 
 The six prompts of the demo, four seconds each, rendered by the pocket model in a separate ComfyUI server.
 `graph.webp` is ComfyUI's own interface in a headless Chromium while the film grows; `story.webp` is the finished film
-with the prompt in force below it. Needs Chromium (or CHROMIUM=path) and `pip install playwright` in .venv, which
+with the current prompt below it. Needs Chromium (or CHROMIUM=path) and `pip install playwright` in .venv, which
 nothing else requires.
 
 front_pictures [--png FOLDER]   also stills of both as PNG, to inspect
@@ -167,7 +167,7 @@ def _is_report(output: dict) -> bool:
 
 
 def compose(frames: np.ndarray, segments: list[tuple[float, str]], fps: float = 16.0) -> list[Image.Image]:
-    """Enlarge frames, each above the prompt in force and a bar that shows its time in the film."""
+    """Enlarge frames, each above the current prompt and a bar that shows its time in the film."""
     starts = [start for start, _ in segments]
     length = len(frames) / fps
     pictures = []

@@ -1,4 +1,4 @@
-"""The arguments of `render`, and the settings they amount to."""
+"""The arguments of `render`, and the settings that follow from them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Creating and reading files without following links, pipes or folders that others put in their place.
 
 Any user who may write into a shared folder can put a link there under a predictable name, such as `film.mp4.part`;
-writing to that name would overwrite the file it leads to, and opening a pipe would block for ever. So files are always
-created anew, and folders and locks, which are used if they exist, are checked first.
+writing to that name would overwrite the file it leads to, and opening a pipe would block forever. So files are always
+newly created, and folders and locks, which are used if they exist, are checked first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def create(path: str | os.PathLike) -> BinaryIO:
 def read(path: str | os.PathLike, most: int | None = None) -> bytes:
     """Return the content of a file of at most `most` bytes.
 
-    OSError for a larger file, and for anything else, such as a pipe, on which an ordinary read would block for ever.
+    OSError for a larger file, and for anything else, such as a pipe, on which an ordinary read would block forever.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         found = os.fstat(file.fileno())

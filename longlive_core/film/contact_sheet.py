@@ -31,7 +31,7 @@ def contact_sheet(
     """Save pictures of a film, with their times and prompts below them, as one PNG; return their number.
 
     count: pictures, spread evenly over the film. every: seconds between pictures, instead of `count`.
-    prompts: (start in seconds, text) in order of time; a picture shows the text in force when it appears. The
+    prompts: (start in seconds, text) in order of time; a picture shows the current text of its time. The
     built-in font has Latin letters only. Raises ValueError for a film that cannot be read and settings out of range.
     """
     if columns < 1 or count < 1 or (every is not None and not every > 0):

@@ -1,4 +1,4 @@
-"""Subtitles: the prompt in force from each frame on, as a subtitle track and as chapters of an MP4.
+"""Subtitles: the current prompt from each frame on, as a subtitle track and as chapters of an MP4.
 
 The track is 3GPP timed text (`tx3g`, FFmpeg's `mov_text`). A sample is the length of its text in bytes, two bytes big
 endian, and the text in UTF-8; it is shown until the next sample.
@@ -32,7 +32,7 @@ _CHAPTERS_SINCE = 16, 1  # PyAV: 16.0 crashes when a film with chapters is close
 
 @dataclass(frozen=True)
 class Subtitle:
-    """`text` is in force from the frame `frame` of the film until the next subtitle, or the film's end."""
+    """`text` is shown from the frame `frame` of the film until the next subtitle, or the film's end."""
 
     frame: int
     text: str

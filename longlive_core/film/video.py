@@ -135,7 +135,7 @@ def _encoder(container: av.container.OutputContainer, encoding: Encoding) -> av.
 
 
 class _NewFile:
-    """A file for PyAV to write, created anew. (Given a path, PyAV would follow a link there.)"""
+    """A newly created file for PyAV to write. (Given a path, PyAV would follow a link there.)"""
 
     def __init__(self, path: str | os.PathLike):
         self.name, self.raw = os.fspath(path), nofollow.create(path)
@@ -160,7 +160,7 @@ class Joiner:
     """Joins units to one MP4, packet by packet; memory does not grow with the film.
 
     Args:
-        path: the file, created anew: a link there is not followed.
+        path: the file, newly created: a link there is not followed.
         metadata: text stored in the file under any keys, as ComfyUI does with `prompt` and `workflow`.
         growing: fragmented, so that the film plays at any moment (up to the last unit but one); otherwise an ordinary
             MP4 with its index in front, which plays once it is closed.

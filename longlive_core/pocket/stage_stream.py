@@ -67,7 +67,7 @@ class StreamSettings:
     warmup: int = 50
     average: float = 0.998  # decay of the averaged weights
     weights: LossWeights = LossWeights(subject=6.0, heads=0.25)
-    films: int = 32  # long films beside the streams
+    films: int = 32  # long films besides the streams
     context_noise: float = 0.15  # largest deviation
     near: float = 0.8  # largest error of an own chunk that serves as context
     own_age: int = 200  # steps after which a rendering is outdated and no longer used

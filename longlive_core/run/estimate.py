@@ -97,7 +97,7 @@ class Limit:
             )
 
     def in_the_way(self) -> str:
-        """Describe what cannot be removed beside the film."""
+        """Describe what, besides the film, cannot be removed."""
         return in_the_way(self.rendered, self.unreadable, self.other)
 
 
@@ -114,7 +114,7 @@ class Estimate:
         need: memory on the device.
         available: bytes available for `need`; None: unknown.
         device: such as "cuda:0".
-        main: bytes of main memory beside that; 0 if the device is the CPU, or unknown.
+        main: bytes of main memory available in addition; 0 if the device is the CPU, or unknown.
         latents: bytes of the latents to be stored.
         video: bytes of the film.
         measured: whether `video` follows from a measurement, not from an assumption.

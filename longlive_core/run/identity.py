@@ -11,7 +11,7 @@ that only one of them knows, and on nothing that changes while a host loads, mov
 - Quantised weights count as they are stored: integers or bytes, scales, and format.
 - A text encoder's 16-bit weights count as bfloat16, since the command line computes float16 files in it and ComfyUI
   does not; 32 bits and 8 bits count as they are.
-- What is merged into the weights at load is part of them. What a host attaches to a model is named beside its weights.
+- A LoRA merged into the weights at load is part of them. Patches that a host attaches to a model are named separately.
 
 A few numbers of every tensor are enough: a fine-tune or a LoRA changes nearly all of them.
 """

@@ -24,7 +24,7 @@ from ..words.quantities import gigabytes
 # Bytes of the decoder, per pixel of a frame, unit of the VAE's width and byte of its dtype. MEMORY: what its causal
 # convolutions keep between two frames. FRAME: what the widest layer holds, for each pixel frame of a piece.
 VAE_MEMORY, VAE_FRAME = 24.6, 6.0
-# Tensors of the model's width that a pass holds beside the feed-forward's two.
+# Tensors of the model's width that a pass holds besides the feed-forward's two.
 PASS_TENSORS = 3
 # Bytes per key and unit of width while a window is rotated (float32 temporaries), with relative positions.
 ROTATION = 12
@@ -67,7 +67,7 @@ class Need:
 
     @property
     def run(self) -> int:
-        """Bytes beside the weights at the peak: a pass, or decoding."""
+        """Bytes besides the weights at the peak: a pass, or decoding."""
         denoise = self.cache + self.passes + (0 if self.placement.vae_moves else self.vae)
         decode = self.vae + self.decoding + (0 if self.placement.cache_moves else self.cache)
         return max(denoise, decode)
@@ -87,7 +87,7 @@ class Need:
         return self.cache * self.placement.cache_moves + self.vae * self.placement.vae_moves
 
     def placed(self, device: torch.device, available: int | None) -> Need:
-        """Return it with the fastest placement that fits beside all weights into `available` bytes, else the smallest.
+        """Return it with the fastest placement that fits, with all weights, into `available` bytes, else the smallest.
 
         device: nothing moves if its memory is main memory. available: None if unknown.
         """
@@ -140,7 +140,7 @@ class MemoryPlan:
     Attributes:
         need: bytes on the device, and what waits in main memory.
         available: bytes on the device for it; None: unknown.
-        main: bytes of main memory beside that; 0 if the device is the CPU, or unknown.
+        main: bytes of main memory available in addition; 0 if the device is the CPU, or unknown.
     """
 
     need: Need

@@ -61,7 +61,7 @@ def sync(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> bool:
-    """Rename a damaged file so that it can be created anew; return False if that is impossible."""
+    """Rename a damaged file so that it can be created again; return False if that is impossible."""
     try:
         os.rename(path, path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{DAMAGED}"))
     except OSError:

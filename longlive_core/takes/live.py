@@ -130,7 +130,7 @@ class Live:
             self._finishing = True
 
     def status(self, timeline: bool = True) -> dict:
-        """Return plain data: state, chunks and frames done, speed, remaining time, the prompt in force.
+        """Return plain data: state, chunks and frames done, speed, remaining time, the current prompt.
 
         timeline: whether to include the whole timeline, which may be long.
         """

@@ -267,7 +267,7 @@ class _Rendering:
         self.repaired.add((chunk, damage.unit))
         if damage.unit is None:
             self._refuse_start_chunk(chunk)
-            self.rollout = self.decoding = None  # their state is unknown: reading stopped half-way
+            self.rollout = self.decoding = None  # their state is unknown: reading stopped in the middle
             self._repairing(self._render, chunk)
             self.take.store.sync(damage.key)
         self.live.repaired(chunk, damage.unit is None)

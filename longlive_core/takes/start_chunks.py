@@ -91,8 +91,8 @@ def extended(
     """Return the plan that extends a take by `plan`, whose times count from the take's end, and its start chunks.
 
     chunks: number of the take's chunks to keep, from its start; None: all rendered ones. size: (width, height) of the
-    new film in pixels. If the new plan begins with the prompt in force, nothing changes at the seam: the film is simply
-    longer. TakeError if the take cannot be extended so.
+    new film in pixels. If the new plan begins with the last kept prompt, nothing changes at the seam: the film is
+    simply longer. TakeError if the take cannot be extended like that.
     """
     manifest = store.read_manifest(take)
     rendered = store.rendered(manifest)

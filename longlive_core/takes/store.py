@@ -84,7 +84,7 @@ class TakeStore(StoreFolder):
     # --- takes
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Store a take's manifest: from here on its chunks are kept. A folder or link in the way is moved aside."""
+        """Store a take's manifest: from here on its chunks are kept. A folder or link of that name is moved aside."""
         data, path = manifest_bytes(manifest), self.manifest_path(manifest.id)
         with self.locked():
             with writing(path):

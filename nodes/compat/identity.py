@@ -33,7 +33,7 @@ _DEPTH = 4  # of nested functions
 
 # By module: the names of its weights, by the dtype they are rounded to.
 _names: WeakKeyDictionary[nn.Module, dict[Hashable, str]] = WeakKeyDictionary()
-# By LoRA: the name of its weights, which ComfyUI casts when the LoRA runs beside a layer (bypass).
+# By LoRA: the name of its weights, which ComfyUI casts when the LoRA runs in parallel to a layer (bypass).
 _lora_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 

@@ -79,7 +79,7 @@ class Call:
 def read_allowed(text: str) -> tuple[Place, ...]:
     """Parse the allow-list: `name`, `name:port`, `*.name`, `*` (any name), `https://name`, `https://*.name`.
 
-    Raises ValueError for anything else: an entry that is not understood must not seem to be in force.
+    Raises ValueError for anything else: an entry that is not understood must not seem to have an effect.
     """
     return tuple(_entry(word) for word in re.split(r"[\s,]+", text) if word)
 
