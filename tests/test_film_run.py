@@ -1,19 +1,28 @@
 """One run: its order, its temporary store, and what it leaves however it ends."""
 
+import contextlib
+import errno
 import gc
+import logging
+import os
+import sys
 import weakref
 
 import pytest
 import torch
 
+from longlive_core.cli.render import _render as render_in_cli
 from longlive_core.config import StreamConfig
 from longlive_core.engine.prompts import PromptEmbeddings
+from longlive_core.files import in_use
+from longlive_core.film.video import FilmInUse, FilmWriter
+from longlive_core.run import temporary
 from longlive_core.run.estimate import NotEnoughDisk
 from longlive_core.run.film_run import CANCELLED, COMPLETE, FINISHED, FULL, NO_ROOM, FilmRequest, FilmRun, RunObserver
 from longlive_core.run.host import Host
 from longlive_core.run.memory import MemoryPlan, estimate
 from longlive_core.run.render import render_film
-from longlive_core.takes import Origin, TakeStore
+from longlive_core.takes import Origin, Take, TakeError, TakeStore
 from longlive_core.timeline import parse
 
 from .studio import SIZE, VAE, Stop, frames_of
@@ -237,6 +246,188 @@ def test_latents_as_a_start(make, tmp_path):
     result = render_film(run)
     assert result.progress.rendered == CHUNKS - 1
     assert torch.equal(store.load_latents(result.take.manifest.keys[0]), start)
+
+
+def interrupt_join(monkeypatch, times):
+    """The first `times` joins of films called film.mp4 that are not in a store are interrupted."""
+    add, left = FilmWriter.add, [times]
+
+    def interrupted(writer, unit):
+        if ".takes" not in str(writer.path) and writer.frames and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        add(writer, unit)
+
+    monkeypatch.setattr(FilmWriter, "add", interrupted)
+
+
+def test_ctrl_c_while_the_film_is_joined(make, monkeypatch):
+    """Forbids losing every chunk to a Ctrl-C in the last second."""
+    run = make()
+    interrupt_join(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        render_film(run)
+    assert [path.name for path in run.path.parent.iterdir()] == ["film.mp4"]
+    assert len(frames_of(run.path)) == run.frames == 12 * CHUNKS - 3
+
+
+def test_a_second_ctrl_c_stops_the_join(make, monkeypatch):
+    """Forbids a command that cannot be stopped, half a film in place of an older one, and saying there is one."""
+    run = make(Recorder("chunk 2", KeyboardInterrupt))
+    run.path.write_bytes(b"older")
+    interrupt_join(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        render_film(run)
+    assert [path.name for path in run.path.parent.iterdir()] == ["film.mp4"]
+    assert run.path.read_bytes() == b"older" and run.frames == 0
+
+
+def test_a_join_that_fails_is_not_tried_again(make, tmp_path, monkeypatch):
+    """Forbids a second spare film beside one that a player holds."""
+    joins = []
+
+    def join(take, path, tags, subtitles):
+        joins.append(path)
+        raise FilmInUse(path, path)
+
+    run = make(store=TakeStore(tmp_path / "takes"))
+    run.observer.rendered = lambda run: monkeypatch.setattr(Take, "join", join)
+    with pytest.raises(FilmInUse):
+        render_film(run)
+    assert joins == [run.path]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "film.mp4 holds the first 33 frames"),
+        (OSError(errno.ENOSPC, "No space left on device"), "note: [Errno 28] No space left on device"),
+        (FilmInUse("film.mp4", "film.1.mp4"), "the finished film is 'film.1.mp4'"),
+    ],
+)
+def test_what_the_command_says_after_ctrl_c(make, monkeypatch, capsys, error, said):
+    """Forbids saying that a file holds a film that could not be written there."""
+    run, join = make(), Take.join
+
+    def failing(take, path, *args, **named):
+        if error is not None and path == run.path:
+            raise error
+        return join(take, path, *args, **named)
+
+    def stop(bar, chunk, frames):
+        if chunk == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Take, "join", failing)
+    monkeypatch.setattr("longlive_core.cli.progress.ProgressBar.chunk", stop)
+    with pytest.raises(KeyboardInterrupt):
+        render_in_cli(run)
+    err = capsys.readouterr().err
+    assert said in err and ("holds" in err) == (error is None)
+
+
+@pytest.mark.parametrize("name", ["x" * 246, "ü" * 123, ".a", " b ", "c\nd"])
+def test_names_of_films(make, name):
+    """Forbids a temporary folder whose name is longer than the film's, which a disk may not permit."""
+    run = make()
+    run.path = run.path.with_name(f"{name}.mp4")
+    render_film(run)
+    assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]
+
+
+def test_folders_of_runs_that_were_killed(make):
+    """Forbids folders that pile up beside films, and removing one that a run uses or that is not a run's."""
+    run = make()
+    folder = run.path.parent
+    for name in ("film.aaaaaaaa", "film.bbbbbbbb", "other.aaaaaaaa", "film.x.aaaaaaaa", "film.short"):
+        (folder / f".{name}.takes" / "chunks").mkdir(parents=True)
+        (folder / f".{name}.takes" / temporary.LOCK).touch()
+    (folder / ".film.cccccccc.takes").mkdir()  # without a lock
+    (folder / ".film.dddddddd.takes").symlink_to(folder / ".other.aaaaaaaa.takes", target_is_directory=True)
+    names = sorted(path.name for path in folder.iterdir())
+    with temporary.FileLock(str(folder / ".film.bbbbbbbb.takes" / temporary.LOCK)):
+        render_film(run)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == sorted({*names, "film.mp4"} - {".film.aaaaaaaa.takes"})
+    assert (folder / ".other.aaaaaaaa.takes" / "chunks").is_dir()
+
+
+def test_two_runs_of_one_film_at_once(make):
+    """Forbids a run that removes the folder of another."""
+    with make() as one:
+        render_film(make())
+        assert one.render().frames == 12 * CHUNKS - 3
+    assert [path.name for path in one.path.parent.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks there need no flock")
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks(make, monkeypatch, code):
+    """Forbids that only stores of takes, which need locks, can be rendered to."""
+    import fcntl
+
+    def refuse(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    run = make()
+    (run.path.parent / ".film.aaaaaaaa.takes").mkdir()
+    (run.path.parent / ".film.aaaaaaaa.takes" / temporary.LOCK).touch()
+    assert render_film(run).ended == COMPLETE
+    assert sorted(path.name for path in run.path.parent.iterdir()) == [".film.aaaaaaaa.takes", "film.mp4"]
+
+
+def test_a_full_disk_without_a_store(make, monkeypatch):
+    """Forbids a message that promises chunks which are removed with their folder."""
+    run, replace = make(), in_use.replace
+
+    def full(source, target):
+        if ".takes" in str(target) and run.observer.seen[-1:] == ["chunk 1"]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(in_use, "replace", full)
+    run.path.write_bytes(b"older")
+    with pytest.raises(TakeError, match=r"cannot keep the chunks of '.*film\.mp4' .*No space.*--takes FOLDER") as stop:
+        render_film(run)
+    assert "is kept" not in str(stop.value)
+    assert [path.name for path in run.path.parent.iterdir()] == ["film.mp4"] and run.path.read_bytes() == b"older"
+
+
+def test_a_temporary_folder_that_cannot_be_removed(make, monkeypatch, caplog):
+    """Forbids an error in place of a finished film."""
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **named: None)
+    monkeypatch.setattr(temporary.tempfile.TemporaryDirectory, "_rmtree", lambda *args, **named: None)
+    with caplog.at_level(logging.WARNING):
+        assert render_film(make()).ended == COMPLETE
+    assert "could not be removed" in caplog.text
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("stored", [False, True])
+def test_models_are_free_after_ctrl_c(make, tmp_path, monkeypatch, stored, full):
+    """Forbids a cycle of a frame and the exception that passed through it, also where the film cannot be written."""
+    gc.disable()
+    try:
+        run = make(Recorder("chunk 1", KeyboardInterrupt), TakeStore(tmp_path / "takes") if stored else None)
+        if full:
+            join = Take.join
+            path = run.path
+
+            def failing(take, to, *args, **named):
+                if to == path:
+                    raise OSError(errno.ENOSPC, "No space")
+                return join(take, to, *args, **named)
+
+            monkeypatch.setattr(Take, "join", failing)
+        host = weakref.ref(run.host)
+        with contextlib.suppress(KeyboardInterrupt):
+            render_film(run)
+        del run
+        assert host() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("stop_at", [None, "chunk 1"])

@@ -118,9 +118,11 @@ def _render(run: FilmRun) -> Path:
         except FilmInUse as error:
             print(f"note: {error}", file=sys.stderr)
             path = error.kept
-        except KeyboardInterrupt:
-            if bar.n:
-                print(f"{path} holds the first {count(int(bar.n), 'frame')}", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            if run.frames:
+                print(f"{path} holds the first {count(run.frames, 'frame')}", file=sys.stderr)
+            elif stop.__cause__ is not None:  # why the chunks so far are not in a film there
+                print(f"note: {stop.__cause__}", file=sys.stderr)
             raise
         frames = int(bar.n)
     seconds, (width, height) = time.perf_counter() - began, run.request.size

@@ -12,9 +12,8 @@ what is missing, join the film, record the speed.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +43,7 @@ from ..timeline import Plan
 from .estimate import Estimate, estimate_film, make_room
 from .host import Host
 from .speed import SpeedBook, SpeedRecorder
+from .temporary import explained, temporary_store
 
 # How a film ended.
 COMPLETE, CANCELLED, FINISHED, FULL = "complete", "cancelled", "finished", "full"
@@ -137,7 +137,7 @@ class FilmRun:
 
     Attributes, once it is entered: take, the film's take; expected, the estimate; reused, the number of chunks that
     were stored before; reason, why the others were not, or None; reuse, both as a text; live, to change the plan from
-    another thread.
+    another thread; frames, the length of the film at `path`, 0 until the run has written it.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class FilmRun:
         self.store, self.observer = store, observer or RunObserver()
         self.temporary = store is None
         self.take: Take | None = None
+        self.frames = 0
         self._resources = ExitStack()
 
     # --- before the render
@@ -173,8 +174,8 @@ class FilmRun:
         check_writable(self.path)
         with ExitStack() as stack:
             if self.temporary:
-                self.store = TakeStore(stack.enter_context(_temporary_folder(self.path)))
-            with self.store.locked():
+                self.store = stack.enter_context(temporary_store(self.path))
+            with self._disk_explained(), self.store.locked():
                 self.expected = self.estimate()
                 self.expected.check()
                 self.reused, self.reason, self.reuse = self.take.reused, reason_for(self.take), reuse(self.take)
@@ -199,15 +200,19 @@ class FilmRun:
         encoding = Encoding(*film.size, fps=film.plan.fps)
         return plan_take(self.store, film.timeline, film.plan, origin, encoding, self.host.vae(), start)
 
+    def _disk_explained(self) -> AbstractContextManager[None]:
+        return explained(self.path) if self.temporary else nullcontext()
+
     # --- the render
 
     def render(self, keep_after: tuple[type[BaseException], ...] = ()) -> FilmResult:
         """Render what is missing, and join the film.
 
         keep_after: exceptions that may stop the run and still leave the film so far at `path`, as a result with
-        `stopped`, if a first chunk is complete. Any other one is raised and leaves only the chunks in the store.
+        `stopped`, if a first chunk is complete. Any other one is raised and leaves only the chunks in the store. If one
+        of them interrupts the join, the film is joined again; a second one is raised.
         """
-        began, stopped = time.perf_counter(), None
+        began, stopped, self.frames = time.perf_counter(), None, 0
         self._recorder = SpeedRecorder(self.book, self.expected.key)
         self.observer.planned(self)
         make_room(self.take, self.expected, self.observer.report)
@@ -219,14 +224,21 @@ class FilmRun:
                 if not self.live.progress.chunk:
                     raise
                 stopped = error
-            frames = self._join(stopped)
+            try:
+                self._join(stopped)
+            except keep_after as error:
+                if stopped is not None or isinstance(error, (OSError, ValueError)):
+                    raise
+                stopped = error
+                self._join(stopped)
             seconds, ended = time.perf_counter() - began, self._ended(stopped)
-            return FilmResult(self.path, frames, ended, self.take, self.live.progress, seconds, stopped)
+            return FilmResult(self.path, self.frames, ended, self.take, self.live.progress, seconds, stopped)
         finally:
             stopped = None  # its traceback knows this frame: models would stay in memory for the circle of the two
 
     def _render(self) -> None:
         with ExitStack() as stack:
+            stack.enter_context(self._disk_explained())
             stack.enter_context(self.host.session(self.expected.need))
             stack.callback(self.host.decoder.reset)
             contexts = self.host.contexts(self.request.plan.texts)
@@ -244,17 +256,18 @@ class FilmRun:
         """Return the bytes that the run will allocate on the device beyond what it holds there now."""
         return max(0, self.expected.need.run - self.offloader.allocated)
 
-    def _join(self, stopped: BaseException | None) -> int:
-        """Write the film to `path`; return its frames."""
+    def _join(self, stopped: BaseException | None) -> None:
+        """Write the film to `path`."""
         tags = self.request.tags(self.take)
         try:
-            frames = self.take.join(self.path, tags, tags is not None)
+            self.frames = self.take.join(self.path, tags, tags is not None)
         except (OSError, ValueError) as error:  # the disk may be full: report the first error
             if stopped is None:
                 raise
             raise stopped from error
-        self._recorder.finish(os.path.getsize(self.path), frames)
-        return frames
+        finally:
+            stopped = None  # as in `render`
+        self._recorder.finish(os.path.getsize(self.path), self.frames)
 
     def _ended(self, stopped: BaseException | None) -> str:
         """Return how the film ended. An endless one is complete whenever it is ended."""
@@ -287,8 +300,3 @@ class _Follower(Observer):
     def changed(self, take: Take) -> None:
         self._run.take = take
         self._run.observer.changed(take)
-
-
-def _temporary_folder(film: Path) -> tempfile.TemporaryDirectory:
-    """Create a folder beside the film, on the same disk; the system's temporary folder may be in main memory."""
-    return tempfile.TemporaryDirectory(prefix=f".{film.stem}.", suffix=".takes", dir=film.parent)

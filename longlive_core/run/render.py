@@ -61,7 +61,10 @@ def render_film(run: FilmRun) -> FilmResult:
     with run:
         result = run.render(keep_after=(KeyboardInterrupt,) if run.temporary else (BaseException,))
     if result.stopped is not None:
-        raise result.stopped
+        try:
+            raise result.stopped
+        finally:
+            del result  # the traceback refers to this frame: the cycle would keep the models in memory
     if result.ended == NO_ROOM:
         done = f"{result.progress.chunk} of {count(run.request.plan.chunks, 'chunk')}"
         raise NotEnoughDisk(f"'{run.path}' ends after {done}: {result.progress.no_room}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..files import in_use, nofollow
 from ..files.durable import make_folder, sync_folder
-from .errors import TakeError
+from .errors import NotWritten, TakeError
 
 UNFINISHED = ".tmp"  # suffix of a file that is still being written
 DAMAGED = ".damaged"  # suffix of a file that was set aside
@@ -18,14 +18,14 @@ DAMAGED = ".damaged"  # suffix of a file that was set aside
 
 @contextlib.contextmanager
 def writing(path: os.PathLike) -> Iterator[None]:
-    """Turn the disk's errors inside the block into TakeError."""
+    """Turn the disk's errors inside the block into TakeError, those of a full or failing disk into NotWritten."""
     try:
         yield
     except nofollow.UnsafePath as error:
         raise TakeError(f"'{path}' is not written: {error.strerror}") from error
     except OSError as error:
         what = "close what uses it" if isinstance(error, PermissionError) else "free some space"
-        raise TakeError(
+        raise NotWritten(
             f"cannot write '{path}' ({error.strerror}); {what} or choose another folder. What was rendered "
             "before is kept"
         ) from error

@@ -16,6 +16,10 @@ class TakeError(ValueError):
         super().__init__(make_visible(message, lines=True))  # it may quote an untrusted file
 
 
+class NotWritten(TakeError):
+    """The disk refused a file of a store; `__cause__` is its OSError."""
+
+
 class TakeMissing(TakeError):
     """There is no such take."""
 

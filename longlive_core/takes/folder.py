@@ -19,7 +19,7 @@ from ..files import nofollow
 from ..files.durable import make_folder
 from .chunks import Chunks
 from .disk import UNFINISHED, entries, writing
-from .errors import TakeError
+from .errors import NotWritten, TakeError
 from .locks import LOCK, NO_SPACE, TakeLock, is_held
 from .manifest import MANIFEST, Manifest
 from .manifest_file import read_manifest
@@ -55,7 +55,7 @@ class StoreFolder:
                 if error.errno in NO_SPACE
                 else ("choose a folder you may write to")
             )
-            raise TakeError(f"takes cannot be kept in '{self.folder}' ({error.strerror}); {advice}") from error
+            raise NotWritten(f"takes cannot be kept in '{self.folder}' ({error.strerror}); {advice}") from error
 
     def _create(self) -> None:
         for folder in (self.chunks.folder, self.takes_folder):
