@@ -128,7 +128,7 @@ def test_no_link_brings_it_there_either(inside, widgets):
     assert taken == [] and looked_at > 50
 
 
-SAYS = "characters", "no place", "does not name a take", "in models/"
+SAYS = "characters", "no place", "does not name a", "in models/"
 
 
 def test_running_takes_it_no_more(inside, widgets):
