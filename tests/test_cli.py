@@ -151,7 +151,7 @@ def test_a_film_too_large_leaves_no_file(capsys, tmp_path, tiny_pipeline, monkey
     monkeypatch.setattr(film_run, "render_take", None)  # nothing may be computed
     code, _, err = run(capsys, "render", "a panda", "-o", str(tmp_path / "film.mp4"), "--duration", "1", *arguments)
     assert code == 2 and words in err and "Traceback" not in err
-    assert "the run needs at least" in err and "MB for it" in err
+    assert "the run needs at least" in err and "MB available" in err
     assert not list(tmp_path.iterdir())
 
 
