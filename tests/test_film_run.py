@@ -63,6 +63,7 @@ class TinyHost:
 
     def __init__(self, model, decoder, contexts, seen):
         self.model, self.decoder, self._contexts, self._seen = model, decoder, contexts, seen
+        decoder.reset()  # other tests use it too
         self.left = []
 
     def origin(self, stream, size, seed):

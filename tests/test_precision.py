@@ -164,4 +164,4 @@ def test_a_vae_that_outgrows_float16_computes_in_float32_and_says_so(caplog):
     ours, decoder = pictures(vae, torch.float16)
     assert decoder.dtype is torch.float32 and next(decoder.module.parameters()).dtype is torch.float16
     assert (ours - exact).abs().mean() < 0.5
-    assert "outgrow float16 in chunk 0" in caplog.text and "float32 from here on" in caplog.text
+    assert "overflow float16 in chunk 0" in caplog.text and "float32 from here on" in caplog.text

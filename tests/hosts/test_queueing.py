@@ -78,7 +78,11 @@ SINGLE = {
     "no dtype": (film(dtype="int4"), LOAD, "int4"),
     "no such file": (film(lora="gone.safetensors"), LOAD, "gone.safetensors"),
     "no such model": (put(film(), LOAD, model="gone.pt"), LOAD, "there is no gone.pt in models/diffusion_models; "),
-    "parts that the model lacks": (put(film(), LOAD, model=REAL["model"]), LOAD, "longlive_base.pt contains none of its"),
+    "parts that the model lacks": (
+        put(film(), LOAD, model=REAL["model"]),
+        LOAD,
+        "longlive_base.pt contains none of its",
+    ),
     "no such input": (put(film(), SAMPLER, negative=[LOAD, 1]), SAMPLER, "this version of the node has no input neg"),
     "no size": (film(size="huge"), SAMPLER, "huge"),
     "half a size": (film(width=640), SAMPLER, "width 640 without a height: give both"),
