@@ -81,7 +81,7 @@ SINGLE = {
     "parts that the model lacks": (
         put(film(), LOAD, model=REAL["model"]),
         LOAD,
-        "longlive_base.pt contains none of its",
+        "longlive_base.pt contains none of",
     ),
     "no such input": (put(film(), SAMPLER, negative=[LOAD, 1]), SAMPLER, "this version of the node has no input neg"),
     "no size": (film(size="huge"), SAMPLER, "huge"),
