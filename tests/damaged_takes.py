@@ -1,4 +1,4 @@
-"""Manifests as nobody should write them, for tests: every field with wrong values, and files that are none."""
+"""Invalid manifests, for tests: every field with wrong values, and files that are not manifests."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def contents(good: bytes) -> dict[str, bytes]:
 
 
 def obstacles() -> dict[str, Damage]:
-    """What may lie in the place of a manifest and is no file, by its name. Each leaves the take's folder there."""
+    """What may be in the place of a manifest instead of a file, by name. Each keeps the take's folder."""
     found: dict[str, Damage] = {
         "a folder": lambda path, take: path.mkdir(),
         "a folder with something": lambda path, take: (path / "inside").mkdir(parents=True),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def holding(monkeypatch, *held, times=None):
-    """While some files, or all in some folders, are held. times: they are let go after so many attempts.
+    """Hold some files, or all in some folders, in a `with` block. times: attempts after which they are released.
 
-    Yields the list of pauses that were asked for, in seconds; none is made.
+    Yields the list of requested pauses, in seconds; there is no real pause.
     """
     failed, pauses = [], []
     replace, rename, unlink = os.replace, os.rename, Path.unlink

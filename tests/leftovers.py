@@ -1,4 +1,4 @@
-"""What lies in a store and belongs to no take in it."""
+"""Files in a store that belong to none of its takes."""
 
 from __future__ import annotations
 

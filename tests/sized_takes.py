@@ -27,7 +27,7 @@ def names(made):
 
 
 def put(store, made, latents=100, video=50, film=70):
-    """The take with files of so many bytes; those that are there stay."""
+    """Store the take with files of this many bytes; existing files stay."""
     for chunk in made.keys:
         for path, size in ((store.latents_path(chunk), latents), (store.unit_path(chunk, made.unit), video)):
             path.parent.mkdir(exist_ok=True)
@@ -52,5 +52,5 @@ def chunk_files(store):
 
 
 def limited(store, spare):
-    """The store, with a limit so many bytes above what it holds."""
+    """Return the store, with a limit this many bytes above its size."""
     return TakeStore(store.folder, limit=store.size() + spare)

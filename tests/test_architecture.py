@@ -96,7 +96,7 @@ def test_a_wrong_name_is_found(wrong):
 
 
 def test_every_statement_names_its_tests():
-    """Forbids a statement of what must stay true that nothing checks, and one whose test is gone."""
+    """Forbids a statement of what must stay true that nothing checks, and one whose test was removed."""
     statements = re.split(r"^- ", section("What must stay true"), flags=re.MULTILINE)[1:]
     assert len(statements) >= 5
     for statement in statements:

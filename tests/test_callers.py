@@ -71,7 +71,7 @@ def status(callers):
     ],
 )
 def test_addresses_and_own_names(status, host):
-    """Forbids a list that everybody has to fill in: addresses cannot be rebound, these names are nobody else's."""
+    """Forbids a list that every user must fill in: addresses cannot be rebound, and no third party has these names."""
     assert status(host) == 200
     assert status(host, f"http://{host}") == 200
     assert status(host, "http://evil.example") == status(host, "null") == 403
@@ -276,7 +276,7 @@ def test_absolute_targets(status, target, host, answer):
 
 
 def test_tls(status):
-    """Forbids pages that came over plain http, which anybody on the way may have written, where this server has TLS."""
+    """Forbids pages loaded over plain http, which a third party may have changed on the way, if this server has TLS."""
     assert status(US, "https://127.0.0.1:8188", secure=True) == 200
     assert status(US, PAGE, secure=True) == 403
     assert status(US, PAGE, secure=True, allowed=PAGE) == 200
@@ -410,7 +410,7 @@ def test_enable_cors_header(status, cors, origin, changing, reading):
 
 
 def test_errors_say_what_to_do(callers):
-    """Forbids a 403 with which nobody can do anything, and control characters in it."""
+    """Forbids a 403 without advice, and control characters in it."""
     cases = {
         ("films.example:8188", None): ["'films.example'", "put films.example into", callers.ALLOWED],
         (US, "https://Films.example"): ["'https://Films.example'", US, f"put {FILMS} into", callers.ALLOWED],

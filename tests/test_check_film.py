@@ -21,7 +21,7 @@ def short(monkeypatch):
 
 
 def test_it_leaves_film_pictures_and_a_report(short, tmp_path, capsys):
-    """Forbids a report without what a maintainer asks for: hashes, device, times, memory, what check said."""
+    """Forbids a report without what a maintainer needs: hashes, device, times, memory, the output of check."""
     folder = tmp_path / "out"
     assert main(["check", "--film", str(folder), "--device", "cpu", "--dtype", "fp32"]) == 0
     text = (folder / "report.md").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ ANSWERS_AT_ONCE = "the model must not be loaded for this"
 
 @pytest.fixture
 def no_model(monkeypatch):
-    """Mistakes must be told before minutes of loading."""
+    """Errors must be reported before minutes of loading."""
 
     def load(*arguments, **named):
         raise AssertionError(ANSWERS_AT_ONCE)

@@ -53,7 +53,7 @@ def test_a_picture_starts_a_film(tmp_path):
 
 
 def test_what_a_picture_is_not_taken_for_is_reported(tmp_path, capsys):
-    """Forbids a white sky that nobody requested without a word."""
+    """Forbids a white sky that was not requested and is not reported."""
     Image.new("RGBA", (64, 48), (200, 30, 30, 0)).save(tmp_path / "picture.png")
     code, frames = render(tmp_path, "A red ball", "--start", tmp_path / "picture.png")
     assert code == 0 and frames[0].mean() > 200

@@ -102,7 +102,7 @@ def test_a_full_disk_is_reported_before_anything_is_computed(shell, monkeypatch)
 
 
 def test_the_time_of_a_second_render_is_reported(shell):
-    """Forbids a speed that is measured and never said, and one noted for chunks that came from the store."""
+    """Forbids a speed that is measured and never reported, and one recorded for chunks that came from the store."""
     assert "expected" not in shell.render()[1]
     book = shell.folder / "cache" / "speeds.json"
     before = book.read_bytes()
@@ -166,7 +166,7 @@ def test_a_limit_too_small_for_the_film_removes_nothing(shell):
 
 
 def test_takes_that_cannot_go_are_reported_before_rendering(shell, monkeypatch):
-    """Forbids rendering past the limit because somebody renders the take that would have to go."""
+    """Forbids rendering past the limit because another process renders the take that would have to be removed."""
     shell.render()
     (old,) = shell.ids()
     monkeypatch.setattr(film_run, "render_take", None)  # nothing may be computed
@@ -239,7 +239,7 @@ def test_sizes(text, size):
     ],
 )
 def test_sizes_that_are_none(text):
-    """Forbids a limit that nobody meant."""
+    """Forbids an unintended limit."""
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size; write it like 20GB"):
         parse_size(text)
 

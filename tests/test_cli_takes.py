@@ -161,7 +161,7 @@ def test_a_folder_that_takes_no_takes_is_reported_first(shell):
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_film_may_say_nothing_of_itself(shell, stored, monkeypatch):
-    """Forbids prompts in tags, subtitles, chapters and contact sheets of a film that was asked to be silent."""
+    """Forbids prompts in tags, subtitles, chapters and contact sheets of a film without metadata."""
     no_prompt = "longlive_core.film.contact_sheet._prompt_at"
     monkeypatch.setattr(no_prompt, lambda seconds, prompts: pytest.fail() if prompts else "")
     takes = ("--takes", shell.store) if stored else ()
@@ -208,7 +208,7 @@ def flip(path):
 
 
 def test_verify_finds_what_is_damaged_and_a_render_makes_it_again(shell):
-    """Forbids damage that nobody hears of, a check that writes, and a store that stays damaged after the render."""
+    """Forbids damage that is not reported, a check that writes, and a store that stays damaged after the render."""
     shell.render()
     (take,) = shell.ids()
     code, out, _ = shell.run("takes", "verify", "--takes", shell.store)

@@ -43,7 +43,7 @@ def test_two_seconds_are_two_seconds_wherever_they_begin(tmp_path, ending, start
 
 
 def test_times_below_zero_are_times(tmp_path):
-    """Forbids a clip that loses what lies before 0."""
+    """Forbids a clip that loses frames before time 0."""
     path = write_clip(tmp_path / "clip.mkv", ramp(32), stamps=np.arange(32) - 20)
     assert np.abs(levels(path) - np.linspace(8, 240, 32)).max() < 2
 
@@ -278,7 +278,7 @@ TRANSPARENT = {"mov": ("prores_ks", "yuva444p10le"), "mkv": ("ffv1", "yuva420p")
 
 @pytest.mark.parametrize("ending", TRANSPARENT)
 def test_transparent_places_are_white_and_that_is_said(tmp_path, ending):
-    """Forbids whatever colour lies below what cannot be seen."""
+    """Forbids the colour below transparent places."""
     codec, pixels = TRANSPARENT[ending]
     picture = np.concatenate([four_corners(), np.full((48, 64, 1), 255, np.uint8)], axis=-1)
     picture[:, :32, 3] = 0

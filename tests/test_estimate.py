@@ -59,7 +59,7 @@ def estimated(model, plan, tmp_path, **named):
 
 
 def test_a_film_without_a_store_needs_its_own_space(tiny_model, tmp_path):
-    """Forbids chunks that are kept beside the film and not counted, and times that nobody measured."""
+    """Forbids chunks that are kept beside the film and not counted, and times that were not measured."""
     plan = plan_of()
     found = estimated(tiny_model, plan, tmp_path)
     assert (found.made, found.encoded, found.latents, found.seconds, found.measured) == (
@@ -104,7 +104,7 @@ def test_shots_that_are_alike_are_made_once(tiny_model, tmp_path, store):
 
 
 def test_two_disks_each_have_their_own_space(tiny_model, tmp_path, store, monkeypatch):
-    """Forbids adding up what lies on different disks, and a full one that the other hides."""
+    """Forbids adding up files on different disks, and a full one that the other hides."""
     take, films = take_of(store, plan_of()), tmp_path / "films"
     monkeypatch.setattr(module, "_file_system", lambda folder: folder.name)
     free = {"takes": 10**9, "films": 10**9}
@@ -124,7 +124,7 @@ def test_two_disks_each_have_their_own_space(tiny_model, tmp_path, store, monkey
             found.check()
         for words in ("free some space", "shorten the film", "another folder", module.gigabytes(needed)):
             assert words in str(error.value)
-        monkeypatch.setitem(free, folder, None)  # nobody can tell
+        monkeypatch.setitem(free, folder, None)  # unknown
 
 
 def test_memory_is_refused_with_what_to_lower(tiny_model, tmp_path):

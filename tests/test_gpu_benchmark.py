@@ -102,7 +102,7 @@ def test_every_part_ends_within_ten_minutes():
 
 
 def test_the_command_leaves_json_and_a_table(tmp_path, capsys):
-    """Forbids figures without date, device, versions and command, and a film whose frames nobody counted."""
+    """Forbids figures without date, device, versions and command, and a film whose frames were not counted."""
     out = tmp_path / "out"
     assert command.main(["--out", str(out), "--tiny", "--device", "cpu", "--step", "speed_int8"]) == 0
     summary, speed = read_json(out / "summary.json"), read_json(out / "speed_int8.json")
@@ -255,7 +255,7 @@ def absent(monkeypatch):
 
 
 def test_what_is_missing_comes_from_the_pack(absent, tmp_path):
-    """Forbids steps that fail for a package that lies in the pack, and a pack that hides what is installed."""
+    """Forbids steps that fail for a package that is in the pack, and a pack that hides what is installed."""
     pack = make_pack(tmp_path / "pack", environment.this_python())
     found = environment.prepare(pack, tmp_path / "work")
     assert found.sources == {"json": "environment", "longlive_absent": "pack: longlive-absent 1.2"}
@@ -272,7 +272,7 @@ def test_a_pack_for_another_python_is_not_used(absent, tmp_path):
 
 
 def test_stand_ins_take_the_place_of_what_is_not_installed():
-    """Forbids a ComfyUI that does not start on a bare machine, and a stand-in for what is there."""
+    """Forbids a ComfyUI that does not start on a bare machine, and a stand-in for an installed package."""
     before = list(sys.meta_path)
     try:
         assert standins.provide(["json", "longlive_nowhere"]) == ["longlive_nowhere"]

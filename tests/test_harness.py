@@ -1,4 +1,4 @@
-"""`scripts.harness` stands on its own: tests import it, never the other way round."""
+"""`scripts.harness` depends on no test: tests import it, never the other way round."""
 
 import ast
 from pathlib import Path

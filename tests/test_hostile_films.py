@@ -275,7 +275,7 @@ def test_places_in_a_film_of_many_shots():
     ],
 )
 def test_a_hostile_recording_is_one_line(tmp_path, capsys, config):
-    """Forbids a traceback for a recording of somebody else's."""
+    """Forbids a traceback for another person's recording."""
     path = tmp_path / "recording.safetensors"
     save_file({"model.x": torch.zeros(2)}, path, None if config is None else {"config": config})
     assert cli.main(["replay", str(path), str(tmp_path / "out.safetensors")]) == cli.USER_ERROR

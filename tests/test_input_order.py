@@ -74,6 +74,6 @@ def test_shipped_workflows_have_that_order(name):
 
 
 def test_the_rule_stands_where_inputs_are_defined():
-    """Forbids that whoever adds a widget has not read that it goes to the end."""
+    """Forbids a new widget that is not at the end."""
     source = (graphs.WORKFLOWS.parent / "nodes" / "inputs.py").read_text(encoding="utf-8")
     assert "**only append**" in ast.get_docstring(ast.parse(source))

@@ -1,5 +1,5 @@
 """Films and timelines that are too long are refused before anything of that size is built; the longest ones cost
-little, and whoever waits for them may cancel."""
+little, and the user who waits for them may cancel."""
 
 import json
 import random
@@ -191,7 +191,7 @@ def after(number: int):
 
 
 def test_nothing_is_checked_without_a_host():
-    """Forbids a host that is asked after its run."""
+    """Forbids a host that is called after its run."""
     with pytest.raises(Cancelled), cancelled_by(after(1)):
         check_cancelled()
     check_cancelled()
@@ -234,6 +234,6 @@ BUSY = {
 
 @pytest.mark.parametrize("work", BUSY.values(), ids=BUSY)
 def test_what_may_take_long_can_be_cancelled(store, work):
-    """Forbids a queue that is blocked by a film that nobody wants any more."""
+    """Forbids a queue that is blocked by a film that was cancelled."""
     with pytest.raises(Cancelled), cancelled_by(after(1)):
         work(store)

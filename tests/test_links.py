@@ -34,7 +34,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_labs_index_is_whole():
-    """Forbids a page of docs/lab that nobody finds."""
+    """Forbids a page of docs/lab without a link to it."""
     folder = ROOT / "docs" / "lab"
     linked = {path for path, _ in LINK.findall((folder / "README.md").read_text(encoding="utf-8"))}
     assert {path.name for path in folder.glob("*.md")} - {"README.md"} <= linked

@@ -79,7 +79,7 @@ def test_the_estimate_is_a_close_lower_bound(wan, stream):
 
 
 def test_a_late_recache_costs_only_what_it_reads(wan):
-    """Forbids counting a whole window for a recache that comes when three frames are there."""
+    """Forbids counting a whole window for a recache that comes after three frames."""
     stream = StreamConfig(positions="relative")
     small = StreamingDecoder(WanVAE(dim=1).requires_grad_(False))  # so that the pass is what counts
     early = estimate(wan[0], small, plan_of(stream, "0c a\n1c b"), stream, SIZE)

@@ -1,4 +1,4 @@
-"""Links, pipes and folders that somebody put where files of ours are to lie: nothing is written through them."""
+"""Links, pipes and folders that another user put in the place of our files: nothing is written through them."""
 
 import os
 import stat
@@ -81,7 +81,7 @@ def write_film(path, **settings):
 
 
 def test_a_new_file(plant, tmp_path):
-    """Forbids opening what lies there."""
+    """Forbids opening such a thing."""
     with nofollow.create(plant.put(tmp_path / "file")) as file:
         file.write(b"ours")
     assert is_ours(tmp_path / "file") and (tmp_path / "file").read_bytes() == b"ours"
@@ -186,7 +186,7 @@ def test_spare_names(plant, tmp_path):
 
 @pytest.fixture
 def linked(tmp_path):
-    """A folder of somebody's, and how to put a link to it in a folder's place."""
+    """Return another user's folder, and a function that puts a link to it in a folder's place."""
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "letter.safetensors").write_bytes(SECRET)
 
@@ -204,7 +204,7 @@ def linked(tmp_path):
 
 
 def test_a_linked_folder_of_chunks(linked, tmp_path):
-    """Forbids writing chunks into a folder of somebody's, and removing what no take of ours uses from it."""
+    """Forbids writing chunks into another user's folder, and removing what no take of ours uses from it."""
     store = TakeStore(tmp_path / "store")
     take = manifest(1, "0s a", 2)
     linked(store.latents_path(take.keys[0]).parent)
@@ -215,7 +215,7 @@ def test_a_linked_folder_of_chunks(linked, tmp_path):
 
 
 def test_a_linked_folder_of_a_take(linked, tmp_path):
-    """Forbids a film in a folder of somebody's, and removing that folder with the take."""
+    """Forbids a film in another user's folder, and removing that folder with the take."""
     store = TakeStore(tmp_path / "store")
     take = manifest(1, "0s a", 2)
     linked(store.take_folder(take.id))
@@ -245,7 +245,7 @@ def test_a_store_that_is_a_link(tmp_path):
 
 
 def test_a_folder_in_the_place_of_a_file(tmp_path):
-    """Forbids a raw error, or one after hours, where a folder lies in a film's place."""
+    """Forbids a raw error, or one after hours, if a folder is in a film's place."""
     (tmp_path / "film.mp4.part").mkdir()
     with pytest.raises(ValueError, match="cannot write to"):
         check_writable(tmp_path / "film.mp4")
@@ -256,7 +256,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
 
 
 def test_reading_does_not_wait(tmp_path):
-    """Forbids a list, a render or a check of a store that stands still at a pipe."""
+    """Forbids a list, a render or a check of a store that blocks on a pipe."""
     if not hasattr(os, "mkfifo"):
         pytest.skip("there are no such pipes here")
     os.mkfifo(tmp_path / "pipe")
@@ -273,7 +273,7 @@ def test_reading_does_not_wait(tmp_path):
 
 
 def test_a_file_that_is_replaced_while_it_is_written(tmp_path):
-    """Forbids finishing a film from what somebody put in its place meanwhile."""
+    """Forbids finishing a film from a file that another user put in its place."""
     film = FilmWriter(tmp_path / "film.mp4", 32, 16)
     film.write(PICTURE)
     part = part_path(tmp_path / "film.mp4")

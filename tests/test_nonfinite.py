@@ -115,7 +115,7 @@ def test_what_does_not_come_again_is_no_layers_fault(model, contexts):
 
 
 def test_nothing_is_left_behind(model, contexts):
-    """Forbids hooks that stay, and NaN in the cache: once the cause is gone, the shot continues normally."""
+    """Forbids hooks that stay, and NaN in the cache: once the cause is removed, the shot continues normally."""
     expected = film(model, contexts[0])
     shot = Shot(model, StreamConfig(), LATENT_SIZE, batch=1, capacity=9)
     shot.switch(contexts[0], "cut", lambda step: None)

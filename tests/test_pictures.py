@@ -120,7 +120,7 @@ def _swapped_profile() -> bytes:
 
 @pytest.mark.parametrize("kind", ["png", "webp", "gif"])
 def test_transparent_places_are_white_and_that_is_said(tmp_path, kind):
-    """Forbids whatever colour lies below what cannot be seen."""
+    """Forbids the colour below transparent places."""
     picture = Image.fromarray(four_corners()).convert("RGBA")
     alpha = np.full((48, 64), 255, np.uint8)
     alpha[:, :32] = 0

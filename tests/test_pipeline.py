@@ -40,7 +40,7 @@ def test_the_text_encoder_rests_on_the_cpu(files, monkeypatch):
 
 
 def test_a_text_encoder_that_does_not_fit_stays_on_the_cpu(files, monkeypatch, caplog):
-    """Forbids that a GPU with room for the model fails for the prompts, and a slow detour that nobody is told of."""
+    """Forbids that a GPU with room for the model fails for the prompts, and a slow detour that is not reported."""
     pipe = Pipeline.load(**files, device="cpu")
     visited = []
     monkeypatch.setattr(pipe.text, "to", lambda device: visited.append(str(device)) or pipe.text)

@@ -50,7 +50,7 @@ def expected(made: int = 7, seconds: float | None = 1.2, to_remove: int = 0, int
 
 
 def test_film():
-    """Forbids figures that nobody requested; a first render has no chunks to reuse."""
+    """Forbids figures that were not requested; a first render has no chunks to reuse."""
     assert film() == ["5.06 s: 81 frames, 128x80", "rendered in 8.5 s, 9.5 frames/s", "take 0953855a605a"]
     assert film(6, "prompt 3 changed")[2] == "prompt 3 changed: 6 of 7 chunks reused"
     assert film(7, frames_per_second=None) == ["5.06 s: 81 frames, 128x80", "7 of 7 chunks reused", "take 0953855a605a"]
@@ -58,7 +58,7 @@ def test_film():
 
 
 def test_repairs_are_one_line():
-    """Forbids repairs that nobody hears of, and a line for each of them."""
+    """Forbids repairs that are not reported, and a line for each of them."""
     line = reports.repaired_line({12: False, 3: True, 4: True})
     assert (
         line
@@ -224,7 +224,7 @@ def at_place(take, text):
 
 
 def test_take():
-    """Forbids a path, or a take that cannot be told from another."""
+    """Forbids a path, or a take that cannot be distinguished from another."""
     take = manifest(1, "A red ball", 4, used=NOON)
     lines = labels.take_report(take, 1).splitlines()
     assert lines[:2] == ["0.56 s: 1 chunk, 128x80", "A red ball"]

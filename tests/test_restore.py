@@ -55,7 +55,7 @@ def test_a_whole_stored_film_leaves_nothing_to_do(tiny_model, contexts):
     ],
 )
 def test_few_passes_are_enough(tiny_model, contexts, switches, first, passes):
-    """Forbids resuming by rendering again what is there."""
+    """Forbids resuming by rendering stored chunks again."""
     spans, stored = spans_of(contexts, switches), [torch.zeros(1, 16, 3, *LATENT_SIZE)] * first
     calls = []
     film(tiny_model, spans, StreamConfig(), stored, first + 1, lambda *address: calls.append(address))

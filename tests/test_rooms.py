@@ -24,7 +24,7 @@ def wrong_ways(root: Path = rooms.ROOT) -> list[str]:
 
 
 def test_every_room_is_in_the_table():
-    """Forbids a room that is missing in the table, and an entry whose room is gone."""
+    """Forbids a room that is missing in the table, and an entry whose room was removed."""
     assert set(LEVEL) == set(rooms.room_imports())
     assert len(LEVEL) == sum(map(len, rooms.LEVELS))
 

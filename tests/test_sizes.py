@@ -46,7 +46,7 @@ def test_presets_and_numbers():
     ],
 )
 def test_two_sizes_or_half_of_one_are_refused(asked, words):
-    """Forbids that one of two wishes is ignored, and a width that is filled up with somebody else's height."""
+    """Forbids that one of two wishes is ignored, and a width that is combined with another source's height."""
     with pytest.raises(ValueError) as refused:
         film_size(*asked, "pocket")
     assert str(refused.value).startswith(words)

@@ -1,4 +1,4 @@
-"""Speeds remembered from run to run: what is noted, under which key, and that a bad file harms nobody."""
+"""Speeds remembered from run to run: what is recorded, under which key, and that a bad file does no harm."""
 
 import json
 import logging

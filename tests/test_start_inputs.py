@@ -91,7 +91,7 @@ def test_pictures_are_taken():
 
 
 def test_transparent_places_are_white_and_that_is_said():
-    """Forbids what lies hidden below, as everything that cuts a fourth channel off shows it."""
+    """Forbids the hidden colours that appear when the fourth channel is cut off."""
     notes = []
     half = checked_pictures(picture(1.0, 0.0, 0.0, 0.5), SIZE, notes.append)
     assert half[0, 0, 0].tolist() == [1.0, 0.5, 0.5] and notes == [

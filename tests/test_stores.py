@@ -20,7 +20,7 @@ from .studio import SIZE, VAE, frames_of
 STORES = Path(__file__).parent / "stores"
 GULL = "eine Möwe, 猫 🐈"
 WHOLE, STOPPED, GIVEN, EXTENDED = "d2c4f20b0807", "091dc971926d", "918f19205d86", "bd535ef04505"
-# By id: timeline, chunks, rendered, frames of those, frames a second as they were said.
+# By id: timeline, chunks, rendered, frames of those, frames per second as reported.
 TAKES = {
     WHOLE: ("0c a\n2c b\n3c c {keep}", 4, 4, 45, 16),
     STOPPED: (f"0c a\n1c b {{seed=7}}\n2c {GULL} {{cut}}\n3c c {{blend=1c}}", 5, 3, 30, 16.0),

@@ -250,7 +250,7 @@ def test_a_take_that_was_never_begun_is_none(studio, files):
 
 
 def test_a_take_whose_manifest_is_gone_is_reported(studio):
-    """Forbids that a film which lies there is not listed at all."""
+    """Forbids that a stored film is not listed at all."""
     take = studio.open(chunks=1, text="0c a")
     studio.render(take)
     (studio.store.take_folder(take.id) / "take.json").unlink()

@@ -64,7 +64,7 @@ def test_a_time_tells_what_was_requested():
     ],
 )
 def test_what_names_no_branch_point(text, words):
-    """Forbids a branch that nobody requested, and a message without what is allowed."""
+    """Forbids a branch that was not requested, and a message without what is allowed."""
     with pytest.raises(ValueError, match="(?s)" + words.replace("(", r"\(")):
         find_branch_point(TAKE, text)
 

@@ -107,7 +107,7 @@ def test_files_of_earlier_versions():
 
 
 def test_an_older_pack_reads_new_files():
-    """Forbids files that need this version: somebody who goes back keeps the films."""
+    """Forbids files that need this version: a user who returns to an older version keeps the films."""
     latents = torch.randn(1, 16, *SHAPE)
     assert torch.equal(load(latents_file(KEY, latents))["latents"], latents)
 

@@ -25,7 +25,7 @@ def store(tmp_path):
 
 @pytest.mark.parametrize("unreadable", [0, 1, 2])
 def test_room_for_one_take_costs_one_take(store, unreadable):
-    """Forbids takes that go though they free nothing that is needed, and files that nobody names afterwards."""
+    """Forbids removing takes that free nothing needed, and files that no take names afterwards."""
     made = [put(store, take(number, range(10 * number, 10 * number + 4))) for number in range(1, 5)]
     for number in range(5, 5 + unreadable):
         spoil(store, put(store, take(number, range(10 * number, 10 * number + 4))))
@@ -48,7 +48,7 @@ class Model:
         self.candidates = sorted((one for one in made if one.id not in {*unreadable, *stay}), key=lambda one: one.used)
 
     def size(self, gone=()):
-        """Bytes when these takes are gone."""
+        """Return the bytes after these takes are removed."""
         left = set().union(*(uses for one, uses in self.uses.items() if one not in gone))
         used = set().union(*self.uses.values())
         vague = self.sizes.keys() - used if self.unreadable else set()
@@ -146,7 +146,7 @@ def test_nothing_goes_where_all_is_not_enough(store):
 
 
 def test_a_take_that_is_dated_ahead_is_no_newer_than_the_others(store):
-    """Forbids a take that stays for ever, because its clock was wrong or somebody wrote so."""
+    """Forbids a take that is never removed because its date is wrong, by a clock or by hand."""
     put(store, take(1, range(4), used=time.time() - 1))
     put(store, take(2, range(20, 24), used=time.time()))
     ahead = put(store, take(3, range(10, 14), used=time.time() + 1e9))

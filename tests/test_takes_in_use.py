@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def film(studio):
-    """The frames of the film when nobody holds anything."""
+    """Return the frames of the film when no program holds a file open."""
     take = studio.open()
     studio.render(take)
     frames = frames_of(take.film_path)
@@ -31,7 +31,7 @@ def files(take):
 
 
 def test_a_growing_film_that_is_held_stays_until_the_next_render(studio, film, monkeypatch, caplog):
-    """Forbids a finished film that ends in an error, a leftover that nobody is told of, and one that stays for ever."""
+    """Forbids a finished film that ends in an error, a leftover that is not reported, and one that is never removed."""
     take = studio.open()
     with holding(monkeypatch, take.growing_path):
         studio.render(take)

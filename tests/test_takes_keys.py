@@ -15,7 +15,7 @@ KNOWN = json.loads(FILE.read_text())
 
 @pytest.mark.parametrize("name", FILMS)
 def test_no_key_ever_changes(name):
-    """Forbids another name for a chunk that somebody has rendered: it would be rendered again."""
+    """Forbids another name for a chunk that users have rendered: it would be rendered again."""
     assert summary(shots_of(*FILMS[name])) == KNOWN[name]
 
 

@@ -1,4 +1,4 @@
-"""The limit while a film is rendered, and what somebody removes meanwhile: nothing is lost silently."""
+"""The limit while a film is rendered, and files that another process removes during that: nothing is lost silently."""
 
 import itertools
 import shutil
@@ -124,7 +124,7 @@ def test_a_prompt_that_prolongs_a_film_obeys_the_limit(studio):
 
 
 def test_what_is_in_the_way_is_said(studio, others):
-    """Forbids an end whose reason nobody can mend: which bytes are it?"""
+    """Forbids an end whose reason the user cannot fix: which bytes are it?"""
     (studio.store.take_folder(others[1].id) / "take.json").write_text("{")
     studio.store.limit = studio.store.size() + 150_000
     live = Live(studio.open().plan)
@@ -218,7 +218,7 @@ REMOVALS = [
 
 @pytest.fixture(scope="module")
 def whole(tiny_model, contexts, tiny_decoder, tmp_path_factory):
-    """Latents and frames of the story when nobody removes anything."""
+    """Return latents and frames of the story when nothing is removed."""
     studio = Studio(
         tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder, TakeStore(tmp_path_factory.mktemp("whole"))
     )
@@ -303,7 +303,7 @@ def test_removing_what_is_rendered_is_refused(studio):
 
 
 def test_the_beginning_of_another_take_is_not_made_up(studio):
-    """Forbids rendering a chunk that came from a picture or another take, where somebody removed it."""
+    """Forbids rendering a chunk that came from a picture or another take, after another process removed it."""
     take = studio.open()
     studio.render(take)
     take.manifest.given = 2

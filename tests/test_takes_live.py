@@ -48,7 +48,7 @@ def _alone(studio, take):
     ],
 )
 def test_a_prompt_typed_while_it_renders_is_in_the_timeline(studio, at, text, transition):
-    """Forbids a film that nobody can make again: it equals the one of the timeline that the take has then."""
+    """Forbids a film that cannot be rendered again: it equals the one of the timeline that the take has then."""
     take = studio.open()
     live = Live(take.plan)
     studio.render(take, live=Director(live, {4: lambda live: live.prompt(text, at, transition)}))
@@ -136,7 +136,7 @@ def test_what_cannot_be_changed_is_refused(asked, kind, words):
 
 
 def test_a_finished_film_cannot_be_changed():
-    """Forbids an answer that promises what nobody will do."""
+    """Forbids an answer that promises what will not happen."""
     live = Live(parse("0c a").plan(2.0))
     assert live.plan_for(0) is not None
     live.finish()

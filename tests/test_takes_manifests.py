@@ -1,4 +1,4 @@
-"""Manifests as data from outside: whatever lies in their place, it is one line in a list, and nobody else notices."""
+"""Manifests as data from outside: anything in their place is one line in a list, and affects nothing else."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def outcome(store, take: str) -> Manifest | TakeError:
 
 
 def usable(store, take: Manifest) -> None:
-    """Whoever uses a take that was read continues, or says that it is damaged."""
+    """Use a take that was read: this works, or reports that it is damaged."""
     labels.take_label(take, 1)
     labels.take_report(take, 1)
     store.size_of(take)
@@ -82,7 +82,7 @@ def test_a_manifest_is_read_as_it_was_written(store):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_every_field_with_every_wrong_value(store, version):
-    """Forbids a field that nobody looks at before it is used. What fits by its kind is taken or refused, no more."""
+    """Forbids a field that is not checked before it is used. A value of the right type is accepted or refused."""
     take, taken = real(), 0
     for at in places_in(vars(take)):
         for kind, text in KINDS.items():
@@ -284,7 +284,7 @@ def test_bytes_that_were_overwritten(store):
 
 
 def test_one_bad_take_harms_nobody(store, capsys, monkeypatch):
-    """Forbids that damage in one take stops, hides or slows another: whoever reads the store continues."""
+    """Forbids that damage in one take stops, hides or slows another: every reader of the store continues."""
     place(store, manifest(1, STORY, 12, used=50.0))
     bad = {take for take, name in spoiled(store).items() if name != "nothing"}  # that may be a take being begun
     place(store, manifest(2, "0s A ball", 4, used=2e9), 2)
@@ -317,7 +317,7 @@ def run(action: str, store, *words: str) -> int:
 
 @pytest.mark.parametrize("name", all_damage())
 def test_what_can_be_done_with_a_damaged_take(store, name, capsys):
-    """Forbids a take that is refused and cannot be removed either, and one that rendering does not mend."""
+    """Forbids a take that is refused and cannot be removed either, and one that rendering does not repair."""
     take = manifest(5, STORY, 12)
     for again in (False, True):
         place(store, take)
@@ -334,7 +334,7 @@ def test_what_can_be_done_with_a_damaged_take(store, name, capsys):
 
 
 def test_a_take_that_would_be_too_long_is_refused_before_it_is_rendered(store, monkeypatch):
-    """Forbids a film of a day that nobody can read afterwards."""
+    """Forbids a film of a day that cannot be read afterwards."""
     monkeypatch.setattr("longlive_core.takes.manifest_file.MOST_BYTES", 500)
     with pytest.raises(TakeError, match=r"timeline and settings take \d+ bytes, and 500 are allowed"):
         store.write_manifest(real())

@@ -1,4 +1,4 @@
-"""Films that lie in a store under names of earlier versions: found, continued, and never made again."""
+"""Films that are in a store under names of earlier versions: found, continued, and never rendered again."""
 
 from dataclasses import asdict, replace
 
@@ -73,7 +73,7 @@ def test_a_film_under_an_old_name_is_that_film(store):
 
 
 def test_a_new_film_has_the_new_name(store):
-    """Forbids that old names live on in films that nobody began under them."""
+    """Forbids that old names live on in films that did not begin under them."""
     take = planned(store, renamed(OLD), VaeIdentity("new vae", "torch.float32", 4, aliases=(OLD_VAE,)))
     assert take.manifest.origin["model"] == "new" and take.manifest.unit != UNIT
     assert not set(take.manifest.keys) & set(sum(KEYS, []))
@@ -88,7 +88,7 @@ def test_the_name_with_most_chunks_is_taken(store):
     assert planned(store, both).origin.model == "new", "between equals, the newest"
     fill(store, planned(store, older).manifest.keys[:3])
     assert planned(store, both).origin.model == "older"
-    fill(store, KEYS[1])  # of the second shot: what lies behind a gap counts too
+    fill(store, KEYS[1])  # of the second shot: chunks after a gap count too
     assert planned(store, both).origin.model == "old"
 
 

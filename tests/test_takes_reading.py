@@ -143,7 +143,7 @@ def test_removing_needs_no_new_name(filmed, tmp_path, monkeypatch, code):
 
 @pytest.mark.parametrize("films", [True, False])
 def test_a_lock_for_which_there_is_no_room(filmed, tmp_path, monkeypatch, caplog, films):
-    """Forbids that nothing can be removed where the lock's file is gone and cannot be made; films make room for it."""
+    """Forbids that nothing can be removed without a lock file if none can be created; films are deleted for it."""
     studio, take, other = filmed(tmp_path / "takes")
     store, acquire = studio.store, FileLock.acquire
     if not films:

@@ -66,7 +66,7 @@ def test_a_look_at_a_store_makes_no_file(store):
 
 
 def test_what_fills_a_store_is_reported_separately(store):
-    """Forbids bytes that nobody accounts for, and a limit that seems to be kept because some were not counted."""
+    """Forbids bytes that are not counted, and a limit that seems to be kept because some were not counted."""
     film, other, busy, broken = (
         put(store, take(number, range(10 * number, 10 * number + 4))) for number in range(1, 5)
     )
@@ -150,7 +150,7 @@ def test_folders_of_others_are_left_alone(store):
 
 def test_chunks_without_a_take_go_by_age(store):
     """Forbids chunks that stay for ever after their take's folder was thrown away by hand, and haste: they may be of a
-    render whose manifest somebody removed a moment ago."""
+    render whose manifest was removed a moment ago."""
     made, thrown = put(store, take(1, range(4))), put(store, take(2, range(2, 8)))
     for path in store.take_folder(thrown.id).iterdir():
         path.unlink()
@@ -164,8 +164,8 @@ def test_chunks_without_a_take_go_by_age(store):
 
 
 def test_films_that_a_crash_left_growing_go_by_age(store):
-    """Forbids growing films of takes that nobody renders, and taking that of one that is rendered, or the only thing
-    that is left of a take whose manifest is gone."""
+    """Forbids growing films of takes that are not being rendered, and removing that of one that is rendered, or the
+    only thing that is left of a take whose manifest is missing."""
     crashed, busy, broken, bare = (
         put(store, take(number, range(10 * number, 10 * number + 2))) for number in range(1, 5)
     )
@@ -182,7 +182,7 @@ def test_films_that_a_crash_left_growing_go_by_age(store):
 
 
 def test_a_folder_that_holds_nothing_goes_by_age(store):
-    """Forbids folders of locks that pile up, each of them a take that nobody can read."""
+    """Forbids folders of locks that pile up, each of them an unreadable take."""
     folder = store.take_folder("0" * 12)
     folder.mkdir()
     (folder / ".lock").touch()

@@ -1,4 +1,4 @@
-"""Films that begin with what is there: latents, a clip, or another take."""
+"""Films that begin with existing frames: latents, a clip, or another take."""
 
 import pytest
 import torch

@@ -82,7 +82,7 @@ def test_a_film_has_the_frames_of_its_units_in_any_company(tmp_path):
 
 @pytest.mark.parametrize("lengths", [(1, 4, 4), (9, 12, 1, 12), (1, 1, 2, 3, 30)])
 def test_units_of_any_length_make_an_even_film(tmp_path, lengths):
-    """Forbids times that run backwards or leave gaps where a short unit stands before a long one."""
+    """Forbids times that run backwards or leave gaps if a short unit comes before a long one."""
     write(tmp_path / "film.mp4", lengths)
     with av.open(str(tmp_path / "film.mp4")) as container:
         stream = container.streams.video[0]

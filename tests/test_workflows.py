@@ -46,7 +46,7 @@ def test_files_are_what_the_descriptions_say():
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_links_agree_from_both_ends(name):
-    """Forbids links that the browser drops: each stands in the list, at its output and at its input alike."""
+    """Forbids links that the browser drops: each is in the list, at its output and at its input alike."""
     workflow = graphs.ui(name)
     nodes = {node["id"]: node for node in workflow["nodes"]}
     assert workflow["last_node_id"] == max(nodes)
@@ -71,7 +71,7 @@ def test_thumbnail_is_small(name):
 
 @pytest.mark.parametrize("name", graphs.REAL_NAMES)
 def test_no_picture_pretends(name):
-    """Forbids the pocket model's pictures, or old ones, on workflows whose film nobody has here."""
+    """Forbids the pocket model's pictures, or old ones, on workflows whose film cannot be rendered here."""
     drawn = io.BytesIO(cards.jpeg(thumbnails.drawn(name)))
     with Image.open(templates.picture_path(name)) as picture, Image.open(drawn) as card:
         difference = np.abs(np.asarray(picture, float) - np.asarray(card, float))
@@ -90,7 +90,7 @@ def test_templates_have_an_order():
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_note_says_what_it_is_for(name):
-    """Forbids a workflow that somebody opens and does not understand."""
+    """Forbids a workflow that a user cannot understand on opening it."""
     sentence = templates.template_of(name).sentence
     (note,) = [node["widgets_values"][0] for node in graphs.ui(name)["nodes"] if node["type"] == "MarkdownNote"]
     assert note.startswith(f"**{sentence}**\n\n") and len(sentence) < 100 and sentence[-1] == "."

@@ -59,7 +59,7 @@ def test_loras_that_do_not_fit(tmp_path, files, name):
 
 
 def test_live_modules_are_recognised_by_their_parts():
-    """Forbids that a VACE or 14B MODEL of ComfyUI's own loaders is taken for LongLive because its attributes are."""
+    """Forbids that a VACE or 14B MODEL of ComfyUI's own loaders is treated as LongLive because of its attributes."""
     parts = {"patch_embedding", "blocks", "head"}
     assert unsuitable(parts, 16, 1536, 30) is None
     assert unsuitable(parts, 16, 256, 6) is None  # the built-in model

@@ -113,7 +113,7 @@ def test_a_header_with_nonsense_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("first", [0x80, ord("<"), ord("P"), ord("v")])
 def test_a_header_length_is_no_magic_number(tmp_path, weights, first):
-    """Forbids that one safetensors file in 256 is taken for a pickle or a web page, for its header's length."""
+    """Forbids that one safetensors file in 256 is treated as a pickle or a web page because of its header's length."""
     save_file(weights, tmp_path / "model.safetensors")
     content = (tmp_path / "model.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")

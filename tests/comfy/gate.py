@@ -1,7 +1,7 @@
 """A gate in the server: a render waits at an event until a test has acted, however fast either of them is.
 
 `place_gate` puts this file among the server's custom nodes, where ComfyUI imports it. A test then writes
-`client.run(graph, on_event=at(client, "longlive.chunk", act, chunk=2))`: the render stands still where it reports chunk
+`client.run(graph, on_event=at(client, "longlive.chunk", act, chunk=2))`: the render waits where it reports chunk
 2 or a later one, `act(run)` is called, and the render continues.
 """
 
@@ -58,7 +58,7 @@ async def _json(data: dict):
 
 
 class Gate:
-    """Stands between the nodes and ComfyUI's messages; holds the thread that sends the one it waits for."""
+    """Sits between the nodes and ComfyUI's messages; holds the thread that sends the one it waits for."""
 
     def __init__(self, server):
         self.send, self.wanted, self.opened = server.send_sync, None, threading.Event()

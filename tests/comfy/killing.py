@@ -35,7 +35,7 @@ class Kills:
     leftovers: list[int] = field(default_factory=list)
 
     def look(self, folder: Path, whole: dict[str, str], reported: int) -> int:
-        """Check the store after a kill; returns how many chunks are there. whole: `contents` of the finished one."""
+        """Check the store after a kill; return how many chunks are stored. whole: `contents` of the finished one."""
         store = TakeStore(folder)
         takes = list(store.takes())
         assert all(isinstance(take, Manifest) for take in takes), takes

@@ -129,7 +129,7 @@ def queue_endless(visitor: Visitor) -> None:
 
 
 def edit(visitor: Visitor) -> None:
-    """A film again whose last prompt is another: its first chunks are there."""
+    """Render a film again with another last prompt: its first chunks are stored."""
     text = f"{STORY.rpartition(chr(10))[0]}\n5s {visitor.rng.choice(PROMPTS)}"
     visitor.queue(story(visitor.rng.randrange(SEEDS), filename_prefix="soak", text=text))
 
@@ -251,7 +251,7 @@ class Held:
 
 @dataclass
 class Leftovers:
-    """Files that nobody will remove: all of these lists are to be empty.
+    """Return files that would never be removed: all of these lists must be empty.
 
     Attributes:
         unfinished: .tmp and .part anywhere, and growing films beside the whole one. (Alone it is what there is of a
@@ -281,7 +281,7 @@ class Leftovers:
 
 
 def act_for(visitors: list[Visitor], actions: int, seconds: float) -> float:
-    """So many actions by all visitors together, spread over a time; returns the slowest answer, in seconds."""
+    """Run this many actions of all visitors, spread over a time; return the slowest answer, in seconds."""
     slowest = [0.0]
 
     def visit(number: int, visitor: Visitor) -> None:

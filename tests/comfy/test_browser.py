@@ -1,4 +1,4 @@
-"""The workflows in ComfyUI's own browser interface, where a Chromium and playwright are there to run it."""
+"""The workflows in ComfyUI's own browser interface, if Chromium and playwright are installed."""
 
 import json
 import os

@@ -193,7 +193,7 @@ def test_lora_changes_the_film(client, server, short_film):
 
 
 def test_a_checkpoint_of_the_pocket_models_training_needs_no_other_file(client, server):
-    """Forbids asking somebody who trained the pocket model for a text encoder and a VAE that nobody has."""
+    """Forbids requiring a text encoder and a VAE, which do not exist, from a user who trained the pocket model."""
     server.forget_takes()
     built_in = saved(client, client.run(graphs.film(graphs.POCKET)))
     server.forget_takes()
@@ -233,7 +233,7 @@ def test_pocket_clip_works_in_clip_text_encode(client):
     ids=["frame-wise", "no window", "refreshed"],
 )
 def test_advanced_settings(client, settings):
-    """Forbids settings that nobody reads: each combination renders, at its own length."""
+    """Forbids settings without effect: each combination renders, at its own length."""
     run = client.run(graphs.film(**settings))
     film = saved(client, run)
     plan = parse(graphs.TEXT).plan(graphs.SECONDS, settings.get("fps", 16), settings.get("chunk", 3))

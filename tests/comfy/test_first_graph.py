@@ -99,7 +99,7 @@ def test_auto_is_what_a_take_has(client, server):
 
 
 def test_the_server_checks_whole_prompts(client):
-    """Forbids that what lies around a node is looked at in tests only, and a server that does not ask for it."""
+    """Forbids that the nodes around a node are checked in tests only, and a server that does not check them."""
     with pytest.raises(Rejected) as refusal:
         client.run(graphs.film(text="0s A red ball {cut}", duration=float("nan")))
     assert [len(errors["errors"]) for errors in refusal.value.answer["node_errors"].values()] == [1]

@@ -1,4 +1,4 @@
-"""The pack's routes against requests that nobody should send: each is refused, the film continues, no file appears.
+"""The pack's routes against invalid requests: each is refused, the film continues, no file appears.
 
 These are the ones that a whole server has to show; tests/hosts has every combination of headers and bodies.
 """
@@ -195,7 +195,7 @@ def steered_film(server):
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies(steered_film, name):
-    """Forbids errors of the server's own (500), and a prompt in the film that nobody meant."""
+    """Forbids errors of the server's own (500), and an unintended prompt in the film."""
     status, answer = steered_film[0]["body", name]
     _, wanted, words = BODIES[name]
     assert (status, list(answer)) == (wanted, ["error"]), answer

@@ -73,13 +73,13 @@ def own_server(request, tmp_path, monkeypatch):
 
 
 def whole(server) -> np.ndarray:
-    """The frames of a film that nobody touched."""
+    """Return the frames of a film that no visitor changed."""
     with ComfyClient(server.url) as client:
         return frames(client, client.run(story(99, filename_prefix="whole")))
 
 
 def held(server, visitors) -> Held:
-    """With nobody connected, and nothing remembered of the prompts before."""
+    """Wait until no client is connected, and no earlier prompt is remembered."""
     visitors[0].connection.post("/history", {"clear": True})
     for _ in range(8):
         look(visitors[0])
@@ -101,7 +101,7 @@ def tracebacks(log: Path) -> list[str]:
 
 
 def test_nothing_is_left(own_server):
-    """Forbids memory, handles, threads or files that add up, a server that stands still, and a spoilt film after it."""
+    """Forbids memory, handles, threads or files that add up, a server that hangs, and a damaged film after it."""
     server, names = own_server, [f"{SEED} {number}" for number in range(VISITORS)]
     disk, before = server.base / "output", whole(server)
 
@@ -153,7 +153,7 @@ def waits_for(condition) -> None:
 
 @pytest.mark.parametrize("own_server", [("100m", "0")], indirect=True)
 def test_a_client_that_stops_reading(own_server):
-    """Forbids a film that stands still, and memory that fills, because one client does not read its messages; those of
+    """Forbids a film that hangs, and memory that fills, because one client does not read its messages; those of
     all others wait behind them, in ComfyUI (which sends one message after another)."""
     deaf, other = (Visitor(own_server, own_server.base / "output", name) for name in ("deaf", "other"))
     server, rendered = other.connection, {}

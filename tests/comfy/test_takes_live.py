@@ -47,7 +47,7 @@ def fresh(server):
 
 @pytest.mark.parametrize("transition", ["recache", "keep", "cut"])
 def test_a_prompt_typed_now_is_in_the_timeline(client, server, transition):
-    """Forbids a film that nobody can make again, and a later queue that takes it for the one its inputs ask for."""
+    """Forbids a film that cannot be rendered again, and a later queue that treats it as the requested one."""
     answers = []
     run = client.run(
         story(SEED, text=STORY.splitlines()[0]),
@@ -80,7 +80,7 @@ def test_a_prompt_for_later(client, server):
 
 
 def test_a_film_without_end(client, server):
-    """Forbids an end at the timeline's own length, a total that nobody knows, and a Finish that loses the film."""
+    """Forbids an end at the timeline's own length, an unknown total, and a Finish that loses the film."""
     answers, longer = [], CHUNKS + 4
 
     def finish(run):

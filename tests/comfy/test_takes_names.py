@@ -15,7 +15,7 @@ SEED = 77
 
 @pytest.fixture
 def render(server, tmp_path, capsys):
-    """Renders the story on the command line into the server's takes: (the film's frames, what was said)."""
+    """Renders the story on the command line into the server's takes: (the film's frames, the output)."""
 
     def render() -> tuple[np.ndarray, str]:
         path, folder, models = tmp_path / "film.mp4", store_of(server).folder, server.base / "models"

@@ -115,7 +115,7 @@ def test_model_without_its_parts_is_refused(client):
 
 
 def test_missing_file_is_refused(client):
-    """Forbids a workflow from somebody else's machine that fails deep in a loader."""
+    """Forbids a workflow from another machine that fails deep in a loader."""
     with pytest.raises(Rejected) as refusal:
         client.run(graphs.film() | {"1": _load("elsewhere.safetensors")})
     assert "no elsewhere.safetensors in models/diffusion_models" in " ".join(refusal.value.messages["1"])

@@ -18,7 +18,7 @@ def test_workflow_fits_the_server(object_info, name):
 
 @pytest.mark.parametrize("name", graphs.NAMES)
 def test_ui_workflow_is_the_api_workflow(object_info, name):
-    """Forbids two forms of a workflow that drift apart, widgets out of order, and nodes that nobody has."""
+    """Forbids two forms of a workflow that drift apart, widgets out of order, and nodes that do not exist."""
     queued = to_api(graphs.ui(name), object_info)
     assert problems(queued, object_info) == []
     assert settled(queued, object_info) == settled(graphs.api(name), object_info)

@@ -57,7 +57,7 @@ class Memory:
 
 
 class Site:
-    """A studio whose store lies in `folder`. said: what it has reported to its user, also to `log`."""
+    """A studio whose store is in `folder`. said: its reports to the user, also written to `log`."""
 
     def __init__(self, studio: Studio, folder: Path, log: Log | None = None):
         self.studio, self.folder, self.log, self.said = studio, folder, log, []
@@ -114,8 +114,8 @@ class Reported:
     """What has been reported to the user by the time of a crash.
 
     Attributes:
-        begun: keys by take, of takes whose manifest was written. leaving: takes that may be gone, as they are being
-            removed. gone: takes whose removal was reported.
+        begun: keys by take, of takes whose manifest was written. leaving: takes that may be removed, as they are being
+            removed. gone: takes reported as removed.
         done: keys of chunks that were reported done. films: finished films by take.
     """
 
@@ -170,7 +170,7 @@ class Found:
         )
 
     def has(self, key: str) -> bool:
-        """Whether latents and unit of a chunk are there and whole."""
+        """Return whether latents and unit of a chunk are stored and intact."""
         return sum(name.split(".")[0] == key for name in self.chunks) >= 2
 
     def faults(self, said: Reported) -> set[str]:

@@ -76,7 +76,7 @@ class Log:
     # --- recording
 
     def begin(self, state: State) -> None:
-        """What is there, and durable, before the first operation."""
+        """Files that exist, and are durable, before the first operation."""
         self.before = dict(state)
         for path, content in sorted(state.items()):
             self.make_folder(path) if content is None else self.write(self.create(path), 0, content)

@@ -1,6 +1,6 @@
 """Recording what a program does to a folder: every operation of `os` and `open`, and what FFmpeg writes.
 
-FFmpeg opens its files itself. What it wrote is seen at the next operation of Python's, as one write that nobody synced;
+FFmpeg opens its files itself. What it wrote is seen at the next operation of Python's, as one write without a sync;
 which is all that matters, as films are the only files that it writes.
 """
 
@@ -23,7 +23,7 @@ from .power import Log, read
 def recording(folder: Path, said: Iterable = ()) -> Iterator[Log]:
     """While this lasts, what is done in `folder` is recorded, and done. AssertionError where something was missed.
 
-    What is there at the beginning counts as durable. `fsync` is recorded, not done. said: reported before.
+    Files that exist at the beginning count as durable. `fsync` is recorded, not done. said: reported before.
     """
     recorder = _Recorder(folder)
     for report in said:

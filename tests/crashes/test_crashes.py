@@ -139,7 +139,7 @@ class Crashes:
 
 
 def _read(state) -> frozenset:
-    """A state without what nobody reads: locks, empty folders of chunks, and the bytes of unfinished files."""
+    """Return a state without unread files: locks, empty folders of chunks, and the bytes of unfinished files."""
     return frozenset(
         (path, b"" if path.endswith((".tmp", ".part", "/growing.mp4")) else content)
         for path, content in state.items()

@@ -14,7 +14,7 @@ OLD, NEW = b"old" * 10, b"brand new" * 10
 
 
 def left(log: Log, after: int | None = None) -> list[dict]:
-    """Every state after so many operations, by default after all."""
+    """Yield every state after this many operations, by default after all."""
     return [dict(state) for state in Crash(log, len(log.ops) if after is None else after).states(None)]
 
 
@@ -77,7 +77,7 @@ def test_a_later_sync_does_not_keep_an_earlier_name(tmp_path):
 
 
 def test_a_folder_that_is_not_kept_takes_what_lies_in_it(tmp_path):
-    """Forbids a model in which a file outlives the folder that nobody synced into its own."""
+    """Forbids a model in which a file outlives a folder whose own folder was not synced."""
     with recording(tmp_path) as log:
         (tmp_path / "new").mkdir()
         with (tmp_path / "new" / "file").open("wb", buffering=0) as file:
@@ -154,7 +154,7 @@ def every_way(folder: Path) -> None:
 
 
 def test_every_way_of_changing_a_folder_is_seen(tmp_path):
-    """Forbids operations that the recording does not know: it fails where what it saw is not what is there."""
+    """Forbids operations that the recording does not know: it fails if the recorded files differ from the real ones."""
     with recording(tmp_path) as log:
         every_way(tmp_path)
     assert log.state() == read(tmp_path)

@@ -18,7 +18,7 @@ def write_film(path, frames, tags=None, fps=16):
 
 
 def write_truth(path, text=STORY, seconds=SECONDS, frames=None):
-    """The toybox's own film of a timeline; `frames`: only so many of it, as of a film that was stopped."""
+    """Render the toybox's own film of a timeline; `frames`: only its first frames, as of a stopped film."""
     plan = parse(text).plan(seconds)
     pictures = film([(part.start_frame, attributes_of(part.text)) for part in plan.segments], plan.frames)[0]
     return write_film(path, pictures[:frames], film_metadata(text, plan, StreamConfig(), 0, (128, 80), "truth"))

@@ -1,4 +1,4 @@
-"""Films by `python -m longlive_core`, in this process: what its users see, whatever lies behind it."""
+"""Films by `python -m longlive_core`, in this process: what its users see, independent of the code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CommandLine:
         self.paths, self.folder = paths, folder
 
     def run(self, *arguments: str) -> list[str]:
-        """One command; what it said, on both outputs. AssertionError for a command that failed."""
+        """Run one command; return its text on both outputs. AssertionError if it failed."""
         code, said, noted = _run(arguments)
         assert code == 0, f"exit code {code}: {noted}"
         return masked(said) + [f"stderr: {line}" for line in masked(noted) if "%|" not in line]

@@ -112,7 +112,7 @@ def _short(value: Any) -> str:
 
 
 def _text(value: Any, depth: int = 0) -> str:
-    """JSON that a change of shows in few lines: what fits into a line stands in one."""
+    """Format JSON so that a change shows in few lines: what fits into a line is on one."""
     flat, pad = json.dumps(value, ensure_ascii=False), " " * (depth + 1)
     if len(flat) + depth <= 118 or not isinstance(value, (dict, list)):
         return flat

@@ -50,7 +50,7 @@ class Parts:
         )
         self._encoder, self._texts = TextEncoder.load(paths["text_encoder"]), {}
         patcher = fakes.Patcher(self._encoder.model)
-        patcher.is_dynamic = lambda: True  # so prompts that come while rendering push nobody out
+        patcher.is_dynamic = lambda: True  # so prompts that arrive during a render unload no model
         self.clip = SimpleNamespace(
             patcher=patcher,
             cond_stage_model=SimpleNamespace(text_len=TEXT_LENGTH),

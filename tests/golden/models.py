@@ -27,7 +27,7 @@ WORDS = ("<pad>", "</s>", "<unk>", "A", "ball", "star", "box", "In", "snow", "."
 TEXT = {"vocab_size": len(WORDS), "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
 TEXT_LENGTH = 64
 RANK = 2
-STEP = 64  # a LoRA's numbers are so many parts of 1, small enough that its product is not rounded
+STEP = 64  # a LoRA's numbers are multiples of this fraction, small enough that its product is not rounded
 
 
 def numbers(name: str, shape: tuple[int, ...]) -> Tensor:

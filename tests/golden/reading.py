@@ -66,7 +66,7 @@ def numbers_of_film(path: Path) -> list[list[int]]:
 
 
 def manifest_of(store: Path, take: str) -> dict[str, Any]:
-    """As it lies on disk, without its dates."""
+    """Return it as stored on disk, without its dates."""
     manifest = json.loads((store / "takes" / take / "take.json").read_text(encoding="utf-8"))
     return {name: value for name, value in manifest.items() if name not in DATES}
 

@@ -63,7 +63,7 @@ class Record:
     # --- the command line
 
     def _estimates(self, commands: CommandLine) -> None:
-        """Of films that nobody renders here, also large ones."""
+        """Record films that are not rendered here, also large ones."""
         for name, settings in {
             "small": {},
             "large": {"width": 832, "height": 480},

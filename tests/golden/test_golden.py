@@ -20,13 +20,13 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("part", record.PARTS)
 def test_nothing_has_changed(made, part):
     """Forbids another name for a stored chunk or take, other pictures, tags, reports, estimates, texts, or inputs of
-    nodes and workflows, that nobody wanted."""
+    nodes and workflows, that was not intended."""
     found = compare.differences(part, compare.expected(part), made[part])
     assert not found, "\n".join([*found[:40], f"({len(found)} places; see tests/golden/README.md)"])
 
 
 def test_expectations_can_be_read():
-    """Forbids expectations that grow into something nobody looks at."""
+    """Forbids expectations that grow too large to be reviewed."""
     assert sum(path.stat().st_size for path in record.EXPECTED.glob("*.json")) < MOST_BYTES
 
 

@@ -1,6 +1,6 @@
 """A graphics card that is not there: tensors say they are on `cuda:0` and compute on the CPU, as a GPU would let them.
 
-Inside `with Card() as card:` a tensor made on or moved to `cuda:0` is an `OnCard`. Its numbers lie in main memory, so
+Inside `with Card() as card:` a tensor made on or moved to `cuda:0` is an `OnCard`. Its numbers are in main memory, so
 a film comes out with real values, but everything that a real card refuses or waits for is seen:
 
 - an operation on tensors of both devices raises, as it does on a card (0-dimensional CPU tensors may join in);

@@ -107,7 +107,7 @@ def _scaled_fp8(layers: bool) -> dict[str, Tensor]:
 
 
 def meant(form: str) -> dict[str, Tensor]:
-    """The float32 weights that a file of this form stands for."""
+    """Return the float32 weights that a file of this form represents."""
     held, found = in_form(form), {}
     for name, tensor in held.items():
         layer = name.removesuffix(".weight")

@@ -98,7 +98,7 @@ class Output(Taking):
 
 
 class Patcher:
-    """A MODEL, or what lies under a CLIP or a VAE."""
+    """A MODEL, or the patcher of a CLIP or a VAE."""
 
     def __init__(self, model, disable_dynamic: bool = False):
         self.model, self.disable_dynamic, self.cached_patcher_init = model, disable_dynamic, None
@@ -160,7 +160,7 @@ class Host:
 
     @contextmanager
     def pack(self):
-        """Import this pack into the host: yields its package. Afterwards both are gone again."""
+        """Import this pack into the host: yields its package. Afterwards both are removed."""
         before = dict(sys.modules)
         sys.modules.update(self._modules())
         name = f"pack_in_{'new' if self.new else 'old'}_host"
@@ -341,12 +341,12 @@ class ComfyAttention(nn.Module):
 
 
 def encoded(config: dict) -> Tensor:
-    """As it stands in files: JSON in bytes."""
+    """As in files: JSON in bytes."""
     return torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
 
 
 def guard_weights(module: nn.Module) -> None:
-    """As under dynamic VRAM: `.weight` and `.bias` are there while the module's own forward runs, and else an error."""
+    """As under dynamic VRAM: `.weight` and `.bias` exist while the module's own forward runs, and else an error."""
     for part in module.modules():
         if "weight" in part._parameters:
             part.__class__ = _guarded(type(part))
@@ -373,7 +373,7 @@ def _guarded(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def refuse_grouped_decoding(vae: nn.Module) -> None:
-    """As from 0.18 on: the decoder takes frames in its own groups and returns a list, so nobody may call it."""
+    """As from 0.18 on: the decoder takes frames in its own groups and returns a list, so it must not be called."""
 
     def refuse(*arguments, **options):
         raise AssertionError("the decoder was called; its frames come in groups that differ by version")

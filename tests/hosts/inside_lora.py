@@ -2,7 +2,7 @@
 
     python inside_lora.py PATH_OF_COMFYUI PATH_OF_THE_PACK
 
-A MODEL with the layers of a small Wan is asked for its map of names; a file counts as read if every key of it was used
+A MODEL with the layers of a small Wan gives its map of names; a file counts as read if every key of it was used
 and every layer got a patch.
 """
 

@@ -58,7 +58,7 @@ def _rebound(name: str, *more) -> list[tuple]:
 
 
 class Answer(NamedTuple):
-    """status: 0 where the connection ended without an answer. said: the answer's JSON, or its text."""
+    """status: 0 if the connection ended without an answer. said: the answer's JSON, or its text."""
 
     status: int
     said: Any
@@ -163,7 +163,7 @@ class Serving:
 def request(
     method: str, target: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", version: str = "1.1"
 ) -> bytes:
-    """A request as it goes over the wire: headers as they are, each as often as it stands there."""
+    """A request as sent: headers unchanged, each as often as given."""
     lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 

@@ -1,4 +1,4 @@
-"""Bodies that nobody should send, and what the routes cost the server: each mistake is an answer, no film changes."""
+"""Invalid bodies, and the load of the routes on the server: each mistake gets an answer, no film changes."""
 
 import gzip
 import os

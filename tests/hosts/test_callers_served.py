@@ -132,7 +132,7 @@ def test_the_front_end_and_programs(server, path):
 
 
 def test_every_route(server):
-    """Forbids a route of the pack's that somebody forgot."""
+    """Forbids a route of the pack that was forgotten."""
     kind, running, port = server
     assert {path for _, path in running.routes} >= {TAKES, STATUS, PROMPT, FINISH}
     for (method, path), before in itertools.product(running.routes, ("", "/api")):
@@ -322,7 +322,7 @@ def test_absolute_targets_that_agree(server):
 
 
 def test_a_list_that_is_none(server, monkeypatch):
-    """Forbids that a mistake in the environment variable goes by: it may have been meant to keep somebody out."""
+    """Forbids that a mistake in the environment variable is ignored: it may have been meant to refuse a caller."""
     _, running, port = server
     monkeypatch.setenv(ALLOWED, "films.example/path")
     for method, path in (("GET", STATUS), ("POST", FINISH)):
@@ -332,7 +332,7 @@ def test_a_list_that_is_none(server, monkeypatch):
 
 
 def test_a_list_that_is_none_at_the_start(servers, monkeypatch, caplog):
-    """Forbids that the mistake is found only by whoever calls."""
+    """Forbids that only the caller sees the mistake."""
     running, _ = servers
     monkeypatch.setenv(ALLOWED, "films.example/path")
     running.serve()

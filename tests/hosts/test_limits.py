@@ -21,7 +21,7 @@ def run(film):
 
 @pytest.mark.parametrize("endless", [False, True])
 def test_a_film_that_the_limit_ends_says_so(new_host, parts, endless):  # noqa: F811 - fixtures
-    """Forbids a film that ends early without a word, as an error, or as if somebody had pressed Finish."""
+    """Forbids a film that ends early without a report, as an error, or as if the user had pressed Finish."""
     with new_host.pack() as package:
         film = filming(package, parts)
         if endless:

@@ -96,7 +96,7 @@ def test_a_compiler_that_fails_says_so(facts):
 
 
 def test_every_kind_of_lora(facts):
-    """Forbids a LoRA in bypass mode that is dropped, one that stays, and a scheduled one of which nothing is said."""
+    """Forbids a LoRA in bypass mode that is dropped, one that stays, and a scheduled one that is not reported."""
     loras = facts["loras"]
     assert loras["changes"] > SEEN and loras["bypass"] < ROUNDING and loras["after"] == 0
     assert loras["bypass honoured"] == ["injection bypass_lora"]

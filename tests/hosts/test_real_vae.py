@@ -49,7 +49,7 @@ print(json.dumps([worst, differ]))
 def test_streaming_decode_is_what_comfyui_decodes_at_once():
     """Forbids a walk through the VAE's layers that a version's other grouping of frames makes wrong (0.18 did so).
 
-    In 16 bits frame by frame must give the bits that a chunk at a time gave: units made so lie in people's stores.
+    In 16 bits frame by frame must give the bits that a chunk at a time gave: users' stores contain such units.
     """
     comfyui = comfyui_path()
     if comfyui is None:

@@ -1,4 +1,4 @@
-"""Load Take and Branch Take in stand-ins for ComfyUI, with takes that nobody rendered."""
+"""Load Take and Branch Take in stand-ins for ComfyUI, with takes that were not rendered."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ def broken_store(place_of: Path, kind: str) -> None:
     "kind", ["a file in its place", "a dead link in its place", "a file for its takes", "no rights", "damaged takes"]
 )
 def test_the_pack_is_imported_whatever_lies_in_the_store(host, kind):
-    """Forbids IMPORT FAILED, or a node less, because of a file that somebody left."""
+    """Forbids IMPORT FAILED, or a node less, because of a leftover file."""
     folder = Path(f"{host.temp}_output/longlive")
     broken_store(folder, kind)
     try:

@@ -62,7 +62,7 @@ def test_flow_matching_learns_a_clip():
 
 
 class Straight:
-    """Stands in for a model whose velocity is right: noise - clean, which is (noisy - clean) / sigma."""
+    """Replaces a model; its velocity is exact: noise - clean, which is (noisy - clean) / sigma."""
 
     def __init__(self, model, clean):
         self.model, self.clean = model, clean

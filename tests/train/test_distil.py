@@ -136,7 +136,7 @@ def test_resume_is_no_interruption(tmp_path):
 
 
 def test_resume_with_another_configuration_is_refused(tmp_path):
-    """Forbids a continuation that is another training, and one that is wrongly said to be."""
+    """Forbids a continuation that is another training, and one that is wrongly reported to be."""
     first = distiller()
     first.step(0)
     checkpoint.save(first, tmp_path, 1)

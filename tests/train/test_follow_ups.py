@@ -109,7 +109,7 @@ def test_the_instruction_holds_the_prompt_and_its_length():
 
 
 class Scripted:
-    """Answers each prompt from its own list, one each time it is asked; notes what it was asked with."""
+    """Answers each prompt from its own list, one per request; records the requests."""
 
     def __init__(self, answers):
         self.answers, self.asked = {prompt: list(texts) for prompt, texts in answers.items()}, []
@@ -163,7 +163,7 @@ def obedient(instructions, seed):
 
 
 def work(path, ask=obedient, resume=False, batches=None, pairs=PROMPTS):
-    """Write a file with batches of two; `batches`: stop after so many."""
+    """Write a file with batches of two; `batches`: stop after this many."""
     file = PairFile(path, resume)
     places, failures = missing_prompts(pairs, file), []
     with file:
