@@ -31,7 +31,7 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 
 def pytest_sessionstart(session) -> None:
-    """Of several processes each takes its share of the cores: more threads than cores wait for one another."""
+    """Give each of several processes its share of the cores: more threads than cores wait for one another."""
     processes = getattr(session.config.option, "numprocesses", None) or 1
     if processes > 1:  # they inherit it, and so do the servers and commands that they start
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))

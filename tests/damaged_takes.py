@@ -17,7 +17,7 @@ from .made_takes import manifest, place
 STORY = "0s A red ball bounces\n4s A blue ball bounces {cut, seed=7}\n8s A star spins {blend=1s}"
 Damage = Callable[[Path, Manifest], Any]  # writes something into the place of a take's manifest
 
-# Values of every kind. As JSON text, since some are none that Python's encoder writes.
+# Values of every kind. As JSON text, since Python's encoder does not write some of them.
 KINDS = {
     "null": "null",
     "true": "true",

@@ -1,4 +1,4 @@
-"""Small video files of every kind that people bring along, made with PyAV."""
+"""Small video files of every kind that users have, written with PyAV."""
 
 import struct
 from fractions import Fraction

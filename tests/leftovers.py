@@ -33,7 +33,7 @@ def days_later(folder: Path) -> list[str]:
     No clock is changed: files get older.
     """
     store, long_ago = TakeStore(folder), time.time() - 2 * A_DAY
-    for _ in range(2):  # a folder goes a day after the last file in it
+    for _ in range(2):  # a folder is removed a day after the last file in it
         for name in unaccounted(store):
             os.utime(folder / name, (long_ago, long_ago))
         other = made_takes.manifest(OTHER, "0s a", 1.0)

@@ -1,4 +1,4 @@
-"""LoRA files as trainers write them: for every naming the tensors of a file, made of the same changes."""
+"""LoRA files as trainers write them: for every naming the tensors of a file, with the same changes."""
 
 import torch
 

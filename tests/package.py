@@ -1,4 +1,4 @@
-"""The package that `comfy node pack` makes for ComfyUI's registry: tracked files that .comfyignore does not name."""
+"""The package that `comfy node pack` creates for ComfyUI's registry: tracked files that .comfyignore does not name."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Takes whose files have chosen sizes and ages, for tests of what leaves a store."""
+"""Takes whose files have chosen sizes and ages, for tests of removal from a store."""
 
 import os
 import time

@@ -45,7 +45,7 @@ class Studio:
         return open_take(self.store, text, plan, origin, Encoding(*SIZE, crf=crf), VAE)
 
     def render(self, take, stop_at=None, live=None):
-        """-> addresses of the passes made, numbers of the chunks decoded. Stops at the pass `stop_at`."""
+        """Return addresses of the computed passes, and numbers of the decoded chunks. Stops at the pass `stop_at`."""
         steps, decoded = [], []
 
         def on_step(chunk, step):

@@ -91,7 +91,7 @@ def test_names_on_the_page_exist():
 
 @pytest.mark.parametrize("wrong", ["Shot.swich", "longlive_core/engine/gone.py", "nowhere", "noise.RollingCache"])
 def test_a_wrong_name_is_found(wrong):
-    """Forbids a check that takes any name for one of ours."""
+    """Forbids a check that accepts any name as one of ours."""
     assert not exists(wrong)
 
 
@@ -118,7 +118,7 @@ def calls(method: str) -> set[str]:
 
 
 def test_one_forward_one_shot():
-    """Forbids a second way to sample, and a stage of training that goes another way than the page says."""
+    """Forbids a second way to sample, and a stage of training that works in another way than the page says."""
     callers = calls("velocity")
     assert "engine/shot.py" in callers
     elsewhere = {path for path in callers if path.split("/")[0] not in ("train", "pocket")}

@@ -1,4 +1,4 @@
-"""Who may call the pack's routes, judged by headers; tests/hosts/test_callers_served.py asks a server."""
+"""Who may call the pack's routes, judged by headers; tests/hosts/test_callers_served.py tests a server."""
 
 import importlib.util
 import itertools
@@ -178,7 +178,7 @@ def test_hosts_that_are_none(status, host):
     ],
 )
 def test_pages_of_this_server(status, host, origin):
-    """Forbids refusing the pack's own front end, on whatever port, behind TLS or not."""
+    """Forbids refusing the pack's own front end, on any port, behind TLS or not."""
     for site, changes in itertools.product([None, "same-origin"], [True, False]):
         assert status(host, origin, site, changes=changes) == 200
 

@@ -129,7 +129,7 @@ def test_a_model_that_is_not_whole_or_not_the_right_one(capsys, files, tmp_path,
 
 
 class Payload:
-    """Unpickled without care, it makes a file."""
+    """If it is unpickled unsafely, it creates a file."""
 
     def __init__(self, target):
         self.target = target

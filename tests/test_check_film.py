@@ -1,4 +1,4 @@
-"""`check --film`: what it leaves in its folder, and what its report says when things go well and when they do not."""
+"""`check --film`: the files in its folder, and its report after success and after failure."""
 
 import hashlib
 from pathlib import Path

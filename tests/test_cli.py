@@ -218,7 +218,7 @@ def test_model_options_reach_the_loader(capsys, tmp_path, tiny_pipeline):
     assert (made["window"], made["sink"]) == (-1, 0)  # the preset's, not LongLive's
 
 
-# --- Where the timeline comes from
+# --- The source of the timeline
 
 
 def test_timeline_from_a_file(tmp_path):
@@ -261,7 +261,7 @@ def test_timeline_as_text(text):
 
 
 def test_render_from_end_to_end(capsys, tmp_path, tiny_pipeline):
-    """Forbids films of the wrong length, plans that are not shown, and metadata that does not tell how it was made."""
+    """Forbids films of the wrong length, plans that are not shown, and metadata that does not describe the render."""
     film, sheet = tmp_path / "film.mp4", tmp_path / "sheet.png"
     timeline = tmp_path / "timeline.txt"
     timeline.write_text("* A red ball.\n0s It rolls\n1s It hops {keep}\n2s It stops {cut}\n", encoding="utf-8")

@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_in_the_way_and_is_said(shell, monkeypatch):
 
 
 def test_a_film_that_outgrows_the_limit_ends_there(shell, monkeypatch):
-    """Forbids more bytes than the limit where the estimate was too low, and a film that ends early without a word."""
+    """Forbids more bytes than the limit where the estimate was too low, and a film that ends early silently."""
     shell.render(film="whole.mp4")
     limit = stored_size(shell)
     shell.run("takes", "remove", shell.ids()[0], "--takes", shell.store)

@@ -78,7 +78,7 @@ def test_without_judge_and_models_it_says_so_and_films_keep_apart(film, tmp_path
 
 
 def test_frames_that_the_model_did_not_make_are_said(tmp_path, capsys):
-    """Forbids praising or blaming the model for a clip that the film began with, without a word."""
+    """Forbids silently including the clip that a film began with in the model's scores."""
     plan = parse("0s a").plan(6)
     tags = with_given(film_metadata("0s a", plan, StreamConfig(), 0, (32, 16), "tiny"), 2)
     path = write_film(tmp_path / "given.mp4", np.zeros((plan.frames, 16, 32, 3), np.uint8), tags)

@@ -241,7 +241,7 @@ def test_a_render_says_what_was_damaged(shell):
 
 
 def test_join_ends_before_what_is_damaged(shell):
-    """Forbids a film with garbage in it, and one that ends early without a word."""
+    """Forbids a film with garbage in it, and one that ends early silently."""
     shell.render()
     (take,) = shell.ids()
     for path in shell.store.glob("chunks/*/*.mp4"):

@@ -81,7 +81,7 @@ def test_a_variable_rate_shows_each_picture_at_its_time(tmp_path):
 
 
 def test_a_picture_stands_through_a_gap_and_that_is_said(tmp_path):
-    """Forbids the picture after a gap in the gap, and seconds of standing picture without a word."""
+    """Forbids showing the next picture during a gap, and a picture held for seconds that is not reported."""
     stamps = np.arange(32) + np.where(np.arange(32) > 15, 160, 0)
     notes = []
     found = levels(write_clip(tmp_path / "clip.mkv", ramp(32), stamps=stamps), notes=notes)
@@ -289,7 +289,7 @@ def test_transparent_places_are_white_and_that_is_said(tmp_path, ending):
 
 
 def test_interlaced_clips_are_not_combed(tmp_path):
-    """Forbids two moments in one picture, and half of it lost without a word."""
+    """Forbids two moments in one picture, and silently losing half of it."""
     frames = np.zeros((6, 48, 64, 3), np.uint8)
     frames[:, ::2, 8:24] = 255
     frames[:, 1::2, 40:56] = 255

@@ -65,7 +65,7 @@ def test_noise_is_a_function_of_its_address_alone():
 
 
 def test_noise_of_an_address_never_changes_between_versions():
-    """Stored takes rely on it: equal addresses must give these numbers for ever."""
+    """Stored takes rely on it: equal addresses must give these numbers forever."""
     drawn = AddressedNoise(2026).draw(3, 1, (1, 16, 3, 4, 6)).flatten()
     assert drawn[:4].tolist() == pytest.approx([-0.014097, 0.795862, 0.294289, -0.118862], abs=1e-6)
 

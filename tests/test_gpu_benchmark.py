@@ -131,7 +131,7 @@ def test_a_failed_step_is_the_commands_exit_code(tmp_path, capsys):
 
 
 def test_an_exception_in_a_step_is_in_its_json(tmp_path):
-    """Forbids a child that dies of an error without a word in its file."""
+    """Forbids a child process whose error is not recorded in its file."""
     from benchmarks.gpu import step
 
     with pytest.MonkeyPatch.context() as patch:

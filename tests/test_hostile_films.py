@@ -171,7 +171,7 @@ def test_what_a_file_claims_is_bounded(tmp_path, content, reader):
     ],
 )
 def test_impossible_boxes_end(tmp_path, content):
-    """Forbids walking for ever over boxes without a size."""
+    """Forbids walking forever over boxes without a size."""
     (tmp_path / "film.mp4").write_bytes(content)
     with pytest.raises(ValueError, match="is not a video"):
         read_film(tmp_path / "film.mp4")

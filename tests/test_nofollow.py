@@ -146,7 +146,7 @@ def test_files_of_a_store(plant, tmp_path):
 
 
 def test_locks(plant, tmp_path):
-    """Forbids a lock that empties what it leads to, and one at which a render waits for ever."""
+    """Forbids a lock that empties what it leads to, and one at which a render waits forever."""
     store = TakeStore(tmp_path / "store")
     take = manifest(1, "0s a", 2)
     store.write_manifest(take)

@@ -103,10 +103,7 @@ def whole():
 @pytest.mark.parametrize("where", PLACEMENTS, ids=lambda where: where.name)
 def test_the_device_holds_what_was_said(meta, where, monkeypatch):
     """Within 10 %, and never less than the estimate."""
-    for module in (
-        cache,
-        streaming,
-    ):  # a shape without memory represents what is offloaded; nothing on `meta` can be copied
+    for module in (cache, streaming):  # nothing on `meta` can be copied; a shape without memory represents it
         monkeypatch.setattr(
             module, "to_main_memory", lambda tensor, place=None: torch.empty(1).to(tensor.dtype).expand(tensor.shape)
         )

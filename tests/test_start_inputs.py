@@ -101,7 +101,7 @@ def test_transparent_places_are_white_and_that_is_said():
 
 
 def test_a_picture_of_another_shape_says_what_it_loses():
-    """Forbids a head that is cropped away without a word."""
+    """Forbids a head that is cropped away silently."""
     notes = []
     checked_pictures(picture(0.1, 0.2, 0.3, height=128), SIZE, notes.append)
     assert notes == ["start_image is 64 x 128: cropped to the film's shape, 64 x 48, it loses 62% above and below"]

@@ -171,7 +171,7 @@ def test_subtitles_out_of_order_are_refused(tmp_path, frames):
 
 
 def test_a_growing_film_takes_none(tmp_path):
-    """Forbids subtitles that are dropped without a word."""
+    """Forbids subtitles that are dropped silently."""
     with pytest.raises(ValueError, match="a growing film takes no subtitles"):
         Joiner(tmp_path / "film.mp4", growing=True, subtitles=STORY)
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model, contexts, tiny_decoder, tmp_path_factory):
-    """Latents and film frames of the story, made in one go."""
+    """Latents and film frames of the story, rendered without interruption."""
     studio = Studio(
         tiny_model, dict(zip("abc", contexts, strict=True)), tiny_decoder, TakeStore(tmp_path_factory.mktemp("whole"))
     )
@@ -234,7 +234,7 @@ def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damag
 
 @pytest.mark.parametrize("files", [[], [".lock"], [".lock", "take.json.0123abcd.tmp"]])
 def test_a_take_that_was_never_begun_is_none(studio, files):
-    """Forbids that a crash before the first manifest leaves an error in the list for ever, and chunks that stay with
+    """Forbids that a crash before the first manifest leaves an error in the list forever, and chunks that stay with
     it: what belongs to nobody is not removed while a take cannot be read."""
     take = studio.open(chunks=9)
     folder = studio.store.take_folder("0123456789ab")

@@ -48,7 +48,7 @@ def test_files_prove_themselves(dtype):
 
 @pytest.mark.parametrize("kind", ["latents", "unit"])
 def test_no_flipped_bit_is_used(kind):
-    """Forbids one wrong bit, wherever it is, changing a film without a word: but for a name that makes the file look
+    """Forbids one wrong bit, wherever it is, changing a film silently: but for a name that makes the file look
     like one of an earlier version, whose numbers are right."""
     numbers = torch.randn(1, 16, *SHAPE)
     data = latents_file(KEY, numbers) if kind == "latents" else unit_file(FACTS, video())
@@ -240,7 +240,7 @@ def test_a_damaged_beginning_names_what_to_do(studio, film):
 
 
 def test_a_picture_that_was_damaged_is_given_again(studio):
-    """Forbids a beginning that is damaged for ever, because a file of its name is there."""
+    """Forbids a beginning that is damaged forever, because a file of its name is there."""
     take = studio.open()
     latents = torch.randn(1, 16, 3, SIZE[1] // 8, SIZE[0] // 8)
     (key,) = store_start_latents(studio.store, latents, take.origin, 4).keys
@@ -277,7 +277,7 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_reported(studio, film, monke
 
 
 def test_a_disk_that_damages_everything_is_reported(studio, film, monkeypatch):
-    """Forbids rendering for ever what is damaged as soon as it is written."""
+    """Forbids rendering forever what is damaged as soon as it is written."""
     take, _, _ = film
     flipped(paths(take, 9)[0])
     whole = studio.store.chunks.save_latents

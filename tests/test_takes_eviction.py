@@ -154,7 +154,7 @@ def test_a_take_that_is_dated_ahead_is_no_newer_than_the_others(store):
 
 
 def test_units_of_another_encoding_go_with_their_take(store):
-    """Forbids video that stays for ever because its latents are used by another take."""
+    """Forbids video that stays forever because its latents are used by another take."""
     fine, coarse = put(store, take(1, range(4))), put(store, take(2, range(4), unit=UNITS[1]))
     assert store.remove(coarse.id) == 4 * 50 + 70 + (store.manifest_path(fine.id)).stat().st_size
     assert chunk_files(store) == names(fine)

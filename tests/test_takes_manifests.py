@@ -351,7 +351,7 @@ def test_the_longest_film_has_a_manifest(store):
 
 
 def test_a_clock_that_was_ahead_is_forgotten(studio):
-    """Forbids that a take which was begun under a wrong clock stays the newest for ever."""
+    """Forbids that a take which was begun under a wrong clock stays the newest forever."""
     take = studio.open(chunks=2, text="0c a")
     take.manifest.created = take.manifest.used = take.manifest.used + 1e8
     studio.store.write_manifest(take.manifest)

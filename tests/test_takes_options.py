@@ -15,7 +15,7 @@ STORY = "0c a {seed=5}\n2c b {blend=2c}\n6c c {keep, seed=8}\n8c b {blend=1c, se
 
 
 def rolled(studio, take):
-    """The film's latents in one go, without a store."""
+    """Return the film's latents, rendered without interruption and without a store."""
     spans = prompt_spans(take.plan.prompts, studio.contexts.__getitem__)
     height, width = take.origin.size[1] // 8, take.origin.size[0] // 8
     chunks = rollout(studio.model, spans, CHUNKS, (height, width), take.origin.stream, AddressedNoise(take.origin.seed))

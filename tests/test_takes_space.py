@@ -113,7 +113,7 @@ LEFTOVERS = [
     ids=["render", "sweep", "remove"],
 )
 def test_what_nobody_finishes_goes_by_age(store, clean):
-    """Forbids leftovers that stay for ever, wherever they lie, and taking what somebody writes just now."""
+    """Forbids leftovers that are never removed, in any folder, and removing what another process is writing."""
     made, _ = put(store, take(1, range(4))), put(store, take(2, range(4, 6)))
     paths = [store.folder / name.format(key=key(0), take=made.id) for name in LEFTOVERS]
     for path in paths:
@@ -149,7 +149,7 @@ def test_folders_of_others_are_left_alone(store):
 
 
 def test_chunks_without_a_take_go_by_age(store):
-    """Forbids chunks that stay for ever after their take's folder was thrown away by hand, and haste: they may be of a
+    """Forbids chunks that stay forever after their take's folder was deleted by hand, and haste: they may be of a
     render whose manifest was removed a moment ago."""
     made, thrown = put(store, take(1, range(4))), put(store, take(2, range(2, 8)))
     for path in store.take_folder(thrown.id).iterdir():

@@ -46,7 +46,7 @@ def test_text_encoders_of_other_models(tmp_path, name):
 
 @pytest.mark.parametrize("name", LORAS)
 def test_loras_that_do_not_fit(tmp_path, files, name):
-    """Forbids a LoRA that changes nothing, or half of the model, without a word."""
+    """Forbids a LoRA that changes nothing, or half of the model, silently."""
     tensors, words = LORAS[name]
     weights = load_file(files["model"])
 

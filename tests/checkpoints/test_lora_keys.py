@@ -231,7 +231,7 @@ COMFYUI, NOT_EITHER = "ComfyUI's LoRA loader nodes read this file unchanged", "d
     ],
 )
 def test_entries_that_are_not_merged_are_named(tmp_path, entries, words, advice):
-    """Forbids an entry that is dropped without a word, and sending people to a loader that does not read it."""
+    """Forbids an entry that is dropped silently, and sending people to a loader that does not read it."""
     text = refusal(tmp_path, {**pair(Q), **{name: torch.rand(shape) for name, shape in entries.items()}})
     assert words in text and advice in text and str(tmp_path / "lora.safetensors") in text
     assert next(iter(entries)) in text

@@ -62,7 +62,7 @@ def encoded(config):
     ],
 )
 def test_attention_settings_of_a_file_are_named(tmp_path, weights, caplog, config, words):
-    """Forbids a refusal of files that newer ComfyUIs write, and leaving out in silence what they ask for."""
+    """Forbids a refusal of files that newer ComfyUIs write, and silently dropping what they require."""
     save_file(prefixed({**weights, WISH: encoded(config)}, "model.diffusion_model."), tmp_path / "model.safetensors")
     loaded = load_state_dict(tmp_path / "model.safetensors")
     assert same(loaded, weights)
@@ -107,7 +107,7 @@ def test_the_format_follows_from_the_content(tmp_path, weights):
 
 
 def test_weights_or_average_can_be_chosen(tmp_path, weights):
-    """Forbids taking the moving average where the reference takes the weights, and a silent substitute for either."""
+    """Forbids loading the moving average where the reference loads the weights, and a silent substitute for either."""
     average = {name: value + 1 for name, value in weights.items()}
     both = tmp_path / "both.pt"
     torch.save({"generator": prefixed(weights, "model."), "generator_ema": prefixed(average, "model.")}, both)
@@ -131,7 +131,7 @@ def test_build_model_holds_exactly_the_weights(weights):
 
 
 def test_build_model_initialises_nothing(weights, monkeypatch):
-    """Forbids a model that is made with random weights on the CPU first: 5.7 GB and some seconds for the real one."""
+    """Forbids initialising a model with random weights on the CPU first: 5.7 GB and some seconds for the real one."""
     places = []
 
     def initialise(tensor, **options):

@@ -245,7 +245,7 @@ def test_other_files_say_what_they_are(tmp_path, names, expected):
 
 
 def test_incomplete_encoders_and_t5_are_named(hf_weights):
-    """Forbids a random layer for a missing tensor, and T5 (one position bias for all layers) taken for UMT5."""
+    """Forbids a random layer for a missing tensor, and T5 (one position bias for all layers) treated as UMT5."""
     norm = "encoder.block.2.layer.1.layer_norm.weight"
     with pytest.raises(CheckpointError, match="missing: 1 .*block.2.layer.1.layer_norm"):
         build_encoder({name: tensor for name, tensor in hf_weights.items() if name != norm})

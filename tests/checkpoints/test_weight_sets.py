@@ -50,13 +50,13 @@ def average(weights):
     ],
 )
 def test_wrappers_are_taken_away(tmp_path, weights, wrap):
-    """Forbids "no diffusion model" for what training code puts around weights, as deep as it goes."""
+    """Forbids "no diffusion model" for the dictionaries that training code puts around weights, at any depth."""
     torch.save(wrap(weights), tmp_path / "model.pt")
     assert same(load_state_dict(tmp_path / "model.pt"), weights)
 
 
 def test_two_models_under_prefixes_are_not_mixed(tmp_path, weights):
-    """Forbids that one of two is taken without a word, or both."""
+    """Forbids that one of two sets is loaded silently, or both."""
     save_file(
         {**prefixed(weights, "net."), **{n: w.clone() for n, w in prefixed(weights, "module.").items()}},
         tmp_path / "two.safetensors",

@@ -18,7 +18,7 @@ TRUNCATED, PICKLED = "truncated.safetensors", "pickled.pt"
 
 
 class Payload:
-    """Unpickled without care, it makes a file."""
+    """If it is unpickled unsafely, it creates a file."""
 
     def __init__(self, path: str):
         self.path = path

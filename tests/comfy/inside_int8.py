@@ -79,7 +79,7 @@ def with_lora(model):
 
 
 def latents(module) -> torch.Tensor:
-    """What a Wan module makes of a fixed prompt and noise; two chunks with a change of prompt."""
+    """Return a Wan module's result for a fixed prompt and noise; two chunks with a prompt switch."""
     spans = [PromptSpan(i, torch.randn(1, 7, 4096, generator=torch.Generator().manual_seed(i))) for i in (0, 1)]
     model = CausalWan(module, ModelConfig.from_module(module), device=CPU, dtype=torch.float32)
     made = rollout(model, spans, 2, (4, 4), StreamConfig(denoising_steps=(1000, 500)), AddressedNoise(0))

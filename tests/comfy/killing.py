@@ -14,7 +14,7 @@ from pathlib import Path
 
 from longlive_core.takes import Manifest, TakeStore
 
-CHANGES = 16  # a chunk makes two or more
+CHANGES = 16  # a chunk writes two or more
 
 
 class Killed(Exception):

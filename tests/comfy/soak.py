@@ -1,4 +1,4 @@
-"""Three clients that act at random on one server for a while, and what is left of it afterwards.
+"""Three clients that act at random on one server for some time, and the server's state afterwards.
 
 `ACTIONS` is the table of what they do and how often. No client waits for a film, and none minds being refused: a take
 may be removed under a render, the disk may be full, another client may cancel. What must not be is anything that stays:
@@ -192,7 +192,7 @@ def fill_disk(visitor: Visitor) -> None:
 
 
 def empty_disk(visitor: Visitor) -> None:
-    """As its user would: what fills it goes, and the films that Save Video wrote there."""
+    """Free the disk as its user would: remove what fills it, and the films that Save Video wrote there."""
     for path in (*visitor.disk.glob("filler*"), *visitor.disk.glob("soak*")):
         path.unlink(missing_ok=True)
 
@@ -204,7 +204,7 @@ def stop_reading(visitor: Visitor) -> None:
 
 
 def hang_up(visitor: Visitor) -> None:
-    """A film for a client that goes away."""
+    """Render a film for a client that disconnects."""
     visitor.queue(story(visitor.rng.randrange(SEEDS), filename_prefix="soak"), visitor.deaf_socket())
     visitor._deaf.pop().shutdown()
 
@@ -255,7 +255,7 @@ class Leftovers:
 
     Attributes:
         unfinished: .tmp and .part anywhere, and growing films beside the whole one. (Alone it is what there is of a
-            film that ended on a full disk; it goes when its take is rendered again.)
+            film that ended on a full disk; it is removed when its take is rendered again.)
         orphans: files of chunks that no take names. removed: folders of removed takes. damaged: files set aside.
     """
 

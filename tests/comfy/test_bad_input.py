@@ -206,7 +206,7 @@ def test_link_that_no_longer_exists_is_named(client):
 
 
 def test_node_that_no_longer_exists_is_named(client):
-    """Forbids a workflow that stops without a word."""
+    """Forbids a workflow that stops silently."""
     graph = graphs.film()
     graph["9"] = {"class_type": "LongLiveGone", "inputs": {}}
     with pytest.raises(Rejected) as refused:

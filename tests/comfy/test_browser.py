@@ -243,7 +243,7 @@ def test_search_words_find_the_nodes(page):
 
 
 def test_templates_stand_in_their_order(page):
-    """Forbids the disk's order, which is none: the server lists the files as it finds them."""
+    """Forbids the disk's order, which is arbitrary: the server lists the files as it finds them."""
     listed = page.evaluate("async (pack) => (await window.app.api.getWorkflowTemplates())[pack]", PACK_NAME)
     assert listed == sorted(listed) and len(listed) == len(graphs.NAMES)
 

@@ -35,7 +35,7 @@ def test_many_timelines_become_films(server, tmp_path):
 
 
 def test_one_bad_timeline_does_not_stop_the_others(server, tmp_path):
-    """Forbids that a mistake in one of many costs the others, or goes by without a word."""
+    """Forbids that a mistake in one of many films stops the others, or is not reported."""
     answer = client(server, tmp_path, "--duration", "1", "0s A red ball\n2s", "0s A red ball")
     assert answer.returncode == 1
     assert "film: refused" in answer.stdout

@@ -1,4 +1,4 @@
-"""Films through a real server: what is shipped, what comes out, what ComfyUI's other nodes do to it."""
+"""Films through a real server: the shipped workflows, their films, and ComfyUI's other nodes."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ from .tiny_models import TINY_DIT, TINY_VAE
 pytestmark = pytest.mark.comfy
 
 LIVE_CHUNKS = 4
-LOOKED_AT = ["one_prompt"]  # made by the pocket model; of the others only the graph counts
+LOOKED_AT = ["one_prompt"]  # rendered by the pocket model; of the others only the graph matters
 OTHERS = [*graphs.ENDLESS, *graphs.EXTENDING]  # whose films are not as long as their timeline says
 
 

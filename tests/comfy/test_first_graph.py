@@ -31,7 +31,7 @@ EARLIER = {
 
 
 def from_the_search_box(object_info: dict) -> dict:
-    """Four nodes as the browser makes them, widgets at their defaults, wired by the types of their sockets."""
+    """Four nodes as the browser creates them, widgets at their defaults, wired by the types of their sockets."""
     graph, made = {}, {}
     for node, kind in KINDS.items():
         info, inputs = object_info[kind], {}
@@ -53,7 +53,7 @@ def report(run) -> dict:
 
 
 def test_every_default_gives_a_film(client, object_info, server):
-    """Forbids defaults that need a number, a file or a prompt of the user's before anything comes out."""
+    """Forbids defaults with which the user must enter a number, a file or a prompt before a film is rendered."""
     server.forget_takes()
     graph = from_the_search_box(object_info)
     run = client.run(graph)
@@ -71,7 +71,7 @@ def test_every_default_gives_a_film(client, object_info, server):
 
 
 def test_graphs_from_before_there_was_a_size(client, server):
-    """Forbids that a program's graph is refused, or makes another film, because inputs came, moved or may be absent."""
+    """Forbids that a program's graph is refused, or renders another film, because inputs are new, moved or omitted."""
     server.forget_takes()
     new = graphs.film(seed=21, width=64, height=48)
     sockets = {name: new[SAMPLER]["inputs"][name] for name in ("model", "vae", "timeline")}

@@ -99,7 +99,7 @@ def test_an_int8_file_loads_as_a_model(facts, same):
 
 
 def test_what_would_be_lost_is_refused(facts):
-    """Forbids LoRAs and replacements that vanish without a word, and quantising twice."""
+    """Forbids LoRAs and replacements that vanish silently, and quantising twice."""
     words = {
         "twice": "quantised already",
         "replaced part": "self_attn.forward",

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.slow, needs_git]
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     base = tmp_path_factory.mktemp("clean")
-    package.unpack(base / "custom_nodes" / FOLDER)  # the server takes it for a pack that is installed, and links none
+    package.unpack(base / "custom_nodes" / FOLDER)  # the server treats it as an installed pack, and links none
     with ComfyServer(base) as server:
         yield server
 

@@ -216,7 +216,7 @@ def test_methods(steered_film, name):
 
 @pytest.mark.parametrize("name", UNKNOWN_IDS)
 def test_unknown_ids(steered_film, name):
-    """Forbids opening what a client made up."""
+    """Forbids opening files by names that a client invented."""
     for status, answer in steered_film[0]["id", name]:
         assert status == 404, answer
         assert "no film with this name" in answer["error"]
@@ -224,7 +224,7 @@ def test_unknown_ids(steered_film, name):
 
 @pytest.mark.parametrize("name", CALLERS)
 def test_callers(steered_film, name):
-    """Forbids steering films from any page that is open in the browser, under whatever name it comes."""
+    """Forbids steering films from any page that is open in the browser, under any name."""
     assert [status for status, _ in steered_film[0]["caller", name]] == [CALLERS[name][1]] * 2
 
 

@@ -132,7 +132,7 @@ def finished(process: subprocess.Popen) -> None:
 
 
 def test_two_programs_in_one_store(client, server, tmp_path):
-    """Forbids a command line and a server that spoil each other's takes: both films are those that each makes alone."""
+    """Forbids that command line and server damage each other's takes: both films are those that each renders alone."""
     alone = tmp_path / "alone.mp4"
     finished(command_line(tmp_path / "alone", alone, 53, server.base / "models"))
     whole = whole_film(client, server, story(52, "discard"))

@@ -1,4 +1,4 @@
-"""Takes through a real server: what Cancel, Finish and edits leave, and that nothing is made twice."""
+"""Takes through a real server: the results of Cancel, Finish and edits, and that nothing is rendered twice."""
 
 import json
 
@@ -32,7 +32,7 @@ SEED = 31
 
 @pytest.fixture(scope="module")
 def whole(server):
-    """The story's frames, rendered in one go."""
+    """The story's frames, rendered without interruption."""
     from scripts.harness.client import ComfyClient
 
     with ComfyClient(server.url) as connection:
@@ -47,7 +47,7 @@ def fresh(client, server, whole):
 
 
 def ends(client, server, run, whole, reused: int) -> None:
-    """The next queue of the same graph makes what is missing after `reused` chunks, and all equals `whole`."""
+    """Queue the same graph again: it renders what is missing after `reused` chunks, and the film equals `whole`."""
     again = client.run(story(SEED))
     reported = report(again)
     assert (reported["rendered_chunks"], reported["chunks"], reported["partial"]) == (CHUNKS - reused, CHUNKS, False)
@@ -145,7 +145,7 @@ def test_a_patched_model_is_another_take(client, server, whole):
 
 
 def test_the_store_says_what_the_take_is(client, server):
-    """Forbids a take that only the program which made it understands."""
+    """Forbids a take that only the program that rendered it can use."""
     run = client.run(story(SEED))
     manifest = manifest_of(server, run)
     assert manifest.timeline == STORY

@@ -50,7 +50,7 @@ def render(server, tmp_path, capsys):
 
 
 def test_a_take_continues_in_the_other_program(client, server, render):
-    """Forbids two names for one model: with them either program makes the other's film all over again."""
+    """Forbids two names for one model: with them each program renders the other's film again."""
     client.run(story(0, duration=0.5, text="0s A ball"))  # so that ComfyUI remembers no take of this graph
     empty_store(server)
     made, _ = render()

@@ -1,4 +1,4 @@
-"""What goes wrong: cancelling, bad inputs, bad files. After each of them the server still renders."""
+"""Faults: cancelling, bad inputs, bad files. After each of them the server still renders."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.comfy
 
 @pytest.fixture(autouse=True)
 def still_renders(client, server, first_chunk):
-    """Forbids trouble that lasts: a film of one chunk comes out afterwards as it did before."""
+    """Forbids lasting faults: a film of one chunk is the same afterwards as before."""
     yield
     server.forget_takes()
     assert np.array_equal(one_chunk(client, "afterwards"), first_chunk)
@@ -134,7 +134,7 @@ def test_bad_model_file_is_named(client, server, file):
 
 
 def test_wrong_text_encoder_is_named(client):
-    """Forbids a text encoder that ComfyUI would take for another model and fill with noise."""
+    """Forbids a text encoder that ComfyUI would treat as another model and fill with noise."""
     run = client.run(graphs.film(text_encoder=TEXT_ENCODER_FILE))
     assert run.status == "execution_error"
     assert TEXT_ENCODER_FILE in run.error

@@ -16,7 +16,7 @@ from .power import Log, State, write
 
 
 class Memory:
-    """Makes each chunk once: a test of what is stored need not compute the same numbers a thousand times.
+    """Computes each chunk once: a test of what is stored need not compute the same numbers a thousand times.
 
     remembers: set it to False, and everything is computed again.
     """
@@ -27,7 +27,7 @@ class Memory:
 
     @contextlib.contextmanager
     def used(self):
-        """While this lasts, a chunk that was made before is not computed again, but is stored again."""
+        """Within this block, a chunk that was computed before is not computed again, but is stored again."""
         make_latents, decode, encode = (
             rendering._Rendering._latents,
             rendering._Rendering._decode,

@@ -27,7 +27,7 @@ State = Mapping[str, bytes | None]  # path -> content; None: a folder
 
 @dataclass(frozen=True)
 class Names:
-    """Names that change in one go. changes: ((folder, name, file or None where the name goes), ...)."""
+    """Names that change at once. changes: ((folder, name, file or None if the name is removed), ...)."""
 
     changes: tuple[tuple[int, str, int | None], ...]
 
@@ -68,7 +68,7 @@ class Log:
 
     def __init__(self):
         self.ops: list[Names | Write | Size | Sync | Mark] = []
-        self.first = 0  # how many of them are not of the program, but made what was there before
+        self.first = 0  # how many of them created the state before the program ran
         self.before: dict[str, bytes | None] = {}
         self._folders: dict[int, dict[str, int]] = {ROOT: {}}
         self._files: dict[int, bytearray] = {}

@@ -167,7 +167,7 @@ def test_a_resume(site, every_crash):
 
 
 def test_a_finished_film_that_is_queued_again(site, every_crash):
-    """Forbids that a film that was finished long ago is lost while nothing is made but its file."""
+    """Forbids that a film that was finished long ago is lost while only its file is written."""
     site.render(FILM, CHUNKS)
     with recording(site.folder, site.said) as log:
         Site(site.studio, site.folder, log).render(FILM, CHUNKS)
@@ -201,7 +201,7 @@ def test_a_removal(site, every_crash):
 
 
 def test_an_eviction(site, every_crash):
-    """Forbids the same of two takes that make room for a third."""
+    """Forbids the same of two takes that are removed for a third."""
     *others, alone = three_takes(site)
     needed = 0
     store = site.store(limit=site.store().size() - site.store().size_of(others[1].manifest))
@@ -228,7 +228,7 @@ def test_an_eviction(site, every_crash):
     ],
 )
 def test_a_render_that_does_not_sync_is_found_out(where, name, fault, site, tmp_path, whole, memory, monkeypatch):
-    """Forbids an enumeration that passes whatever the code does."""
+    """Forbids an enumeration that passes with any code."""
     monkeypatch.setattr(where, name, lambda path: None)
     with recording(site.folder) as log:
         Site(site.studio, site.folder, log).render(ALONE, 1)

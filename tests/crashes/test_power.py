@@ -56,12 +56,12 @@ def test_a_synced_folder_keeps_names_and_not_their_bytes(tmp_path):
 
 
 def test_what_is_synced_is_kept(tmp_path):
-    """Forbids faults that are none."""
+    """Forbids false alarms."""
     assert left(replaced(tmp_path, sync_file=True, sync_folder=True)) == [{"file": NEW}]
 
 
 def test_a_later_sync_does_not_keep_an_earlier_name(tmp_path):
-    """Forbids a model in which whatever came before a sync is kept, as on a disk that keeps its order."""
+    """Forbids a model in which every operation before a sync is kept, as on a disk that keeps their order."""
     (tmp_path / "in").mkdir()
     with recording(tmp_path) as log:
         (tmp_path / "one").write_bytes(b"1")

@@ -42,7 +42,7 @@ def test_the_toyboxs_own_films_do_what_was_requested(scripts, truth):
 
 
 def test_other_films_captions_are_not_shown(scripts, truth):
-    """Forbids an adherence that is high whatever was requested."""
+    """Forbids an adherence that is high for any request."""
     scores = [
         evaluate_toybox(frames, script, stride=8)
         for frames, script in zip(truth, scripts[1:] + scripts[:1], strict=True)

@@ -60,7 +60,7 @@ def test_columns_do_not_depend_on_what_was_measured(full, plain):
 
 
 def test_the_files_hold_it_all(full, plain, tmp_path):
-    """Forbids NaN in JSON, numbers that are only printed, and results without the settings they come from."""
+    """Forbids NaN in JSON, numbers that are only printed, and results without their settings."""
     paths = write_reports([full, plain], tmp_path / "new" / "folder", SETTINGS, {"clip": "mine"})
     assert [path.name for path in paths] == ["results.json", "films.csv", "segments.csv", "switches.csv"]
     result = json.loads(paths[0].read_text(encoding="utf-8"), parse_constant=pytest.fail)

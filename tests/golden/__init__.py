@@ -1,1 +1,1 @@
-"""What must stay as it is, whatever is moved or renamed: takes, films, reports and workflows. See README.md here."""
+"""What must not change when code is moved or renamed: takes, films, reports and workflows. See README.md here."""

@@ -35,7 +35,7 @@ def masked(text: str) -> list[str]:
 
 
 class CommandLine:
-    """paths: files by the names that flags use for them. folder: where films go, one for each name."""
+    """paths: files by the names that flags use for them. folder: for the films, one for each name."""
 
     def __init__(self, paths: dict[str, Path], folder: Path):
         self.paths, self.folder = paths, folder

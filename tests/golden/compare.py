@@ -1,4 +1,4 @@
-"""Expectations in their files, and how what is made is compared with them."""
+"""Expectations in their files, and the comparison of results with them."""
 
 from __future__ import annotations
 

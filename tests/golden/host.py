@@ -1,6 +1,6 @@
 """Films by the nodes of this pack, in the stand-in host of tests/hosts: what a workflow gets.
 
-Goes through the nodes' `execute` alone, which renders by `nodes/filming.py`; only `Parts` knows where things lie.
+Goes through the nodes' `execute` alone, which renders by `nodes/filming.py`; only `Parts` knows where things are.
 """
 
 from __future__ import annotations

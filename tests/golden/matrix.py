@@ -32,7 +32,7 @@ class Film:
         duration: seconds.
         settings: those that differ from BASE.
         flags: for the command line alone; names of `models.write_models` stand for their files.
-        ways: by which it is made: "film" and "stored" on the command line, "nodes" in ComfyUI.
+        ways: by which it is rendered: "film" and "stored" on the command line, "nodes" in ComfyUI.
         numbers: whether latents and frames are compared; else names alone.
     """
 

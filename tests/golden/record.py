@@ -1,4 +1,4 @@
-"""Makes the matrix in all its ways, and what is written down of it, in four parts (README.md)."""
+"""Renders the matrix in all its ways, and records the results in four parts (README.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?: [kMGT]?B)?")
 
 
 class Record:
-    """What is made of the matrix: names, numbers, texts and workflows, by film and way. folder: for its files."""
+    """Render the matrix; return names, numbers, texts and workflows, by film and way. folder: for its files."""
 
     def __init__(self, folder: Path):
         self.names: dict[str, Any] = {}
@@ -144,7 +144,7 @@ class Record:
             latents = [reading.numbers_of_chunk(store, key) for key in chunks]
             self.numbers.setdefault(name, {})[f"{way}: latents"] = latents
         files = reading.files_of(store)
-        if picture:  # the keys follow from its latents, which this machine's VAE made
+        if picture:  # the keys follow from its latents, which this machine's VAE encoded
             files = [str(len(files))]
             takes = [{**take, "id": "of a picture", "shots": [len(shot) for shot in take["shots"]]} for take in takes]
         if name not in IN_FULL:

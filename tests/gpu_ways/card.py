@@ -1,7 +1,7 @@
 """A graphics card that is not there: tensors say they are on `cuda:0` and compute on the CPU, as a GPU would let them.
 
-Inside `with Card() as card:` a tensor made on or moved to `cuda:0` is an `OnCard`. Its numbers are in main memory, so
-a film comes out with real values, but everything that a real card refuses or waits for is seen:
+Inside `with Card() as card:` a tensor created on or moved to `cuda:0` is an `OnCard`. Its numbers are in main memory,
+so a film has real values, but everything that a real card refuses or waits for is seen:
 
 - an operation on tensors of both devices raises, as it does on a card (0-dimensional CPU tensors may join in);
 - what makes the host wait for the card (`.item()`, `nonzero`, copies to and from memory that is not pinned) is recorded
@@ -68,7 +68,7 @@ class OnCard(Tensor):
         self.held = held
         return self
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # results are not made tensors of this kind
+    __torch_function__ = torch._C._disabled_torch_function_impl  # results do not become tensors of this kind
 
     def as_subclass(self, kind: type) -> Tensor:
         """Only what it is on the CPU may be forgotten, as for looking at bytes."""
@@ -100,7 +100,7 @@ class Card:
             **dict.fromkeys(PINS, lambda operation, given: self.pin(given["self"])),
             "aten::copy_": lambda operation, given: self.copy(given["self"], given["src"], given.get("non_blocking")),
             "aten::is_pinned": lambda operation, given: self.is_pinned(given["self"]),
-            # called by Module.to, which makes new parameters where they differ in this
+            # called by Module.to, which creates new parameters where they differ in this
             "aten::_has_compatible_shallow_copy_type": lambda operation, given: (
                 not any(isinstance(given[name], OnCard) for name in ("self", "from"))
             ),
@@ -239,7 +239,7 @@ class Card:
             )
 
     def _wrapped_like(self, made, leaves: list[Tensor], operation):
-        """What an operation made, on the card; a tensor that it changed in place is itself again."""
+        """Return an operation's result, on the card; a tensor changed in place is returned itself."""
         known = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, OnCard)}
         return _map(lambda leaf: known[id(leaf)] if id(leaf) in known else self.wrap(leaf, operation), made)
 

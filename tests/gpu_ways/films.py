@@ -39,7 +39,7 @@ class Film:
 
 
 class Unavailable(Exception):
-    """This ComfyUI has nothing of the kind."""
+    """This ComfyUI does not have it."""
 
 
 class Studio:
@@ -54,7 +54,7 @@ class Studio:
         }
         self.frames: list[np.ndarray] = []  # of the chunks that were decoded, uint8 [T, H, W, 3] each
         self._see_frames()
-        self.graphs = 0  # that TorchDynamo made, see `compiled`
+        self.graphs = 0  # that TorchDynamo created, see `compiled`
         self._references: dict[tuple, Film] = {}
 
     def _see_frames(self) -> None:
@@ -122,7 +122,7 @@ class Studio:
     def roll(self, model, vae, anew: bool = True) -> Film:
         """By Prompt Timeline and Stream Sampler."""
         self.frames.clear()
-        if anew:  # no film is made of another's chunks
+        if anew:  # no film reuses another's chunks
             shutil.rmtree(self.folder / "output", ignore_errors=True)
         clip = self.nodes["pocket_clip"].load_pocket_clip()
         timeline = self.nodes["timeline"].LongLivePromptTimeline.execute(clip, TEXT, SECONDS, float(FPS)).args[0]
@@ -224,7 +224,7 @@ def apart(film: Film, reference: Film) -> float:
 
 
 def seen(events: list[Event]) -> list[tuple[str, str, int]]:
-    """(where in a chunk's life, what, how often) of everything that the pack itself made a card do.
+    """(where in a chunk's life, what, how often) of everything that the pack itself had a card do.
 
     What ComfyUI's layers do is left out: they have to fetch what is offloaded.
     """

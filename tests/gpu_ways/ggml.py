@@ -61,7 +61,7 @@ def unpack(packed: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def operations():
-    """Layers of ComfyUI whose linear one takes packed weights, for `custom_operations`."""
+    """Layers of ComfyUI whose linear layer accepts packed weights, for `custom_operations`."""
     import comfy.lora
     import comfy.ops
 
@@ -127,7 +127,7 @@ def patcher(model):
 
 
 def real_pack(weights: dict[str, Tensor], folder: str):
-    """The MODEL that the ComfyUI-GGUF in a folder makes of weights of which some are `Packed`. Needs the package gguf.
+    """Return the MODEL that a folder's ComfyUI-GGUF creates from weights, some `Packed`. Needs the package gguf.
 
     Its loader reads a file; what follows is what it does with the tensors it finds there.
     """

@@ -1,6 +1,6 @@
 """A real ComfyUI in this process that believes it has a graphics card. For processes of their own (run.py).
 
-The pack is imported as `longpack`; ComfyUI is the one of COMFYUI_PATH, else the copy that scripts/setup made.
+The pack is imported as `longpack`; ComfyUI is the one of COMFYUI_PATH, else the copy that scripts/setup created.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Films the way a graphics card makes them, in a real ComfyUI: see `films.py`, `card.py` and `host.py`.
+"""Films as a graphics card renders them, in a real ComfyUI: see `films.py`, `card.py` and `host.py`.
 
 A case is: which 16 bits the card computes in natively, the form of the file, and what happens to the MODEL on its way
-to the sampler. Its film, five chunks with a change of prompt, is made by the nodes and compared with the float32 film
-of the same weights on a CPU. LONGLIVE_GPU_WAYS=all makes every film of the matrix, else it is a part that covers it.
+to the sampler. Its film, five chunks with a prompt switch, is rendered by the nodes and compared with the float32 film
+of the same weights on a CPU. LONGLIVE_GPU_WAYS=all renders every film of the matrix, otherwise a part that covers it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ every_case = pytest.mark.parametrize("case", cases, ids=lambda case: case.id)
 
 @every_case
 def test_film(case, filmed):
-    """Forbids, for each way, that no film comes out, another one, or that nothing of it is found again.
+    """Forbids, for each way, a missing film, another film, and that none of its chunks is reused.
 
     What a LoRA does is at least five times what is allowed here, so no film without it passes.
     """
@@ -63,7 +63,7 @@ def test_film(case, filmed):
 def test_no_pass_makes_the_host_wait(case, filmed):
     """Forbids float64 on the card, and waiting for it anywhere in a pass but for the one look at a whole chunk.
 
-    Tables may go to the card once a film, which is less often than once a chunk, and a prompt once when it takes over.
+    Tables may be sent to the card once per film, not once per chunk, and a prompt once when it begins.
     """
     if case.way == "compiled":
         pytest.skip("the card that is not there compiles nothing")

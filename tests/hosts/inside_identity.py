@@ -132,7 +132,7 @@ def one(names: list[str]) -> bool:
 
 
 def core_facts() -> dict:
-    """The command line's name, whatever the file's and the run's dtype."""
+    """Return the command line's name, for any dtype of file and run."""
     facts = {}
     for kept in DTYPES:
         for dtype in DTYPES:

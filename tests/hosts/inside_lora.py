@@ -55,7 +55,7 @@ FOLDER = Path(tempfile.mkdtemp())
 
 
 class Wan:
-    """As much of a MODEL as the map of names asks for."""
+    """The part of a MODEL that the map of names needs."""
 
     model_config = SimpleNamespace(unet_config={})
 

@@ -218,7 +218,7 @@ def attention() -> dict:
 
 
 def preferred() -> list:
-    """As from 0.40 on: an attention module may prefer an implementation, which goes along with each call."""
+    """As from 0.40 on: an attention module may prefer an implementation, which is passed with each call."""
     given = []
 
     def newer(q, k, v, heads, preferred_attention=None, **options):

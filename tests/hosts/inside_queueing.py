@@ -1,4 +1,4 @@
-"""Prompts as a ComfyUI of this machine takes or refuses them, in a process of its own: for test_queueing.py.
+"""Prompts as a ComfyUI of this machine accepts or refuses them, in a process of its own: for test_queueing.py.
 
     python inside_queueing.py PATH_OF_COMFYUI PATH_OF_THE_PACK FOLDER_OF_MODELS < requests
 
@@ -108,7 +108,7 @@ def answer(request: dict) -> dict:
 for kind in ("diffusion_models", "loras", "vae", "text_encoders"):
     folder_paths.folder_names_and_paths[kind] = ([str(Path(MODELS) / kind)], {".safetensors", ".pt"})
 answers = sys.stdout
-sys.stdout = sys.stderr  # where ComfyUI's own lines go
+sys.stdout = sys.stderr  # for ComfyUI's own lines
 asyncio.run(load_nodes())
 for line in sys.stdin:
     print(json.dumps(answer(json.loads(line))), file=answers, flush=True)

@@ -114,7 +114,7 @@ def test_a_bomb(server, monkeypatch, path, headers, answer):
 
     monkeypatch.setattr(StreamReader, "feed_data", count)
     assert ask(port, "POST", path, headers, SPACES).status == answer
-    assert ask(port, "GET", STATUS).status == 200  # whatever is still being unpacked comes before this
+    assert ask(port, "GET", STATUS).status == 200  # anything that is still being unpacked comes before this
     assert not running.changed
     assert sum(unpacked) < 2**21 or len(list(filter(None, unpacked))) == 1  # older aiohttp unpacks at once what came
 
@@ -143,7 +143,7 @@ def test_large_bodies(server, path):
     ids=["nothing", "less", "half a chunk", "no last chunk", "packed"],
 )
 def test_bodies_that_do_not_come(server, monkeypatch, headers, body):
-    """Forbids waiting for ever, taking a part for the whole, and a traceback for a client that went away."""
+    """Forbids waiting forever, accepting a part as the whole, and a traceback for a client that disconnected."""
     running, port = server
     sent = request("POST", PROMPT, [("Host", f"127.0.0.1:{port}"), *JSON, *headers], body)
     assert send(port, sent, hang_up=True).status in (0, 400)

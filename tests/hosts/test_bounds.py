@@ -1,7 +1,7 @@
 """Every widget of every node of the pack, with values that it does not take: over the API, behind a link whose value is
 known when the graph is queued, and behind one that brings it only when the node runs.
 
-The nodes and their widgets are read from their schemas, so a new one is looked at without a word here.
+The nodes and their widgets are read from their schemas, so a new one is tested without a change here.
 """
 
 import pytest

@@ -249,7 +249,7 @@ def test_every_address(server, host):
 
 
 def test_tls(servers, monkeypatch):
-    """Forbids that pages over TLS are taken for others', and those without for its own."""
+    """Forbids that pages over TLS count as foreign, and those without TLS as its own."""
     running, _ = servers
     monkeypatch.delenv(ALLOWED, raising=False)
     contexts = []

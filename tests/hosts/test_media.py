@@ -41,7 +41,7 @@ def test_one_copy_is_used_without_a_word(facts, which):
 
 @pytest.mark.parametrize("which", ["two", "without a mark"])
 def test_of_two_copies_one_is_used_whole(facts, which):
-    """Forbids the nodes of one copy with the routes of another (404 and 409 while a film is made), and silence."""
+    """Forbids the nodes of one copy with the routes of another (404 and 409 while a film is rendered), and silence."""
     found, name = facts["twins"][which], {"two": "longlive", "without a mark": "another"}[which]
     assert found["loaded"] and found["same copy"] and found["node"] == "custom_nodes.ComfyUI-LongLive-main"
     assert found["web"] == ["ComfyUI-LongLive-main"] and len(found["routes"]) == 5
@@ -50,7 +50,7 @@ def test_of_two_copies_one_is_used_whole(facts, which):
 
 
 def test_copies_of_two_versions_say_which(facts):
-    """Forbids an old copy that wins over the one just installed without a word of it."""
+    """Forbids an old copy that silently replaces the one just installed."""
     (warning,) = facts["twins"]["newer"]["warnings"]
     assert re.search(
         r"twice \(versions \d\S* and 98\.7\): 'ComfyUI-LongLive-main' is used, 'newer' is ignored", warning
@@ -67,7 +67,7 @@ def test_a_long_prompt_is_cut_and_blends(facts):
 
 
 def test_the_pocket_clip_cuts_as_the_command_line_does(facts):
-    """Forbids another embedding in ComfyUI, by our nodes or by CLIP Text Encode, and a cut without a word."""
+    """Forbids another embedding in ComfyUI, by our nodes or by CLIP Text Encode, and a silent cut."""
     found = facts["prompts"]
     assert found["ways"] == [[1, 32, 4096]] * 3 and found["differ"] < 1e-5
     assert "has 73 tokens, of which the text encoder takes 32" in found["pocket"]

@@ -1,4 +1,4 @@
-"""The memory that ComfyUI must keep free for a film, and where prompts that arrive meanwhile are encoded."""
+"""The memory that ComfyUI must keep free for a film, and where prompts that arrive during its render are encoded."""
 
 from types import SimpleNamespace
 

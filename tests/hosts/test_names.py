@@ -72,7 +72,7 @@ def render_again(pipeline: Pipeline, run: dict, path) -> list[str]:
 
 
 def test_a_film_of_the_command_line_continues_in_comfyui(host, parts, tmp_path):  # noqa: F811
-    """Forbids rendering in ComfyUI what the command line made: here all of it, or its first chunks."""
+    """Forbids rendering in ComfyUI what the command line rendered: here all of it, or its first chunks."""
     with host.pack() as package:
         pipeline, run = command_line(film_of(package, parts), parts)
         render_again(pipeline, run, tmp_path / "film.mp4")
@@ -86,7 +86,7 @@ def test_a_film_of_the_command_line_continues_in_comfyui(host, parts, tmp_path):
 
 
 def test_a_film_of_comfyui_continues_in_the_command_line(host, parts, tmp_path):  # noqa: F811
-    """Forbids rendering on the command line what ComfyUI made."""
+    """Forbids rendering on the command line what ComfyUI rendered."""
     with host.pack() as package:
         film = film_of(package, parts)
         film.run(keep_partial=True)
@@ -127,7 +127,7 @@ def test_a_name_stays_with_the_weights(names):
 
 
 def test_weights_of_other_libraries_are_named_by_what_they_hold(names):
-    """Forbids an error, or one name for all, where a weight is a tensor made of tensors."""
+    """Forbids an error, or one name for all, if a weight is a tensor that consists of tensors."""
     from torch.testing._internal.two_tensor import TwoTensor
 
     module, model = names
@@ -173,7 +173,7 @@ class Guidance:
 
 
 def test_what_is_hung_on_a_model_counts_by_what_it_does(names):
-    """Forbids one name for two settings of a node, and another name for the same setting made anew."""
+    """Forbids one name for two settings of a node, and another name for the same setting created again."""
     module, model = names
     name = partial(module.model_identity, model, FP32)
     plain, seen = name(), set()

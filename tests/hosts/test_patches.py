@@ -130,7 +130,7 @@ def test_a_negative_prompt_by_attention_guidance(facts, strength):
 
 
 def test_other_forwards_of_attention_are_named(facts):
-    """Forbids a prompt relay that is dropped without a word, and lines about what another MODEL had hung there."""
+    """Forbids a prompt relay that is dropped silently, and lines about what another MODEL had attached."""
     guided = facts["guided"]
     name = r"part diffusion_model.blocks.\*"
     assert guided["relay"]["film"] == guided["self"]["film"] == 0
@@ -148,7 +148,7 @@ def test_only_parts_with_an_effect_name_a_film(facts):
 
 
 def test_int8_takes_over_what_is_bound_to_no_weight(facts):
-    """Forbids Quantize INT8 that refuses attention preferences (0.40), or takes compiled parts for them."""
+    """Forbids Quantize INT8 that refuses attention preferences (0.40), or treats compiled parts as such."""
     refused = facts["refused"]
     assert refused["quantised"] == ["diffusion_model.blocks.0.self_attn.comfy_attention"]
     assert "compiled blocks" in refused["quantised compiled"] and refused["prefers"] == []
@@ -156,14 +156,14 @@ def test_int8_takes_over_what_is_bound_to_no_weight(facts):
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
 def test_what_has_no_effect_is_named(facts, name):
-    """Forbids a node of ComfyUI's or a pack's that is dropped without a word, or named although it has an effect."""
+    """Forbids a node of ComfyUI's or a pack's that is dropped silently, or named although it has an effect."""
     found = facts["without"][name]
     assert found["apart"] == 0
     assert lines_match(found["without"], WITHOUT_EFFECT[name]), found["without"]
 
 
 def test_clip_and_vae(facts):
-    """Forbids a setting of the text encoder or the VAE that is dropped without a word."""
+    """Forbids a setting of the text encoder or the VAE that is dropped silently."""
     found = facts["clip and vae"]
     assert lines_match(found["hooks"], ["hooks of the CLIP: .*LoRA loader", "schedule of the CLIP: "])
     assert lines_match(found["last"], ["CLIP of the pocket model: skipped layers"])

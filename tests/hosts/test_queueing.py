@@ -1,4 +1,4 @@
-"""What ComfyUI answers to graphs of this pack's nodes, before anything runs: in a real ComfyUI of whatever version, in
+"""What ComfyUI answers to graphs of this pack's nodes, before anything runs: in a real ComfyUI of any version, in
 a process of its own without a server."""
 
 import copy
@@ -171,7 +171,7 @@ def test_linked_text_is_looked_at(inside):
 
 
 def test_linked_numbers_are_looked_at(inside):
-    """Forbids bounds that a link goes around."""
+    """Forbids bounds that a link can bypass."""
     graph = film()
     graph["9"] = {"class_type": "PrimitiveInt", "inputs": {"value": 4096}}
     (error,) = inside.errors(put(graph, SAMPLER, width=["9", 0], height=["9", 0]))
@@ -332,7 +332,7 @@ FORGED = {
 
 @pytest.mark.parametrize("value", FORGED.values(), ids=FORGED)
 def test_a_value_in_the_place_of_a_link_is_refused(inside, value):
-    """Forbids AttributeError from inside a node, after the film before it was made."""
+    """Forbids AttributeError from inside a node, after the film before it was rendered."""
     (error,) = inside.errors(frames_of(film(), take=value))
     assert error[0] == "7" and "take is " in error[2] and error[2].endswith("output, it takes no value")
     graph = put(film(), SAMPLER, take=["7", 0])
@@ -375,7 +375,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_whatever_names_no_take_is_refused(inside, name):
-    """Forbids a name that is searched for minutes, ends as a path, or is found wrong when the film before is made."""
+    """Forbids a name that is searched for minutes, becomes a path, or is reported only after the film before it."""
     graph = going_on(film())
     graph["8"]["inputs"]["name"] = name
     (error,) = inside.errors(graph)
@@ -386,7 +386,7 @@ def test_whatever_names_no_take_is_refused(inside, name):
 
 
 def test_a_linked_name_is_looked_at(inside):
-    """Forbids a wrong id from another node that shows when everything before it was made."""
+    """Forbids a wrong id from another node that is reported only after everything before it is rendered."""
     graph = going_on(film())
     graph["9"] = {"class_type": "PrimitiveString", "inputs": {"value": "a red ball"}}
     graph["8"]["inputs"]["name"] = ["9", 0]

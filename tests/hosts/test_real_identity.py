@@ -1,4 +1,4 @@
-"""Names of models in a real ComfyUI, whatever its version: those of the command line, whatever loading does to them.
+"""Names of models in a real ComfyUI of any version: those of the command line, however they are loaded.
 
 COMFYUI_GGUF may name a folder of ComfyUI-GGUF (with the package gguf installed); without it there is a stand-in.
 """
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 INSIDE = Path(__file__).with_name("inside_identity.py")
 
 # Written down from the version before, which named MODEL, CLIP and VAE otherwise; the same in ComfyUI 0.3.75, 0.27.0
-# and 0.33.0, for the weights that `inside_identity.py` makes.
+# and 0.33.0, for the weights that `inside_identity.py` creates.
 EARLIER = {
     "plain": ["1efc1bc057126d7cbeb03744f3b4ab0b"],
     "LoRA": ["cd827440045218d9116191b5ac50f944"],

@@ -1,4 +1,4 @@
-"""The streaming decoder over the VAE of a real ComfyUI, whatever its version; no server is started."""
+"""The streaming decoder over the VAE of a real ComfyUI of any version; no server is started."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ print(json.dumps([worst, differ]))
 
 
 def test_streaming_decode_is_what_comfyui_decodes_at_once():
-    """Forbids a walk through the VAE's layers that a version's other grouping of frames makes wrong (0.18 did so).
+    """Forbids a walk through the VAE's layers that becomes wrong with another grouping of frames (as in 0.18).
 
     In 16 bits frame by frame must give the bits that a chunk at a time gave: users' stores contain such units.
     """

@@ -63,7 +63,7 @@ def test_choices(host, store):
 
 
 def test_no_takes_yet(host):
-    """Forbids a list that fails in a new installation, and a folder that looking makes."""
+    """Forbids a list that fails in a new installation, and a folder created by reading."""
     with host.pack() as package:
         assert package.nodes.take_choices.choices() == []
         assert not Path(f"{host.temp}_output").exists()
@@ -84,7 +84,7 @@ def test_the_list_over_http(host, store):
 
 
 class Watch:
-    """Notes what is opened and listed inside a folder. Python keeps audit hooks for ever, so there is one."""
+    """Records what is opened and listed inside a folder. Python keeps audit hooks forever, so there is one."""
 
     def __init__(self):
         self.folder, self.seen = None, []
@@ -108,7 +108,7 @@ def watched(host):
 
 
 def test_no_schema_depends_on_what_is_stored(host, store, watched):
-    """Forbids /object_info, and every check of a prompt, that reads the takes; and nodes that go with a take."""
+    """Forbids /object_info, and every check of a prompt, that reads the takes; and nodes that disappear with a take."""
     with host.pack() as package:
         nodes = asyncio.run(package.nodes.LongLiveExtension().get_node_list())
         for node in nodes:
@@ -197,7 +197,7 @@ def test_an_invalid_name_is_reported_when_queued(host, store, name, words):
 
 
 def test_the_newest_take(host, store):
-    """Forbids a newest take that has nothing yet, that a wrong clock made the newest, or that cannot be read."""
+    """Forbids a newest take that has nothing yet, that is the newest by a wrong clock, or that cannot be read."""
     place(store, manifest(5, "A take without a chunk", 4, used=400.0), 0)
     place(store, manifest(6, "A take of the future", 4, used=time.time() + 1e7))
     with host.pack() as package:
@@ -241,7 +241,7 @@ def test_branch(host, store):
 
 
 def test_branch_is_checked_when_it_is_queued(host):
-    """Forbids a place that is none being found out after the film before it."""
+    """Forbids that an invalid place is reported only after the film before it."""
     with host.pack() as package:
         graph = package.nodes.validation.graph.QueuedGraph
         fault = package.nodes.takes._branch_error

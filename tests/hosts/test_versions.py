@@ -98,7 +98,7 @@ def test_every_node_is_defined(host):
 
 
 def test_a_misspelt_argument_is_an_error(host):
-    """Forbids that a slip of the pen passes for an argument that this version lacks, and a tooltip goes missing."""
+    """Forbids that a typing error counts as an argument that this version lacks, and that a tooltip is lost."""
     with host.pack() as package:
         compat, widgets = package.nodes.compat, package.nodes.compat.node_schema.io
         with pytest.raises(TypeError, match="tooltp"):
@@ -107,7 +107,7 @@ def test_a_misspelt_argument_is_an_error(host):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_cancel_leaves_what_was_requested_for(host, parts, keep):
-    """Forbids `except Exception` for an interrupt that is none, and files and caches that stay after one."""
+    """Forbids `except Exception` for an interrupt that is no Exception, and files and caches that stay after it."""
     with host.pack() as package:
         film = filming(package, parts)
         host.interrupt.at = 24  # in the sixth chunk
@@ -217,7 +217,7 @@ def test_guard_sees_a_weight_that_is_read(parts):
 
 
 def test_everything_loaded_can_be_loaded_again(new_host):
-    """Forbids torch.compile and several GPUs that fail on newer versions: they ask the loader for another patcher."""
+    """Forbids that torch.compile and several GPUs fail on newer versions, where they need another patcher."""
     with new_host.pack() as package:
         compat = package.nodes.compat
         model = compat.load_model(str(weights_folder() / DIT_FILE), None, "fp32")
@@ -242,7 +242,7 @@ def test_attention_that_a_file_asks_for_is_handed_on_or_named(host, tmp_path, ca
 
 
 def test_int8_keeps_the_attention_that_a_file_asks_for(tmp_path, parts):
-    """Forbids Quantize INT8 that drops it, or takes it for a weight."""
+    """Forbids Quantize INT8 that drops it, or treats it as a weight."""
     model, _ = parts
     module = model.model.diffusion_model
     module.blocks[1].self_attn.comfy_attention = fakes.ComfyAttention({"attention": "comfy_kitchen_int8"})

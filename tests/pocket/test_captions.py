@@ -1,4 +1,4 @@
-"""Sentences of the toybox and the tokenizer made of their words."""
+"""Sentences of the toybox and the tokenizer with their words."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def _shipped_tokenizer():
 
 
 def test_sentences_read_back_to_what_they_were_made_from():
-    """Forbids wordings that mean two things, such as a colour word of the setting taken for the subject's."""
+    """Forbids wordings that mean two things, such as a colour word of the setting read as the subject's."""
     rng = np.random.default_rng(0)
     for _ in range(1500):
         requested = world.random_attributes(rng)

@@ -1,4 +1,4 @@
-"""Every stage of the training for a few steps on tiny models: the same numbers as when the weights were made.
+"""Every stage of the training for a few steps on tiny models: the same numbers as when the weights were trained.
 
 The gradients' norms follow from all that a stage does before a step: its draws, its batches, its loss, its updates.
 """

@@ -260,7 +260,7 @@ def test_torchrun_is_for_streams(monkeypatch, capsys, tmp_path):
 
 
 def test_the_newer_of_two_stages_is_exported(monkeypatch, tmp_path):
-    """Forbids an export of an earlier run's streams after a new `tune`, and a bare error where there is none."""
+    """Forbids an export of an earlier run's streams after a new `tune`, and a bare error if there is none."""
     monkeypatch.setattr(train, "export", lambda vae, dit, text, target, note: dit["mark"])
     with pytest.raises(FileNotFoundError, match="run the stages tune or stream first"):
         train.export_newest(tmp_path, tmp_path, "")

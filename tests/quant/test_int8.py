@@ -128,7 +128,7 @@ def test_tokens_do_not_touch_one_another():
 
 
 def test_a_token_of_zeros_gives_the_bias():
-    """Forbids 0 / 0, whose integer is whatever the machine makes of NaN."""
+    """Forbids 0 / 0, whose integer depends on the machine."""
     integers_of_zero, scale_of_zero = quantise_rows(torch.zeros(2, 8))
     assert not integers_of_zero.any() and scale_of_zero.gt(0).all()
     weight, scale, bias = linear_weights()

@@ -226,7 +226,7 @@ def test_lora_run_writes_a_lora(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("updates, clips", [(2, {0}), (3, {0, 1, 2})])
 def test_clips_that_the_student_never_learns_from_are_logged(updates, clips, caplog, monkeypatch):
-    """Forbids a student that, without a word, learns from beginnings alone, because films and rounds are as long."""
+    """Forbids a student that silently learns from beginnings alone, because films and rounds are as long."""
     distil = build(from_dict({**SETTINGS, "critic_updates": updates}), draw, Ranks())
     assert ("the student learns only from the clips 1 of each film's 3" in caplog.text) == (clips == {0})
     assert distil.config.student_clips == clips

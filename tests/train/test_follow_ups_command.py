@@ -83,7 +83,7 @@ def test_a_seed_is_all_there_is_to_chance(tmp_path):
 
 
 def test_no_chat_template_is_an_error_unless_plain_text_is_requested(capsys, tmp_path, prompts):
-    """Forbids asking a model in a form it was never taught without a word about it."""
+    """Forbids silently prompting a model in a form that it was not trained on."""
     tokenizer = tokenizer_for(STORIES, template=None)
     folder, out = save(tmp_path / "model", tokenizer, random_model(tokenizer)), tmp_path / "pairs.jsonl"
     options = ["--model", folder, "--out", out, "--max-tokens", "8", "--attempts", "1"]

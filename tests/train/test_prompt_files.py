@@ -124,7 +124,7 @@ def streams():
 
 
 def test_an_epoch_repeats_nothing_and_epochs_differ():
-    """Forbids prompts that come twice before others came once, and an order that is the same for ever."""
+    """Forbids prompts that come twice before others came once, and an order that is the same forever."""
     stream = PromptStream(PAIRS, seed=0)
     drawn = [pair for step in range(14) for pair in stream.draw(step, 3)]
     epochs = [drawn[start : start + 7] for start in range(0, 42, 7)]
