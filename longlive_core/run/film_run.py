@@ -102,7 +102,6 @@ class FilmResult:
         take: what is stored; of another plan than the film's if prompts came while it was rendered.
         progress: what was rendered, reused and repaired.
         seconds: of the run.
-        stopped: the exception that stopped the run early, if it was one of those after which the film is kept.
     """
 
     path: Path
@@ -111,7 +110,6 @@ class FilmResult:
     take: Take
     progress: Progress
     seconds: float
-    stopped: BaseException | None = None
 
 
 class RunObserver(Observer):
@@ -205,12 +203,13 @@ class FilmRun:
 
     # --- the render
 
-    def render(self, keep_after: tuple[type[BaseException], ...] = ()) -> FilmResult:
+    def render(self, keep_after: tuple[type[BaseException], ...] = (), then_raise: bool = False) -> FilmResult:
         """Render what is missing, and join the film.
 
-        keep_after: exceptions that may stop the run and still leave the film so far at `path`, as a result with
-        `stopped`, if a first chunk is complete. Any other one is raised and leaves only the chunks in the store. If one
-        of them interrupts the join, the film is joined again; a second one is raised.
+        keep_after: exceptions that may stop the run and still leave the film so far at `path`, if a first chunk is
+        complete; the film is then CANCELLED, or with `then_raise` the exception is raised after all. Any other one is
+        raised and leaves only the chunks in the store. If one of them interrupts the join, the film is joined again; a
+        second one is raised.
         """
         began, stopped, self.frames = time.perf_counter(), None, 0
         self._recorder = SpeedRecorder(self.book, self.expected.key)
@@ -231,8 +230,10 @@ class FilmRun:
                     raise
                 stopped = error
                 self._join(stopped)
+            if stopped is not None and then_raise:
+                raise stopped
             seconds, ended = time.perf_counter() - began, self._ended(stopped)
-            return FilmResult(self.path, self.frames, ended, self.take, self.live.progress, seconds, stopped)
+            return FilmResult(self.path, self.frames, ended, self.take, self.live.progress, seconds)
         finally:
             stopped = None  # its traceback knows this frame: models would stay in memory for the circle of the two
 

@@ -59,12 +59,7 @@ def render_film(run: FilmRun) -> FilmResult:
     store left no space for the rest of the film. NonFiniteError is raised if numbers stop being finite.
     """
     with run:
-        result = run.render(keep_after=(KeyboardInterrupt,) if run.temporary else (BaseException,))
-    if result.stopped is not None:
-        try:
-            raise result.stopped
-        finally:
-            del result  # the traceback refers to this frame: the cycle would keep the models in memory
+        result = run.render((KeyboardInterrupt,) if run.temporary else (BaseException,), then_raise=True)
     if result.ended == NO_ROOM:
         done = f"{result.progress.chunk} of {count(run.request.plan.chunks, 'chunk')}"
         raise NotEnoughDisk(f"'{run.path}' ends after {done}: {result.progress.no_room}")
