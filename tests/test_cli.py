@@ -406,7 +406,7 @@ def film(capsys, tmp_path, tiny_pipeline):
 
 
 def test_a_film_is_rendered_again_from_itself(capsys, tmp_path, film):
-    """Forbids a film that cannot be had again without the command that made it."""
+    """Forbids a film that cannot be rendered again without the command that rendered it."""
     code, out, err = run(capsys, "render", str(film), "-o", str(tmp_path / "again.mp4"))
     assert code == 0 and "note:" not in err, err
     assert np.array_equal(frames_of(film), frames_of(tmp_path / "again.mp4"))

@@ -40,7 +40,7 @@ def newest(tmp_path):
 
 
 def test_a_picture_starts_a_film(tmp_path):
-    """Forbids a film that begins with something else, and one that claims to be made from its timeline alone."""
+    """Forbids a film that begins with something else, and one that claims to be rendered from its timeline alone."""
     picture = np.zeros((100, 200, 3), np.uint8)
     picture[:, :100] = (200, 30, 30)
     Image.fromarray(picture).save(tmp_path / "picture.png")

@@ -52,7 +52,7 @@ def stored_size(shell):
 
 
 def test_a_dry_run_leaves_nothing_behind(shell, monkeypatch):
-    """Forbids a folder, a manifest or a film from a question; it says what would be made, and why."""
+    """Forbids a dry run that creates a folder, a manifest or a film; it reports what would be rendered, and why."""
     monkeypatch.chdir(shell.folder)
     code, out, err = dry(shell)
     assert code == 0 and not list(shell.folder.iterdir()), err

@@ -77,7 +77,7 @@ def test_errors_are_reported_in_one_line(tmp_path, capsys, arguments, message):
 
 
 def test_prompts_without_follow_ups_are_reported_before_anything_is_loaded(tmp_path, capsys):
-    """Forbids a run that finds out at its first change of prompt that there is none."""
+    """Forbids a run that fails only at its first prompt switch, because there is no follow-up."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("A red ball rests.\nA blue ball rests.\n")
     told = answer(capsys, "debug", "--set", f"prompts={prompts}", "--out", str(tmp_path / "run"))

@@ -49,7 +49,7 @@ def test_times_below_zero_are_times(tmp_path):
 
 
 def test_sound_that_begins_earlier_moves_nothing(tmp_path):
-    """Forbids a first frame that stands until the sound's start is made up for."""
+    """Forbids a first frame that is held until the sound's start."""
     for ending, codec in (("mp4", "libx264"), ("mkv", "ffv1")):
         path = write_clip(tmp_path / f"clip.{ending}", ramp(32), stamps=np.arange(32) + 16, codec=codec, sound=True)
         assert np.abs(levels(path) - np.linspace(8, 240, 32)).max() < 3
@@ -90,7 +90,7 @@ def test_a_picture_stands_through_a_gap_and_that_is_said(tmp_path):
 
 
 def test_a_gap_that_is_too_long_is_the_error(tmp_path):
-    """Forbids advice about a long clip where two seconds lie an hour apart."""
+    """Forbids advice about a long clip if two seconds of it are an hour apart."""
     stamps = np.arange(32) + np.where(np.arange(32) > 15, 16 * 3600, 0)
     with pytest.raises(ValueError, match="from 0.94 s to 3601.00 s the picture does not change; cut that out"):
         levels(write_clip(tmp_path / "clip.mkv", ramp(32), stamps=stamps))
@@ -135,7 +135,7 @@ def test_a_reversed_clip_stays_reversed(tmp_path):
 
 
 def test_half_a_clip_is_named(tmp_path):
-    """Forbids a download that broke off taken for a clip of half the length."""
+    """Forbids an incomplete download read as a clip of half the length."""
     path = write_clip(tmp_path / "clip.mkv", np.random.default_rng(0).integers(0, 255, (32, 48, 64, 3), np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     notes = []
@@ -175,7 +175,7 @@ UPRIGHT = {
 @pytest.mark.parametrize("ending", ["mp4", "mov"])
 @pytest.mark.parametrize("matrix", UPRIGHT)
 def test_a_clip_is_turned_as_its_matrix_says(tmp_path, ending, matrix):
-    """Forbids films of phones that lie on their side, stand on their head or are mirrored."""
+    """Forbids films of phones that are turned sideways, upside down or mirrored."""
     path = write_clip(tmp_path / f"clip.{ending}", four_corners()[None].repeat(2, 0), codec="libx264")
     assert close(corners(turn(path, *matrix)), [CORNERS[place] for place in UPRIGHT[matrix]])
     frame = next(open_film(path, "0s a").frames())

@@ -1,4 +1,4 @@
-"""The estimate of a run against the run: chunks, bytes, time; and the refusals made from it."""
+"""The estimate of a run compared with the run: chunks, bytes, time; and the refusals by it."""
 
 from pathlib import Path
 

@@ -205,7 +205,7 @@ def test_a_smaller_card_is_reported_everywhere(monkeypatch):
 
 
 def test_a_film_of_the_plans_is_a_whole_render(setting):
-    """Forbids a seam that bypasses what a user's render goes through: placement, estimate, film."""
+    """Forbids a seam that bypasses the steps of a user's render: placement, estimate, film."""
     first, again = plans.film(setting), plans.film(setting)
     assert first["frames"] == 12 * plans.CHUNKS - 3 and len(first["seconds of each chunk"]) == plans.CHUNKS
     assert first["placement"] == "resident" and first["estimate GB"] >= 0 and first["film"] == again["film"]

@@ -1,4 +1,4 @@
-"""scripts/gpu_pack: what goes into the pack and the archive, and that the limit is one of real numbers."""
+"""scripts/gpu_pack: the content of the pack and the archive, and that the limit is compared with real sizes."""
 
 import argparse
 import subprocess

@@ -1,4 +1,4 @@
-"""Films that were made to harm who reads them: refused in one line, in bounded time and memory, whatever they say."""
+"""Films that are meant to harm their reader: refused in one line, in bounded time and memory."""
 
 import json
 import struct
@@ -103,7 +103,7 @@ def test_a_hostile_record_is_one_line(tmp_path, record, capsys):
 
 
 def test_bytes_that_are_no_unicode(tmp_path):
-    """Forbids rendering a film again with other letters than it was made from."""
+    """Forbids rendering a film again with other letters than its own."""
     for tag in ("comment", "longlive"):
         path = film(tmp_path / "film.mp4")
         whole = path.read_bytes()

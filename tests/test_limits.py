@@ -43,7 +43,7 @@ TOO_MANY = {
 
 @pytest.mark.parametrize(("make", "words"), TOO_MANY.values(), ids=TOO_MANY)
 def test_too_many_chunks_are_refused_before_they_are_built(monkeypatch, make, words):
-    """Forbids 166 million chunks for a rate of 1e9; whatever gives a film its length."""
+    """Forbids 166 million chunks for a rate of 1e9, by any way to give a film's length."""
 
     def built(*arguments, **more):
         raise AssertionError("a plan was built")
@@ -93,7 +93,7 @@ LONG_TEXTS = {
 
 @pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
 def test_a_timeline_has_a_number_of_prompts(text):
-    """Forbids timelines of any number of prompts, in whatever form."""
+    """Forbids timelines of an unlimited number of prompts, in any form."""
     with pytest.raises(TimelineError, match=f"prompts or more; the most is {MAX_SEGMENTS}: make films of its parts"):
         parse(text)
 

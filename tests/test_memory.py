@@ -1,4 +1,4 @@
-"""The estimate of a run's memory against what the run itself holds on `meta` tensors, and the refusals made from it."""
+"""The estimate of a run's memory against what the run itself holds on `meta` tensors, and the refusals by it."""
 
 import pytest
 import torch
@@ -100,7 +100,7 @@ def test_without_a_window_the_longest_shot_counts(wan):
 
 
 def test_no_alarm_with_the_pocket_model():
-    """Forbids a refusal in normal use: the built-in model on whatever machine runs the tests."""
+    """Forbids a refusal in normal use: the built-in model on any machine that runs the tests."""
     config = ModelConfig(dim=256, ffn_dim=768, num_heads=2, num_layers=6)
     model = CausalWan(WanModel(config).requires_grad_(False))
     decoder = StreamingDecoder(WanVAE(dim=16).requires_grad_(False))
@@ -138,7 +138,7 @@ def test_enough_and_unknown_are_no_alarm(wan, monkeypatch):
 
 
 def test_free_memory_of_this_machine():
-    """Forbids a reader of /proc/meminfo that takes kilobytes for bytes, and guesses for devices it does not know."""
+    """Forbids a reader of /proc/meminfo that reads kilobytes as bytes, and guesses for devices it does not know."""
     free = free_memory(torch.device("cpu"))
     assert free is None or 50e6 < free < 100e12
     assert free_memory(torch.device("meta")) is None

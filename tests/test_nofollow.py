@@ -90,7 +90,7 @@ def test_a_new_file(plant, tmp_path):
 @pytest.mark.parametrize("subtitles", [(), (Subtitle(0, "a panda"),)], ids=["plain", "subtitles"])
 @pytest.mark.parametrize("name", ["film.mp4", "film.mp4.part"])
 def test_a_film(plant, tmp_path, name, subtitles):
-    """Forbids a film that goes where a link says, and a render that waits at a pipe."""
+    """Forbids a film that is written through a link, and a render that blocks on a pipe."""
     path = tmp_path / "out" / "film.mp4"
     plant.put(path.with_name(name))
     check_writable(path)
@@ -223,12 +223,12 @@ def test_a_linked_folder_of_a_take(linked, tmp_path):
         with pytest.raises(TakeError, match="is a link, and nothing is written through links"):
             act()
     assert store.make_room(0, "") == []
-    store.remove(take.id)  # the link goes, and nothing of what it leads to
+    store.remove(take.id)  # the link is removed, and nothing of its target
     assert not os.path.lexists(store.take_folder(take.id))
 
 
 def test_a_store_that_is_a_link(tmp_path):
-    """Forbids refusing takes on another disk: the whole folder, or one of its two, may be a link that the user made."""
+    """Forbids refusing takes on another disk: the whole folder, or one of its two, may be the user's link."""
     for number, name in enumerate(("", "chunks", "takes")):
         place_of = tmp_path / f"store{number}" / name
         place_of.parent.mkdir(exist_ok=True)

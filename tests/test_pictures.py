@@ -42,7 +42,7 @@ def close(found, expected, most=3):
 @pytest.mark.parametrize("kind", LOSSLESS)
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_a_picture_is_turned_as_its_exif_says(tmp_path, kind, orientation):
-    """Forbids portraits of phones that lie on their side, and mirrored ones."""
+    """Forbids portraits of phones that are turned sideways, and mirrored ones."""
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / f"picture.{kind}"
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_as_meant_is_named(tmp_path):
     picture = Image.fromarray(four_corners())
     heic = struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic" + bytes(100)
     (tmp_path / "phone.heic").write_bytes(heic)
-    (tmp_path / "phone.jpg").write_bytes(heic)  # whatever it is called
+    (tmp_path / "phone.jpg").write_bytes(heic)  # under any name
     picture.save(tmp_path / "pages.tif", save_all=True, append_images=[picture])
     picture.save(tmp_path / "raw.dng.tif", tiffinfo={50706: b"\1\4\0\0"})
     Image.fromarray(np.ones((48, 64), np.float32)).save(tmp_path / "numbers.tif")

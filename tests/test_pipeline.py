@@ -55,7 +55,7 @@ def test_a_text_encoder_that_does_not_fit_stays_on_the_cpu(files, monkeypatch, c
 
 
 def test_presets_and_sizes(files):
-    """Forbids LongLive's window on a Self-Forcing model that asks for its own, and an unknown preset passed over."""
+    """Forbids LongLive's window on a Self-Forcing model that needs its own, and an unknown preset passed over."""
     assert Pipeline.load(**files).stream == PRESETS["longlive-1.3b"]
     assert Pipeline.load(**files).default_size == (832, 480)
     assert Pipeline.load(**files, preset="self-forcing").stream == PRESETS["self-forcing"]
@@ -106,7 +106,7 @@ def test_missing_files_are_requested_by_name(files):
 
 
 def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
-    """Forbids asking for files with the built-in model, and full-size defaults for it."""
+    """Forbids requiring files with the built-in model, and full-size defaults for it."""
     for source, name in (
         ("dit", module.DIT_FILE),
         ("vae", module.VAE_FILE),
@@ -123,7 +123,7 @@ def test_the_pocket_brings_everything(files, folder, monkeypatch, tmp_path):
 
 
 def test_what_the_pockets_training_made_needs_no_other_file(files, tmp_path, monkeypatch):
-    """Forbids asking for files that no checkpoint of the pocket model has, and giving its small ones to another."""
+    """Forbids requiring files that no checkpoint of the pocket model has, and giving its small ones to another."""
     trained = tmp_path / "student.safetensors"
     trained.write_bytes((weights_folder() / DIT_FILE).read_bytes())
     pipe = Pipeline.load(trained)

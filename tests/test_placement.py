@@ -1,4 +1,4 @@
-"""Placements: the same film whatever is offloaded, and no more on the device than planned."""
+"""Placements: the same film with any placement, and no more on the device than planned."""
 
 import pytest
 import torch

@@ -113,7 +113,7 @@ def test_long_names_are_shortened_in_the_middle():
 
 
 def test_beginning():
-    """Forbids a wall of figures, and a folder's path, while the first chunk is made."""
+    """Forbids too many figures, and a folder's path, while the first chunk is rendered."""
     say = reports.beginning_report
     assert say(expected(), 0, None, False, []) == "rendering 7 chunks, about 8 s"
     assert say(expected(1), 6, "prompt 3 changed", False, ["a: b"]).splitlines() == [

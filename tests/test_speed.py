@@ -167,7 +167,7 @@ class Clock:
 
 
 def record(tmp_path, laps, video=1200.0, frames=12):
-    """-> what the book holds after a run of (seconds, made) chunks."""
+    """Return the book's content after a run of (seconds, made) chunks."""
     clock = Clock()
     recorder = SpeedRecorder(SpeedBook(tmp_path), KEY, clock)
     for seconds, made in laps:

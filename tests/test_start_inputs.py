@@ -83,7 +83,7 @@ def test_what_is_no_picture_is_refused(given, words):
 
 
 def test_pictures_are_taken():
-    """Forbids refusing a black picture, a grey one, half precision, a clip, and what sharpening makes of white."""
+    """Forbids refusing a black picture, a grey one, half precision, a clip, and white after sharpening."""
     assert not checked_pictures(picture(0.0, 0.0, 0.0), SIZE, pytest.fail).any()
     assert checked_pictures(picture(0.3), SIZE, pytest.fail).shape == (1, 48, 64, 3)
     assert checked_pictures(picture(0.1, 0.2, 0.3, count=5).half(), SIZE, pytest.fail).dtype is torch.float32

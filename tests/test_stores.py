@@ -99,7 +99,7 @@ def test_every_take_is_resumed(old, take):
 
 @pytest.mark.parametrize("take", TAKES)
 def test_every_take_is_extended(old, take):
-    """Forbids a film that cannot continue after a take of an earlier version, or makes its beginning again."""
+    """Forbids a film that cannot continue after a take of an earlier version, or renders its beginning again."""
     rendered = TAKES[take][2]
     plan, given = extended(old.store, take, None, parse("0c c", continues=True).plan(None, chunks=1), SIZE)
     origin = same_film(old.store, take).origin

@@ -1,4 +1,4 @@
-"""Takes: nothing is lost, nothing is made twice, and what is reused is what would have been made."""
+"""Takes: nothing is lost, nothing is rendered twice, and reused chunks equal those that would be rendered."""
 
 import json
 import os
@@ -235,7 +235,7 @@ def test_a_manifest_that_cannot_be_read_is_refused_with_the_reason(studio, damag
 @pytest.mark.parametrize("files", [[], [".lock"], [".lock", "take.json.0123abcd.tmp"]])
 def test_a_take_that_was_never_begun_is_none(studio, files):
     """Forbids that a crash before the first manifest leaves an error in the list forever, and chunks that stay with
-    it: what belongs to nobody is not removed while a take cannot be read."""
+    it: chunks that no take names are not removed while a take cannot be read."""
     take = studio.open(chunks=9)
     folder = studio.store.take_folder("0123456789ab")
     folder.mkdir()
@@ -260,7 +260,7 @@ def test_a_take_whose_manifest_is_gone_is_reported(studio):
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "ABCDEFABCDEF", "0" * 11, "0" * 12])
 def test_names_that_are_no_takes(studio, name):
-    """Forbids opening what a client made up."""
+    """Forbids opening files by names that a client invented."""
     with pytest.raises(TakeError, match="takes list"):
         studio.store.read_manifest(name)
     with pytest.raises(TakeError, match="there is no take"):

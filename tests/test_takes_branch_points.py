@@ -81,7 +81,7 @@ def test_a_take_that_is_not_whole():
 
 
 def test_one_prompt_has_no_second():
-    """Forbids advice to choose a segment where there is none to choose."""
+    """Forbids advice to choose a segment if there is none to choose."""
     with pytest.raises(ValueError, match="the take has one prompt: give a time or chunks"):
         find_branch_point(manifest(2, "A red ball", 4), "segment 2")
 

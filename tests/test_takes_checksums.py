@@ -1,4 +1,4 @@
-"""Every stored chunk proves itself: what was damaged, swapped or cut is set aside and made again as it was."""
+"""Every stored chunk is verified: a damaged, swapped or truncated one is set aside and rendered again, identical."""
 
 import random
 import shutil
@@ -159,7 +159,7 @@ def test_a_damaged_unit_is_made_again(studio, film, kind):
 
 @pytest.mark.parametrize("chunks", [[9], [8], [0], [3], [3, 4, 7], range(10)])
 def test_damaged_latents_are_rendered_again(studio, film, chunks):
-    """Forbids the chunks after a flipped bit being made of it, and other numbers than those that were there."""
+    """Forbids rendering the chunks after a flipped bit from it, and other numbers than the original ones."""
     take, latents, frames = film
     for chunk in chunks:
         flipped(paths(take, chunk)[0])
@@ -226,7 +226,7 @@ def test_a_film_is_joined_up_to_a_damaged_unit(studio, film, tmp_path):
 
 
 def test_a_damaged_beginning_names_what_to_do(studio, film):
-    """Forbids rendering with this run's settings what another run made."""
+    """Forbids rendering with this run's settings what another run rendered."""
     take, _, _ = film
     plan, given = extended(studio.store, take.id, None, parse("0c c").plan(2.0), SIZE)
     origin = type(take.origin)(**{**vars(take.origin), "seed": 8})

@@ -59,7 +59,7 @@ class Model:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_eviction_against_counting(tmp_path, seed):
-    """Forbids one take too many or too few, whatever they share, and losing what a take uses that stays."""
+    """Forbids removing one take too many or too few, with any shared chunks, and losing what a remaining take uses."""
     dice, store = random.Random(seed), TakeStore(tmp_path / "store")
     made = []
     for number in range(1, dice.randrange(2, 8)):
@@ -161,7 +161,7 @@ def test_units_of_another_encoding_go_with_their_take(store):
 
 
 def test_a_take_that_cannot_go_is_passed_over(store, monkeypatch):
-    """Forbids more takes than needed, or none, where one of them is held at the moment it is to go."""
+    """Forbids more takes than needed, or none, if one of them is held when it is to be removed."""
     made = [put(store, take(number, range(10 * number, 10 * number + 4))) for number in range(1, 4)]
     rename = os.rename
 
@@ -176,7 +176,7 @@ def test_a_take_that_cannot_go_is_passed_over(store, monkeypatch):
 
 
 def test_orphans_go_before_takes(store):
-    """Forbids losing a take while chunks lie there that no take names."""
+    """Forbids losing a take while the store has chunks that no take names."""
     made = put(store, take(1, range(4)))
     orphan = store.latents_path(key(500))
     orphan.parent.mkdir(exist_ok=True)

@@ -41,7 +41,7 @@ def frames_of(path):
 
 
 def test_nothing_is_lost_to_kills(tmp_path):
-    """Forbids a chunk that was begun being taken for one that was made, and a store that a kill leaves unusable."""
+    """Forbids that an unfinished chunk counts as rendered, and a store that a kill leaves unusable."""
     whole = frames_of(finish(tmp_path / "whole"))
     folder, moments, done = tmp_path / "killed", random.Random(0), 0
     for _ in range(KILLS):

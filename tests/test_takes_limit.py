@@ -58,7 +58,7 @@ def others(studio):
 
 
 def test_a_film_without_end_obeys_the_limit(studio, others, monkeypatch):
-    """Forbids a film that fills the disk, takes that go at once or the newest first, and an end without a reason."""
+    """Forbids a film that fills the disk, removing all takes at once or the newest first, and an end without a reason."""
     said, went, store = [], [], studio.store
     store.limit = store.size() + 400_000
     seen = peak_of(studio, monkeypatch)
@@ -148,7 +148,7 @@ def test_the_store_is_not_counted_for_every_chunk(studio, monkeypatch):
 
 
 def test_two_films_at_once_keep_to_one_limit(studio, monkeypatch):
-    """Forbids that each of them counts on the room that the other has filled meanwhile."""
+    """Forbids that each of them counts on the space that the other has filled since."""
     store, live = studio.store, Live(studio.open("0c a", 4).plan, endless=True)
     store.limit = 500_000
     seen = peak_of(studio, monkeypatch)

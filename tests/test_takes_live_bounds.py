@@ -113,7 +113,7 @@ def test_mistakes_count_as_prompts():
 
 
 def test_prompts_have_a_number():
-    """Forbids a film whose plan grows without end. A prompt in another's place is none more."""
+    """Forbids a film whose plan grows without end. A prompt that replaces another does not count."""
     plan = parse("0c a").plan(None, chunks=MAX_SEGMENTS + 9)
     plan = with_segments(plan, [NewSegment(chunk, "b") for chunk in range(1, MAX_SEGMENTS)])
     live = at_chunk(Live(plan, endless=True), MAX_SEGMENTS - 1)

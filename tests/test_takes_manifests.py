@@ -174,7 +174,7 @@ def test_every_file_that_is_no_manifest(store):
 
 @pytest.mark.parametrize("name", obstacles())
 def test_what_lies_in_the_place_of_a_manifest(store, name):
-    """Forbids waiting for a pipe, reading a device, and a way to a file outside; and it must go away by itself."""
+    """Forbids waiting for a pipe, reading a device, and a way to a file outside; and it must disappear by itself."""
     take = real()
     place(store, take, 2)
     path = store.take_folder(take.id) / "take.json"

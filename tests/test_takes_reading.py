@@ -1,4 +1,4 @@
-"""Reading takes needs no writing: archives are read, and room is made on full disks."""
+"""Reading takes needs no writing: archives are read, and space is freed on full disks."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ def tree(folder):
 
 
 def read_all(command, studio, take, elsewhere):
-    """Whatever reads takes does so."""
+    """Everything that reads takes does so."""
     folder = studio.store.folder
     frames = frames_of(take.film_path)
     code, said = command("list", "--takes", folder)

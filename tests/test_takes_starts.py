@@ -37,7 +37,7 @@ def go_on(studio, take, text, chunks, at=None, **settings):
 
 
 def test_a_film_continues_after_latents_as_after_its_own(studio):
-    """Forbids another path for a beginning that was given than for one that was made."""
+    """Forbids another path for a given beginning than for a rendered one."""
     whole = studio.open("0c a\n3c b", 6)
     studio.render(whole)
     made = studio.latents(whole)
@@ -107,7 +107,7 @@ def test_going_on_with_the_same_prompt_is_the_longer_film(studio):
 @pytest.mark.parametrize("text", ["0c c", "0c c {keep}", "0c c {cut}", "0c c {blend=2c}"])
 @pytest.mark.parametrize("at", [1, 5, 9])
 def test_a_branch_is_the_film_of_the_joined_timeline(studio, text, at):
-    """Forbids a branch that remembers what came after it, and chunks made twice."""
+    """Forbids a branch that remembers what came after it, and chunks rendered twice."""
     take = studio.open()
     studio.render(take)
     branch = go_on(studio, take, text, 3, at)

@@ -183,7 +183,7 @@ def test_a_blend_is_a_prompt_for_each_of_its_chunks():
 
 
 def test_a_film_of_an_exact_number_of_chunks():
-    """Forbids a film of a chunk more or less than requested, whatever cuts do to its seconds."""
+    """Forbids a film of a chunk more or less than requested, however cuts change its seconds."""
     for chunks in (7, 8, 40):
         plan = parse("0c a\n3c b {cut}\n6c c {cut}").plan(None, chunks=chunks)
         assert (plan.chunks, plan.frames) == (chunks, 33 + 33 + 12 * (chunks - 6) - 3)

@@ -155,7 +155,7 @@ def test_any_script_writes_itself():
 
 @pytest.mark.slow
 def test_any_plan_is_in_order_and_writes_itself():
-    """Forbids plans that go backwards or leave chunks out, and an exact text that is another film."""
+    """Forbids plans that run backwards or leave chunks out, and an exact text that is another film."""
     forms, written_as = [], set()
     for form, plan in random_plans(random.Random(8), 4000):
         forms.append(form)
@@ -265,7 +265,7 @@ def test_several_segments_at_once_are_as_one_after_the_other():
 
 
 def test_no_text_crashes_the_parser():
-    """Forbids any exception but TimelineError, whatever is typed."""
+    """Forbids any exception but TimelineError, for any text."""
     rng = random.Random(3)
     alphabet = string.printable + '{}[]|:*-\u2013\u96ea\u200b\uff1a\u2028"' * 4 + "0123456789sc" * 3
     for _ in range(6000):

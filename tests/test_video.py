@@ -240,7 +240,7 @@ def read_part(path):
     ],
 )
 def test_what_cannot_work_fails_at_once(tmp_path, settings, words):
-    """Forbids finding out after an hour of rendering that the film has nowhere to go."""
+    """Forbids the error that a film cannot be written after an hour of rendering, not before."""
     (tmp_path / "file").write_text("not a folder")
     settings = {"path": "film.mp4", "width": WIDTH, "height": HEIGHT} | settings
     path = tmp_path / settings.pop("path")

@@ -45,7 +45,7 @@ PROMPTS = {
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_every_script_stays_as_it_is(prompt):
-    """Forbids taking apart what letters and emoji are made of."""
+    """Forbids separating the parts of letters and emoji."""
     assert make_visible(prompt) == prompt
     assert shorten(prompt, 99) == " ".join(prompt.split())
     (segment,) = parse(f"0s {prompt}").segments
@@ -142,7 +142,7 @@ def test_errors_of_a_timeline(text, tmp_path, capsys):
 
 @pytest.mark.parametrize("char", ["\0", "\ud800", "\udfff"])
 def test_what_cannot_be_stored_is_refused(char):
-    """Forbids a prompt that is lost when the film is rendered; of a timeline and of one that is typed meanwhile."""
+    """Forbids a prompt that is lost when the film is rendered; of a timeline, or typed during a render."""
     with pytest.raises(TimelineError, match="surrogate|NUL"):
         parse(f"0s a{char}b")
     with pytest.raises(TimelineError, match="surrogate|NUL"):

@@ -145,7 +145,7 @@ def sampler(prompt: str = "a ball", guidance: float = 3.0) -> ClipSampler:
 
 
 def test_a_clip_follows_from_its_number():
-    """Forbids one noise for every batch of clips, a clip that depends on which others are made with it, and a sampler
+    """Forbids one noise for every batch of clips, a clip that depends on the others sampled with it, and a sampler
     that drops prompt or guidance."""
     told = []
     made, prompts = sampler().clips(range(4), told.append)
@@ -181,7 +181,7 @@ def make(capsys, out, count: int, *more: str) -> tuple[int, str]:
 
 
 def test_the_command_fills_a_folder_in_several_goes(tmp_path, capsys):
-    """Forbids clips that depend on when they were made, ones that are made twice, and a last shard that stays short."""
+    """Forbids clips that depend on the time of sampling, clips sampled twice, and a last shard that stays short."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert make(capsys, whole, 10)[0] == 0
     first = read_shard(whole / "clips-000000.safetensors")
@@ -206,7 +206,7 @@ def test_the_command_refuses_to_mix(tmp_path, capsys):
 
 
 def test_ranks_share_the_files_even_if_one_is_ahead(tmp_path):
-    """Forbids files that no rank makes, because a fast one had made another while a slow one still counted."""
+    """Forbids files that no rank writes, because a fast one had written another while a slow one still counted."""
     order = ClipRequest(tmp_path, 30, {})
     slow, fast = order.missing(1, 2), order.missing(0, 2)
     assert sorted(number for _, numbers in slow + fast for number in numbers) == list(range(30))

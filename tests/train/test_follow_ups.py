@@ -105,7 +105,7 @@ def test_the_instruction_holds_the_prompt_and_its_length():
     assert asked.endswith("Description: A {red} fox % runs") and "(4 words)" in asked
 
 
-# --- Asking again
+# --- Retries
 
 
 class Scripted:
@@ -205,7 +205,7 @@ def test_a_torn_last_line_is_dropped_or_completed(tmp_path, cut):
 
 
 def test_prompts_that_stand_twice_are_written_twice(tmp_path):
-    """Forbids a resume that takes the second for done."""
+    """Forbids a resume that treats the second as done."""
     pairs = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[0]]
     work(tmp_path / "pairs.jsonl", pairs=pairs, batches=1)
     work(tmp_path / "pairs.jsonl", pairs=pairs, resume=True)

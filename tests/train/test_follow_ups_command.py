@@ -94,7 +94,7 @@ def test_no_chat_template_is_an_error_unless_plain_text_is_requested(capsys, tmp
 
 
 class Echo:
-    """A model that answers with the tokens it was made with."""
+    """A model that answers with the tokens given to it."""
 
     device = torch.device("cpu")
 
@@ -120,7 +120,7 @@ class Echo:
     ],
 )
 def test_where_an_answer_begins_and_ends(template, plain, text, wanted):
-    """Forbids half answers taken for whole, thoughts for answers, and a base model's chatter after its first line."""
+    """Forbids accepting incomplete answers, or thoughts as answers, and a base model's chatter after its first line."""
     tokenizer = tokenizer_for(["a cat \n </think> dog"], template)
     assert InstructionModel(Echo(tokenizer, text), tokenizer, plain)(["a dog"], 0) == [wanted]
 
