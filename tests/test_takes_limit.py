@@ -58,7 +58,7 @@ def others(studio):
 
 
 def test_a_film_without_end_obeys_the_limit(studio, others, monkeypatch):
-    """Forbids a film that fills the disk, removing all takes at once or the newest first, and an end without a reason."""
+    """Forbids a film that fills the disk, removing all takes, or the newest first, and an end without a reason."""
     said, went, store = [], [], studio.store
     store.limit = store.size() + 400_000
     seen = peak_of(studio, monkeypatch)

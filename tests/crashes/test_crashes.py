@@ -2,7 +2,7 @@
 
 As SQLite and ALICE test it: what is done in a store is recorded operation by operation (`recording.py`), and after each
 of them the store is rebuilt as POSIX allows it to be after a loss of power (`power.py`). Every state is opened and
-looked at, and used further unless it differs only in what nobody reads. LONGLIVE_CRASHES=all takes every combination of
+looked at, and used further unless it differs only in unread files. LONGLIVE_CRASHES=all takes every combination of
 what is lost, which takes long; the suite takes a sample of them, the same at every run.
 """
 
