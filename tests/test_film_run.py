@@ -353,6 +353,16 @@ def test_folders_of_runs_that_were_killed(make):
     assert (folder / ".other.aaaaaaaa.takes" / "chunks").is_dir()
 
 
+def test_chunks_that_are_removed_are_not_synced(make, tmp_path, monkeypatch):
+    """Forbids waiting for the disk, chunk by chunk, for files that are removed with their folder."""
+    calls, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(file), fsync(file)))
+    render_film(make(store=TakeStore(tmp_path / "takes")))
+    stored = len(calls)
+    render_film(make())
+    assert stored - (len(calls) - stored) >= 3 * CHUNKS  # latents, video, and their folder
+
+
 def test_two_runs_of_one_film_at_once(make):
     """Forbids a run that removes the folder of another."""
     with make() as one:

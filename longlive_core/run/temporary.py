@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ..files import nofollow
 from ..takes import TakeStore
+from ..takes.chunks import Chunks
 from ..takes.disk import writing
 from ..takes.errors import NotWritten
 
@@ -33,7 +34,12 @@ _RANDOM = "[a-z0-9_]{8}"  # what `tempfile` inserts
 
 
 class TemporaryStore(TakeStore):
-    """A store that one run uses, and no other process: it takes no lock, which not every file system supports."""
+    """A store that one run uses, and no other process: it takes no lock, which not every file system supports. Its
+    chunks need not survive a loss of power."""
+
+    def __init__(self, folder: str):
+        super().__init__(folder)
+        self.chunks = Chunks(self.chunks.folder, durable=False)
 
     def acquire(self) -> None:
         pass

@@ -45,10 +45,10 @@ def keys_of(files: Iterable[str], ending: str, keys: Iterable[str]) -> list[str]
 
 
 class Chunks:
-    """The chunks in a folder. repair: whether damaged files are set aside."""
+    """The chunks in a folder. repair: whether damaged files are set aside. durable: whether they are synced to disk."""
 
-    def __init__(self, folder: Path, repair: bool = True):
-        self.folder, self._repair = folder, repair
+    def __init__(self, folder: Path, repair: bool = True, durable: bool = True):
+        self.folder, self._repair, self._durable = folder, repair, durable
 
     def latents_path(self, key: str) -> Path:
         return self.folder / key[:2] / latents_name(key)
@@ -86,7 +86,7 @@ class Chunks:
 
     def save_latents(self, key: str, latents: Tensor) -> None:
         """Store a chunk, [1, C, T, h, w], in its dtype. It survives a loss of power only after `sync`."""
-        _store(self.latents_path(key), checksums.latents_file(key, latents))
+        self._store(self.latents_path(key), checksums.latents_file(key, latents))
 
     def load_latents(self, key: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """Return a chunk, float32 [1, C, T, h, w] on the CPU. A file of an earlier version gets a checksum.
@@ -109,7 +109,7 @@ class Chunks:
     def save_unit(self, facts: UnitInfo, video: bytes) -> bytes:
         """Store a unit; return the content of its file."""
         data = checksums.unit_file(facts, video)
-        _store(self.unit_path(facts.key, facts.unit), data)
+        self._store(self.unit_path(facts.key, facts.unit), data)
         return data
 
     def load_unit(self, facts: UnitInfo) -> bytes:
@@ -122,12 +122,21 @@ class Chunks:
 
     def sync(self, key: str) -> None:
         """Make a chunk's saved files survive a loss of power."""
-        sync(self.latents_path(key).parent)
+        if self._durable:
+            sync(self.latents_path(key).parent)
 
     def checked_unit(self, facts: UnitInfo) -> tuple[bytes, bool]:
         """Return a unit, whether it has a checksum. ChunkDamaged if it is not what was written; it is set aside."""
         path = self.unit_path(facts.key, facts.unit)
         return self._read(path, facts.key, facts.unit, lambda data: (data, read_unit(data, facts)))
+
+    def _store(self, path: Path, data: bytes) -> None:
+        """Write a chunk's file. If another process wrote it meanwhile and has it open, its content is the same."""
+        try:
+            write_whole(path, data, synced=False, durable=self._durable)
+        except TakeError as error:
+            if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
+                raise
 
     def _read(self, path: Path, key: str, unit: str | None, read: Callable[[bytes], Result]) -> Result:
         try:
@@ -139,15 +148,6 @@ class Chunks:
         except (OSError, Damaged) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ChunkDamaged(path, reason, key, unit, self._repair and set_aside(path)) from error
-
-
-def _store(path: Path, data: bytes) -> None:
-    """Write a chunk's file. If another process wrote it meanwhile and has it open, its content is the same."""
-    try:
-        write_whole(path, data, synced=False)
-    except TakeError as error:
-        if not (isinstance(error.__cause__, PermissionError) and path.is_file()):
-            raise
 
 
 class StoredLatents(Sequence):

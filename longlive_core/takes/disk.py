@@ -31,11 +31,11 @@ def writing(path: os.PathLike) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, data: bytes, synced: bool = True) -> None:
+def write_whole(path: Path, data: bytes, synced: bool = True, durable: bool = True) -> None:
     """Write a file, and create its folder. It appears whole or not at all. TakeError if the disk refuses.
 
     It survives a loss of power, with synced=False only after `sync` was called for its folder, which covers several
-    files at once.
+    files at once. durable=False: nothing is synced, for files that are removed soon.
     """
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     with writing(path):
@@ -45,12 +45,13 @@ def write_whole(path: Path, data: bytes, synced: bool = True) -> None:
             with part.open("xb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             in_use.replace(part, path)
         except OSError:
             in_use.remove(part)
             raise
-        if synced:
+        if synced and durable:
             sync_folder(path.parent)
 
 
