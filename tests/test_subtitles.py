@@ -9,7 +9,6 @@ import pytest
 
 from longlive_core.film import subtitles as subtitles_module
 from longlive_core.film.subtitles import Subtitle
-from longlive_core.film.tags import subtitles_of
 from longlive_core.film.video import Encoding, FilmWriter, Joiner, encode_unit
 from longlive_core.takes.take import subtitles_of_take
 from longlive_core.timeline import parse
@@ -182,7 +181,6 @@ def test_subtitles_of_a_take_are_those_of_its_plan(chunk):
     plan = parse("0c a\n2c b\n5c c {cut}\n6c d {keep}\n9c e {cut}\n10c f {cut}\n14c g").plan(40, chunk=chunk)
     segments = [{"chunk": s.start_chunk, "transition": s.transition, "text": s.text} for s in plan.segments]
     take = SimpleNamespace(segments=segments, origin={"stream": {"chunk": chunk}})
-    subtitles = subtitles_of(plan)
-    assert subtitles_of_take(take) == subtitles
+    subtitles = subtitles_of_take(take)
     assert [subtitle.frame for subtitle in subtitles] == [segment.start_frame for segment in plan.segments]
     assert "".join(subtitle.text for subtitle in subtitles) == "abcdefg"

@@ -8,5 +8,5 @@ import argparse
 def positive(text: str) -> int:
     """Return the whole number above 0 that a text gives; ArgumentTypeError for anything else."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)

@@ -16,7 +16,6 @@ from typing import Any
 from ..config import StreamConfig
 from ..timeline import MAX_SECONDS, Plan, PlannedSegment, Script
 from ..words.wording import count
-from .subtitles import Subtitle
 
 FORMAT = 1
 # Fields of a planned segment that follow from the timeline's chunks.
@@ -96,11 +95,6 @@ def segments_of(plan: Plan) -> list[dict[str, Any]]:
 def _plain(segment: PlannedSegment) -> dict[str, Any]:
     fields = {name: value for name, value in asdict(segment).items() if name not in _FOLLOWS}
     return {"chunk": segment.start_chunk, **fields}
-
-
-def subtitles_of(plan: Plan) -> list[Subtitle]:
-    """Return the prompts of a plan as subtitles, each from its first frame on."""
-    return [Subtitle(segment.start_frame, segment.text) for segment in plan.segments]
 
 
 def cuts_of(segments: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -1,6 +1,6 @@
 """One run, from a plan to a film on disk. The sampler node, the command line and every program run this.
 
-    with FilmRun(host, film, path, store, observer) as run:  # planned and checked; nothing is computed yet
+    with FilmRun(host, request, path, store, observer) as run:  # planned and checked; nothing is computed yet
         result = run.render()
 
 With a store, `run.begin()` does for the `with` statement, since there is nothing to close.
@@ -127,7 +127,7 @@ class FilmRun:
 
     Args:
         host: the loaded models.
-        film: what to render.
+        request: what to render.
         path: of the MP4.
         store: keeps every chunk; None: a temporary folder beside the film, until the run ends.
         observer: follows the run and may stop it.
@@ -141,13 +141,13 @@ class FilmRun:
     def __init__(
         self,
         host: Host,
-        film: FilmRequest,
+        request: FilmRequest,
         path: str | os.PathLike,
         store: TakeStore | None = None,
         observer: RunObserver | None = None,
         book: SpeedBook | None = None,
     ):
-        self.host, self.request, self.path, self.book = host, film, Path(path), book
+        self.host, self.request, self.path, self.book = host, request, Path(path), book
         self.store, self.observer = store, observer or RunObserver()
         self.temporary = store is None
         self.take: Take | None = None
@@ -235,7 +235,7 @@ class FilmRun:
             seconds, ended = time.perf_counter() - began, self._ended(stopped)
             return FilmResult(self.path, self.frames, ended, self.take, self.live.progress, seconds)
         finally:
-            stopped = None  # its traceback knows this frame: models would stay in memory for the circle of the two
+            stopped = None  # its traceback refers to this frame: the cycle would keep the models in memory
 
     def _render(self) -> None:
         with ExitStack() as stack:
@@ -286,7 +286,7 @@ class _Follower(Observer):
 
     def __init__(self, run: FilmRun, prepare):
         self._run, self._prepare, self._rendered = run, prepare, 0
-        self.step, self.report = run.observer.step, run.observer.report  # nothing to add
+        self.step, self.report = run.observer.step, run.observer.report  # passed on unchanged
 
     def prepare(self) -> None:
         self._prepare()

@@ -9,7 +9,7 @@ import pytest
 from longlive_core.config import StreamConfig
 from longlive_core.film.read_tags import read_film
 from longlive_core.film.subtitles import Subtitle
-from longlive_core.film.tags import film_metadata, subtitles_of
+from longlive_core.film.tags import film_metadata
 from longlive_core.timeline import parse
 from scripts.harness.server import ROOT, comfyui_path
 
@@ -45,9 +45,10 @@ def test_save_video_keeps_the_subtitles_and_the_record(tmp_path):
         pytest.skip("there is no ComfyUI: run scripts/setup, or set COMFYUI_PATH")
     plan, stream = parse(TIMELINE).plan(1.8), StreamConfig()
     tags = film_metadata(TIMELINE, plan, stream, 7, (96, 64), "pocket")
+    subtitles = [Subtitle(segment.start_frame, segment.text) for segment in plan.segments]
     files = [tmp_path / name for name in ("plain.mp4", "named.mp4", "saved.mp4")]
     write(files[0], (), (9, 12, 9))
-    write(files[1], subtitles_of(plan), (9, 12, 9), metadata=tags)
+    write(files[1], subtitles, (9, 12, 9), metadata=tags)
     code = CODE.format(comfyui=str(comfyui), root=str(ROOT))
     answer = subprocess.run(
         [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, cwd=comfyui, check=False
@@ -57,7 +58,7 @@ def test_save_video_keeps_the_subtitles_and_the_record(tmp_path):
     assert plain == named == saved and plain["shape"] == [30, 64, 96, 3]
     assert [packet[-1] for packet in video_packets(files[2])] == [packet[-1] for packet in video_packets(files[0])]
     assert read_subtitles(files[2]) == read_subtitles(files[1])
-    assert [Subtitle(round(16 * start), text) for start, _, text in read_subtitles(files[2])] == subtitles_of(plan)
+    assert [Subtitle(round(16 * start), text) for start, _, text in read_subtitles(files[2])] == subtitles
     film = read_film(files[2])
     assert film == read_film(files[1])
     assert (film.timeline, film.chunks, film.seed, film.stream) == (TIMELINE, 3, 7, stream)

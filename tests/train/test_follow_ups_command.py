@@ -142,7 +142,7 @@ def test_shorter_instructions_are_filled_up_in_front():
         (["prompts.txt", "--model", "."], "cannot load the instruction model '.': "),
         (["prompts.txt", "--out", "pairs.txt"], "'pairs.txt' must end in .jsonl"),
         (["prompts.txt", "--out", "none/pairs.jsonl"], "cannot write the pairs to 'none/pairs.jsonl'"),
-        (["prompts.txt", "--batch", "0"], "'0' is no whole number above 0"),
+        (["prompts.txt", "--batch", "0"], "'0' is not a whole number above 0"),
         (["prompts.txt", "--seed", "-1"], "'-1' is not a seed; allowed are 0 to"),
         (["prompts.txt", "--device", "banana"], "no device 'banana' here"),
     ],
